@@ -1,0 +1,271 @@
+"""What a gallery, a screenshot, a rendition and a tag are, and who may see them.
+
+Visibility is decided here alone: `listed_for` says what appears in lists and counts, `reachable_by` what
+answers to somebody who knows the gallery's slug.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.contrib.auth.models import AnonymousUser
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
+from django.db import models
+from django.db.models import Case, F, Q, Value, When
+from django.utils import timezone
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AbstractBaseUser
+
+    Viewer = AbstractBaseUser | AnonymousUser | None
+
+hex_color = RegexValidator(r"^#[0-9a-f]{6}\Z", "Write a colour as # and six lower-case hexadecimal digits.")
+hex_digest = RegexValidator(r"^[0-9a-f]{64}\Z", "Write 64 lower-case hexadecimal digits.")
+
+
+class Visibility(models.TextChoices):
+    PUBLIC = "public", "Public: listed for everybody"
+    UNLISTED = "unlisted", "Unlisted: for those who know its address"
+    PRIVATE = "private", "Private: for its owner"
+
+
+class Orientation(models.TextChoices):
+    LANDSCAPE = "landscape", "Landscape"
+    PORTRAIT = "portrait", "Portrait"
+    SQUARE = "square", "Square"
+
+
+class State(models.TextChoices):
+    PENDING = "pending", "Pending"
+    READY = "ready", "Ready"
+    FAILED = "failed", "Failed"
+
+
+class ColorScheme(models.TextChoices):
+    LIGHT = "light", "Light"
+    DARK = "dark", "Dark"
+    NO_PREFERENCE = "no-preference", "No preference"
+
+
+def _owned_by(viewer: Viewer, path: str) -> Q:
+    """The condition that `path` (the way to the gallery, or "") belongs to `viewer`."""
+    if viewer is None or not viewer.is_authenticated:
+        return Q()
+    return Q(**{f"{path}owner": viewer.pk})
+
+
+class GalleryQuerySet(models.QuerySet["Gallery"]):
+    def listed_for(self, viewer: Viewer) -> GalleryQuerySet:
+        """Public galleries, and the viewer's own."""
+        return self.filter(Q(visibility=Visibility.PUBLIC) | _owned_by(viewer, ""))
+
+    def reachable_by(self, viewer: Viewer) -> GalleryQuerySet:
+        """What answers at its own address: public, unlisted, and the viewer's own."""
+        return self.filter(~Q(visibility=Visibility.PRIVATE) | _owned_by(viewer, ""))
+
+
+class ScreenshotQuerySet(models.QuerySet["Screenshot"]):
+    def listed_for(self, viewer: Viewer) -> ScreenshotQuerySet:
+        """Screenshots of public galleries, and of the viewer's own."""
+        return self.filter(Q(gallery__visibility=Visibility.PUBLIC) | _owned_by(viewer, "gallery__"))
+
+    def reachable_by(self, viewer: Viewer) -> ScreenshotQuerySet:
+        """Screenshots of every gallery that is reachable by its slug."""
+        return self.filter(~Q(gallery__visibility=Visibility.PRIVATE) | _owned_by(viewer, "gallery__"))
+
+
+class Gallery(models.Model):
+    """A titled, ordered set of screenshots; the unit of visibility and ownership."""
+
+    slug = models.SlugField(max_length=100, unique=True)
+    title = models.CharField(max_length=200)
+    description = models.TextField(blank=True)
+    cover = models.ForeignKey(
+        "Screenshot", on_delete=models.SET_NULL, null=True, blank=True, related_name="covers"
+    )
+    visibility = models.CharField(max_length=8, choices=Visibility, default=Visibility.PUBLIC)
+    position = models.PositiveIntegerField(default=0)
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="galleries"
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    objects = GalleryQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["position", "id"]
+        verbose_name_plural = "galleries"
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=Q(visibility__in=Visibility.values), name="gallery_visibility_known"),
+            models.CheckConstraint(condition=~Q(slug=""), name="gallery_slug_not_empty"),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["position", "id"], name="gallery_by_position"),
+            models.Index(fields=["title", "id"], name="gallery_by_title"),
+            models.Index(fields=["-created_at", "-id"], name="gallery_by_creation"),
+            models.Index(fields=["-updated_at", "-id"], name="gallery_by_update"),
+        ]
+
+    def __str__(self) -> str:
+        return self.title
+
+    def clean(self) -> None:
+        """Refuse a cover from another gallery: it would show what that gallery may hide."""
+        if self.cover is not None and self.cover.gallery_id != self.pk:
+            raise ValidationError({"cover": "Choose a screenshot of this gallery."})
+
+
+class Tag(models.Model):
+    """A word that screenshots share: what they show, their colour scheme, or their device."""
+
+    class Kind(models.TextChoices):
+        TOPIC = "topic", "Topic"
+        SCHEME = "scheme", "Colour scheme"
+        DEVICE = "device", "Device"
+
+    slug = models.SlugField(max_length=100, unique=True)
+    name = models.CharField(max_length=100)
+    kind = models.CharField(max_length=6, choices=Kind, default=Kind.TOPIC)
+
+    class Meta:
+        ordering = ["slug"]
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=~Q(slug=""), name="tag_slug_not_empty"),
+            models.CheckConstraint(condition=Q(kind__in=["topic", "scheme", "device"]), name="tag_kind_known"),
+        ]
+        indexes: ClassVar = [models.Index(fields=["name", "id"], name="tag_by_name")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Screenshot(models.Model):
+    """One picture of one page, with where it came from and how it was taken.
+
+    `width` and `height` are pixels of the original picture; `viewport_*` are CSS pixels.
+    `captured_at` is when the picture was taken and, until it is, when it was asked for.
+    """
+
+    gallery = models.ForeignKey(Gallery, on_delete=models.CASCADE, related_name="screenshots")
+    position = models.PositiveIntegerField(default=0)
+    title = models.CharField(max_length=200)
+    alt = models.CharField(max_length=500, blank=True)
+    source_url = models.URLField(max_length=2000)
+    final_url = models.URLField(max_length=2000, blank=True)
+    domain = models.CharField(max_length=253, blank=True, editable=False)
+    page_title = models.CharField(max_length=500, blank=True)
+    viewport_width = models.PositiveIntegerField(default=1280, validators=[MinValueValidator(1)])
+    viewport_height = models.PositiveIntegerField(default=800, validators=[MinValueValidator(1)])
+    device_pixel_ratio = models.FloatField(
+        default=1.0, validators=[MinValueValidator(0.1), MaxValueValidator(10)]
+    )
+    full_page = models.BooleanField(default=False)
+    color_scheme = models.CharField(max_length=13, choices=ColorScheme, default=ColorScheme.LIGHT)
+    http_status = models.PositiveSmallIntegerField(
+        null=True, blank=True, validators=[MinValueValidator(100), MaxValueValidator(599)]
+    )
+    state = models.CharField(max_length=7, choices=State, default=State.PENDING)
+    error_code = models.CharField(max_length=50, blank=True)
+    width = models.PositiveIntegerField(default=0)
+    height = models.PositiveIntegerField(default=0)
+    orientation = models.GeneratedField(
+        expression=Case(
+            When(Q(width=0) | Q(height=0), then=Value("")),
+            When(width__gt=F("height"), then=Value("landscape")),
+            When(width__lt=F("height"), then=Value("portrait")),
+            default=Value("square"),
+        ),
+        output_field=models.CharField(max_length=9, choices=Orientation),
+        db_persist=True,
+    )
+    dominant_color = models.CharField(max_length=7, blank=True, validators=[hex_color])
+    accent_color = models.CharField(max_length=7, blank=True, validators=[hex_color])
+    placeholder = models.CharField(max_length=64, blank=True, help_text="A thumbhash in base64.")
+    sha256 = models.CharField(max_length=64, blank=True, validators=[hex_digest])
+    dhash256 = models.CharField(max_length=64, blank=True, validators=[hex_digest])
+    metadata = models.JSONField(default=dict, blank=True)
+    captured_at = models.DateTimeField(default=timezone.now)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+    tags = models.ManyToManyField(Tag, blank=True, related_name="screenshots")
+
+    objects = ScreenshotQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-captured_at", "-id"]
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=Q(state__in=State.values), name="screenshot_state_known"),
+            models.CheckConstraint(
+                condition=Q(color_scheme__in=ColorScheme.values), name="screenshot_color_scheme_known"
+            ),
+            models.CheckConstraint(
+                condition=Q(viewport_width__gte=1, viewport_height__gte=1), name="screenshot_viewport_not_empty"
+            ),
+            models.CheckConstraint(
+                condition=Q(http_status__isnull=True) | Q(http_status__gte=100, http_status__lte=599),
+                name="screenshot_http_status_possible",
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["gallery", "position", "id"], name="screenshot_by_gallery_position"),
+            models.Index(fields=["gallery", "-captured_at", "-id"], name="screenshot_by_gallery_capture"),
+            models.Index(fields=["-captured_at", "-id"], name="screenshot_by_capture"),
+            models.Index(fields=["-created_at", "-id"], name="screenshot_by_creation"),
+            models.Index(fields=["-updated_at", "-id"], name="screenshot_by_update"),
+            models.Index(fields=["title", "id"], name="screenshot_by_title"),
+            models.Index(fields=["domain", "-captured_at", "-id"], name="screenshot_by_domain"),
+            models.Index(fields=["state", "-captured_at", "-id"], name="screenshot_by_state"),
+            models.Index(fields=["orientation", "-captured_at", "-id"], name="screenshot_by_orientation"),
+            models.Index(fields=["width"], name="screenshot_by_width"),
+            models.Index(fields=["height"], name="screenshot_by_height"),
+            models.Index(fields=["sha256"], name="screenshot_by_sha256"),
+        ]
+
+    def __str__(self) -> str:
+        return self.title
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Keep `domain` (lower case, without port) in step with the page that was pictured."""
+        self.domain = domain_of(self.final_url or self.source_url)
+        fields = kwargs.get("update_fields")
+        if fields is not None and {"source_url", "final_url"} & set(fields):
+            kwargs["update_fields"] = {*fields, "domain"}
+        super().save(*args, **kwargs)
+
+
+class Rendition(models.Model):
+    """One encoding of one screenshot at one width; its bytes live at an address made of their sha256."""
+
+    class Format(models.TextChoices):
+        WEBP = "webp", "WebP"
+        JPEG = "jpeg", "JPEG"
+
+    screenshot = models.ForeignKey(Screenshot, on_delete=models.CASCADE, related_name="renditions")
+    width = models.PositiveIntegerField(default=0)
+    height = models.PositiveIntegerField(default=0)
+    format = models.CharField(max_length=4, choices=Format, default=Format.WEBP)
+    bytes = models.PositiveIntegerField(default=0, help_text="Length of the encoded picture, in bytes.")
+    sha256 = models.CharField(max_length=64, blank=True, validators=[hex_digest])
+
+    class Meta:
+        ordering = ["width", "format", "id"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["screenshot", "width", "format"], name="rendition_once"),
+            models.CheckConstraint(condition=Q(format__in=["webp", "jpeg"]), name="rendition_format_known"),
+        ]
+        indexes: ClassVar = [models.Index(fields=["sha256"], name="rendition_by_sha256")]
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height} {self.format}"
+
+
+def domain_of(url: str) -> str:
+    """Return the host of `url`, lower case, without port or user; "" where there is none."""
+    try:
+        return (urlsplit(url).hostname or "")[:253]
+    except ValueError:
+        return ""

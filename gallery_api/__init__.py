@@ -1,0 +1,1 @@
+"""The deployable project: settings, URLs and server entry points; no logic."""

@@ -1,0 +1,25 @@
+"""Where the signing key comes from when the environment gives none: made once, kept beside the data."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+
+def secret_key(path: Path) -> str:
+    """Return the key kept in `path`; make it first (mode 0600) where there is none.
+
+    Several processes may start at once: the first to create the file decides, the others read it.
+    """
+    staged = path.with_name(f".{path.name}.{os.getpid()}")
+    if not path.exists():
+        staged.touch(mode=0o600)
+        staged.write_text(secrets.token_urlsafe(50), encoding="ascii")
+        try:
+            os.link(staged, path)
+        except FileExistsError:
+            pass
+        finally:
+            staged.unlink()
+    return path.read_text(encoding="ascii")
