@@ -1,0 +1,65 @@
+"""The settings: every `KEYBITS_*` name, its type, unit and default, read when used and never at import."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+
+__all__ = ["Conf", "conf"]
+
+
+class Conf:
+    """`conf.NAME` is `settings.KEYBITS_NAME` where the project sets it, else the default given here."""
+
+    def _get(self, name: str, default: Any) -> Any:
+        return getattr(settings, f"KEYBITS_{name}", default)
+
+    @property
+    def STORE(self) -> str:  # noqa: N802 - settings are written in capitals
+        """Dotted path of the store's class."""
+        return str(self._get("STORE", "keybits.stores.lmdb.LMDBStore"))
+
+    @property
+    def LMDB_PATH(self) -> Path:  # noqa: N802
+        """Folder of the LMDB environment; on a local disk, shared by all processes of the host."""
+        return Path(self._get("LMDB_PATH", "keybits.lmdb"))
+
+    @property
+    def LMDB_MAP_SIZE(self) -> int:  # noqa: N802
+        """Most bytes that the LMDB environment may take on disk. When it is full, entries are dropped, stamps kept."""
+        return int(self._get("LMDB_MAP_SIZE", 256 * 1024 * 1024))
+
+    @property
+    def CACHE_ALIAS(self) -> str:  # noqa: N802
+        """The django-redis cache whose connection the Redis store uses."""
+        return str(self._get("CACHE_ALIAS", "default"))
+
+    @property
+    def ENTRY_TTL(self) -> int:  # noqa: N802
+        """Seconds after which an entry is forgotten, fresh or not: bounds what nobody asks for again."""
+        return int(self._get("ENTRY_TTL", 86_400))
+
+    @property
+    def STAMP_LEASE(self) -> int:  # noqa: N802
+        """Seconds after which a stamp ends of itself: bounds how long a change that nobody reported can go unseen."""
+        return int(self._get("STAMP_LEASE", 3_600))
+
+    @property
+    def MAX_ENTRY_BYTES(self) -> int:  # noqa: N802
+        """Longest body that is stored, in bytes; longer ones are computed each time."""
+        return int(self._get("MAX_ENTRY_BYTES", 1024 * 1024))
+
+    @property
+    def FINGERPRINT_PACKAGES(self) -> list[str]:  # noqa: N802
+        """Packages whose source shapes the bytes: a change in any makes all entries unreadable."""
+        return list(self._get("FINGERPRINT_PACKAGES", []))
+
+    @property
+    def VERSION(self) -> str:  # noqa: N802
+        """Anything else that shapes the bytes; change it to leave all entries behind."""
+        return str(self._get("VERSION", ""))
+
+
+conf = Conf()

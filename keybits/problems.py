@@ -1,0 +1,60 @@
+"""How an error is written down: problem details (RFC 9457), never storable by a shared cache.
+
+Decides the shape, the media type and the cache headers of every error; which error it is, the caller decides.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from django.http import HttpRequest, HttpResponse
+
+__all__ = ["MEDIA_TYPE", "body", "problem_response"]
+
+MEDIA_TYPE = "application/problem+json"
+CACHE_CONTROL = "private, no-store"
+
+
+def body(status: int, title: str = "", detail: str = "", type: str = "", **members: Any) -> dict[str, Any]:  # noqa: A002 - RFC 9457's name
+    """Return the members of a problem document (RFC 9457 section 3.1), extension members last.
+
+    `type` is a short name such as `unknown-parameter`; "" stands for `about:blank`, where the title is the
+    status's own phrase.
+    """
+    problem: dict[str, Any] = {
+        "type": f"urn:problem:{type}" if type else "about:blank",
+        "title": title or HTTPStatus(status).phrase,
+        "status": status,
+    }
+    if detail:
+        problem["detail"] = detail
+    return problem | members
+
+
+def problem_response(status: int, title: str = "", detail: str = "", **members: Any) -> HttpResponse:
+    """Return the problem as a whole response: `application/problem+json`, `private, no-store`, with its length."""
+    content = orjson.dumps(body(status, title, detail, **members))
+    headers = {"Cache-Control": CACHE_CONTROL, "Content-Length": str(len(content))}
+    return HttpResponse(content, status=status, content_type=MEDIA_TYPE, headers=headers)
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Django's `handler400`: a request that Django itself refused, a foreign Host among them."""
+    return problem_response(400, detail="The request is malformed, or its Host is not one that this server answers to.")
+
+
+def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Django's `handler403`."""
+    return problem_response(403, detail="This is not for you to do.")
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Django's `handler404`: no route matches."""
+    return problem_response(404, detail="Nothing lives at this address; /api/v1/ lists what there is.")
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """Django's `handler500`: says nothing of the cause, which the log has."""
+    return problem_response(500, detail="The server failed; the failure has been logged.")
