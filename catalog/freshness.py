@@ -1,5 +1,90 @@
-"""The one list of what each change makes stale."""
+"""The one list of what each change makes stale, and of what each representation is made from.
+
+Two of the scopes are coarse on purpose: `galleries` and `tags` end with a change of *any* gallery's or tag's own
+row, which is rare, and stand for what representations show of rows that the request does not name. Everything
+else is as fine as the filters: a change in one gallery leaves the pages of the others as they are.
+
+| scope | ends when |
+| --- | --- |
+| `galleries` | any gallery's own fields change |
+| `tags` | any tag's own fields change |
+| `screenshots` | any screenshot, its tags or its renditions change |
+| `gallery:{slug}` | that gallery, or anything in it, changes |
+| `tag:{slug}` | that tag, or any screenshot that has it (or had it), changes |
+| `domain:{name}` | any screenshot of that domain changes |
+| `screenshot:{id}` | that screenshot, its tags or its renditions change |
+"""
+
+from __future__ import annotations
+
+from keybits.invalidation import declare as _declare
+from keybits.query import Query
 
 
 def declare() -> None:
-    """Tell keybits."""
+    """Tell keybits which scopes each row is part of. Called once, when the models are known."""
+    from catalog.models import Gallery, Rendition, Screenshot, Tag  # noqa: PLC0415 - the models must be loaded
+
+    _declare(Gallery, "galleries", "gallery:{slug}")
+    _declare(Tag, "tags", "tag:{slug}")
+    _declare(
+        Screenshot,
+        "screenshots",
+        "screenshot:{id}",
+        "gallery:{gallery__slug}",
+        "domain:{domain}",
+        "tag:{tags__slug}",
+    )
+    for model in (Rendition, Screenshot.tags.through):
+        _declare(
+            model,
+            "screenshots",
+            "screenshot:{screenshot_id}",
+            "gallery:{screenshot__gallery__slug}",
+            "domain:{screenshot__domain}",
+            "tag:{screenshot__tags__slug}",
+        )
+
+
+def gallery_list() -> tuple[str, ...]:
+    """Galleries with their counts and covers."""
+    return ("galleries", "screenshots")
+
+
+def gallery(slug: str) -> tuple[str, ...]:
+    """One gallery, with its count, its cover and its tags."""
+    return (f"gallery:{slug}", "tags")
+
+
+def screenshot_list(query: Query, gallery: str | None = None, tag: str | None = None) -> tuple[str, ...]:
+    """A list of screenshots: of a gallery or a tag where the address names one, as fine as the filters allow.
+
+    One of the filters that every item passes is enough: an item that comes or goes was or is part of it.
+    """
+    return (_narrowest(query, gallery, tag), "galleries", "tags")
+
+
+def _narrowest(query: Query, gallery: str | None, tag: str | None) -> str:
+    gallery = gallery or query.get("gallery")
+    if gallery:
+        return f"gallery:{gallery}"
+    tag = tag or next(iter(query.all("tag")), None)
+    if tag:
+        return f"tag:{tag}"
+    domain = query.get("domain")
+    return f"domain:{domain}" if domain else "screenshots"
+
+
+def screenshot(id: str) -> tuple[str, ...]:  # noqa: A002 - the field's name
+    """One screenshot or its renditions; its gallery decides who sees it."""
+    return (f"screenshot:{id}", "galleries", "tags")
+
+
+def tag_list() -> tuple[str, ...]:
+    """Tags with the number of screenshots that the client may see."""
+    return ("tags", "screenshots", "galleries")
+
+
+def tag(slug: str) -> tuple[str, ...]:
+    """One tag with its count."""
+    return (f"tag:{slug}", "tags", "galleries")

@@ -1,0 +1,143 @@
+"""The parts of a key: which representation a request means (identity) and whether it is still true (freshness).
+
+Every key bit of drf-extensions is offered here beside ours, unchanged. A bit is an identity bit unless it is a
+`FreshnessKeyBit`: that one names scopes, whose stamps are compared on read and are no part of the cache key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from django.urls import get_script_prefix
+from rest_framework_extensions.key_constructor.bits import (
+    AllArgsMixin,
+    ArgsKeyBit,
+    FormatKeyBit,
+    HeadersKeyBit,
+    KeyBitBase,
+    KeyBitDictBase,
+    KwargsKeyBit,
+    LanguageKeyBit,
+    ListModelKeyBit,
+    ListSqlQueryKeyBit,
+    ModelInstanceKeyBitBase,
+    PaginationKeyBit,
+    QueryParamsKeyBit,
+    RequestMetaKeyBit,
+    RetrieveModelKeyBit,
+    RetrieveSqlQueryKeyBit,
+    SqlQueryKeyBitBase,
+    UniqueMethodIdKeyBit,
+    UniqueViewIdKeyBit,
+    UserKeyBit,
+)
+
+from keybits import stamps
+from keybits.stores import get_store
+
+__all__ = [
+    "AllArgsMixin",
+    "ArgsKeyBit",
+    "CanonicalQueryKeyBit",
+    "FormatKeyBit",
+    "FreshnessKeyBit",
+    "HeadersKeyBit",
+    "KeyBitBase",
+    "KeyBitDictBase",
+    "KwargsKeyBit",
+    "LanguageKeyBit",
+    "ListModelKeyBit",
+    "ListSqlQueryKeyBit",
+    "ModelInstanceKeyBitBase",
+    "PaginationKeyBit",
+    "QueryParamsKeyBit",
+    "RequestMetaKeyBit",
+    "RetrieveModelKeyBit",
+    "RetrieveSqlQueryKeyBit",
+    "RouteKeyBit",
+    "SqlQueryKeyBitBase",
+    "UniqueMethodIdKeyBit",
+    "UniqueViewIdKeyBit",
+    "UpdatedAtKeyBit",
+    "UserKeyBit",
+]
+
+Scopes = str | Iterable[str]
+ScopeSource = Scopes | Callable[..., Scopes]
+
+
+class RouteKeyBit(KeyBitBase):  # type: ignore[misc]  # drf-extensions is untyped
+    """Which address of the view: the prefix that the application is mounted under, and the URL's captures."""
+
+    def get_data(
+        self, params: Any, view_instance: Any, view_method: Any, request: Any, args: Any, kwargs: Any
+    ) -> list[Any]:
+        return [get_script_prefix(), list(args), {name: str(value) for name, value in kwargs.items()}]
+
+
+class CanonicalQueryKeyBit(KeyBitBase):  # type: ignore[misc]
+    """The query as `keybits.query` writes it: permutations and tracking parameters mean the same representation.
+
+    Needs a view that keeps the parsed query as `view.query` (`keybits.drf.ClosedQueryMixin` does).
+    """
+
+    def get_data(
+        self, params: Any, view_instance: Any, view_method: Any, request: Any, args: Any, kwargs: Any
+    ) -> str:
+        return str(view_instance.query.canonical)
+
+
+class FreshnessKeyBit(KeyBitBase):  # type: ignore[misc]
+    """A bit that says whether a representation is still true, by naming the scopes it was made from."""
+
+    def get_scopes(
+        self, params: Any, view_instance: Any, view_method: Any, request: Any, args: Any, kwargs: Any
+    ) -> Iterable[str]:
+        """Return the scopes, from the request alone: no database is asked."""
+        raise NotImplementedError
+
+    def get_data(self, params: Any, request: Any, **exchange: Any) -> dict[str, str]:
+        """Return each scope's present stamp, for a key function that stands by itself (drf-extensions' decorators).
+
+        A scope that is open gets a token of its own each time, so that nothing made meanwhile is found again.
+        """
+        scopes = stamps.scope_names(self.get_scopes(params=params, request=request, **exchange))
+        return {scope: (stamp or stamps.new()).hex() for scope, stamp in _stamps_of(request, scopes).items()}
+
+
+class UpdatedAtKeyBit(FreshnessKeyBit):
+    """The scopes given, as a string, several strings, or a function of the view, the request and the URL.
+
+    In a string, `{name}` stands for the URL's capture of that name: `UpdatedAtKeyBit("gallery:{slug}")`. A
+    function is called with the keyword arguments `view_instance`, `view_method`, `request`, `args`, `kwargs`.
+    Like every bit's, the scopes can also be given to the constructor: `params={"updated_at": "gallery:{slug}"}`.
+    """
+
+    def __init__(self, scope: ScopeSource | None = None) -> None:
+        super().__init__(params=scope)
+
+    def get_scopes(
+        self, params: Any, view_instance: Any, view_method: Any, request: Any, args: Any, kwargs: Any
+    ) -> Iterable[str]:
+        scopes = params
+        if callable(params):
+            scopes = params(
+                view_instance=view_instance, view_method=view_method, request=request, args=args, kwargs=kwargs
+            )
+        if isinstance(scopes, str):
+            scopes = (scopes,)
+        return [_filled(scope, kwargs) for scope in scopes or ()]
+
+
+def _filled(scope: str, kwargs: Mapping[str, Any]) -> str:
+    return scope.format_map(kwargs) if "{" in scope else scope
+
+
+def _stamps_of(request: Any, scopes: tuple[str, ...]) -> dict[str, stamps.Stamp | None]:
+    """Read stamps once a request: a key and an ETag that read them apart let an old tag carry a new body."""
+    seen: dict[str, stamps.Stamp | None] = request.__dict__.setdefault("_keybits_stamps", {})
+    missing = [scope for scope in scopes if scope not in seen]
+    if missing:
+        seen.update(zip(missing, get_store().mint(missing), strict=True))
+    return {scope: seen[scope] for scope in scopes}

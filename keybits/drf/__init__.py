@@ -1,0 +1,17 @@
+"""keybits for REST framework: the only package here that imports it."""
+
+from keybits.drf.caching import (
+    CacheResponseAndETAGMixin,
+    ReadOnlyCacheResponseAndETAGMixin,
+    cache_response_and_etag,
+)
+from keybits.drf.nested import NestedViewSetMixin
+from keybits.drf.query import ClosedQueryMixin
+
+__all__ = [
+    "CacheResponseAndETAGMixin",
+    "ClosedQueryMixin",
+    "NestedViewSetMixin",
+    "ReadOnlyCacheResponseAndETAGMixin",
+    "cache_response_and_etag",
+]

@@ -1,0 +1,194 @@
+"""Cached, conditional reads for viewsets: `CacheResponseAndETAGMixin`, which drf-extensions no longer offers.
+
+Decides which of REST framework's responses may be stored and how a stored one becomes a response again. When an
+entry is believed is `keybits.readthrough`'s to say, what it answers `keybits.answers`'. Permissions have been
+checked before anything here runs; throttles count misses alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.http import HttpResponse
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from keybits import cache_control, cache_status, readthrough
+from keybits.answers import Answer, answer
+from keybits.constructors import DefaultListKeyConstructor, DefaultObjectKeyConstructor, KeyConstructor
+from keybits.entries import Entry
+from keybits.preconditions import Conditions
+from keybits.problems import problem_response
+
+__all__ = [
+    "CacheResponseAndETAGMixin",
+    "ReadOnlyCacheResponseAndETAGMixin",
+    "cache_response_and_etag",
+    "credentialed",
+]
+
+Handler = Callable[..., Any]
+STORED_HEADERS = ("Content-Type", "Content-Language", "Link")
+
+
+def cache_response_and_etag(key_func: str | KeyConstructor) -> Callable[[Handler], Handler]:
+    """Make a handler for GET and HEAD cached and conditional.
+
+    `key_func` is a keybits `KeyConstructor` or the name of the view's attribute that holds one. A constructor
+    whose bits name no scope caches nothing, because nothing would ever end its entries.
+    """
+
+    def decorate(method: Handler) -> Handler:
+        @wraps(method)
+        def handler(view: Any, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
+            return _Exchange(view, method, request, args, kwargs).respond(_constructor(view, key_func))
+
+        handler.keybits_cached = True  # type: ignore[attr-defined]
+        return handler
+
+    return decorate
+
+
+def _constructor(view: Any, key_func: str | KeyConstructor) -> KeyConstructor:
+    constructor = getattr(view, key_func) if isinstance(key_func, str) else key_func
+    if not isinstance(constructor, KeyConstructor):
+        raise ImproperlyConfigured(
+            f"{type(view).__name__} has {constructor!r} as its key function. Subclass "
+            "keybits.constructors.KeyConstructor instead: only its keys know which scopes end an entry."
+        )
+    return constructor
+
+
+def credentialed(request: Request) -> bool:
+    """Say whether the client showed who it is, or tried to: such an answer is `private, no-store`."""
+    return (
+        "HTTP_AUTHORIZATION" in request.META
+        or settings.SESSION_COOKIE_NAME in request.COOKIES
+        or bool(request.user and request.user.is_authenticated)
+    )
+
+
+class _Exchange:
+    """One request to one handler."""
+
+    def __init__(self, view: Any, method: Handler, request: Request, args: Any, kwargs: Any) -> None:
+        self.view = view
+        self.method = method
+        self.request = request
+        self.args = args
+        self.kwargs = kwargs
+        self.policy = cache_control.PRIVATE if credentialed(request) else cache_control.PUBLIC
+
+    def respond(self, constructor: KeyConstructor) -> HttpResponse:
+        if self.request.accepted_renderer.format != "json":
+            return self._bypass()
+        exchange = {
+            "view_instance": self.view,
+            "view_method": self.method,
+            "request": self.request,
+            "args": self.args,
+            "kwargs": self.kwargs,
+        }
+        key, scopes = constructor.identity(**exchange), constructor.scopes(**exchange)
+        found = readthrough.look_up(key, scopes)
+        if found.entry is not None and found.fresh:
+            return self._send(found.entry, cache_status.HIT)
+        return self._fill(key, found, readthrough.begin(scopes))
+
+    def _fill(self, key: str, found: readthrough.Lookup, witness: bytes | None) -> HttpResponse:
+        response = self._render()
+        if response.status_code != 200 or response.cookies or not response.content:
+            return self._pass_on(response, found.reason)
+        entry = readthrough.made(
+            response.content, _stored_headers(response), previous=found.entry, witness=witness, now=time.time()
+        )
+        stored = readthrough.store(key, entry)
+        return self._send(entry, cache_status.forwarded(found.reason, stored=stored))
+
+    def _render(self) -> Response:
+        """Run the handler, throttled now if throttles were put off, and render what it returns."""
+        throttle = getattr(self.view, "check_throttles_now", None)
+        if throttle is not None:
+            throttle(self.request)
+        response: Response = self.method(self.view, self.request, *self.args, **self.kwargs)
+        finalized: Response = self.view.finalize_response(self.request, response, *self.args, **self.kwargs)
+        return finalized.render()
+
+    def _bypass(self) -> HttpResponse:
+        """A page for people: rendered each time, kept by nobody."""
+        response = self._render()
+        response["Cache-Control"] = cache_control.PRIVATE
+        return self._pass_on(response, cache_status.BYPASS)
+
+    def _pass_on(self, response: Response, reason: str) -> HttpResponse:
+        response.setdefault("Cache-Control", cache_control.PRIVATE)
+        response["Cache-Status"] = cache_status.forwarded(reason)
+        response["Content-Length"] = str(len(response.content))
+        return response
+
+    def _send(self, entry: Entry, status: str) -> HttpResponse:
+        self.view.headers = {}  # REST framework would add Allow and Vary, which the entry does without
+        return _http_response(
+            answer(
+                entry,
+                self.request.method or "GET",
+                Conditions.from_environ(self.request.META),
+                now=time.time(),
+                cache_control=self.policy,
+                cache_status=status,
+            )
+        )
+
+
+def _stored_headers(response: Response) -> list[tuple[str, str]]:
+    return [(name, response[name]) for name in STORED_HEADERS if name in response]
+
+
+def _http_response(result: Answer) -> HttpResponse:
+    if result.status == 412:
+        response = problem_response(
+            412, detail="The representation is not the one that the request was meant for.", type="precondition-failed"
+        )
+    else:
+        response = HttpResponse(result.body, status=result.status)
+        del response["Content-Type"]
+    for name, value in result.headers:
+        response[name] = value
+    return response
+
+
+class ReadOnlyCacheResponseAndETAGMixin:
+    """`list` and `retrieve`, cached and conditional, under the constructors declared on the class."""
+
+    object_cache_key_func: KeyConstructor = DefaultObjectKeyConstructor()
+    list_cache_key_func: KeyConstructor = DefaultListKeyConstructor()
+
+    @cache_response_and_etag("list_cache_key_func")
+    def list(self, request: Request, *args: Any, **kwargs: Any) -> Any:
+        return super().list(request, *args, **kwargs)  # type: ignore[misc]
+
+    @cache_response_and_etag("object_cache_key_func")
+    def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Any:
+        return super().retrieve(request, *args, **kwargs)  # type: ignore[misc]
+
+    def check_throttles(self, request: Request) -> None:
+        """Put throttles off for handlers that may answer from the cache: a hit costs nothing and counts nothing."""
+        if not _is_cached(self, request):
+            self.check_throttles_now(request)
+
+    def check_throttles_now(self, request: Request) -> None:
+        super().check_throttles(request)  # type: ignore[misc]
+
+
+class CacheResponseAndETAGMixin(ReadOnlyCacheResponseAndETAGMixin):
+    """The mixin for viewsets that also write: reads as above, unsafe methods as the viewset has them."""
+
+
+def _is_cached(view: Any, request: Request) -> bool:
+    handler = getattr(view, getattr(view, "action", None) or "", None)
+    return request.method in {"GET", "HEAD"} and getattr(handler, "keybits_cached", False)

@@ -1,0 +1,65 @@
+"""One URL, one representation: JSON whenever the Accept header allows it, 406 when it does not.
+
+`?format=api` asks for the browsable page, whatever Accept says (RFC 9110 section 12.5.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rest_framework.exceptions import NotAcceptable, NotFound
+from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.renderers import BaseRenderer
+from rest_framework.request import Request
+
+__all__ = ["JSONContentNegotiation", "accepts"]
+
+
+class JSONContentNegotiation(BaseContentNegotiation):
+    """Choose by `?format=` where it is given, else the first renderer, if the client takes its media type."""
+
+    def select_parser(self, request: Request, parsers: Iterable[Any]) -> Any:
+        """Return the parser of the request's media type, or None (415)."""
+        sent = (request.content_type or "").split(";")[0].strip().lower()
+        return next((parser for parser in parsers if parser.media_type == sent), None)
+
+    def select_renderer(
+        self, request: Request, renderers: Sequence[BaseRenderer], format_suffix: str | None = None
+    ) -> tuple[BaseRenderer, str]:
+        """Return the renderer and its media type, or raise `NotAcceptable`."""
+        wanted = request.query_params.get("format")
+        if wanted and wanted != renderers[0].format:
+            return _by_format(renderers, wanted)
+        if not accepts(request.META.get("HTTP_ACCEPT", "*/*"), renderers[0].media_type):
+            raise NotAcceptable(available_renderers=renderers)
+        return renderers[0], renderers[0].media_type
+
+
+def _by_format(renderers: Sequence[BaseRenderer], wanted: str) -> tuple[BaseRenderer, str]:
+    for renderer in renderers:
+        if renderer.format == wanted:
+            return renderer, renderer.media_type
+    raise NotFound(f"There is no format {wanted!r} here; {', '.join(r.format for r in renderers)} are.")
+
+
+def accepts(field: str, media_type: str) -> bool:
+    """Say whether an Accept field admits `media_type`: the most specific range decides, and q=0 refuses.
+
+    Parameters other than q are of no account: they change nothing that is sent. A malformed member is skipped; a
+    field in which nothing can be read accepts everything.
+    """
+    main = media_type.split("/")[0]
+    specificity = {"*/*": 1, f"{main}/*": 2, media_type: 3}
+    ranges = [_range(member) for member in field.split(",") if "/" in member]
+    matching = [(specificity[name], quality) for name, quality in ranges if name in specificity]
+    return max(matching)[1] > 0 if matching else not ranges
+
+
+def _range(member: str) -> tuple[str, float]:
+    name, *parameters = (part.strip().lower() for part in member.split(";"))
+    quality = next((part[2:] for part in parameters if part.startswith("q=")), "1")
+    try:
+        return name, float(quality)
+    except ValueError:
+        return name, 1.0

@@ -1,0 +1,39 @@
+"""Nested lists under parents that must exist: a missing or invisible parent is a 404, never an empty list."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
+from django.http import Http404
+from rest_framework_extensions.mixins import NestedViewSetMixin as UpstreamNestedViewSetMixin
+
+__all__ = ["NestedViewSetMixin"]
+
+
+class NestedViewSetMixin(UpstreamNestedViewSetMixin):  # type: ignore[misc]  # drf-extensions is untyped
+    """drf-extensions' mixin, with the parent asked for when a page has come out empty.
+
+    A page with rows proves its parent; only an empty one costs the extra query.
+    """
+
+    def get_parent_queryset(self) -> QuerySet[Any]:
+        """Return the immediate parents that the URL names and the client may see: one row, or none."""
+        raise NotImplementedError(
+            f"{type(self).__name__} is nested: define get_parent_queryset() to return the parent that the URL "
+            "names, as far as the client may see it."
+        )
+
+    def filter_queryset_by_parents_lookups(self, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Filter by the URL's parents; a value that the field cannot hold is a parent that does not exist."""
+        try:
+            return queryset.filter(**self.get_parents_query_dict())
+        except (ValueError, ValidationError, OverflowError):
+            raise Http404 from None
+
+    def paginate_queryset(self, queryset: QuerySet[Any]) -> Any:
+        page = super().paginate_queryset(queryset)
+        if not page and not self.get_parent_queryset().exists():
+            raise Http404
+        return page

@@ -1,0 +1,47 @@
+"""REST framework's exceptions as problem details (RFC 9457)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.exceptions import PermissionDenied
+from django.http import Http404
+from rest_framework import exceptions
+from rest_framework.response import Response
+from rest_framework.views import exception_handler as upstream_handler
+
+from keybits import problems
+
+__all__ = ["exception_handler"]
+
+
+def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | None:
+    """Return the problem that `exc` is, with the headers REST framework gives it; None leaves it to Django.
+
+    An exception's `members` (a mapping, optional) are added to the document. Errors are `private, no-store`.
+    """
+    response = upstream_handler(exc, context)
+    if response is None:
+        return None
+    response.data = problems.body(response.status_code, detail=_detail(exc), **_members(exc))
+    response["Cache-Control"] = problems.CACHE_CONTROL
+    renderer = getattr(context["request"], "accepted_renderer", None)
+    if renderer is None or renderer.format == "json":
+        response.content_type = problems.MEDIA_TYPE
+    return response
+
+
+def _detail(exc: Exception) -> str:
+    if isinstance(exc, Http404):
+        return "There is no such thing here, or it is not for you to see."
+    if isinstance(exc, PermissionDenied):
+        return "This is not for you to do."
+    detail = getattr(exc, "detail", "")
+    return "Some values cannot be used." if isinstance(detail, dict | list) else str(detail)
+
+
+def _members(exc: Exception) -> dict[str, Any]:
+    members = dict(getattr(exc, "members", {}))
+    if isinstance(exc, exceptions.ValidationError):
+        members = {"type": "invalid-value", "errors": exc.detail} | members
+    return members

@@ -1,0 +1,66 @@
+"""The closed query grammar at the door of a view: what is not in it never reaches filters, pages or keys."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import QueryDict
+from rest_framework.exceptions import APIException
+from rest_framework.request import Request
+
+from keybits.query import Grammar, Parameter, Query, QueryError
+
+__all__ = ["ClosedQueryMixin", "InvalidQueryError"]
+
+
+class InvalidQueryError(APIException):
+    """400 (414 where it is too long): the query string is not one that this view accepts."""
+
+    status_code = 400
+    default_code = "malformed-query"
+
+    def __init__(self, error: QueryError) -> None:
+        super().__init__(error.detail, error.kind)
+        self.status_code = 414 if error.kind == "query-too-long" else 400
+        named = {"parameter": error.parameter, "allowed": error.allowed, "suggestion": error.suggestion}
+        self.members = {"type": error.kind} | {name: value for name, value in named.items() if value}
+
+
+class ClosedQueryMixin:
+    """Parse the query string before anything else reads it.
+
+    The view then sees the canonical query alone, as `view.query` and in `request.query_params`.
+    """
+
+    query: Query = Query(())
+
+    def get_query_parameters(self) -> list[Parameter]:
+        """Return what this view accepts beside `format`: filters, pages, fields."""
+        return []
+
+    def initialize_request(self, request: Any, *args: Any, **kwargs: Any) -> Request:
+        self._query_error = self._close(request)
+        drf_request: Request = super().initialize_request(request, *args, **kwargs)  # type: ignore[misc]
+        return drf_request
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)  # type: ignore[misc]
+        if self._query_error is not None:
+            raise InvalidQueryError(self._query_error)
+
+    def _close(self, request: Any) -> QueryError | None:
+        """Replace the request's query by the canonical one; after an error, by none."""
+        error = None
+        self.query = Query(())
+        try:
+            grammar = Grammar([Parameter("format"), *self.get_query_parameters()])
+            self.query = _without_default_format(grammar.parse(request.META.get("QUERY_STRING", "")))
+        except QueryError as found:
+            error = found
+        request.GET = QueryDict(self.query.canonical)
+        return error
+
+
+def _without_default_format(query: Query) -> Query:
+    """`format=json` is what one gets anyway."""
+    return Query(tuple(pair for pair in query.pairs if pair != ("format", "json")))

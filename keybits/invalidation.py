@@ -1,0 +1,140 @@
+"""From a change to the scopes that it makes stale, and to the end of their stamps, after commit.
+
+The domain declares, per model, which scopes a row is part of, as templates over paths of fields:
+`declare(Page, "pages", "page:{slug}", "author:{author__name}")`. A change makes stale what the row was part of
+before and what it is part of afterwards. Scopes are closed when the transaction has committed, not before: a
+reader between a `save()` and its commit sees old rows, and must not find a stamp that says they are new.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from string import Formatter
+from typing import Any
+
+from django.db import connections, transaction
+from django.db.models import Model, QuerySet
+from django.db.models.signals import m2m_changed, post_delete, post_save, pre_delete, pre_save
+
+from keybits.stores import StoreError, get_store
+
+__all__ = ["Declaration", "changed", "declarations", "declare", "scopes_of"]
+
+logger = logging.getLogger(__name__)
+BEFORE = "_keybits_before"
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """One model's templates, and the field paths that they use, each once."""
+
+    model: type[Model]
+    templates: tuple[str, ...]
+    paths: tuple[str, ...]
+
+    def scopes(self, row: dict[str, Any]) -> Iterator[str]:
+        """Yield the scopes of one row of values; a template with a value missing names none."""
+        for template in self.templates:
+            if all(row[path] is not None for path in _paths(template)):
+                yield template.format_map(row)
+
+
+_declared: dict[type[Model], Declaration] = {}
+
+
+def declare(model: type[Model], *templates: str) -> None:
+    """Say which scopes a row of `model` is part of, and have its changes close them.
+
+    A template names fields of the model, through relations with `__`; to-many relations name one scope a row.
+    For a many-to-many relation declare its through model. Declaring a model again replaces its templates.
+    """
+    paths = tuple(dict.fromkeys(path for template in templates for path in _paths(template)))
+    _declared[model] = Declaration(model, templates, paths)
+    label = model._meta.label
+    pre_save.connect(_remember, sender=model, dispatch_uid=f"keybits {label} pre_save")
+    pre_delete.connect(_remember, sender=model, dispatch_uid=f"keybits {label} pre_delete")
+    post_save.connect(_row_changed, sender=model, dispatch_uid=f"keybits {label} post_save")
+    post_delete.connect(_row_changed, sender=model, dispatch_uid=f"keybits {label} post_delete")
+    m2m_changed.connect(_relation_changed, sender=model, dispatch_uid=f"keybits {label} m2m_changed")
+
+
+def declarations() -> tuple[Declaration, ...]:
+    """Return all that has been declared."""
+    return tuple(_declared.values())
+
+
+def scopes_of(rows: QuerySet[Any]) -> set[str]:
+    """Return the scopes that these rows are part of at present: one query."""
+    declaration = _declared[rows.model]
+    values = rows.order_by().values(*declaration.paths).distinct()
+    return {scope for row in values.iterator() for scope in declaration.scopes(row)}
+
+
+def changed(scopes: Iterable[str], using: str) -> None:
+    """Close `scopes` once the transaction on the database `using` has committed; now, where there is none.
+
+    However many changes a transaction makes, its scopes are closed together, in one round trip.
+    """
+    _pending(using).update(scopes)
+    transaction.on_commit(partial(_close, using), using=using)
+
+
+def _close(using: str) -> None:
+    pending = _pending(using)
+    scopes, _ = sorted(pending), pending.clear()
+    if not scopes:
+        return
+    try:
+        get_store().close(scopes)
+    except StoreError:
+        logger.exception("scopes could not be closed: %s", ", ".join(scopes))
+
+
+def _pending(using: str) -> set[str]:
+    """The scopes changed in the present transaction of this thread's connection."""
+    pending: set[str] = connections[using].__dict__.setdefault("_keybits_pending", set())
+    return pending
+
+
+def _row(instance: Model, using: str) -> QuerySet[Any]:
+    return type(instance)._base_manager.using(using).filter(pk=instance.pk)
+
+
+def _remember(instance: Model, using: str, **_: Any) -> None:
+    """Keep what the row was part of; outside a transaction it may be closed only once the row has changed."""
+    before: set[str] = instance.__dict__.setdefault(BEFORE, set())
+    if instance.pk is not None:
+        before |= scopes_of(_row(instance, using))
+
+
+def _row_changed(instance: Model, using: str, **_: Any) -> None:
+    scopes: set[str] = instance.__dict__.pop(BEFORE, set())
+    if instance.pk is not None:
+        scopes |= scopes_of(_row(instance, using))
+    changed(scopes, using)
+
+
+def _relation_changed(
+    sender: Any, instance: Model, action: str, reverse: bool, pk_set: set[Any] | None, using: str, **_: Any
+) -> None:
+    """Rows of a through model: read while they exist, after an addition and before a removal."""
+    if action not in {"post_add", "pre_remove", "pre_clear"}:
+        return
+    near, far = _ends(sender, type(instance), reverse)
+    rows = sender._base_manager.using(using).filter(**{near: instance.pk})
+    changed(scopes_of(rows if pk_set is None else rows.filter(**{f"{far}__in": pk_set})), using)
+
+
+def _ends(through: Any, model: type[Model], reverse: bool) -> tuple[str, str]:
+    """Return the names of the through model's fields for this side and for the other."""
+    ends = [field.name for field in through._meta.fields if field.is_relation]
+    owner = [name for name in ends if issubclass(model, through._meta.get_field(name).related_model)]
+    near = owner[-1] if reverse else owner[0]
+    return near, next(name for name in ends if name != near)
+
+
+def _paths(template: str) -> Iterator[str]:
+    return (name for _, name, _, _ in Formatter().parse(template) if name)

@@ -1,0 +1,141 @@
+"""What a query string means: a closed grammar, and one canonical way to write each query.
+
+Values in, values out: no request, no view. A parameter that the grammar does not know, that is repeated, empty
+or badly encoded is an error that says what would be accepted; nothing is ignored but tracking parameters, which
+are listed by name. Two query strings that mean the same have the same `canonical` text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from urllib.parse import parse_qsl, urlencode
+
+__all__ = ["LONGEST", "Grammar", "Parameter", "Query", "QueryError", "comma_list"]
+
+LONGEST = 8192
+TRACKING = re.compile(r"utm_[a-z_]+|gclid|fbclid|_")
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+class QueryError(ValueError):
+    """The query string is not one that the grammar accepts.
+
+    `kind` is a problem type, `parameter` the name at fault ("" for the string as a whole), `allowed` what would
+    be accepted, `suggestion` the nearest of those or "".
+    """
+
+    def __init__(
+        self, kind: str, detail: str, parameter: str = "", allowed: Iterable[str] = (), suggestion: str = ""
+    ) -> None:
+        super().__init__(detail)
+        self.kind = kind
+        self.detail = detail
+        self.parameter = parameter
+        self.allowed = list(allowed)
+        self.suggestion = suggestion
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One parameter that a grammar accepts.
+
+    `canonical` rewrites a value that has several spellings; it returns what it cannot read as it is, for whoever
+    checks the value to refuse. The values of a `repeatable` parameter form a set.
+    """
+
+    name: str
+    repeatable: bool = False
+    canonical: Callable[[str], str] = str
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A query that the grammar accepts: `pairs` sorted and canonical, `canonical` the text they make."""
+
+    pairs: tuple[tuple[str, str], ...]
+
+    @property
+    def canonical(self) -> str:
+        return urlencode(self.pairs)
+
+    def all(self, name: str) -> list[str]:
+        """Return every value of `name`, sorted."""
+        return [value for key, value in self.pairs if key == name]
+
+    def get(self, name: str) -> str | None:
+        """Return the one value of `name`, or None where it is not given."""
+        return next((value for key, value in self.pairs if key == name), None)
+
+
+class Grammar:
+    """The parameters that one view accepts."""
+
+    def __init__(self, parameters: Iterable[Parameter]) -> None:
+        self.parameters = {parameter.name: parameter for parameter in parameters}
+
+    def parse(self, query_string: str) -> Query:
+        """Return the query in `query_string` (as WSGI gives it: latin-1), or raise `QueryError`."""
+        if not query_string:
+            return Query(())
+        pairs = {(name, value) for name, value in self._accepted(_decoded(query_string))}
+        return Query(tuple(sorted(pairs)))
+
+    def _accepted(self, pairs: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
+        seen: set[str] = set()
+        for name, value in pairs:
+            if TRACKING.fullmatch(name):
+                continue
+            parameter = self._known(name)
+            _check_value(name, value)
+            if name in seen and not parameter.repeatable:
+                raise QueryError("repeated-parameter", f"Give {name!r} once.", name)
+            seen.add(name)
+            yield name, parameter.canonical(value)
+
+    def _known(self, name: str) -> Parameter:
+        if name in self.parameters:
+            return self.parameters[name]
+        nearest = get_close_matches(name, self.parameters, n=1)
+        hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+        raise QueryError(
+            "unknown-parameter",
+            f"There is no parameter {name!r} here.{hint}",
+            name,
+            sorted(self.parameters),
+            "".join(nearest),
+        )
+
+
+def comma_list(value: str) -> str:
+    """The canonical spelling of a comma-separated set: sorted, each once; numbers by size."""
+    members = set(value.split(","))
+    if all(member.isascii() and member.isdigit() and len(member) <= 19 for member in members):
+        return ",".join(map(str, sorted({int(member) for member in members})))
+    return ",".join(sorted(members))
+
+
+def _decoded(query_string: str) -> list[tuple[str, str]]:
+    if len(query_string) > LONGEST:
+        raise QueryError("query-too-long", f"A query string has at most {LONGEST:,} characters.")
+    if bad := _BAD_ESCAPE.search(query_string):
+        raise QueryError(
+            "malformed-query", f"The percent sign at character {bad.start() + 1} starts no escape; write %25."
+        )
+    try:
+        text = query_string.encode("latin-1").decode("utf-8")
+        return parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=100)
+    except UnicodeError:
+        raise QueryError("malformed-query", "The query string is not UTF-8.") from None
+    except ValueError:
+        raise QueryError("malformed-query", "A query string has at most 100 parameters.") from None
+
+
+def _check_value(name: str, value: str) -> None:
+    if not value:
+        raise QueryError("malformed-parameter", f"{name!r} is empty; leave it out or give it a value.", name)
+    if _CONTROL.search(value):
+        raise QueryError("malformed-parameter", f"{name!r} contains a control character.", name)

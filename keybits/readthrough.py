@@ -1,0 +1,86 @@
+"""The order of every read: stamps before the database, compared afterwards, and never believed on a doubt.
+
+1. one look: the entry and the present stamps of its scopes;
+2. every stamp there, closed, and as the entry has them: a hit;
+3. else mint what is missing, *before* the database is read, and keep the new entry under those stamps.
+
+A store that fails is a cache that is not there: the read goes to the database, and nothing is kept.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from keybits import cache_status, etags
+from keybits.conf import conf
+from keybits.entries import Entry, EntryError
+from keybits.stamps import witness
+from keybits.stores import StoreError, get_store
+
+__all__ = ["Lookup", "begin", "look_up", "made", "store"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """What the store had: the entry (also a stale one), whether it is fresh, and why the view is asked if not."""
+
+    entry: Entry | None
+    fresh: bool
+    reason: str
+
+
+def look_up(key: str, scopes: Sequence[str]) -> Lookup:
+    """Look once. Never raises: a store that fails is a `bypass`."""
+    try:
+        reading = get_store().read(key, scopes)
+        if reading.entry is None:
+            return Lookup(None, False, cache_status.MISS)
+        entry = Entry.unpack(reading.entry)
+    except StoreError:
+        logger.warning("the store cannot be read", exc_info=True)
+        return Lookup(None, False, cache_status.BYPASS)
+    except EntryError:
+        return Lookup(None, False, cache_status.MISS)
+    fresh = reading.witness == entry.witness
+    return Lookup(entry, fresh, "" if fresh else cache_status.STALE)
+
+
+def begin(scopes: Sequence[str]) -> bytes | None:
+    """Return what an entry made from now on is witnessed by, or None where it must not be stored.
+
+    Call it before the database is read. With no scopes there is nothing that could end an entry: None.
+    """
+    if not scopes:
+        return None
+    try:
+        return witness(get_store().mint(scopes))
+    except StoreError:
+        logger.warning("the store gives no stamps", exc_info=True)
+        return None
+
+
+def made(
+    body: bytes, headers: Sequence[tuple[str, str]], *, previous: Entry | None, witness: bytes | None, now: float
+) -> Entry:
+    """Return the entry for a body just made, at Unix time `now`. Content that has not changed keeps its date."""
+    etag = etags.strong(body)
+    unchanged = previous is not None and previous.etag == etag
+    changed = previous.changed if previous and unchanged else math.floor(now) + 1
+    return Entry(witness or b"", etag, changed, tuple(headers), body)
+
+
+def store(key: str, entry: Entry) -> bool:
+    """Keep the entry if it may be kept; say whether it was."""
+    if not entry.witness or len(entry.body) > conf.MAX_ENTRY_BYTES:
+        return False
+    try:
+        get_store().write(key, entry.pack())
+    except StoreError:
+        logger.warning("the store takes no entry", exc_info=True)
+        return False
+    return True
