@@ -1,7 +1,7 @@
 """Entity tags (RFC 9110 section 8.8.3): how one is made from content, and whether a list of them names one.
 
-This module alone decides what a tag looks like and what is read out of If-Match, If-None-Match and If-Range. It
-never raises on what a client sent and reads it in time linear in its length.
+This module alone decides what a tag looks like, and what is read out of If-Match, If-None-Match and If-Range.
+It never raises on what a client sent, and reads it in time linear in its length.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from hashlib import sha256
 
 __all__ = ["EntityTags", "is_weak", "parse", "strong", "strongly_listed", "weakly_listed"]
 
-# Section 8.8.3, with two departures that only ever add tags that a client did quote: obs-text as WSGI gives it
-# (latin-1), and space and tab, which the quoted-strings of older specifications allowed inside a tag. A backslash
-# is an ordinary character. Every repetition is possessive, so nothing is read twice from one place.
+# Section 8.8.3, with one departure: a tag may hold spaces and tabs, as the quoted strings of older
+# specifications did. obs-text is latin-1, as WSGI gives it; a backslash is an ordinary character. Every
+# repetition is possessive and every match starts where the last one ended: nothing is read over and over.
 _MEMBER = re.compile(
     r"""
-    [ \t,]*+                                                # section 5.6.1.2: empty members are skipped
+    [ \t,]*+                                         # empty members are skipped (section 5.6.1.2)
     (?:
         (W/)?+ ("[\t\x20\x21\x23-\x7e\x80-\xff]*+") [ \t]*+ (?=,|\Z)
-      | (?: [^",]++ | "[^"]*+ (?:"|\Z) )++                  # no tag: left out, with all that its quotes enclose
+      | (?: [^",]++ | "[^"]*+ (?:"|\Z) )++           # no tag: left out, with all that its quotes enclose
     )?+
     """,
     re.VERBOSE,
@@ -31,7 +31,7 @@ _ANY = re.compile(r"[ \t,]*+\*(?:[ \t]*+,[ \t]*+\*?+)*+[ \t]*+")
 
 @dataclass(frozen=True, slots=True)
 class EntityTags:
-    """What an If-Match or If-None-Match field lists; tags stand with their quotes and without `W/`."""
+    """What If-Match or If-None-Match lists; tags stand with their quotes and without `W/`."""
 
     strong: frozenset[str] = frozenset()
     weak: frozenset[str] = frozenset()
@@ -39,14 +39,14 @@ class EntityTags:
     """The field was `*`, which names every current representation, even one that has no tag."""
 
     def weakly_matches(self, etag: str | None) -> bool:
-        """Say whether a listed tag has the same opaque part (section 8.8.3.2): the test of If-None-Match."""
+        """Say whether a listed tag has the same opaque part, as If-None-Match asks (section 8.8.3.2)."""
         if etag is None or self.is_any:
             return self.is_any
         opaque = etag.removeprefix("W/")
         return opaque in self.strong or opaque in self.weak
 
     def strongly_matches(self, etag: str | None) -> bool:
-        """Say whether a listed tag is the same and both are strong (section 8.8.3.2): the test of If-Match."""
+        """Say whether a listed tag is the same and both are strong, as If-Match asks (section 8.8.3.2)."""
         return self.is_any or etag in self.strong
 
 
@@ -54,7 +54,7 @@ _ANY_TAG = EntityTags(is_any=True)
 
 
 def strong(content: bytes, coding: str = "") -> str:
-    """Return the strong tag of these bytes, quoted; `coding` tells one content coding's tag from another's."""
+    """Return the strong tag of these bytes, quoted; `coding` sets one content coding's tag apart."""
     digest = urlsafe_b64encode(sha256(content).digest()[:16]).rstrip(b"=").decode("ascii")
     return f'"{digest}-{coding}"' if coding else f'"{digest}"'
 
@@ -67,11 +67,11 @@ def is_weak(etag: str) -> bool:
 def parse(field: str) -> EntityTags:
     """Read a field's value, several lines joined by commas included; never raises.
 
-    A member that is no entity tag is left out and the others stand, as section 2.4 permits. To ignore the whole
-    field would turn a guarded write into an unguarded one (section 13.1.1: an If-Match that lists nothing is
-    false, so the write is refused), and cost a client its 304 for a stranger's typing error. A tag is only ever
-    taken from between two commas and outside any quotes, so nothing is listed that the client did not quote. For
-    the same reason `*` counts only where it stands alone, as the grammar has it (sections 13.1.1 and 13.1.2).
+    A member that is no entity tag is left out and the others stand, as section 2.4 permits. To ignore the
+    whole field would turn a guarded write into an unguarded one (section 13.1.1: an If-Match that names
+    nothing current is false, so the write is refused), and cost a client its 304 for somebody else's error.
+    A tag is only ever taken from between two commas outside quotes, so nothing is listed that the client did
+    not quote. For the same reason `*` counts only where it stands alone (the grammar of 13.1.1 and 13.1.2).
     """
     if _ANY.fullmatch(field):
         return _ANY_TAG
@@ -83,10 +83,15 @@ def parse(field: str) -> EntityTags:
 
 
 def weakly_listed(etag: str | None, field: str) -> bool:
-    """Say whether If-None-Match's value names the tag; the usual field, one tag just as it was sent, is not parsed."""
-    return field == etag or parse(field).weakly_matches(etag)
+    """Say whether If-None-Match's value names the tag.
+
+    The usual value is not parsed: that tag as it was sent, or as a compressor on the way has weakened it.
+    """
+    if field == etag or (field[:3] == 'W/"' and field[2:] == etag):
+        return True
+    return parse(field).weakly_matches(etag)
 
 
 def strongly_listed(etag: str | None, field: str) -> bool:
-    """Say whether If-Match's value names the tag, by strong comparison."""
+    """Say whether If-Match's value names the tag and both are strong; the usual value is not parsed."""
     return (field == etag and not is_weak(field)) or parse(field).strongly_matches(etag)
