@@ -1,0 +1,90 @@
+"""Where a picture's bytes lie: at a name made of their sha256, so a name never changes its bytes.
+
+Decides the name, the address and the media type. The place is Django's default storage.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import uuid
+
+from django.core.files import File
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
+
+MEDIA_TYPES = {"webp": "image/webp", "jpeg": "image/jpeg"}
+_EXTENSIONS = {"webp": "webp", "jpeg": "jpg"}
+_FORMATS = {extension: format for format, extension in _EXTENSIONS.items()}
+_BASENAME = re.compile(r"([0-9a-f]{64})\.(webp|jpg)")
+
+
+def store(data: bytes, format: str) -> str:
+    """Keep these bytes and return their sha256 in hexadecimal; what is there already is not written again.
+
+    `format` is "webp" or "jpeg". A reader finds the whole file or none, after a crash too.
+    """
+    sha256 = hashlib.sha256(data).hexdigest()
+    if not exists(sha256, format):
+        _write(name(sha256, format), data)
+    return sha256
+
+
+def exists(sha256: str, format: str) -> bool:
+    """Say whether these bytes are kept."""
+    return default_storage.exists(name(sha256, format))
+
+
+def size(sha256: str, format: str) -> int:
+    """Return the length in bytes; raises FileNotFoundError where the file is not kept."""
+    return default_storage.size(name(sha256, format))
+
+
+def open(sha256: str, format: str) -> File[bytes]:
+    """Open for reading in binary; the caller closes. Raises FileNotFoundError where the file is not kept."""
+    return default_storage.open(name(sha256, format), "rb")
+
+
+def url(sha256: str, format: str) -> str:
+    """Return the address below the root of this site; it holds no host, so no request can spoil it."""
+    return f"/files/{sha256}.{_EXTENSIONS[format]}"
+
+
+def parse(basename: str) -> tuple[str, str] | None:
+    """Return the sha256 and the format that the last segment of `url` names, or None where it names none."""
+    found = _BASENAME.fullmatch(basename)
+    return (found[1], _FORMATS[found[2]]) if found else None
+
+
+def name(sha256: str, format: str) -> str:
+    """Return the name in the storage: two digits' folder, so that no folder holds everything."""
+    return f"{sha256[:2]}/{sha256}.{_EXTENSIONS[format]}"
+
+
+def _write(final: str, data: bytes) -> None:
+    try:
+        path = default_storage.path(final)
+    except NotImplementedError:  # an object store: a put is atomic there
+        default_storage.save(final, ContentFile(data))
+    else:
+        _write_aside(final, path, data)
+
+
+def _write_aside(final: str, path: str, data: bytes) -> None:
+    """Write a temporary file to the disk, then rename it; a rename within a folder is atomic (POSIX)."""
+    aside = default_storage.save(f"{final}.{uuid.uuid4().hex}.part", ContentFile(data))
+    try:
+        _flush(default_storage.path(aside))
+        os.replace(default_storage.path(aside), path)
+    except BaseException:
+        default_storage.delete(aside)
+        raise
+
+
+def _flush(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,201 @@
+"""How a rendition's bytes are sent: who may have them, who may keep them, and which part was asked for.
+
+A name is made of the bytes, so its answer never changes: whoever may store it may keep it for ever. Django only,
+no REST framework.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from django.conf import settings
+from django.http import FileResponse, HttpResponse
+
+from catalog.capture import storage
+from catalog.models import Screenshot
+from keybits.preconditions import Conditions, Outcome, Validators, evaluate, range_applies
+from keybits.problems import problem_response
+
+if TYPE_CHECKING:
+    from django.core.files import File
+    from django.http import HttpRequest
+    from django.http.response import HttpResponseBase
+
+    from catalog.models import Viewer
+
+PUBLIC = "public, max-age=31536000, immutable"
+PRIVATE = "private, no-store"
+CHUNK = 65_536
+"""Bytes read at once."""
+
+# RFC 9110 section 14.1.2, one range only. A hundred digits hold any length, and bound the work.
+_RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,100})-([0-9]{0,100})[ \t]*", re.IGNORECASE)
+
+
+class RangeError(ValueError):
+    """No byte of the representation lies in the range (RFC 9110 section 15.5.17)."""
+
+
+def serve(request: HttpRequest, name: str) -> HttpResponseBase:
+    """Answer GET and HEAD for `files/<name>`, where `name` is the last segment of `storage.url`."""
+    response = _answer(request, name)
+    response["X-Content-Type-Options"] = "nosniff"
+    return response
+
+
+def _answer(request: HttpRequest, name: str) -> HttpResponseBase:
+    if request.method not in ("GET", "HEAD"):
+        return _method_not_allowed()
+    address = storage.parse(name)
+    cache_control = _cache_control(request, *address) if address else None
+    if address is None or cache_control is None:
+        return _not_found()
+    try:
+        response = _conditional(request, *address, storage.size(*address))
+    except FileNotFoundError:
+        return _not_found()
+    if response.status_code < 400:
+        response["Cache-Control"] = cache_control
+    return response
+
+
+# --- Visibility ---------------------------------------------------------------------------------------------
+
+
+def _cache_control(request: HttpRequest, sha256: str, format: str) -> str | None:
+    """Return who may store the file; None where it does not exist for whoever asks."""
+    if _reachable(None, sha256, format):
+        return PUBLIC
+    # Without a session there is nobody to ask about, and to look would make the answer vary by cookie.
+    if settings.SESSION_COOKIE_NAME in request.COOKIES and _reachable(request.user, sha256, format):
+        return PRIVATE
+    return None
+
+
+def _reachable(viewer: Viewer, sha256: str, format: str) -> bool:
+    shown = Screenshot.objects.reachable_by(viewer)
+    return shown.filter(renditions__sha256=sha256, renditions__format=format).exists()
+
+
+# --- Preconditions and ranges -------------------------------------------------------------------------------
+
+
+def _conditional(request: HttpRequest, sha256: str, format: str, size: int) -> HttpResponseBase:
+    """Decide by RFC 9110 section 13.2.2; `size` in bytes."""
+    validators = Validators(etag=f'"{sha256}"')
+    conditions = Conditions.from_environ(request.META)
+    outcome = evaluate(request.method or "", conditions, validators)
+    if outcome is Outcome.PRECONDITION_FAILED:
+        return problem_response(412, detail="If-Match names other bytes; a file's tag is the digest in its name.")
+    if outcome is Outcome.NOT_MODIFIED:
+        return _not_modified(validators)
+    asked = request.headers.get("Range") if range_applies(conditions, validators) else None
+    # Section 14.2: Range is defined for GET alone.
+    if asked is None or request.method == "HEAD":
+        return _whole(request, sha256, format, size)
+    return _part(request, sha256, format, size, asked)
+
+
+def _not_modified(validators: Validators) -> HttpResponse:
+    response = HttpResponse(status=304, headers={"ETag": validators.etag or ""})
+    del response["Content-Type"]  # Django's default, which would tell a cache that the picture is HTML
+    return response
+
+
+def _whole(request: HttpRequest, sha256: str, format: str, size: int) -> HttpResponseBase:
+    return _send(request, sha256, format, 0, size)
+
+
+def _part(request: HttpRequest, sha256: str, format: str, size: int, asked: str) -> HttpResponseBase:
+    try:
+        found = read_range(asked, size)
+    except RangeError:
+        return _range_not_satisfiable(size)
+    if found is None:
+        return _whole(request, sha256, format, size)
+    first, last = found
+    response = _send(request, sha256, format, first, last + 1 - first)
+    response.status_code = 206
+    response["Content-Range"] = f"bytes {first}-{last}/{size}"
+    return response
+
+
+def read_range(field: str, size: int) -> tuple[int, int] | None:
+    """Return the first and the last byte that a Range field asks for, out of `size` bytes.
+
+    None means to send everything: several ranges, another unit, or a field that cannot be read (RFC 9110
+    section 14.2 lets a server ignore them). Raises `RangeError` where the range holds no byte.
+    """
+    parts = _RANGE.fullmatch(field.strip())
+    if parts is None or parts[1] == parts[2] == "":
+        return None
+    if parts[1] == "":
+        return _suffix(int(parts[2]), size)
+    first, last = int(parts[1]), int(parts[2] or size)
+    if parts[2] and last < first:
+        return None
+    if first >= size:
+        raise RangeError
+    return first, min(last, size - 1)
+
+
+def _suffix(length: int, size: int) -> tuple[int, int]:
+    if length == 0 or size == 0:
+        raise RangeError
+    return max(0, size - length), size - 1
+
+
+# --- Bytes --------------------------------------------------------------------------------------------------
+
+
+class _Stretch:
+    """A stretch of an open file that reads like a file of its own; closing it closes the file."""
+
+    name = ""
+
+    def __init__(self, file: File[bytes], first: int, length: int) -> None:
+        file.seek(first)
+        self._file = file
+        self._left = length
+        self.close = file.close
+
+    def read(self, size: int = CHUNK) -> bytes:
+        data: bytes = self._file.read(min(size, self._left))
+        self._left -= len(data)
+        return data
+
+
+def _send(request: HttpRequest, sha256: str, format: str, first: int, length: int) -> HttpResponseBase:
+    """Send `length` bytes from byte `first` on, in chunks; HEAD gets the same fields and opens nothing."""
+    response = HttpResponse() if request.method == "HEAD" else _stream(sha256, format, first, length)
+    response["Content-Type"] = storage.MEDIA_TYPES[format]
+    response["Content-Length"] = str(length)
+    response["Accept-Ranges"] = "bytes"
+    response["ETag"] = f'"{sha256}"'
+    return response
+
+
+def _stream(sha256: str, format: str, first: int, length: int) -> HttpResponseBase:
+    response = FileResponse(_Stretch(storage.open(sha256, format), first, length))
+    response.block_size = CHUNK
+    return response
+
+
+# --- Errors -------------------------------------------------------------------------------------------------
+
+
+def _method_not_allowed() -> HttpResponse:
+    response = problem_response(405, detail="A file can be read with GET and HEAD only.")
+    response["Allow"] = "GET, HEAD"
+    return response
+
+
+def _not_found() -> HttpResponse:
+    return problem_response(404, detail="There is no such file; a screenshot's renditions have their addresses.")
+
+
+def _range_not_satisfiable(size: int) -> HttpResponse:
+    response = problem_response(416, detail=f"The file has {size:,} bytes; ask for a range within them.")
+    response["Content-Range"] = f"bytes */{size}"
+    return response
