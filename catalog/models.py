@@ -15,6 +15,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import Case, F, Q, Value, When
+from django.urls import reverse
 from django.utils import timezone
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 hex_color = RegexValidator(r"^#[0-9a-f]{6}\Z", "Write a colour as # and six lower-case hexadecimal digits.")
 hex_digest = RegexValidator(r"^[0-9a-f]{64}\Z", "Write 64 lower-case hexadecimal digits.")
+
+FILE_EXTENSIONS = {"webp": "webp", "jpeg": "jpg"}
 
 
 class Visibility(models.TextChoices):
@@ -261,6 +264,11 @@ class Rendition(models.Model):
 
     def __str__(self) -> str:
         return f"{self.width}x{self.height} {self.format}"
+
+    @property
+    def address(self) -> str:
+        """Where the bytes are served: a path made of their sha256, the same for ever and on every host."""
+        return reverse("file", args=[f"{self.sha256}.{FILE_EXTENSIONS[self.format]}"])
 
 
 def domain_of(url: str) -> str:

@@ -154,6 +154,23 @@ REST_FRAMEWORK = {
     "URL_FIELD_NAME": "url",
 }
 
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Screenshot gallery",
+    "DESCRIPTION": "Galleries of screenshots, to be filtered, paged through and revalidated.",
+    "VERSION": "1.0.0",
+    "OAS_VERSION": "3.1.1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_PUBLIC": True,
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "ENUM_NAME_OVERRIDES": {"StatusEnum": "catalog.models.State", "ColorSchemeEnum": "catalog.models.ColorScheme"},
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "catalog.api.schema.rename_parents",
+    ],
+}
+
 CORS_ALLOW_ALL_ORIGINS = True
 CORS_URLS_REGEX = r"^/(api|files)/"
 CORS_ALLOW_METHODS = ["GET", "HEAD", "OPTIONS"]

@@ -1,3 +1,19 @@
 """Where everything is mounted."""
 
-urlpatterns: list[object] = []
+from __future__ import annotations
+
+from django.contrib import admin
+from django.urls import include, path
+
+from catalog import files
+
+urlpatterns = [
+    path("api/v1/", include("catalog.api.urls")),
+    path("files/<str:name>", files.serve, name="file"),
+    path("admin/", admin.site.urls),
+]
+
+handler400 = "keybits.problems.bad_request"
+handler403 = "keybits.problems.permission_denied"
+handler404 = "keybits.problems.not_found"
+handler500 = "keybits.problems.server_error"

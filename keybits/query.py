@@ -8,15 +8,17 @@ are listed by name. Two query strings that mean the same have the same `canonica
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from urllib.parse import parse_qsl, urlencode
 
-__all__ = ["LONGEST", "Grammar", "Parameter", "Query", "QueryError", "comma_list"]
+from keybits.parameters import Parameter, ValueRefusedError
+
+__all__ = ["LONGEST", "Grammar", "Query", "QueryError"]
 
 LONGEST = 8192
-TRACKING = re.compile(r"utm_[a-z_]+|gclid|fbclid|_")
+TRACKING = re.compile(r"utm_.*|gclid|fbclid|_")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -37,19 +39,6 @@ class QueryError(ValueError):
         self.parameter = parameter
         self.allowed = list(allowed)
         self.suggestion = suggestion
-
-
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """One parameter that a grammar accepts.
-
-    `canonical` rewrites a value that has several spellings; it returns what it cannot read as it is, for whoever
-    checks the value to refuse. The values of a `repeatable` parameter form a set.
-    """
-
-    name: str
-    repeatable: bool = False
-    canonical: Callable[[str], str] = str
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +79,10 @@ class Grammar:
             if TRACKING.fullmatch(name):
                 continue
             parameter = self._known(name)
-            _check_value(name, value)
             if name in seen and not parameter.repeatable:
                 raise QueryError("repeated-parameter", f"Give {name!r} once.", name)
             seen.add(name)
-            yield name, parameter.canonical(value)
+            yield name, _canonical(parameter, value)
 
     def _known(self, name: str) -> Parameter:
         if name in self.parameters:
@@ -108,14 +96,6 @@ class Grammar:
             sorted(self.parameters),
             "".join(nearest),
         )
-
-
-def comma_list(value: str) -> str:
-    """The canonical spelling of a comma-separated set: sorted, each once; numbers by size."""
-    members = set(value.split(","))
-    if all(member.isascii() and member.isdigit() and len(member) <= 19 for member in members):
-        return ",".join(map(str, sorted({int(member) for member in members})))
-    return ",".join(sorted(members))
 
 
 def _decoded(query_string: str) -> list[tuple[str, str]]:
@@ -134,8 +114,14 @@ def _decoded(query_string: str) -> list[tuple[str, str]]:
         raise QueryError("malformed-query", "A query string has at most 100 parameters.") from None
 
 
-def _check_value(name: str, value: str) -> None:
+def _canonical(parameter: Parameter, value: str) -> str:
+    name = parameter.name
     if not value:
         raise QueryError("malformed-parameter", f"{name!r} is empty; leave it out or give it a value.", name)
     if _CONTROL.search(value):
         raise QueryError("malformed-parameter", f"{name!r} contains a control character.", name)
+    try:
+        return parameter.canonical(value)
+    except ValueRefusedError as refusal:
+        detail = f"{name!r}: {refusal.detail}"
+        raise QueryError("malformed-parameter", detail, name, refusal.allowed, refusal.suggestion) from None

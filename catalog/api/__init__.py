@@ -1,0 +1,1 @@
+"""The read API: it translates HTTP into querysets, and rows into representations."""

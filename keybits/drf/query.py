@@ -8,9 +8,17 @@ from django.http import QueryDict
 from rest_framework.exceptions import APIException
 from rest_framework.request import Request
 
-from keybits.query import Grammar, Parameter, Query, QueryError
+from keybits.parameters import Choice, Parameter
+from keybits.query import Grammar, Query, QueryError
 
 __all__ = ["ClosedQueryMixin", "InvalidQueryError"]
+
+
+FORMAT = Choice(
+    name="format",
+    choices=("json", "api"),
+    description="`api` answers with a page for people, which no cache keeps; `json` is what one gets anyway.",
+)
 
 
 class InvalidQueryError(APIException):
@@ -35,8 +43,8 @@ class ClosedQueryMixin:
     query: Query = Query(())
 
     def get_query_parameters(self) -> list[Parameter]:
-        """Return what this view accepts beside `format`: filters, pages, fields."""
-        return []
+        """Return what this view accepts: `format`, and what subclasses add."""
+        return [FORMAT]
 
     def initialize_request(self, request: Any, *args: Any, **kwargs: Any) -> Request:
         self._query_error = self._close(request)
@@ -53,7 +61,7 @@ class ClosedQueryMixin:
         error = None
         self.query = Query(())
         try:
-            grammar = Grammar([Parameter("format"), *self.get_query_parameters()])
+            grammar = Grammar(self.get_query_parameters())
             self.query = _without_default_format(grammar.parse(request.META.get("QUERY_STRING", "")))
         except QueryError as found:
             error = found

@@ -1,0 +1,20 @@
+"""Who asks. A session counts only where the client sent its cookie, so public answers never vary by cookie."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from rest_framework.authentication import SessionAuthentication
+from rest_framework.request import Request
+
+__all__ = ["SessionCookieAuthentication"]
+
+
+class SessionCookieAuthentication(SessionAuthentication):
+    """Django's session, looked at only when there can be one: no query, no `Vary: Cookie` for anybody else."""
+
+    def authenticate(self, request: Request) -> tuple[Any, None] | None:
+        if settings.SESSION_COOKIE_NAME not in request.COOKIES:
+            return None
+        return super().authenticate(request)

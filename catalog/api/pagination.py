@@ -1,0 +1,286 @@
+"""The three ways through a list: cursors (any depth, constant time), page numbers and offsets (with a count).
+
+Links are path-absolute and canonical: no Host is in them, and the same page always has the same address.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+import orjson
+from django.core.exceptions import ValidationError
+from django.db.models import BooleanField, F, Func, QuerySet, Value
+from rest_framework.exceptions import NotFound
+from rest_framework.pagination import BasePagination, LimitOffsetPagination, PageNumberPagination
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework_extensions.mixins import PaginateByMaxMixin
+
+from catalog.api.parameters import DEEPEST_OFFSET, LARGEST_PAGE
+
+__all__ = ["NoSuchPageError", "Pagination"]
+
+PAGE_SIZE = 24
+MODES = {"cursor": "cursor", "page": "page", "limit": "offset", "offset": "offset"}
+Page = list[Any]
+
+
+class NoSuchPageError(NotFound):
+    """404: the list exists, but no page of it has this address."""
+
+    default_detail = "No page of this list has this address; start from the list without a cursor or page."
+    members: Mapping[str, Any] = {"type": "no-such-page"}
+
+
+class Links:
+    """What the three ways share: one way to write an address, one envelope."""
+
+    request: Request
+
+    def address(self, *without: str, **parameters: Any) -> str:
+        """Return this list's address with other parameters, in canonical order."""
+        dropped = {*without, *parameters}
+        pairs = [(name, value) for name, value in _pairs(self.request) if name not in dropped]
+        pairs += [(name, str(value)) for name, value in parameters.items()]
+        return f"{self.request.path}?{urlencode(sorted(pairs))}" if pairs else self.request.path
+
+    def envelope(self, results: Any, following: str | None, preceding: str | None, **more: Any) -> Response:
+        """Return the page, its neighbours also as a Link field (RFC 8288)."""
+        neighbours = {"next": following, "prev": preceding}
+        link = ", ".join(f'<{target}>; rel="{rel}"' for rel, target in neighbours.items() if target)
+        data = {**more, "next": following, "previous": preceding, "results": results}
+        return Response(data, headers={"Link": link} if link else None)
+
+
+def _pairs(request: Request) -> list[tuple[str, str]]:
+    return [(name, value) for name, values in request.query_params.lists() for value in values]
+
+
+class NumberedPages(Links, PaginateByMaxMixin, PageNumberPagination):  # type: ignore[misc]  # drf-extensions is untyped
+    page_size = PAGE_SIZE
+    page_size_query_param = "page_size"
+    max_page_size = LARGEST_PAGE
+
+    def paginate_queryset(self, queryset: QuerySet[Any], request: Request, view: Any = None) -> Any:
+        try:
+            return super().paginate_queryset(queryset, request, view)
+        except NotFound:
+            raise NoSuchPageError from None
+
+    def get_next_link(self) -> str | None:
+        return self.address(page=self.page.next_page_number()) if self.page.has_next() else None
+
+    def get_previous_link(self) -> str | None:
+        return self.address(page=self.page.previous_page_number()) if self.page.has_previous() else None
+
+    def get_paginated_response(self, data: Any) -> Response:
+        return self.envelope(
+            data, self.get_next_link(), self.get_previous_link(), count=self.page.paginator.count
+        )
+
+
+class OffsetPages(Links, LimitOffsetPagination):
+    default_limit = PAGE_SIZE
+    max_limit = LARGEST_PAGE
+    items: Page
+    order: Order
+
+    def paginate_queryset(self, queryset: QuerySet[Any], request: Request, view: Any = None) -> Any:
+        self.order = Order.of(queryset)
+        self.items = super().paginate_queryset(queryset.order_by(*self.order.names), request, view) or []
+        return self.items
+
+    def get_next_link(self) -> str | None:
+        """Where offsets end, a cursor goes on from the very same row."""
+        following = self.offset + self.limit
+        if following >= self.count or not self.items:
+            return None
+        if following <= DEEPEST_OFFSET:
+            return self.address(limit=self.limit, offset=following)
+        cursor = Cursor.at(self.items[-1], self.order, backwards=False)
+        return self.address("offset", "limit", cursor=cursor.encoded(), page_size=self.limit)
+
+    def get_previous_link(self) -> str | None:
+        if self.offset <= 0:
+            return None
+        return self.address(limit=self.limit, offset=max(0, self.offset - self.limit))
+
+    def get_paginated_response(self, data: Any) -> Response:
+        return self.envelope(data, self.get_next_link(), self.get_previous_link(), count=self.count)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A total order: one field and the id, both the same way round."""
+
+    field: str
+    descending: bool
+
+    @classmethod
+    def of(cls, queryset: QuerySet[Any]) -> Order:
+        """Return the order of `queryset`, or its model's own: the first field counts, the id breaks ties."""
+        first = str((queryset.query.order_by or queryset.model._meta.ordering)[0])
+        return cls(first.removeprefix("-"), first.startswith("-"))
+
+    @property
+    def names(self) -> tuple[str, str]:
+        return self.towards(backwards=False)
+
+    def towards(self, *, backwards: bool) -> tuple[str, str]:
+        """Return the names for `order_by`, turned round to read backwards."""
+        sign = "-" if self.descending != backwards else ""
+        return f"{sign}{self.field}", f"{sign}id"
+
+    def __str__(self) -> str:
+        return self.names[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """A place between two rows of one order: beyond the row that had these values, forwards or backwards.
+
+    It is made of values, not of a row: it holds when the row is gone.
+    """
+
+    order: str
+    backwards: bool
+    value: Any
+    id: int
+
+    @classmethod
+    def at(cls, row: Any, order: Order, *, backwards: bool) -> Cursor:
+        return cls(str(order), backwards, getattr(row, order.field), row.pk)
+
+    def encoded(self) -> str:
+        """Return the cursor as it stands in an address: base64url without padding."""
+        text = orjson.dumps(["v1", self.order, int(self.backwards), self.value, self.id])
+        return base64.urlsafe_b64encode(text).decode().rstrip("=")
+
+    @classmethod
+    def decoded(cls, text: str, order: Order, field: Any) -> Cursor:
+        """Return the cursor that `encoded` wrote for the same order, or raise `NoSuchPageError`."""
+        try:
+            raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+            version, name, backwards, value, pk = orjson.loads(raw)
+            cursor = cls(name, bool(backwards), _restored(field, value), pk)
+            genuine = version == "v1" and name == str(order) and cursor.encoded() == text
+        except (ValueError, TypeError, ValidationError, OverflowError):
+            raise NoSuchPageError from None
+        if not genuine or type(pk) is not int or not 0 < pk < 2**63:
+            raise NoSuchPageError
+        return cursor
+
+
+def _restored(field: Any, value: Any) -> Any:
+    """Return `value` as the model field has it, or raise: JSON has no dates, and a client can write anything."""
+    if not isinstance(value, str | int) or (isinstance(value, str) and "\x00" in value):
+        raise TypeError("no value of a field")
+    restored = field.to_python(value)
+    field.run_validators(restored)
+    return restored
+
+
+class Beyond(Func):
+    """`(a, id) > (x, y)`, as a row comparison that one range of the index answers."""
+
+    output_field = BooleanField()
+    arg_joiner = ", "
+
+    def __init__(self, cursor: Cursor, order: Order, field: Any) -> None:
+        operator = "<" if order.descending != cursor.backwards else ">"
+        super().__init__(
+            F(order.field),
+            F("id"),
+            Value(cursor.value, output_field=field),
+            Value(cursor.id),
+            template=operator,
+        )
+
+    def as_sql(self, compiler: Any, connection: Any, **_: Any) -> tuple[str, list[Any]]:  # type: ignore[override]
+        parts = [compiler.compile(expression) for expression in self.get_source_expressions()]
+        a, b, x, y = (sql for sql, _ in parts)
+        operator = self.extra["template"]
+        return f"({a}, {b}) {operator} ({x}, {y})", [value for _, values in parts for value in values]
+
+
+class CursorPages(Links, PaginateByMaxMixin, BasePagination):  # type: ignore[misc]
+    page_size = PAGE_SIZE
+    page_size_query_param = "page_size"
+    max_page_size = LARGEST_PAGE
+
+    def paginate_queryset(self, queryset: QuerySet[Any], request: Request, view: Any = None) -> Page:
+        """Read one row more than the page has: it tells whether there is another page."""
+        self.request = request
+        self.order = Order.of(queryset)
+        self.cursor = self._cursor(queryset)
+        backwards = self.cursor is not None and self.cursor.backwards
+        size = int(request.query_params.get("page_size", "").replace("max", str(LARGEST_PAGE)) or PAGE_SIZE)
+        rows = list(self._from_cursor(queryset, backwards)[: size + 1])
+        self.more = len(rows) > size
+        self.items = rows[:size][::-1] if backwards else rows[:size]
+        return self.items
+
+    def _cursor(self, queryset: QuerySet[Any]) -> Cursor | None:
+        text = self.request.query_params.get("cursor")
+        return Cursor.decoded(text, self.order, self._field(queryset)) if text else None
+
+    def _from_cursor(self, queryset: QuerySet[Any], backwards: bool) -> QuerySet[Any]:
+        ordered = queryset.order_by(*self.order.towards(backwards=backwards))
+        if self.cursor is None:
+            return ordered
+        return ordered.filter(Beyond(self.cursor, self.order, self._field(queryset)))
+
+    def _field(self, queryset: QuerySet[Any]) -> Any:
+        return queryset.model._meta.get_field(self.order.field)
+
+    def get_next_link(self) -> str | None:
+        backwards = self.cursor is not None and self.cursor.backwards
+        return self._link(-1, backwards=False) if self.more or backwards else None
+
+    def get_previous_link(self) -> str | None:
+        if self.cursor is None or (self.cursor.backwards and not self.more):
+            return None
+        return self._link(0, backwards=True)
+
+    def _link(self, index: int, *, backwards: bool) -> str | None:
+        if not self.items:
+            return None
+        return self.address(cursor=Cursor.at(self.items[index], self.order, backwards=backwards).encoded())
+
+    def get_paginated_response(self, data: Any) -> Response:
+        return self.envelope(data, self.get_next_link(), self.get_previous_link())
+
+
+class Pagination(BasePagination):
+    """Chooses by the parameters given: `page`, or `limit` and `offset`, else cursors. They do not mix."""
+
+    def paginate_queryset(self, queryset: QuerySet[Any], request: Request, view: Any = None) -> Any:
+        modes = {MODES[name] for name in request.query_params if name in MODES}
+        if len(modes) > 1 or ("offset" in modes and "page_size" in request.query_params):
+            raise NoSuchPageError(
+                "page, cursor and limit/offset are three ways through a list; give the parameters of one."
+            )
+        ways = {"page": NumberedPages, "offset": OffsetPages}
+        self.way: Any = ways.get(next(iter(modes), ""), CursorPages)()
+        return self.way.paginate_queryset(queryset, request, view)
+
+    def get_paginated_response(self, data: Sequence[Any]) -> Response:
+        response: Response = self.way.get_paginated_response(data)
+        return response
+
+    def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
+        link = {"type": ["string", "null"], "format": "uri-reference"}
+        return {
+            "type": "object",
+            "required": ["next", "previous", "results"],
+            "properties": {
+                "count": {"type": "integer", "minimum": 0, "description": "With `page`, `limit` or `offset`."},
+                "next": link | {"description": "The following page."},
+                "previous": link | {"description": "The page before."},
+                "results": schema,
+            },
+        }

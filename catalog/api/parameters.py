@@ -1,0 +1,99 @@
+"""Every query parameter of the API: one table, from which requests are checked and OpenAPI is written."""
+
+from __future__ import annotations
+
+from catalog.models import Orientation, State
+from keybits.parameters import Choice, CommaList, Moment, Number, Parameter, Text
+
+__all__ = ["INCLUDE", "PAGES", "SCREENSHOT_FILTERS", "SEARCH", "fields", "ordering", "without"]
+
+LARGEST_PAGE = 100
+DEEPEST_OFFSET = 10_000
+SLUG = r"[-a-zA-Z0-9_]+"
+SLUG_EXPECTED = "Write letters, digits, - and _."
+
+PAGES: tuple[Parameter, ...] = (
+    Text(
+        name="cursor",
+        longest=600,
+        pattern=r"[A-Za-z0-9_-]{24,600}",
+        expected="Take a cursor as it stands in `next` or `previous`.",
+        description="Where to go on, from `next` or `previous`. The way through lists of any length.",
+    ),
+    Number(
+        name="page_size",
+        minimum=1,
+        maximum=LARGEST_PAGE,
+        words=("max",),
+        description=f"Items a page, with `cursor` or `page`; `max` is {LARGEST_PAGE}.",
+    ),
+    Number(name="page", minimum=1, maximum=10**9, description="A page by its number, with a `count` of all items."),
+    Number(name="limit", minimum=1, maximum=LARGEST_PAGE, description="Items to return, with `offset`, and a `count`."),
+    Number(
+        name="offset",
+        minimum=0,
+        maximum=DEEPEST_OFFSET,
+        description=f"Items to skip, at most {DEEPEST_OFFSET:,}: deeper, follow `next` from a cursor page.",
+    ),
+)
+
+SEARCH = Text(
+    name="search", longest=200, description="Words that must all be there; a word also finds longer ones that it starts."
+)
+
+INCLUDE = CommaList(
+    name="include",
+    most=2,
+    choices=("gallery", "renditions"),
+    description="What to embed: `renditions`, and the gallery as `gallery_info`.",
+)
+
+SCREENSHOT_FILTERS: tuple[Parameter, ...] = (
+    Text(
+        name="tag",
+        longest=100,
+        pattern=SLUG,
+        expected=SLUG_EXPECTED,
+        repeatable=True,
+        description="Only screenshots with this tag; given several times, with all of them.",
+    ),
+    Text(
+        name="gallery",
+        longest=100,
+        pattern=SLUG,
+        expected=SLUG_EXPECTED,
+        description="Only screenshots of the gallery with this slug.",
+    ),
+    Text(
+        name="domain",
+        longest=253,
+        pattern=r"[-a-zA-Z0-9_.:]+",
+        expected="Write a host name, such as example.com.",
+        lower=True,
+        description="Only screenshots of pages of this host.",
+    ),
+    Moment(name="captured_after", description="Only screenshots taken at or after this moment."),
+    Moment(name="captured_before", description="Only screenshots taken before this moment."),
+    Number(name="min_width", description="Only pictures at least so many pixels wide."),
+    Number(name="min_height", description="Only pictures at least so many pixels high."),
+    Choice(name="orientation", choices=tuple(Orientation.values), description="Only pictures of this orientation."),
+    Choice(name="status", choices=tuple(State.values), description="Only screenshots in this state."),
+    CommaList(name="ids", most=100, description="Only these screenshots."),
+    SEARCH,
+)
+
+
+def ordering(*names: str) -> Choice:
+    """The orderings by these fields, both ways; every one has the id as its tiebreak."""
+    choices = tuple(f"{sign}{name}" for name in names for sign in ("", "-"))
+    return Choice(name="ordering", choices=choices, description="The order of the items; `-` turns it round.")
+
+
+def fields(names: tuple[str, ...]) -> CommaList:
+    """The sparse `fields` of a representation that has these."""
+    return CommaList(name="fields", most=len(names), choices=names, description="Leave out all fields but these.")
+
+
+def without(parameters: tuple[Parameter, ...], *names: str) -> tuple[Parameter, ...]:
+    """Return `parameters` but for those that the address already decides."""
+    return tuple(parameter for parameter in parameters if parameter.name not in names)

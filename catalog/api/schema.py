@@ -1,0 +1,131 @@
+"""How the API is described in OpenAPI 3.1: from the same tables that requests are checked against."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from drf_spectacular.authentication import SessionScheme
+from drf_spectacular.openapi import AutoSchema as SpectacularAutoSchema
+
+from keybits.parameters import CommaList, Parameter
+
+__all__ = ["AutoSchema", "rename_parents"]
+
+PARENTS = {
+    "parent_lookup_gallery__slug": "gallery_slug",
+    "parent_lookup_screenshot__gallery__slug": "gallery_slug",
+    "parent_lookup_screenshot": "screenshot_id",
+    "parent_lookup_tags__slug": "tag_slug",
+}
+SLUG: dict[str, Any] = {"type": "string", "pattern": "^[-a-zA-Z0-9_]{1,100}$"}
+ID: dict[str, Any] = {"type": "integer", "minimum": 1, "maximum": 999_999_999_999_999_999}
+PATH_SCHEMAS = {"gallery_slug": SLUG, "tag_slug": SLUG, "slug": SLUG, "screenshot_id": ID, "id": ID}
+
+HEADERS: dict[str, tuple[str, str]] = {
+    "ETag": ("Strong validator, made from the content (RFC 9110 section 8.8.3).", r'^"[-A-Za-z0-9_]{22}"$'),
+    "Last-Modified": ("When the content last changed (RFC 9110 section 8.8.2).", " GMT$"),
+    "Cache-Control": ("Who may keep the answer, and for how long (RFC 9111).", "^(public|private), "),
+    "Cache-Status": ("What this server's cache did (RFC 9211).", "^keybits; "),
+}
+OPTIONAL_HEADERS = {
+    "Vary": ("The request fields that the answer depends on.", ""),
+    "Link": ('The neighbouring pages, `rel="next"` and `rel="prev"` (RFC 8288).', ""),
+}
+ERRORS = {
+    "400": "A parameter is unknown, repeated or malformed; the problem names it.",
+    "404": "There is no such thing, or it is not for the client to see.",
+    "406": "The client does not accept JSON.",
+    "412": "An If-Match or If-Unmodified-Since condition does not hold.",
+    "414": "The query string is too long.",
+    "429": "Too many requests that had to be computed; `Retry-After` says when to come back.",
+}
+PROBLEM: dict[str, Any] = {
+    "type": "object",
+    "description": "Problem details (RFC 9457).",
+    "required": ["type", "title", "status"],
+    "properties": {
+        "type": {"type": "string", "format": "uri-reference"},
+        "title": {"type": "string"},
+        "status": {"type": "integer", "minimum": 400, "maximum": 599},
+        "detail": {"type": "string"},
+        "parameter": {"type": "string", "description": "The query parameter at fault."},
+        "allowed": {"type": "array", "items": {"type": "string"}, "description": "What would be accepted."},
+        "suggestion": {"type": "string", "description": "The nearest name or value that would be accepted."},
+    },
+}
+
+
+class SessionCookieScheme(SessionScheme):
+    """The session cookie, as `authentication` reads it."""
+
+    target_class = "catalog.api.authentication.SessionCookieAuthentication"
+
+
+class AutoSchema(SpectacularAutoSchema):
+    """Parameters from the views' grammars; every response with its headers; every error by name."""
+
+    def _get_parameters(self) -> list[dict[str, Any]]:
+        path = [parameter for parameter in super()._get_parameters() if parameter["in"] == "path"]
+        grammar = getattr(self.view, "get_query_parameters", None)
+        return path + [_query_parameter(parameter) for parameter in (grammar() if grammar else [])]
+
+    def _get_response_bodies(self, direction: str = "response") -> dict[str, Any]:
+        bodies: dict[str, Any] = super()._get_response_bodies(direction)
+        if not hasattr(self.view, "get_query_parameters"):
+            return bodies
+        for body in bodies.values():
+            body["headers"] = _headers(HEADERS, required=True) | _headers(OPTIONAL_HEADERS, required=False)
+        bodies["304"] = {
+            "description": "The client's copy is still true.",
+            "headers": _headers(HEADERS, required=True) | _headers(OPTIONAL_HEADERS, required=False),
+        }
+        return bodies | {status: _problem(detail) for status, detail in ERRORS.items()}
+
+
+def _query_parameter(parameter: Parameter) -> dict[str, Any]:
+    schema = parameter.schema()
+    described: dict[str, Any] = {
+        "in": "query",
+        "name": parameter.name,
+        "description": parameter.description,
+        "schema": schema,
+    }
+    if parameter.repeatable:
+        described |= {"schema": {"type": "array", "items": schema, "maxItems": 20}, "explode": True, "style": "form"}
+    if isinstance(parameter, CommaList):
+        described |= {"explode": False, "style": "form"}
+    return described
+
+
+def _headers(described: dict[str, tuple[str, str]], *, required: bool) -> dict[str, Any]:
+    return {
+        name: {
+            "description": text,
+            "required": required,
+            "schema": {"type": "string"} | ({"pattern": pattern} if pattern else {}),
+        }
+        for name, (text, pattern) in described.items()
+    }
+
+
+def _problem(description: str) -> dict[str, Any]:
+    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {"description": description, "content": content}
+
+
+def rename_parents(result: dict[str, Any], **_: Any) -> dict[str, Any]:
+    """Give nested addresses readable parameters: `{gallery_slug}` for the router's own name of it."""
+    result["paths"] = {_renamed(path): item for path, item in result["paths"].items()}
+    for item in result["paths"].values():
+        for operation in item.values():
+            for parameter in operation.get("parameters", []):
+                if parameter["in"] == "path":
+                    parameter["name"] = PARENTS.get(parameter["name"], parameter["name"])
+                    parameter["schema"] = PATH_SCHEMAS[parameter["name"]]
+    result["components"].setdefault("schemas", {})["Problem"] = PROBLEM
+    return result
+
+
+def _renamed(path: str) -> str:
+    return re.sub(r"\{(\w+)\}", lambda found: "{%s}" % PARENTS.get(found[1], found[1]), path)  # noqa: UP031 - braces

@@ -1,0 +1,206 @@
+"""The shape of every representation: list items small, details rich, and only what was asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from catalog.api.fields import ResourceUriField
+from catalog.models import Gallery, Rendition, Screenshot, Tag
+
+__all__ = [
+    "GalleryDetailSerializer",
+    "GallerySerializer",
+    "RenditionSerializer",
+    "ScreenshotDetailSerializer",
+    "ScreenshotSerializer",
+    "TagSerializer",
+]
+
+
+class SparseSerializer(serializers.ModelSerializer[Any]):
+    """Leaves out what `fields` does not name, and embeds what `include` does; both are part of the query.
+
+    `embeddable` are the fields that are there only on request.
+    """
+
+    embeddable: frozenset[str] = frozenset()
+
+    def get_fields(self) -> dict[str, Any]:
+        fields = super().get_fields()
+        query = getattr(self.context.get("view"), "query", None)
+        if query is None or self.parent is not None and self.parent.parent is not None:
+            return fields
+        wanted = set((query.get("fields") or "").split(",")) - {""} or set(fields) - self.embeddable
+        wanted |= self.embedded(query.get("include"))
+        return {name: field for name, field in fields.items() if name in wanted}
+
+    def embedded(self, include: str | None) -> set[str]:
+        """Return the names of the fields that `include` asks for."""
+        return set()
+
+
+class RenditionSerializer(SparseSerializer):
+    """One encoding of one picture. Its address is made of its content and can be kept for ever."""
+
+    url = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Rendition
+        fields = ["id", "url", "width", "height", "format", "bytes", "sha256"]
+        read_only_fields = fields
+
+    @extend_schema_field({"type": "string", "format": "uri-reference"})
+    def get_url(self, rendition: Rendition) -> str:
+        return rendition.address
+
+
+class GalleryInfoSerializer(serializers.ModelSerializer[Gallery]):
+    """A gallery as it is embedded in its screenshots."""
+
+    url = ResourceUriField(view_name="gallery-detail", lookup_field="slug")
+
+    class Meta:
+        model = Gallery
+        fields = ["url", "slug", "title", "description", "visibility"]
+        read_only_fields = fields
+
+
+class CoverSerializer(serializers.ModelSerializer[Screenshot]):
+    """The picture that stands for a gallery."""
+
+    url = ResourceUriField(view_name="screenshot-detail", lookup_field="pk", lookup_url_kwarg="id")
+    renditions = RenditionSerializer(many=True)
+
+    class Meta:
+        model = Screenshot
+        fields = ["id", "url", "alt", "width", "height", "dominant_color", "placeholder", "renditions"]
+        read_only_fields = fields
+
+
+class GallerySerializer(SparseSerializer):
+    """A gallery in a list."""
+
+    url = ResourceUriField(view_name="gallery-detail", lookup_field="slug")
+    screenshot_count = serializers.IntegerField(read_only=True, min_value=0)
+
+    class Meta:
+        model = Gallery
+        fields = ["id", "url", "slug", "title", "visibility", "position", "screenshot_count", "updated_at"]
+        read_only_fields = fields
+
+
+class GalleryDetailSerializer(GallerySerializer):
+    """A gallery at its own address."""
+
+    cover = serializers.SerializerMethodField()
+
+    class Meta(GallerySerializer.Meta):
+        fields = [*GallerySerializer.Meta.fields, "description", "cover", "created_at"]
+        read_only_fields = fields
+
+    @extend_schema_field(CoverSerializer(allow_null=True))
+    def get_cover(self, gallery: Gallery) -> Any:
+        """A cover counts only while it is in the gallery: another gallery may hide it."""
+        cover = gallery.cover
+        if cover is None or cover.gallery_id != gallery.pk:
+            return None
+        return CoverSerializer(cover).data
+
+
+class TagSerializer(SparseSerializer):
+    """A tag, with the number of screenshots that the client may see."""
+
+    url = ResourceUriField(view_name="tag-detail", lookup_field="slug")
+    title = serializers.CharField(source="name", read_only=True)
+    screenshot_count = serializers.IntegerField(read_only=True, min_value=0)
+
+    class Meta:
+        model = Tag
+        fields = ["id", "url", "slug", "title", "kind", "screenshot_count"]
+        read_only_fields = fields
+
+
+class ScreenshotSerializer(SparseSerializer):
+    """A screenshot in a list."""
+
+    embeddable = frozenset({"gallery_info", "renditions"})
+
+    url = ResourceUriField(view_name="screenshot-detail", lookup_field="pk", lookup_url_kwarg="id")
+    gallery = serializers.SlugRelatedField[Gallery](slug_field="slug", read_only=True)
+    tags = serializers.SerializerMethodField()
+    status = serializers.ChoiceField(source="state", choices=["pending", "ready", "failed"], read_only=True)
+    gallery_info = GalleryInfoSerializer(source="gallery", required=False, read_only=True)
+    renditions = RenditionSerializer(many=True, required=False, read_only=True)
+
+    class Meta:
+        model = Screenshot
+        fields = [
+            "id",
+            "url",
+            "title",
+            "alt",
+            "gallery",
+            "position",
+            "tags",
+            "domain",
+            "status",
+            "width",
+            "height",
+            "orientation",
+            "dominant_color",
+            "placeholder",
+            "captured_at",
+            "gallery_info",
+            "renditions",
+        ]
+        read_only_fields = fields
+
+    @extend_schema_field({"type": "array", "items": {"type": "string"}})
+    def get_tags(self, screenshot: Screenshot) -> list[str]:
+        return sorted(tag.slug for tag in screenshot.tags.all())
+
+    def embedded(self, include: str | None) -> set[str]:
+        names = {"gallery": "gallery_info", "renditions": "renditions"}
+        return {names[name] for name in (include or "").split(",") if name}
+
+
+class ScreenshotDetailSerializer(ScreenshotSerializer):
+    """A screenshot at its own address, with its renditions."""
+
+    embeddable = frozenset({"gallery_info"})
+
+    viewport = serializers.SerializerMethodField()
+
+    class Meta(ScreenshotSerializer.Meta):
+        fields = [
+            *ScreenshotSerializer.Meta.fields,
+            "source_url",
+            "final_url",
+            "page_title",
+            "viewport",
+            "device_pixel_ratio",
+            "full_page",
+            "color_scheme",
+            "http_status",
+            "error_code",
+            "accent_color",
+            "sha256",
+            "dhash256",
+            "metadata",
+            "created_at",
+            "updated_at",
+        ]
+        read_only_fields = fields
+
+    @extend_schema_field(
+        {
+            "type": "object",
+            "properties": {"width": {"type": "integer"}, "height": {"type": "integer"}},
+            "required": ["width", "height"],
+        }
+    )
+    def get_viewport(self, screenshot: Screenshot) -> dict[str, int]:
+        return {"width": screenshot.viewport_width, "height": screenshot.viewport_height}

@@ -1,0 +1,45 @@
+"""Where the resources live: version 1, under whatever prefix the project mounts it."""
+
+from __future__ import annotations
+
+from django.urls import include, path, re_path
+from drf_spectacular.views import SpectacularSwaggerView
+from rest_framework_extensions.routers import ExtendedDefaultRouter
+
+from catalog.api import viewsets
+from catalog.api.root import RootView, SchemaView, canonical
+
+__all__ = ["urlpatterns"]
+
+
+class Router(ExtendedDefaultRouter):  # type: ignore[misc]  # drf-extensions is untyped
+    """Without suffixes and the stock root: one resource, one address."""
+
+    include_root_view = False
+    include_format_suffixes = False
+
+
+router = Router()
+galleries = router.register("galleries", viewsets.GalleryViewSet, basename="gallery")
+galleries.register(
+    "screenshots", viewsets.GalleryScreenshotViewSet, "gallery-screenshot", parents_query_lookups=["gallery__slug"]
+).register(
+    "renditions",
+    viewsets.GalleryRenditionViewSet,
+    "gallery-screenshot-rendition",
+    parents_query_lookups=["screenshot__gallery__slug", "screenshot"],
+)
+router.register("screenshots", viewsets.ScreenshotViewSet, basename="screenshot").register(
+    "renditions", viewsets.RenditionViewSet, "screenshot-rendition", parents_query_lookups=["screenshot"]
+)
+router.register("tags", viewsets.TagViewSet, basename="tag").register(
+    "screenshots", viewsets.TagScreenshotViewSet, "tag-screenshot", parents_query_lookups=["tags__slug"]
+)
+
+urlpatterns = [
+    path("", RootView.as_view(), name="api-root"),
+    path("schema/", SchemaView.as_view(), name="schema"),
+    path("docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+    path("", include(router.urls)),
+    re_path(r"^(?P<path>.*[^/])$", canonical),
+]
