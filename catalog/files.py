@@ -1,7 +1,7 @@
 """How a rendition's bytes are sent: who may have them, who may keep them, and which part was asked for.
 
-A name is made of the bytes, so its answer never changes: whoever may store it may keep it for ever. Django only,
-no REST framework.
+A name is made of the bytes, so its answer never changes: whoever may store it may keep it for ever.
+Django alone, no REST framework.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def _conditional(request: HttpRequest, sha256: str, format: str, size: int) -> H
     conditions = Conditions.from_environ(request.META)
     outcome = evaluate(request.method or "", conditions, validators)
     if outcome is Outcome.PRECONDITION_FAILED:
-        return problem_response(412, detail="If-Match names other bytes; a file's tag is the digest in its name.")
+        return problem_response(412, detail="If-Match names other bytes; a file's tag is its name's digest.")
     if outcome is Outcome.NOT_MODIFIED:
         return _not_modified(validators)
     asked = request.headers.get("Range") if range_applies(conditions, validators) else None
@@ -192,7 +192,7 @@ def _method_not_allowed() -> HttpResponse:
 
 
 def _not_found() -> HttpResponse:
-    return problem_response(404, detail="There is no such file; a screenshot's renditions have their addresses.")
+    return problem_response(404, detail="There is no such file; a screenshot's renditions list addresses.")
 
 
 def _range_not_satisfiable(size: int) -> HttpResponse:

@@ -1,0 +1,574 @@
+"""What a manifest may say, and how each of its pictures becomes a screenshot.
+
+The manifest's galleries are checked first; after that every picture stands alone, so a bad one stops no
+other. What is as the manifest says already is not written. `docs/importing.md` is the format's reference.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import json
+import os
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from itertools import product
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote
+
+from django.core.exceptions import ValidationError
+from django.db import DataError, IntegrityError, models, transaction
+from rest_framework import serializers
+
+from catalog.capture import images, storage
+from catalog.models import ColorScheme, Gallery, Rendition, Screenshot, State, Tag, Visibility
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+__all__ = [
+    "Failure",
+    "Manifest",
+    "ManifestError",
+    "Outcome",
+    "Report",
+    "StoredRendition",
+    "import_manifest",
+    "put_cover",
+    "put_gallery",
+    "put_screenshot",
+    "read_manifest",
+    "source_url",
+    "tag_kind",
+    "tag_name",
+]
+
+SCHEMA = "demo-manifest/1"
+
+_KINDS = {
+    **dict.fromkeys(("light", "dark"), Tag.Kind.SCHEME),
+    **dict.fromkeys(("mobile", "tablet", "desktop"), Tag.Kind.DEVICE),
+}
+
+
+class ManifestError(ValueError):
+    """The manifest cannot be used at all; the message names the place and what is accepted there."""
+
+
+class _ItemError(ValueError):
+    """One picture cannot be imported; the message is the reason."""
+
+
+class Outcome(enum.Enum):
+    """What a write did."""
+
+    CREATED = "created"
+    UPDATED = "updated"
+    UNCHANGED = "unchanged"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A picture (or a cover) that was not imported: its place in the manifest, and why."""
+
+    item: str
+    reason: str
+
+
+@dataclass(slots=True)
+class Report:
+    """What an import did: pictures by outcome, and what failed."""
+
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    failures: list[Failure] = field(default_factory=list)
+
+    def add(self, result: Outcome | Failure | None) -> None:
+        """Count an outcome, keep a failure."""
+        if isinstance(result, Failure):
+            self.failures.append(result)
+        elif result is not None:
+            self.outcomes[result] += 1
+
+    def __str__(self) -> str:
+        done = ", ".join(f"{self.outcomes[outcome]} {outcome.value}" for outcome in Outcome)
+        return f"{done}, {len(self.failures)} failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A manifest whose galleries were checked; their pictures are checked one by one, when imported."""
+
+    root: Path
+    """The resolved folder that all pictures lie in."""
+    galleries: Sequence[Mapping[str, Any]]
+    device_pixel_ratio: float
+
+    @property
+    def total(self) -> int:
+        """How many pictures the manifest names."""
+        return sum(len(gallery["screenshots"]) for gallery in self.galleries)
+
+
+class StoredRendition(NamedTuple):
+    """A rendition whose bytes are stored: pixels, `Rendition.Format`, length in bytes, and sha256."""
+
+    width: int
+    height: int
+    format: str
+    bytes: int
+    sha256: str
+
+
+# --- The format ---------------------------------------------------------------------------------------------
+
+
+def _choice(*values: str, **options: Any) -> serializers.ChoiceField:
+    wrong = f"{{input}} is unknown here; write one of {', '.join(values)}."
+    return serializers.ChoiceField(values, error_messages={"invalid_choice": wrong}, **options)
+
+
+def _digits(pattern: str, wrong: str, **options: Any) -> serializers.RegexField:
+    return serializers.RegexField(pattern, error_messages={"invalid": wrong}, **options)
+
+
+def _color() -> serializers.RegexField:
+    return _digits(r"^#[0-9a-f]{6}\Z", "Write a colour as # and six lower-case hex digits.", required=False)
+
+
+class _Serializer(serializers.Serializer[Any]):
+    pass
+
+
+class _SourceFormat(_Serializer):
+    package = serializers.CharField()
+    version = serializers.CharField()
+    licence = serializers.CharField()
+    page_path = serializers.CharField()
+
+
+class _ViewportFormat(_Serializer):
+    width = serializers.IntegerField(min_value=1, max_value=100_000)
+    height = serializers.IntegerField(min_value=1, max_value=100_000)
+
+
+class _ItemFormat(_Serializer):
+    slug = serializers.SlugField(max_length=100)
+    file = serializers.CharField()
+    sha256 = _digits(r"^[0-9a-f]{64}\Z", "Write the file's SHA-256 as 64 lower-case hexadecimal digits.")
+    title = serializers.CharField(max_length=200)
+    alt = serializers.CharField(max_length=500, allow_blank=True, required=False)
+    page_title = serializers.CharField(max_length=500, allow_blank=True, required=False)
+    page_key = serializers.CharField(required=False)
+    source = _SourceFormat(required=False)  # type: ignore[assignment]
+    source_url = serializers.URLField(max_length=2000, required=False)
+    final_url = serializers.URLField(max_length=2000, allow_blank=True, required=False)
+    viewport = _ViewportFormat()
+    device_pixel_ratio = serializers.FloatField(min_value=0.1, max_value=10, required=False)
+    full_page = serializers.BooleanField(required=False)
+    color_scheme = _choice(*ColorScheme.values, required=False)
+    state = _choice(*State.values, default=State.READY.value)
+    http_status = serializers.IntegerField(min_value=100, max_value=599, allow_null=True, default=200)
+    error_code = serializers.CharField(max_length=50, allow_blank=True, required=False)
+    tags = serializers.ListField(child=serializers.SlugField(max_length=100), default=list)
+    captured_at = serializers.DateTimeField()
+    position = serializers.IntegerField(min_value=0, max_value=2**31 - 1, required=False)
+    dominant_color = _color()
+    accent_color = _color()
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if "source" not in attrs and "source_url" not in attrs:
+            raise serializers.ValidationError("Give source (package, version, ...) or source_url.")
+        return attrs
+
+
+class _GalleryFormat(_Serializer):
+    slug = serializers.SlugField(max_length=100)
+    title = serializers.CharField(max_length=200)
+    description = serializers.CharField(allow_blank=True, required=False)
+    visibility = _choice(*Visibility.values, required=False)
+    position = serializers.IntegerField(min_value=0, max_value=2**31 - 1, required=False)
+    cover = serializers.CharField(allow_null=True, required=False)
+    screenshots = serializers.ListField()
+
+
+class _CaptureFormat(_Serializer):
+    device_scale_factor = serializers.FloatField(min_value=0.1, max_value=10, default=1.0)
+
+
+class _ManifestFormat(_Serializer):
+    schema = _choice(SCHEMA)
+    capture = _CaptureFormat(required=False)
+    galleries = _GalleryFormat(many=True, allow_empty=False)
+
+    def validate_galleries(self, galleries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        twice = [slug for slug, n in Counter(gallery["slug"] for gallery in galleries).items() if n > 1]
+        if twice:
+            raise serializers.ValidationError(f"Use each slug once; {', '.join(twice)} stands more often.")
+        return galleries
+
+
+def read_manifest(*, path: Path) -> Manifest:
+    """Read and check a manifest, or the `manifest.json` of a folder; raises `ManifestError`."""
+    file = path / "manifest.json" if path.is_dir() else path
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ManifestError(f"{file}: {error.strerror}. Name a manifest, or the folder of one.") from error
+    except (ValueError, RecursionError) as error:
+        raise ManifestError(f"{file} is no JSON in UTF-8: {error}.") from error
+    try:
+        found = _checked(_ManifestFormat, data, "$")
+    except _ItemError as error:
+        raise ManifestError(f"{file} is no manifest. {error}") from error
+    scale = found.get("capture", {}).get("device_scale_factor", 1.0)
+    return Manifest(root=file.parent.resolve(), galleries=found["galleries"], device_pixel_ratio=scale)
+
+
+def _checked(format: type[_Serializer], data: object, place: str) -> dict[str, Any]:
+    """Return what `data` says; raises `_ItemError` that names every wrong place."""
+    serializer = format(data=data)
+    if not serializer.is_valid():
+        found = _messages(serializer.errors, place)
+        raise _ItemError(" ".join(f"{where.lstrip('.')}: {what}" if where else what for where, what in found))
+    return dict(serializer.validated_data)
+
+
+def _messages(errors: Any, place: str) -> Iterator[tuple[str, str]]:
+    """Walk REST framework's errors, which mirror the data, and name each place as a JSON path."""
+    if isinstance(errors, dict):
+        for key, below in errors.items():
+            yield from _messages(below, _below(place, key))
+    elif isinstance(errors, list):
+        for index, below in enumerate(errors):
+            yield from _messages(below, place if isinstance(below, str) else f"{place}[{index}]")
+    else:
+        yield place, str(errors)
+
+
+def _below(place: str, key: object) -> str:
+    if key == "non_field_errors":
+        return place
+    return f"{place}[{key}]" if isinstance(key, int) else f"{place}.{key}"
+
+
+# --- Names --------------------------------------------------------------------------------------------------
+
+
+def source_url(*, package: str, version: str, page_path: str) -> str:
+    """Return the public address of an npm package's file; it lasts, since a version never changes."""
+    return f"https://unpkg.com/{quote(package, safe='@/')}@{quote(version)}/{quote(page_path.lstrip('/'))}"
+
+
+def tag_kind(*, slug: str) -> Tag.Kind:
+    """Return what sort of word a tag is: a colour scheme, a device, or else a topic."""
+    return _KINDS.get(slug, Tag.Kind.TOPIC)
+
+
+def tag_name(*, slug: str) -> str:
+    """Return a slug as people write it: "full-page" is "Full page"."""
+    words = slug.replace("-", " ").replace("_", " ").strip()
+    return words[:1].upper() + words[1:]
+
+
+# --- Writes -------------------------------------------------------------------------------------------------
+
+
+@transaction.atomic
+def put_gallery(*, slug: str, fields: Mapping[str, Any]) -> tuple[Gallery, Outcome]:
+    """Create the gallery of this slug, or make these fields so; what is so already is not written."""
+    gallery = Gallery.objects.select_for_update().filter(slug=slug).first() or Gallery(slug=slug)
+    return gallery, _save(gallery, _changes(gallery, fields))
+
+
+@transaction.atomic
+def put_screenshot(
+    *,
+    gallery: Gallery,
+    slug: str,
+    fields: Mapping[str, Any],
+    tags: Collection[str],
+    renditions: Collection[StoredRendition] | None = None,
+) -> Outcome:
+    """Create the screenshot of this slug in this gallery, or make it so; what is so already is not written.
+
+    `fields` are attributes of `Screenshot`; `metadata` is added to what is there. `tags` are all its tags, by
+    slug; those that do not exist are created. `renditions` are all its renditions; None leaves them alone.
+    `updated_at` moves when any of these differs. Raises Django's `ValidationError`.
+    """
+    Gallery.objects.select_for_update().get(pk=gallery.pk)  # two imports at once make no doubles
+    screenshot = _find(gallery, slug) or Screenshot(gallery=gallery, metadata={"slug": slug})
+    plan = _plan(screenshot, fields, tags, renditions)
+    outcome = _save(screenshot, plan.changes, touch=plan.retag or plan.redraw)
+    if plan.retag:
+        screenshot.tags.set([_tag(tag) for tag in tags])
+    if plan.redraw:
+        screenshot.renditions.all().delete()
+        rows = (Rendition(screenshot=screenshot, **row._asdict()) for row in renditions or ())
+        Rendition.objects.bulk_create(rows)
+    return outcome
+
+
+@transaction.atomic
+def put_cover(*, gallery: Gallery, slug: str) -> Outcome:
+    """Make the screenshot of this slug the gallery's cover; raises `Screenshot.DoesNotExist`."""
+    cover = _find(gallery, slug)
+    if cover is None:
+        raise Screenshot.DoesNotExist
+    return _save(gallery, {"cover_id": cover.pk} if gallery.cover_id != cover.pk else {})
+
+
+class _Plan(NamedTuple):
+    """What differs between a screenshot and what it should be."""
+
+    changes: dict[str, Any]
+    retag: bool
+    redraw: bool
+
+
+def _plan(
+    screenshot: Screenshot,
+    fields: Mapping[str, Any],
+    tags: Collection[str],
+    renditions: Collection[StoredRendition] | None,
+) -> _Plan:
+    metadata = {**screenshot.metadata, **fields.get("metadata", {})}
+    return _Plan(
+        changes=_changes(screenshot, {**fields, "metadata": metadata}),
+        retag=_tags(screenshot) != set(tags),
+        redraw=renditions is not None and _drawn(screenshot) != set(renditions),
+    )
+
+
+def _changes(instance: models.Model, fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if getattr(instance, name) != value}
+
+
+def _save(instance: models.Model, changes: Mapping[str, Any], *, touch: bool = False) -> Outcome:
+    """Write the changes alone; `touch` moves `updated_at` even without any."""
+    created = instance._state.adding
+    if not (created or changes or touch):
+        return Outcome.UNCHANGED
+    for name, value in changes.items():
+        setattr(instance, name, value)
+    instance.clean_fields(exclude={"gallery", "owner", "cover"})
+    instance.save(update_fields=None if created else [*changes, "updated_at"])
+    return Outcome.CREATED if created else Outcome.UPDATED
+
+
+def _find(gallery: Gallery, slug: str) -> Screenshot | None:
+    return Screenshot.objects.filter(gallery=gallery, metadata__slug=slug).order_by("pk").first()
+
+
+def _tag(slug: str) -> Tag:
+    word = {"name": tag_name(slug=slug), "kind": tag_kind(slug=slug)}
+    return Tag.objects.get_or_create(slug=slug, defaults=word)[0]
+
+
+def _tags(screenshot: Screenshot) -> set[str]:
+    return set() if screenshot._state.adding else {tag.slug for tag in screenshot.tags.all()}
+
+
+def _drawn(screenshot: Screenshot) -> set[StoredRendition]:
+    return set() if screenshot._state.adding else {_row(drawn) for drawn in screenshot.renditions.all()}
+
+
+def _row(rendition: Rendition) -> StoredRendition:
+    return StoredRendition(
+        rendition.width, rendition.height, rendition.format, rendition.bytes, rendition.sha256
+    )
+
+
+# --- The import ---------------------------------------------------------------------------------------------
+
+
+class _Job(NamedTuple):
+    """A picture as the manifest has it, unchecked, and where."""
+
+    place: str
+    position: int
+    data: Any
+
+    def failed(self, reason: str) -> Failure:
+        slug = self.data.get("slug") if isinstance(self.data, dict) else None
+        return Failure(f"{self.place} ({slug})" if slug else self.place, reason)
+
+
+class _Prepared(NamedTuple):
+    """A picture that was checked and stored; `renditions` is None where those that are there still hold."""
+
+    slug: str
+    fields: dict[str, Any]
+    tags: list[str]
+    renditions: list[StoredRendition] | None
+
+
+def import_manifest(*, manifest: Manifest, on_item: Callable[[], object] = lambda: None) -> Report:
+    """Import every gallery of a manifest, each picture in its own transaction; what fails is in the report.
+
+    `on_item` is called after each picture. Pictures are encoded by as many threads as there are processors;
+    the database is used by the calling thread alone. What the manifest does not name is left as it is.
+    """
+    report = Report()
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        for index, entry in enumerate(manifest.galleries):
+            place = f"$.galleries[{index}]"
+            gallery = _import_entry(entry)
+            for result in _import_pictures(manifest, gallery, _jobs(entry, place), pool):
+                report.add(result)
+                on_item()
+            report.add(_import_cover(gallery, entry.get("cover"), f"{place}.cover"))
+    return report
+
+
+def _import_entry(entry: Mapping[str, Any]) -> Gallery:
+    stated = {name: entry[name] for name in _GALLERY_AS_WRITTEN if name in entry}
+    gallery, _ = put_gallery(slug=entry["slug"], fields=stated)
+    return gallery
+
+
+def _jobs(entry: Mapping[str, Any], place: str) -> list[_Job]:
+    pictures = enumerate(entry["screenshots"])
+    return [_Job(f"{place}.screenshots[{position}]", position, data) for position, data in pictures]
+
+
+def _import_pictures(
+    manifest: Manifest, gallery: Gallery, jobs: Sequence[_Job], pool: ThreadPoolExecutor
+) -> Iterator[Outcome | Failure]:
+    known = _known(gallery)
+    taken: set[str] = set()
+    for job, prepared in zip(jobs, pool.map(partial(_prepare, manifest, known), jobs), strict=True):
+        if isinstance(prepared, Failure):
+            yield prepared
+        elif prepared.slug in taken:
+            yield job.failed("slug: Another picture of this gallery has it; use each once.")
+        else:
+            taken.add(prepared.slug)
+            yield _write(gallery, known.get(prepared.slug), job, prepared)
+
+
+def _known(gallery: Gallery) -> dict[str, Screenshot]:
+    """Return the gallery's imported screenshots by their manifest's slug, of doubles the oldest."""
+    imported = Screenshot.objects.filter(gallery=gallery, metadata__has_key="slug").order_by("-pk")
+    return {shot.metadata["slug"]: shot for shot in imported.prefetch_related("tags", "renditions")}
+
+
+def _write(gallery: Gallery, known: Screenshot | None, job: _Job, prepared: _Prepared) -> Outcome | Failure:
+    # A look first: what differs in nothing costs no transaction.
+    if known and not any(_plan(known, prepared.fields, prepared.tags, prepared.renditions)):
+        return Outcome.UNCHANGED
+    try:
+        return put_screenshot(
+            gallery=gallery,
+            slug=prepared.slug,
+            fields=prepared.fields,
+            tags=prepared.tags,
+            renditions=prepared.renditions,
+        )
+    except ValidationError as error:
+        return job.failed(" ".join(error.messages))
+    except (DataError, IntegrityError) as error:
+        return job.failed(f"The database refuses it: {error}")
+
+
+def _import_cover(gallery: Gallery, slug: str | None, place: str) -> Failure | None:
+    if not slug:
+        return None
+    try:
+        put_cover(gallery=gallery, slug=slug)
+    except Screenshot.DoesNotExist:
+        return Failure(place, f"{slug}: No picture of this gallery has been imported under this slug.")
+    return None
+
+
+# --- One picture, in a thread of its own: no database -------------------------------------------------------
+
+
+def _prepare(manifest: Manifest, known: Mapping[str, Screenshot], job: _Job) -> _Prepared | Failure:
+    try:
+        item = _checked(_ItemFormat, job.data, "")
+        original = _original(manifest.root, item)
+        facts, renditions = _developed(original, known.get(item["slug"]), item["sha256"])
+    except (_ItemError, images.ImageError) as error:
+        return job.failed(str(error))
+    except OSError as error:
+        return job.failed(f"file: {error.strerror}: {error.filename}")
+    item.setdefault("position", job.position)
+    item.setdefault("device_pixel_ratio", manifest.device_pixel_ratio)
+    return _Prepared(item["slug"], {**facts, **_fields(item)}, item["tags"], renditions)
+
+
+def _original(root: Path, item: Mapping[str, Any]) -> bytes:
+    """Return the picture's bytes, if they are intact and below the manifest's folder, links followed."""
+    path = (root / item["file"]).resolve()
+    if not path.is_relative_to(root):
+        raise _ItemError("file: It lies outside the manifest's folder; write a path below that folder.")
+    if not path.is_file():
+        raise _ItemError(f"file: There is no file {item['file']} in the manifest's folder.")
+    if path.stat().st_size > images.MAX_BYTES:
+        raise _ItemError(f"file: It is too large; accepted is {images.LIMITS}.")
+    data: bytes = path.read_bytes()
+    found = hashlib.sha256(data).hexdigest()
+    if found != item["sha256"]:
+        raise _ItemError(f"sha256: The file's is {found}; it is another file, or damaged.")
+    return data
+
+
+def _developed(
+    original: bytes, known: Screenshot | None, sha256: str
+) -> tuple[dict[str, Any], list[StoredRendition] | None]:
+    """Measure, encode and store a picture, unless it is known and all its files are kept."""
+    if known is not None and known.sha256 == sha256 and _complete(known):
+        return {}, None
+    facts, encoded = images.develop(original)
+    return asdict(facts), [_stored(rendition) for rendition in encoded]
+
+
+def _complete(screenshot: Screenshot) -> bool:
+    drawn = _drawn(screenshot)
+    wanted = set(product(images.rendition_widths(screenshot.width), images.FORMATS))
+    kept = all(storage.exists(row.sha256, row.format) for row in drawn)
+    return kept and {(row.width, row.format) for row in drawn} == wanted
+
+
+def _stored(rendition: images.Encoded) -> StoredRendition:
+    sha256 = storage.store(rendition.data, rendition.format)
+    return StoredRendition(rendition.width, rendition.height, rendition.format, len(rendition.data), sha256)
+
+
+_GALLERY_AS_WRITTEN = ("title", "description", "visibility", "position")
+_AS_WRITTEN = (
+    "title",
+    "alt",
+    "page_title",
+    "final_url",
+    "device_pixel_ratio",
+    "full_page",
+    "color_scheme",
+    "state",
+    "http_status",
+    "error_code",
+    "captured_at",
+    "position",
+    "dominant_color",
+    "accent_color",
+)
+
+
+def _fields(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the attributes of `Screenshot` that an item states; they go before what is measured."""
+    source = item.get("source", {})
+    page = {"page_key": item["page_key"]} if "page_key" in item else {}
+    return {
+        **{name: item[name] for name in _AS_WRITTEN if name in item},
+        "source_url": item.get("source_url") or _page(source),
+        "viewport_width": item["viewport"]["width"],
+        "viewport_height": item["viewport"]["height"],
+        "metadata": {"slug": item["slug"], **source, **page},
+    }
+
+
+def _page(source: Mapping[str, str]) -> str:
+    return source_url(package=source["package"], version=source["version"], page_path=source["page_path"])

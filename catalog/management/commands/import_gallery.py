@@ -1,0 +1,47 @@
+"""`manage.py import_gallery`: import the galleries of a manifest, with a progress bar and a summary."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from django.core.management.base import BaseCommand, CommandError
+from tqdm import tqdm  # type: ignore[import-untyped]
+
+from catalog.importing import Manifest, ManifestError, Report, import_manifest, read_manifest
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser
+
+
+class Command(BaseCommand):
+    help = (
+        "Imports galleries from a manifest. What is imported already and has not changed is not written. "
+        "Exits with 1 where any picture failed; the others are imported all the same."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "path", type=Path, metavar="DIR|MANIFEST", help="The manifest, or the folder of a manifest.json."
+        )
+        parser.add_argument("--quiet", action="store_true", help="Print failures only.")
+
+    def handle(self, *, path: Path, quiet: bool, **options: Any) -> None:
+        """Import, report, and raise `CommandError` where anything failed."""
+        try:
+            manifest = read_manifest(path=path)
+        except ManifestError as error:
+            raise CommandError(str(error)) from error
+        report = _import(manifest, quiet)
+        for failure in report.failures:
+            self.stderr.write(f"{failure.item}: {failure.reason}")
+        if not quiet:
+            self.stdout.write(str(report))
+        if report.failures:
+            failed = len(report.failures)
+            raise CommandError(f"{failed} of {manifest.total} failed; mend them, then run this again.")
+
+
+def _import(manifest: Manifest, quiet: bool) -> Report:
+    with tqdm(total=manifest.total, unit=" pictures", disable=quiet) as bar:
+        return import_manifest(manifest=manifest, on_item=bar.update)
