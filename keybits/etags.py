@@ -21,7 +21,7 @@ _MEMBER = re.compile(
     [ \t,]*+                                         # empty members are skipped (section 5.6.1.2)
     (?:
         (W/)?+ ("[\t\x20\x21\x23-\x7e\x80-\xff]*+") [ \t]*+ (?=,|\Z)
-      | (?: [^",]++ | "[^"]*+ (?:"|\Z) )++           # no tag: left out, with all that its quotes enclose
+      | (?: [^",]++ | "[^"]*+ "?+ )++                # no tag: left out, with all that its quotes enclose
     )?+
     """,
     re.VERBOSE,

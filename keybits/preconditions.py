@@ -144,8 +144,8 @@ def range_applies(conditions: Conditions, validators: Validators) -> bool:
     field = conditions.if_range
     if field is None:
         return True
-    if '"' in field[:3]:
-        return field == validators.etag and not etags.is_weak(field)
+    if field.startswith('"'):  # a weak tag is neither such a tag nor a date
+        return field == validators.etag
     return validators.last_modified is not None and parse_http_date(field) == validators.last_modified
 
 

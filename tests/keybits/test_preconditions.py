@@ -219,6 +219,11 @@ class TestSection1314IfUnmodifiedSince:
         conditions = Conditions(if_unmodified_since=format_http_date(-1))
         assert evaluate("PUT", conditions, Validators(None, 0)) is FAILED
 
+    def test_the_epoch_itself_is_a_date(self) -> None:
+        conditions = Conditions(if_unmodified_since=format_http_date(0))
+        assert evaluate("PUT", conditions, Validators(None, 0)) is PROCEED
+        assert evaluate("PUT", conditions, Validators(None, 1)) is FAILED
+
 
 class TestSection1315IfRange:
     @pytest.mark.parametrize(
