@@ -1,0 +1,112 @@
+"""`manage.py demo`: from nothing to a server with the bundled galleries, in one command.
+
+The server takes over this process: whoever stops the command stops the server, and nothing is left behind.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from django.apps import apps
+from django.conf import settings
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError
+from django.db import connections
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser
+
+WELCOME = """
+The API      {root}/api/v1/
+Its pages    {root}/api/v1/docs/
+Its schema   {root}/api/v1/schema/
+
+Try it, then ask again only for what has changed (a 304, without a body):
+  curl -i '{root}/api/v1/screenshots/?page_size=3' --etag-save tag.txt
+  curl -i '{root}/api/v1/screenshots/?page_size=3' --etag-compare tag.txt
+"""
+
+# A process each. Granian's own default, hundreds of threads, would each hold a database connection.
+THREADS = ("--blocking-threads", "4")
+
+
+class Command(BaseCommand):
+    help = "Migrates, imports the bundled galleries (once), and serves them with granian until it is stopped."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--host", default="127.0.0.1", help="Address to serve on (default: 127.0.0.1).")
+        parser.add_argument("--port", type=int, default=8000, help="Port to serve on (default: 8000).")
+        parser.add_argument("--workers", type=int, default=2, help="Processes that serve (default: 2).")
+        parser.add_argument("--no-serve", action="store_true", help="Migrate and import, then stop.")
+
+    def handle(self, *, host: str, port: int, workers: int, no_serve: bool, **options: Any) -> None:
+        """Prepare everything, then become the server; raises `CommandError` before anything is changed."""
+        if not no_serve:
+            _check(host, port, workers)
+        call_command("migrate", interactive=False, verbosity=0, stdout=self.stdout)
+        call_command("import_gallery", demo_folder(), stdout=self.stdout, stderr=self.stderr)
+        if not no_serve:
+            self.stdout.write(WELCOME.format(root=root_url(host, port)))
+            serve(host, port, workers)
+
+
+def demo_folder() -> Path:
+    """Return the folder of the galleries that come with the package."""
+    return Path(apps.get_app_config("catalog").path, "demo")
+
+
+def root_url(host: str, port: int) -> str:
+    """Return the address to open in a browser on this machine, without a slash at the end."""
+    local = host in ("127.0.0.1", "0.0.0.0", "::1", "::")  # noqa: S104 - compared, not bound
+    name = f"[{host}]" if ":" in host else host
+    return f"http://{'localhost' if local else name}:{port}"
+
+
+def server_command(host: str, port: int, workers: int) -> list[str]:
+    """Return the command line of the server for this project, for this interpreter."""
+    module, _, name = (settings.WSGI_APPLICATION or "").rpartition(".")
+    where = ["--host", host, "--port", str(port), "--workers", str(workers)]
+    return [
+        sys.executable,
+        "-m",
+        "granian",
+        "--interface",
+        "wsgi",
+        "--no-ws",
+        *THREADS,
+        *where,
+        f"{module}:{name}",
+    ]
+
+
+def serve(host: str, port: int, workers: int) -> NoReturn:
+    """Become the server: it gets this process's id and so its signals. Never returns."""
+    connections.close_all()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # The server is a new interpreter; it finds the project where this one did, whatever the folder.
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    os.execve(sys.executable, server_command(host, port, workers), environment)  # noqa: S606 - no shell is wanted
+
+
+def _check(host: str, port: int, workers: int) -> None:
+    if workers < 1:
+        raise CommandError("A server needs at least one worker: --workers 1.")
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        socket.create_server(address[:2], family=family).close()
+    except (OSError, OverflowError) as error:
+        raise CommandError(_why(error, host, port)) from error
+
+
+def _why(error: Exception, host: str, port: int) -> str:
+    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+        return f"Port {port} is in use. Stop what listens there, or try: manage.py demo --port {port + 1}"
+    if isinstance(error, OSError) and error.errno == errno.EACCES:
+        return f"Port {port} may not be used by this user. Take one above 1023: manage.py demo --port 8000"
+    return f"{host}:{port} cannot be served on ({error}). Name this machine's address and a free port."
