@@ -377,6 +377,9 @@ class TestSection567Dates:
             "1994-11-06T08:49:37Z",
             "Sun Nov  0 08:49:37 1994",
             "Sunday, 31-Nov-94 08:49:37 GMT",
+            "Sunday, 06-Nov-94 08:49:37 GMT ",
+            "Sunday, 06-Nov-1994 08:49:37 GMT",
+            "Sun Nov  6 08:49:37 1994 ",
         ],
     )
     def test_anything_else_is_no_date(self, value: str) -> None:
@@ -418,6 +421,8 @@ class TestSection567Dates:
             ((1999, 12, 31, 0, 0, 0), "Monday, 15-Jun-50 12:00:00 GMT", 1950),
             ((2080, 1, 1, 0, 0, 0), "Monday, 15-Jun-10 12:00:00 GMT", 2110),
             ((2080, 1, 1, 0, 0, 0), "Monday, 15-Jun-94 12:00:00 GMT", 2094),
+            (None, "Monday, 01-Jan-75 00:00:00 GMT", 2075),
+            (None, "Monday, 01-Jan-75 00:00:01 GMT", 1975),
             (None, "Monday, 15-Jun-74 12:00:00 GMT", 2074),
             (None, "Monday, 15-Jun-75 12:00:00 GMT", 1975),
             (None, "Monday, 15-Jun-26 12:00:00 GMT", 2026),
