@@ -8,9 +8,10 @@ from typing import Any
 from drf_spectacular.authentication import SessionScheme
 from drf_spectacular.openapi import AutoSchema as SpectacularAutoSchema
 
+from keybits.drf.query import FORMAT
 from keybits.parameters import CommaList, Parameter
 
-__all__ = ["AutoSchema", "rename_parents"]
+__all__ = ["AutoSchema", "finish"]
 
 PARENTS = {
     "parent_lookup_gallery__slug": "gallery_slug",
@@ -20,6 +21,7 @@ PARENTS = {
 }
 SLUG: dict[str, Any] = {"type": "string", "pattern": "^[-a-zA-Z0-9_]{1,100}$"}
 ID: dict[str, Any] = {"type": "integer", "minimum": 1, "maximum": 999_999_999_999_999_999}
+SPARSE = ("Gallery", "GalleryDetail", "Rendition", "Screenshot", "ScreenshotDetail", "Tag")
 PATH_SCHEMAS = {"gallery_slug": SLUG, "tag_slug": SLUG, "slug": SLUG, "screenshot_id": ID, "id": ID}
 
 HEADERS: dict[str, tuple[str, str]] = {
@@ -74,17 +76,15 @@ class AutoSchema(SpectacularAutoSchema):
         bodies: dict[str, Any] = super()._get_response_bodies(direction)
         if not hasattr(self.view, "get_query_parameters"):
             return bodies
-        for body in bodies.values():
-            body["headers"] = _headers(HEADERS, required=True) | _headers(OPTIONAL_HEADERS, required=False)
-        bodies["304"] = {
-            "description": "The client's copy is still true.",
-            "headers": _headers(HEADERS, required=True) | _headers(OPTIONAL_HEADERS, required=False),
-        }
+        if hasattr(self.view, "check_throttles_now"):
+            headers = _headers(HEADERS, required=True) | _headers(OPTIONAL_HEADERS, required=False)
+            bodies["200"]["headers"] = headers
+            bodies["304"] = {"description": "The client's copy is still true.", "headers": headers}
         return bodies | {status: _problem(detail) for status, detail in ERRORS.items()}
 
 
 def _query_parameter(parameter: Parameter) -> dict[str, Any]:
-    schema = parameter.schema()
+    schema = {"type": "string", "enum": ["json"]} if parameter is FORMAT else parameter.schema()
     described: dict[str, Any] = {
         "in": "query",
         "name": parameter.name,
@@ -114,8 +114,12 @@ def _problem(description: str) -> dict[str, Any]:
     return {"description": description, "content": content}
 
 
-def rename_parents(result: dict[str, Any], **_: Any) -> dict[str, Any]:
-    """Give nested addresses readable parameters: `{gallery_slug}` for the router's own name of it."""
+def finish(result: dict[str, Any], **_: Any) -> dict[str, Any]:
+    """Write down what serializers and routers cannot say by themselves.
+
+    Nested addresses get readable parameters (`{gallery_slug}` for the router's name of it), errors their schema,
+    and no field is promised where `fields` can leave it out.
+    """
     result["paths"] = {_renamed(path): item for path, item in result["paths"].items()}
     for item in result["paths"].values():
         for operation in item.values():
@@ -123,7 +127,10 @@ def rename_parents(result: dict[str, Any], **_: Any) -> dict[str, Any]:
                 if parameter["in"] == "path":
                     parameter["name"] = PARENTS.get(parameter["name"], parameter["name"])
                     parameter["schema"] = PATH_SCHEMAS[parameter["name"]]
-    result["components"].setdefault("schemas", {})["Problem"] = PROBLEM
+    schemas = result["components"].setdefault("schemas", {})
+    schemas["Problem"] = PROBLEM
+    for name in SPARSE:
+        schemas[name].pop("required", None)
     return result
 
 

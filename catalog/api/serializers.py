@@ -8,7 +8,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from catalog.api.fields import ResourceUriField
-from catalog.models import Gallery, Rendition, Screenshot, Tag
+from catalog.models import Gallery, Orientation, Rendition, Screenshot, State, Tag
 
 __all__ = [
     "GalleryDetailSerializer",
@@ -131,7 +131,10 @@ class ScreenshotSerializer(SparseSerializer):
     url = ResourceUriField(view_name="screenshot-detail", lookup_field="pk", lookup_url_kwarg="id")
     gallery = serializers.SlugRelatedField[Gallery](slug_field="slug", read_only=True)
     tags = serializers.SerializerMethodField()
-    status = serializers.ChoiceField(source="state", choices=["pending", "ready", "failed"], read_only=True)
+    status = serializers.ChoiceField(source="state", choices=State, read_only=True)
+    orientation = serializers.ChoiceField(
+        choices=Orientation, read_only=True, allow_blank=True, help_text="Empty while the size is unknown."
+    )
     gallery_info = GalleryInfoSerializer(source="gallery", required=False, read_only=True)
     renditions = RenditionSerializer(many=True, required=False, read_only=True)
 
@@ -172,6 +175,7 @@ class ScreenshotDetailSerializer(ScreenshotSerializer):
 
     embeddable = frozenset({"gallery_info"})
 
+    final_url = serializers.CharField(read_only=True, help_text="Where redirects led; empty if nowhere else.")
     viewport = serializers.SerializerMethodField()
 
     class Meta(ScreenshotSerializer.Meta):

@@ -23,7 +23,12 @@ from catalog.api.serializers import (
 from catalog.models import Gallery, Rendition, Screenshot, Tag
 from keybits.bits import UpdatedAtKeyBit
 from keybits.constructors import DefaultListKeyConstructor, DefaultObjectKeyConstructor
-from keybits.drf import CacheResponseAndETAGMixin, ClosedQueryMixin, NestedViewSetMixin
+from keybits.drf import (
+    CacheResponseAndETAGMixin,
+    ClosedQueryMixin,
+    ListCacheResponseAndETAGMixin,
+    NestedViewSetMixin,
+)
 from keybits.parameters import Choice, Parameter
 
 __all__ = [
@@ -55,6 +60,13 @@ class QueryMixin(ClosedQueryMixin):
         return parameters.fields(names)
 
 
+class DetailMixin(DetailSerializerMixin):  # type: ignore[misc]  # drf-extensions is untyped
+    """List items small, details rich: by the route, which the schema knows too, not by the URL of a request."""
+
+    def _is_request_to_detail_endpoint(self) -> bool:
+        return bool(self.detail)
+
+
 def _count(rows: QuerySet[Any], by: str) -> Any:
     """The number of `rows` for each outer row that `by` points to."""
     counted = rows.filter(**{by: OuterRef("pk")}).order_by().values(by).annotate(n=Count("pk")).values("n")
@@ -70,7 +82,7 @@ class GalleryObjectKey(DefaultObjectKeyConstructor):
 
 
 class GalleryViewSet(  # type: ignore[misc]  # drf-extensions is untyped
-    QueryMixin, CacheResponseAndETAGMixin, DetailSerializerMixin, viewsets.ReadOnlyModelViewSet[Gallery]
+    QueryMixin, CacheResponseAndETAGMixin, DetailMixin, viewsets.ReadOnlyModelViewSet[Gallery]
 ):
     """Galleries: public ones, and the client's own. An unlisted one answers at its address only."""
 
@@ -109,7 +121,7 @@ class ScreenshotObjectKey(DefaultObjectKeyConstructor):
 
 
 class ScreenshotViewSet(  # type: ignore[misc]
-    QueryMixin, CacheResponseAndETAGMixin, DetailSerializerMixin, viewsets.ReadOnlyModelViewSet[Screenshot]
+    QueryMixin, CacheResponseAndETAGMixin, DetailMixin, viewsets.ReadOnlyModelViewSet[Screenshot]
 ):
     """Screenshots of all public galleries, and of the client's own."""
 
@@ -155,7 +167,7 @@ class GalleryScreenshotViewSet(NestedViewSetMixin, ScreenshotViewSet):
 
 
 class TagScreenshotViewSet(  # type: ignore[misc]
-    NestedViewSetMixin, QueryMixin, CacheResponseAndETAGMixin, mixins.ListModelMixin, viewsets.GenericViewSet[Screenshot]
+    NestedViewSetMixin, QueryMixin, ListCacheResponseAndETAGMixin, mixins.ListModelMixin, viewsets.GenericViewSet[Screenshot]
 ):
     """Screenshots that have one tag."""
 
@@ -180,7 +192,7 @@ class RenditionListKey(DefaultListKeyConstructor):
 
 
 class RenditionViewSet(  # type: ignore[misc]
-    NestedViewSetMixin, QueryMixin, CacheResponseAndETAGMixin, mixins.ListModelMixin, viewsets.GenericViewSet[Rendition]
+    NestedViewSetMixin, QueryMixin, ListCacheResponseAndETAGMixin, mixins.ListModelMixin, viewsets.GenericViewSet[Rendition]
 ):
     """The sizes and formats of one screenshot."""
 

@@ -2,7 +2,9 @@
 
 from keybits.drf.caching import (
     CacheResponseAndETAGMixin,
+    ListCacheResponseAndETAGMixin,
     ReadOnlyCacheResponseAndETAGMixin,
+    RetrieveCacheResponseAndETAGMixin,
     cache_response_and_etag,
 )
 from keybits.drf.nested import NestedViewSetMixin
@@ -11,7 +13,9 @@ from keybits.drf.query import ClosedQueryMixin
 __all__ = [
     "CacheResponseAndETAGMixin",
     "ClosedQueryMixin",
+    "ListCacheResponseAndETAGMixin",
     "NestedViewSetMixin",
     "ReadOnlyCacheResponseAndETAGMixin",
+    "RetrieveCacheResponseAndETAGMixin",
     "cache_response_and_etag",
 ]

@@ -27,7 +27,9 @@ from keybits.problems import problem_response
 
 __all__ = [
     "CacheResponseAndETAGMixin",
+    "ListCacheResponseAndETAGMixin",
     "ReadOnlyCacheResponseAndETAGMixin",
+    "RetrieveCacheResponseAndETAGMixin",
     "cache_response_and_etag",
     "credentialed",
 ]
@@ -162,27 +164,39 @@ def _http_response(result: Answer) -> HttpResponse:
     return response
 
 
-class ReadOnlyCacheResponseAndETAGMixin:
-    """`list` and `retrieve`, cached and conditional, under the constructors declared on the class."""
+class _DeferredThrottles:
+    """Throttles count what has to be computed: a hit costs nothing and counts nothing."""
 
-    object_cache_key_func: KeyConstructor = DefaultObjectKeyConstructor()
+    def check_throttles(self, request: Request) -> None:
+        if not _is_cached(self, request):
+            self.check_throttles_now(request)
+
+    def check_throttles_now(self, request: Request) -> None:
+        super().check_throttles(request)  # type: ignore[misc]
+
+
+class ListCacheResponseAndETAGMixin(_DeferredThrottles):
+    """`list`, cached and conditional, under the constructor declared on the class."""
+
     list_cache_key_func: KeyConstructor = DefaultListKeyConstructor()
 
     @cache_response_and_etag("list_cache_key_func")
     def list(self, request: Request, *args: Any, **kwargs: Any) -> Any:
         return super().list(request, *args, **kwargs)  # type: ignore[misc]
 
+
+class RetrieveCacheResponseAndETAGMixin(_DeferredThrottles):
+    """`retrieve`, cached and conditional, under the constructor declared on the class."""
+
+    object_cache_key_func: KeyConstructor = DefaultObjectKeyConstructor()
+
     @cache_response_and_etag("object_cache_key_func")
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Any:
         return super().retrieve(request, *args, **kwargs)  # type: ignore[misc]
 
-    def check_throttles(self, request: Request) -> None:
-        """Put throttles off for handlers that may answer from the cache: a hit costs nothing and counts nothing."""
-        if not _is_cached(self, request):
-            self.check_throttles_now(request)
 
-    def check_throttles_now(self, request: Request) -> None:
-        super().check_throttles(request)  # type: ignore[misc]
+class ReadOnlyCacheResponseAndETAGMixin(ListCacheResponseAndETAGMixin, RetrieveCacheResponseAndETAGMixin):
+    """`list` and `retrieve`, cached and conditional."""
 
 
 class CacheResponseAndETAGMixin(ReadOnlyCacheResponseAndETAGMixin):
