@@ -1,0 +1,82 @@
+"""What every test starts from: an empty store, an empty cache, and servers that work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+import pytest
+from django.core.cache import cache
+from django.db import connections
+from stacks.live import Deployments, Interface, LiveServer
+from stacks.plugin import STACK, Stack
+from stacks.servers import Postgres, Redis
+
+from keybits.stores import get_store
+
+
+@pytest.fixture(scope="session")
+def stack(request: pytest.FixtureRequest) -> Stack:
+    """The stack that this run is on: `stack.name` is "embedded" or "server"."""
+    return request.config.stash[STACK]
+
+
+@pytest.fixture(autouse=True)
+def _leave_nothing_behind() -> Iterator[None]:
+    """What one test stored, or used up of a rate, no other test sees."""
+    yield
+    get_store().clear()
+    cache.clear()
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(django_db_modify_db_settings: None, stack: Stack) -> None:
+    """Keep SQLite in a file as a deployment does: in memory it has no WAL and locks whole tables."""
+    if stack.name == "embedded":
+        connections["default"].settings_dict["TEST"]["NAME"] = str(stack.run / "var" / "tests.sqlite3")
+
+
+@pytest.fixture
+def redis_server(stack: Stack) -> Iterator[Redis]:
+    """The Redis of the server stack, mended afterwards. A test with it runs on that stack only."""
+    server = cast("Redis", stack.redis)
+    yield server
+    server.heal()
+
+
+@pytest.fixture
+def postgres_server(stack: Stack) -> Iterator[Postgres]:
+    """The PostgreSQL of the server stack, mended afterwards. A test with it runs on that stack only."""
+    server = cast("Postgres", stack.postgres)
+    yield server
+    server.heal()
+
+
+@pytest.fixture(scope="session")
+def deployments(stack: Stack) -> Deployments:
+    """The maker of live servers; its database is migrated when the first test asks for one."""
+    return Deployments(stack.run / "live", stack.postgres)
+
+
+@pytest.fixture
+def live_server_process(
+    request: pytest.FixtureRequest, deployments: Deployments
+) -> Iterator[Callable[..., LiveServer]]:
+    """Start production servers: `live_server_process(workers=2, interface="wsgi", environment={...})`.
+
+    Each has a migrated database and a store of its own. A failed test shows what they printed.
+    """
+    started: list[LiveServer] = []
+
+    def start(
+        workers: int = 2, interface: Interface = "wsgi", environment: dict[str, Any] | None = None
+    ) -> LiveServer:
+        live = deployments.make({name: str(value) for name, value in (environment or {}).items()})
+        started.append(live)
+        live.start(workers, interface)
+        return live
+
+    yield start
+    for live in started:
+        request.node.add_report_section("teardown", f"granian on port {live.port}", live.output())
+        deployments.discard(live)

@@ -1,0 +1,202 @@
+"""How the production server runs in a test: real processes, a migrated database and a store of their own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any, Literal
+
+import httpx
+import psutil  # type: ignore[import-untyped]
+
+from stacks.runs import wait_until_dead
+from stacks.servers import Postgres, Redis, reserve_port, start_redis, wait_until_ready
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+Interface = Literal["wsgi", "asgi"]
+
+
+class ManagementCommandError(AssertionError):
+    """A management command failed; the message holds what it printed."""
+
+
+class LiveServer:
+    """One granian with its workers; `manage`, `shell` and `spawn` are other processes of its deployment."""
+
+    def __init__(self, directory: Path, environment: Mapping[str, str], redis: Redis | None) -> None:
+        self.directory = directory
+        self.environment = {**os.environ, **environment}
+        self.redis = redis
+        self.port = reserve_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = directory / "granian.log"
+        self.client = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
+        self.process: subprocess.Popen[bytes] | None = None
+        self._spawned: list[subprocess.Popen[str]] = []
+
+    def start(self, workers: int = 2, interface: Interface = "wsgi") -> None:
+        """Start granian and wait until it answers a request."""
+        options = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", str(workers)]
+        target = ["--interface", interface, f"gallery_api.{interface}:application"]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "granian", "--respawn-failed-workers", *options, *target],
+                cwd=CHECKOUT,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        wait_until_ready(self.process, self._answers, self.log)
+
+    def get(self, path: str, headers: Mapping[str, str] | None = None) -> httpx.Response:
+        """GET `path`; redirects are not followed. `client` has the other methods."""
+        return self.client.get(path, headers=headers)
+
+    def output(self) -> str:
+        """Everything that granian and its workers have printed."""
+        return self.log.read_text(errors="replace")
+
+    def manage(self, *arguments: str) -> str:
+        """Run `manage.py` in another process against the same database and store; return what it printed."""
+        done = subprocess.run(
+            self._manage(arguments),
+            cwd=CHECKOUT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise ManagementCommandError(f"manage.py {' '.join(arguments)}\n{done.stdout}{done.stderr}")
+        return done.stdout
+
+    def shell(self, code: str) -> str:
+        """Run Python in another process of the same deployment, models imported; return what it printed."""
+        return self.manage("shell", "--verbosity", "0", "--command", code)
+
+    def spawn(self, code: str) -> subprocess.Popen[str]:
+        """As `shell`, but return at once; its pipes are yours, and it ends with the server at the latest."""
+        process = subprocess.Popen(
+            self._manage(("shell", "--verbosity", "0", "--command", code)),
+            cwd=CHECKOUT,
+            env={**self.environment, "PYTHONUNBUFFERED": "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._spawned.append(process)
+        return process
+
+    def workers(self) -> list[int]:
+        """The process ids of the workers that run now."""
+        if self.process is None:
+            return []
+        children = psutil.Process(self.process.pid).children()
+        return [child.pid for child in children if "resource_tracker" not in " ".join(child.cmdline())]
+
+    def kill_worker(self) -> int:
+        """Kill one worker as a crash would and return its process id once it is gone; granian starts another.
+
+        Not twice within six seconds of the same worker: granian takes that for a crash loop and ends.
+        """
+        worker = psutil.Process(self.workers()[0])
+        worker.kill()
+        wait_until_dead([worker])
+        return int(worker.pid)
+
+    def stop(self) -> None:
+        """End every process of the deployment."""
+        self.client.close()
+        for writer in self._spawned:
+            writer.kill()
+            writer.communicate()
+        if self.process is not None:
+            _end(self.process)
+            self.process = None
+        if self.redis is not None:
+            self.redis.kill()
+
+    def _answers(self) -> bool:
+        try:
+            self.client.get("/is-anybody-there")
+        except httpx.TransportError:
+            return False
+        return True
+
+    def _manage(self, arguments: tuple[str, ...]) -> list[str]:
+        return [sys.executable, str(CHECKOUT / "manage.py"), *arguments]
+
+
+class Deployments:
+    """Makes a `LiveServer` over a fresh copy of a database that is migrated once a session."""
+
+    def __init__(self, directory: Path, postgres: Postgres | None) -> None:
+        self.directory = directory
+        self.postgres = postgres
+        self._count = 0
+        self._migrated = False
+
+    def make(self, environment: Mapping[str, str]) -> LiveServer:
+        """Return a deployment that is not started yet, with `environment` over the stack's own."""
+        self._migrate_template()
+        self._count += 1
+        name = f"live_{self._count}"
+        home = self.directory / name
+        home.mkdir()
+        self._copy_template(name)
+        redis = start_redis(home / "redis") if self.postgres is not None else None
+        return LiveServer(home, {**self._environment(name, redis), **environment}, redis)
+
+    def discard(self, live: LiveServer) -> None:
+        """Stop the deployment and drop its database."""
+        live.stop()
+        if self.postgres is not None:
+            self.postgres.heal()
+            self.postgres.execute(f'DROP DATABASE "{live.directory.name}" WITH (FORCE)')
+        shutil.rmtree(live.directory, ignore_errors=True)
+
+    def _environment(self, name: str, redis: Redis | None) -> dict[str, str]:
+        home = self.directory / name
+        if self.postgres is None:
+            return {"VAR_DIR": str(home), "DATABASE_URL": f"sqlite:///{home / 'gallery.sqlite3'}"}
+        environment = {"VAR_DIR": str(home), "DATABASE_URL": self.postgres.database_url(name)}
+        return environment | ({"REDIS_URL": redis.url} if redis is not None else {})
+
+    def _migrate_template(self) -> None:
+        if self._migrated:
+            return
+        home = self.directory / "template"
+        home.mkdir(parents=True, exist_ok=True)
+        if self.postgres is not None:
+            self.postgres.execute("DROP DATABASE IF EXISTS template")
+            self.postgres.execute("CREATE DATABASE template")
+        LiveServer(home, self._environment("template", None), None).manage("migrate", "--verbosity", "0")
+        self._migrated = True
+
+    def _copy_template(self, name: str) -> None:
+        if self.postgres is not None:
+            self.postgres.execute(f'CREATE DATABASE "{name}" TEMPLATE template')
+            return
+        template, copy = (self.directory / part / "gallery.sqlite3" for part in ("template", name))
+        with closing(sqlite3.connect(template)) as source, closing(sqlite3.connect(copy)) as target:
+            source.backup(target)
+
+
+def _end(process: subprocess.Popen[Any]) -> None:
+    """Ask a process to end; after ten seconds, or if it leaves workers behind, kill its whole group."""
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=10)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
