@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import date
 from email.utils import formatdate
 from enum import Enum
+from functools import lru_cache
 from typing import Any, Final
 
 from keybits import etags
@@ -179,6 +180,7 @@ def parse_http_date(value: str, now: int | None = None) -> int | None:
     return None
 
 
+@lru_cache(maxsize=1024)  # asked on every hit, of few dates
 def format_http_date(seconds: int) -> str:
     """Return the IMF-fixdate of a time in whole seconds since the epoch, up to the year 9999."""
     return formatdate(seconds, usegmt=True)
