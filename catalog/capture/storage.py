@@ -12,7 +12,7 @@ import uuid
 
 from django.core.files import File
 from django.core.files.base import ContentFile
-from django.core.files.storage import default_storage
+from django.core.files.storage import FileSystemStorage, default_storage
 
 MEDIA_TYPES = {"webp": "image/webp", "jpeg": "image/jpeg"}
 _EXTENSIONS = {"webp": "webp", "jpeg": "jpg"}
@@ -63,20 +63,18 @@ def name(sha256: str, format: str) -> str:
 
 
 def _write(final: str, data: bytes) -> None:
-    try:
-        path = default_storage.path(final)
-    except NotImplementedError:  # an object store: a put is atomic there
+    if isinstance(default_storage, FileSystemStorage):
+        _write_aside(final, data)
+    else:  # an object store: a put is atomic there
         default_storage.save(final, ContentFile(data))
-    else:
-        _write_aside(final, path, data)
 
 
-def _write_aside(final: str, path: str, data: bytes) -> None:
+def _write_aside(final: str, data: bytes) -> None:
     """Write a temporary file to the disk, then rename it; a rename within a folder is atomic (POSIX)."""
     aside = default_storage.save(f"{final}.{uuid.uuid4().hex}.part", ContentFile(data))
     try:
         _flush(default_storage.path(aside))
-        os.replace(default_storage.path(aside), path)
+        os.replace(default_storage.path(aside), default_storage.path(final))
     except BaseException:
         default_storage.delete(aside)
         raise

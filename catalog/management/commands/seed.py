@@ -197,7 +197,7 @@ class _Zipf:
 
 
 class _Draw:
-    """Draws screenshots and, apart from them, their tags; the same for the same seed, in batches of any size."""
+    """Draws screenshots and, apart from them, their tags: the same whatever the size of a batch."""
 
     def __init__(self, seed: str, galleries: Sequence[int], tags: Sequence[int]) -> None:
         self._chance = chance = random.Random(seed)  # noqa: S311 - deterministic on purpose

@@ -1,0 +1,396 @@
+"""How pictures are sent: to whom, for how long, and which part; and where their bytes lie."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.files.storage import default_storage
+from django.test import Client
+
+from catalog import files
+from catalog.capture import storage
+from catalog.models import Gallery, Rendition, Screenshot
+
+pytestmark = pytest.mark.django_db
+
+DATA = bytes(range(256)) * 1000
+SIZE = len(DATA)
+SHA256 = hashlib.sha256(DATA).hexdigest()
+URL = f"/files/{SHA256}.webp"
+ETAG = f'"{SHA256}"'
+PUBLIC = "public, max-age=31536000, immutable"
+
+
+@pytest.fixture(autouse=True)
+def media(settings: Any, tmp_path: Path) -> Path:
+    """Point the default storage at an empty folder."""
+    folder = tmp_path / "media"
+    options = {"location": str(folder), "base_url": "/files/"}
+    default = {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": options}
+    settings.STORAGES = {**settings.STORAGES, "default": default}
+    return folder
+
+
+@pytest.fixture
+def owner() -> User:
+    return User.objects.create_user("owner")
+
+
+def add(visibility: str = "public", owner: User | None = None) -> Gallery:
+    """Store the picture and show it in a gallery."""
+    gallery = Gallery.objects.create(
+        slug=f"g{Gallery.objects.count()}", title="G", visibility=visibility, owner=owner
+    )
+    shot = Screenshot.objects.create(
+        gallery=gallery, title="S", source_url="https://a.example/", state="ready"
+    )
+    sha256 = storage.store(DATA, "webp")
+    Rendition.objects.create(screenshot=shot, width=320, height=200, format="webp", bytes=SIZE, sha256=sha256)
+    return gallery
+
+
+def body(response: Any) -> bytes:
+    return b"".join(response.streaming_content) if response.streaming else response.content
+
+
+class TestStorage:
+    def test_the_name_is_made_of_the_bytes(self, media: Path) -> None:
+        assert storage.store(DATA, "webp") == SHA256
+        assert (media / SHA256[:2] / f"{SHA256}.webp").read_bytes() == DATA
+
+    def test_jpeg_has_its_short_ending(self, media: Path) -> None:
+        storage.store(DATA, "jpeg")
+
+        assert (media / SHA256[:2] / f"{SHA256}.jpg").exists()
+
+    def test_what_is_kept_is_not_written_again(self, media: Path) -> None:
+        storage.store(DATA, "webp")
+        os.utime(media / SHA256[:2] / f"{SHA256}.webp", (1, 1))
+        storage.store(DATA, "webp")
+
+        assert (media / SHA256[:2] / f"{SHA256}.webp").stat().st_mtime == 1
+
+    def test_a_write_that_fails_leaves_nothing(self, media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(*_: object) -> None:
+            raise OSError("disk full")
+
+        monkeypatch.setattr(os, "replace", fail)
+        with pytest.raises(OSError, match="disk full"):
+            storage.store(DATA, "webp")
+
+        assert [path for path in media.rglob("*") if path.is_file()] == []
+        assert not storage.exists(SHA256, "webp")
+
+    def test_whatever_is_written_gets_its_name_only_when_whole(
+        self, media: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        seen: list[bytes] = []
+        rename = os.replace
+
+        def look(source: str, target: str) -> None:
+            assert not Path(target).exists()
+            seen.append(Path(source).read_bytes())
+            rename(source, target)
+
+        monkeypatch.setattr(os, "replace", look)
+        storage.store(DATA, "webp")
+
+        assert seen == [DATA]
+
+    def test_a_storage_without_paths_is_written_to_at_once(self, settings: Any) -> None:
+        memory = {"BACKEND": "django.core.files.storage.InMemoryStorage"}
+        settings.STORAGES = {**settings.STORAGES, "default": memory}
+        storage.store(DATA, "webp")
+
+        assert default_storage.listdir(SHA256[:2]) == ([], [f"{SHA256}.webp"])
+        assert storage.open(SHA256, "webp").read() == DATA
+
+    def test_an_address_names_no_host_and_can_be_read_back(self) -> None:
+        assert storage.url(SHA256, "jpeg") == f"/files/{SHA256}.jpg"
+        assert storage.parse(f"{SHA256}.jpg") == (SHA256, "jpeg")
+
+    @pytest.mark.parametrize(
+        "name",
+        ["", "x.webp", f"{SHA256}.png", f"{SHA256.upper()}.webp", f"{SHA256}.webp\n", f"../{SHA256}.webp"],
+    )
+    def test_other_names_are_no_address(self, name: str) -> None:
+        assert storage.parse(name) is None
+
+
+class TestVisibility:
+    @pytest.mark.parametrize("visibility", ["public", "unlisted"])
+    def test_what_may_be_reached_is_kept_for_ever_by_everybody(self, client: Client, visibility: str) -> None:
+        add(visibility)
+        response = client.get(URL)
+
+        assert response.status_code == HTTPStatus.OK
+        assert response["Cache-Control"] == PUBLIC
+        assert "Cookie" not in response.get("Vary", "")
+        assert body(response) == DATA
+
+    def test_a_public_file_costs_one_query(self, client: Client, django_assert_num_queries: Any) -> None:
+        add()
+        with django_assert_num_queries(1):
+            client.get(URL)
+
+    def test_a_public_file_costs_its_owner_no_more(
+        self, client: Client, owner: User, django_assert_num_queries: Any
+    ) -> None:
+        add(owner=owner)
+        client.force_login(owner)
+        with django_assert_num_queries(1):
+            response = client.get(URL)
+
+        assert "Cookie" not in response.get("Vary", "")
+
+    def test_a_private_file_exists_for_its_owner(self, client: Client, owner: User) -> None:
+        add("private", owner)
+        client.force_login(owner)
+        response = client.get(URL)
+
+        assert response.status_code == HTTPStatus.OK
+        assert response["Cache-Control"] == "private, no-store"
+
+    def test_a_private_file_does_not_exist_for_others(self, client: Client, owner: User) -> None:
+        add("private", owner)
+        client.force_login(User.objects.create_user("other"))
+
+        assert client.get(URL).status_code == HTTPStatus.NOT_FOUND
+
+    def test_a_private_file_and_no_file_look_the_same_without_a_session(
+        self, client: Client, owner: User
+    ) -> None:
+        before = client.get(URL)
+        add("private", owner)
+        after = client.get(URL)
+
+        assert before.status_code == after.status_code == HTTPStatus.NOT_FOUND
+        assert before.content == after.content
+        assert before.headers == after.headers
+        assert "Cookie" not in after.get("Vary", "")
+        assert "no-store" in after["Cache-Control"]
+
+    def test_a_private_gallery_without_an_owner_is_nobodys(self, client: Client) -> None:
+        add("private")
+
+        assert client.get(URL).status_code == HTTPStatus.NOT_FOUND
+
+    def test_a_file_that_is_private_in_one_place_and_public_in_another_is_public(
+        self, client: Client, owner: User
+    ) -> None:
+        add("private", owner)
+        add("public")
+
+        assert client.get(URL)["Cache-Control"] == PUBLIC
+
+    def test_bytes_that_no_screenshot_shows_are_not_sent(self, client: Client) -> None:
+        storage.store(DATA, "webp")
+
+        assert client.get(URL).status_code == HTTPStatus.NOT_FOUND
+
+    def test_a_rendition_exists_in_its_own_format_only(self, client: Client) -> None:
+        add()
+        storage.store(DATA, "jpeg")
+
+        assert client.get(f"/files/{SHA256}.jpg").status_code == HTTPStatus.NOT_FOUND
+
+    def test_a_rendition_whose_file_is_lost_is_not_found(self, client: Client) -> None:
+        add()
+        default_storage.delete(storage.name(SHA256, "webp"))
+        response = client.get(URL)
+
+        assert response.status_code == HTTPStatus.NOT_FOUND
+        assert response["Content-Type"] == "application/problem+json"
+        assert "no-store" in response["Cache-Control"]
+
+
+class TestRepresentation:
+    @pytest.fixture(autouse=True)
+    def _shown(self) -> None:
+        add()
+
+    def test_it_says_what_it_is(self, client: Client) -> None:
+        response = client.get(URL)
+
+        assert response["Content-Type"] == "image/webp"
+        assert response["Content-Length"] == str(SIZE)
+        assert response["ETag"] == ETAG
+        assert response["Accept-Ranges"] == "bytes"
+        assert response["X-Content-Type-Options"] == "nosniff"
+        assert "Content-Disposition" not in response
+
+    def test_it_is_read_in_chunks(self, client: Client) -> None:
+        chunks = list(client.get(URL).streaming_content)
+
+        assert max(map(len, chunks)) == files.CHUNK
+        assert len(chunks) > 1
+
+    def test_closing_the_response_closes_the_file(
+        self, client: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        given: list[Any] = []
+        open_file = storage.open
+
+        def remember(*address: str) -> Any:
+            given.append(open_file(*address))
+            return given[-1]
+
+        monkeypatch.setattr(storage, "open", remember)
+        client.get(URL).close()
+
+        assert [file.closed for file in given] == [True]
+
+    def test_head_has_the_fields_of_get_and_opens_nothing(
+        self, client: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        got = client.get(URL)
+        monkeypatch.setattr(storage, "open", None)
+        head = client.head(URL)
+
+        assert head.status_code == HTTPStatus.OK
+        assert head.headers == got.headers
+        assert head.content == b""
+
+    @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"])
+    def test_nothing_but_get_and_head_is_allowed(self, client: Client, method: str) -> None:
+        response = client.generic(method, URL)
+
+        assert response.status_code == HTTPStatus.METHOD_NOT_ALLOWED
+        assert response["Allow"] == "GET, HEAD"
+        assert response["Content-Type"] == "application/problem+json"
+
+
+class TestPreconditions:
+    """RFC 9110 section 13."""
+
+    @pytest.fixture(autouse=True)
+    def _shown(self) -> None:
+        add()
+
+    @pytest.mark.parametrize("field", [ETAG, f"W/{ETAG}", f'"a", {ETAG}', "*"])
+    @pytest.mark.parametrize("method", ["get", "head"])
+    def test_what_the_client_holds_is_not_sent_again(self, client: Client, method: str, field: str) -> None:
+        response = getattr(client, method)(URL, headers={"If-None-Match": field})
+
+        assert response.status_code == HTTPStatus.NOT_MODIFIED
+        assert response.content == b""
+        assert response["ETag"] == ETAG
+        assert response["Cache-Control"] == PUBLIC
+        assert response["X-Content-Type-Options"] == "nosniff"
+        assert "Content-Type" not in response
+
+    @pytest.mark.parametrize("field", ['"other"', SHA256, ""])
+    def test_another_tag_gets_the_bytes(self, client: Client, field: str) -> None:
+        assert client.get(URL, headers={"If-None-Match": field}).status_code == HTTPStatus.OK
+
+    def test_a_precondition_that_fails_is_said_so(self, client: Client) -> None:
+        response = client.get(URL, headers={"If-Match": '"other"'})
+
+        assert response.status_code == HTTPStatus.PRECONDITION_FAILED
+        assert response["Content-Type"] == "application/problem+json"
+        assert "no-store" in response["Cache-Control"]
+
+    def test_not_modified_goes_before_a_range(self, client: Client) -> None:
+        response = client.get(URL, headers={"If-None-Match": ETAG, "Range": "bytes=0-1"})
+
+        assert response.status_code == HTTPStatus.NOT_MODIFIED
+
+
+class TestRanges:
+    """RFC 9110 section 14."""
+
+    @pytest.fixture(autouse=True)
+    def _shown(self) -> None:
+        add()
+
+    @pytest.mark.parametrize(
+        ("field", "first", "last"),
+        [
+            ("bytes=0-0", 0, 0),
+            ("bytes=10-19", 10, 19),
+            ("Bytes=10-19", 10, 19),
+            ("bytes=100-", 100, SIZE - 1),
+            (f"bytes=5-{SIZE * 10}", 5, SIZE - 1),
+            (f"bytes=5-{'9' * 50}", 5, SIZE - 1),
+            ("bytes=-7", SIZE - 7, SIZE - 1),
+            (f"bytes=-{SIZE * 10}", 0, SIZE - 1),
+            (f"bytes=0-{SIZE - 1}", 0, SIZE - 1),
+            ("bytes=60000-140000", 60_000, 140_000),
+        ],
+    )
+    def test_one_range_is_sent_alone(self, client: Client, field: str, first: int, last: int) -> None:
+        response = client.get(URL, headers={"Range": field})
+
+        assert response.status_code == HTTPStatus.PARTIAL_CONTENT
+        assert response["Content-Range"] == f"bytes {first}-{last}/{SIZE}"
+        assert response["Content-Length"] == str(last - first + 1)
+        assert response["ETag"] == ETAG
+        assert response["Cache-Control"] == PUBLIC
+        assert response["Content-Type"] == "image/webp"
+        assert body(response) == DATA[first : last + 1]
+
+    @pytest.mark.parametrize(
+        "field", [f"bytes={SIZE}-", f"bytes={SIZE}-{SIZE + 1}", "bytes=-0", f"bytes={'9' * 50}-"]
+    )
+    def test_a_range_without_a_byte_is_refused(self, client: Client, field: str) -> None:
+        response = client.get(URL, headers={"Range": field})
+
+        assert response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
+        assert response["Content-Range"] == f"bytes */{SIZE}"
+        assert response["Content-Type"] == "application/problem+json"
+
+    @pytest.mark.parametrize(
+        "field",
+        [
+            "bytes=0-1,5-6",
+            "bytes=5-4",
+            "bytes=-",
+            "bytes=",
+            "bytes=a-b",
+            "bytes=--1",
+            "bytes 0-1",
+            "lines=0-1",
+            "bytes=\u0661-\u0662",
+            f"bytes=0-{'9' * 5000}",
+            "",
+        ],
+    )
+    def test_what_is_not_one_range_of_bytes_gets_everything(self, client: Client, field: str) -> None:
+        response = client.get(URL, headers={"Range": field})
+
+        assert response.status_code == HTTPStatus.OK
+        assert "Content-Range" not in response
+        assert body(response) == DATA
+
+    def test_head_ignores_ranges(self, client: Client) -> None:
+        response = client.head(URL, headers={"Range": "bytes=0-1"})
+
+        assert response.status_code == HTTPStatus.OK
+        assert response["Content-Length"] == str(SIZE)
+
+    @pytest.mark.parametrize(
+        ("field", "status"),
+        [
+            (ETAG, HTTPStatus.PARTIAL_CONTENT),
+            (f"W/{ETAG}", HTTPStatus.OK),
+            ('"other"', HTTPStatus.OK),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", HTTPStatus.OK),
+        ],
+    )
+    def test_if_range_holds_only_for_the_very_same_bytes(
+        self, client: Client, field: str, status: int
+    ) -> None:
+        response = client.get(URL, headers={"Range": "bytes=0-1", "If-Range": field})
+
+        assert response.status_code == status
+
+    def test_an_empty_file_has_no_range(self) -> None:
+        for field in ("bytes=0-", "bytes=-1"):
+            with pytest.raises(files.RangeError):
+                files.read_range(field, 0)
