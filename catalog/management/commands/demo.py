@@ -97,16 +97,18 @@ def serve(host: str, port: int, workers: int) -> NoReturn:
 def _check(host: str, port: int, workers: int) -> None:
     if workers < 1:
         raise CommandError("A server needs at least one worker: --workers 1.")
+    if not 0 < port < 65_536:  # the resolver would take it modulo 65536
+        raise CommandError(f"{port} is no port. Name one from 1 to 65535: manage.py demo --port 8000")
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         socket.create_server(address[:2], family=family).close()
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise CommandError(_why(error, host, port)) from error
 
 
-def _why(error: Exception, host: str, port: int) -> str:
-    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+def _why(error: OSError, host: str, port: int) -> str:
+    if error.errno == errno.EADDRINUSE:
         return f"Port {port} is in use. Stop what listens there, or try: manage.py demo --port {port + 1}"
-    if isinstance(error, OSError) and error.errno == errno.EACCES:
+    if error.errno == errno.EACCES:
         return f"Port {port} may not be used by this user. Take one above 1023: manage.py demo --port 8000"
     return f"{host}:{port} cannot be served on ({error}). Name this machine's address and a free port."

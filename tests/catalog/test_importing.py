@@ -1,0 +1,522 @@
+"""What a manifest may say, and what becomes of it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from PIL import Image
+
+from catalog import importing
+from catalog.capture import images, storage
+from catalog.importing import Failure, ManifestError, Outcome, import_manifest, read_manifest
+from catalog.models import Gallery, Rendition, Screenshot, Tag
+
+pytestmark = pytest.mark.django_db
+
+Manifest = dict[str, Any]
+LAST_WEEK = datetime(2026, 11, 14, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True)
+def media(settings: Any, tmp_path: Path) -> Path:
+    """Point the default storage at an empty folder."""
+    options = {"location": str(tmp_path / "media"), "base_url": "/files/"}
+    default = {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": options}
+    settings.STORAGES = {**settings.STORAGES, "default": default}
+    return tmp_path / "media"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "gallery" / "images").mkdir(parents=True)
+    return tmp_path / "gallery"
+
+
+def draw(folder: Path, name: str, color: str = "navy", size: tuple[int, int] = (340, 200)) -> dict[str, str]:
+    """Write a picture; return what a manifest has to say about it."""
+    buffer = io.BytesIO()
+    Image.new("RGB", size, color).save(buffer, "PNG")
+    (folder / "images" / f"{name}.png").write_bytes(buffer.getvalue())
+    return {"file": f"images/{name}.png", "sha256": hashlib.sha256(buffer.getvalue()).hexdigest()}
+
+
+def item(folder: Path, slug: str, **changes: Any) -> Manifest:
+    source = {"package": "@scope/site", "version": "1.0.0+a", "licence": "MIT", "page_path": "dist/a b.html"}
+    return {
+        "slug": slug,
+        **draw(folder, slug),
+        "title": slug.title(),
+        "alt": f"Screenshot of {slug}",
+        "page_title": "A page",
+        "page_key": f"site:{slug}",
+        "source": source,
+        "viewport": {"width": 1280, "height": 800},
+        "full_page": True,
+        "color_scheme": "dark",
+        "tags": ["dark", "full-page"],
+        "captured_at": "2026-11-20T14:29:45Z",
+        **changes,
+    }
+
+
+@pytest.fixture
+def manifest(folder: Path) -> Manifest:
+    return {
+        "schema": "demo-manifest/1",
+        "capture": {"device_scale_factor": 2},
+        "galleries": [
+            {
+                "slug": "spring",
+                "title": "Spring",
+                "description": "Made in spring.",
+                "position": 3,
+                "cover": "second",
+                "screenshots": [item(folder, "first"), item(folder, "second", tags=["mobile"])],
+            }
+        ],
+    }
+
+
+@pytest.fixture
+def run(folder: Path, manifest: Manifest) -> Callable[[], importing.Report]:
+    """Write the manifest as it is now, and import it."""
+
+    def run() -> importing.Report:
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+        return import_manifest(manifest=read_manifest(path=folder))
+
+    return run
+
+
+Run = Callable[[], importing.Report]
+
+
+def age() -> None:
+    """Put all dates of change back, so that a later one shows."""
+    Screenshot.objects.update(updated_at=LAST_WEEK)
+    Gallery.objects.update(updated_at=LAST_WEEK)
+
+
+def changed() -> set[str]:
+    """Return the titles of what has changed since `age`."""
+    rows = [*Screenshot.objects.all(), *Gallery.objects.all()]
+    return {row.title for row in rows if row.updated_at != LAST_WEEK}
+
+
+class TestFirstRun:
+    def test_everything_is_created(self, run: Run) -> None:
+        report = run()
+
+        assert report.outcomes == {Outcome.CREATED: 2}
+        assert str(report) == "2 created, 0 updated, 0 unchanged, 0 failed"
+
+    def test_the_gallery_is_as_the_manifest_says(self, run: Run) -> None:
+        run()
+        gallery = Gallery.objects.get(slug="spring")
+
+        assert (gallery.title, gallery.description, gallery.position) == ("Spring", "Made in spring.", 3)
+        assert gallery.visibility == "public"
+        assert gallery.cover is not None
+        assert gallery.cover.title == "Second"
+
+    def test_a_screenshot_is_as_the_manifest_says(self, run: Run) -> None:
+        run()
+        shot = Screenshot.objects.get(title="First")
+
+        assert (shot.gallery.slug, shot.position) == ("spring", 0)
+        assert (shot.alt, shot.page_title) == ("Screenshot of first", "A page")
+        assert (shot.viewport_width, shot.viewport_height, shot.device_pixel_ratio) == (1280, 800, 2)
+        assert (shot.full_page, shot.color_scheme) == (True, "dark")
+        assert (shot.state, shot.http_status) == ("ready", 200)
+        assert shot.captured_at == datetime(2026, 11, 20, 14, 29, 45, tzinfo=UTC)
+        assert Screenshot.objects.get(title="Second").position == 1
+
+    def test_a_screenshot_knows_its_pixels(self, run: Run, manifest: Manifest) -> None:
+        run()
+        shot = Screenshot.objects.get(title="First")
+
+        assert (shot.width, shot.height, shot.orientation) == (340, 200, "landscape")
+        assert (shot.dominant_color, shot.accent_color) == ("#000080", "#000080")
+        assert shot.sha256 == manifest["galleries"][0]["screenshots"][0]["sha256"]
+        assert len(shot.dhash256) == 64
+        assert shot.placeholder
+
+    def test_what_the_manifest_says_goes_before_what_is_measured(self, run: Run, manifest: Manifest) -> None:
+        stated = {
+            "dominant_color": "#ffffff",
+            "accent_color": "#123456",
+            "state": "failed",
+            "http_status": 503,
+        }
+        manifest["galleries"][0]["screenshots"][0].update(
+            stated, error_code="blocked", device_pixel_ratio=1.5
+        )
+        run()
+        shot = Screenshot.objects.get(title="First")
+
+        assert (shot.dominant_color, shot.accent_color) == ("#ffffff", "#123456")
+        assert (shot.state, shot.http_status, shot.error_code) == ("failed", 503, "blocked")
+        assert shot.device_pixel_ratio == 1.5
+
+    def test_its_page_has_a_public_address_that_lasts(self, run: Run) -> None:
+        run()
+        shot = Screenshot.objects.get(title="First")
+
+        assert shot.source_url == "https://unpkg.com/@scope/site@1.0.0%2Ba/dist/a%20b.html"
+        assert shot.domain == "unpkg.com"
+        assert shot.metadata == {
+            "slug": "first",
+            "package": "@scope/site",
+            "version": "1.0.0+a",
+            "licence": "MIT",
+            "page_path": "dist/a b.html",
+            "page_key": "site:first",
+        }
+
+    def test_a_page_of_the_web_needs_no_package(self, run: Run, manifest: Manifest) -> None:
+        entry = manifest["galleries"][0]["screenshots"][0]
+        del entry["source"]
+        entry["source_url"] = "https://example.org/"
+        run()
+
+        assert Screenshot.objects.get(title="First").domain == "example.org"
+
+    def test_tags_are_named_and_sorted_by_kind(self, run: Run) -> None:
+        run()
+
+        assert set(Tag.objects.values_list("slug", "name", "kind")) == {
+            ("dark", "Dark", "scheme"),
+            ("full-page", "Full page", "topic"),
+            ("mobile", "Mobile", "device"),
+        }
+        assert {tag.slug for tag in Screenshot.objects.get(title="First").tags.all()} == {"dark", "full-page"}
+
+    def test_a_tag_that_exists_keeps_its_name(self, run: Run) -> None:
+        Tag.objects.create(slug="dark", name="Night", kind="topic")
+        run()
+
+        assert Tag.objects.get(slug="dark").name == "Night"
+
+    def test_renditions_are_stored_under_their_digest(self, run: Run) -> None:
+        run()
+        rows = Rendition.objects.filter(screenshot__title="First")
+
+        assert {(row.width, row.height, row.format) for row in rows} == {
+            (320, 188, "webp"),
+            (320, 188, "jpeg"),
+        }
+        for row in rows:
+            data = storage.open(row.sha256, row.format).read()
+            assert (len(data), hashlib.sha256(data).hexdigest()) == (row.bytes, row.sha256)
+
+
+class TestSecondRun:
+    @pytest.fixture(autouse=True)
+    def _imported(self, run: Run) -> None:
+        run()
+        age()
+
+    def test_nothing_is_written(self, run: Run) -> None:
+        with CaptureQueriesContext(
+            connection,
+        ) as queries:
+            report = run()
+        written = [
+            query["sql"] for query in queries if query["sql"].startswith(("INSERT", "UPDATE", "DELETE"))
+        ]
+
+        assert report.outcomes == {Outcome.UNCHANGED: 2}
+        assert written == []
+        assert changed() == set()
+
+    def test_no_picture_is_developed_again(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(images, "develop", None)
+
+        assert run().outcomes == {Outcome.UNCHANGED: 2}
+
+    def test_one_difference_is_one_update(self, run: Run, manifest: Manifest) -> None:
+        manifest["galleries"][0]["screenshots"][0]["alt"] = "Another"
+        report = run()
+
+        assert report.outcomes == {Outcome.UPDATED: 1, Outcome.UNCHANGED: 1}
+        assert changed() == {"First"}
+        assert Screenshot.objects.get(title="First").alt == "Another"
+
+    def test_another_address_moves_the_domain(self, run: Run, manifest: Manifest) -> None:
+        manifest["galleries"][0]["screenshots"][0]["source_url"] = "https://example.org/"
+        run()
+
+        assert Screenshot.objects.get(title="First").domain == "example.org"
+
+    def test_other_tags_are_an_update(self, run: Run, manifest: Manifest) -> None:
+        manifest["galleries"][0]["screenshots"][0]["tags"] = ["light"]
+        report = run()
+
+        assert report.outcomes[Outcome.UPDATED] == 1
+        assert [tag.slug for tag in Screenshot.objects.get(title="First").tags.all()] == ["light"]
+        assert changed() == {"First"}
+
+    def test_another_picture_replaces_the_renditions(
+        self, run: Run, folder: Path, manifest: Manifest
+    ) -> None:
+        before = set(Rendition.objects.filter(screenshot__title="First").values_list("sha256", flat=True))
+        manifest["galleries"][0]["screenshots"][0].update(draw(folder, "first", "red"))
+        run()
+        after = set(Rendition.objects.filter(screenshot__title="First").values_list("sha256", flat=True))
+
+        assert len(after) == 2
+        assert before & after == set()
+        assert Screenshot.objects.get(title="First").dominant_color == "#ff0000"
+
+    def test_lost_files_come_back_and_nothing_else_moves(self, run: Run, media: Path) -> None:
+        for path in media.rglob("*.webp"):
+            path.unlink()
+        report = run()
+
+        assert report.outcomes == {Outcome.UNCHANGED: 2}
+        assert len(list(media.rglob("*.webp"))) == 1  # both pictures look the same
+        assert changed() == set()
+
+    def test_lost_renditions_come_back(self, run: Run) -> None:
+        Rendition.objects.filter(screenshot__title="First", format="jpeg").delete()
+        report = run()
+
+        assert report.outcomes[Outcome.UPDATED] == 1
+        assert Rendition.objects.filter(screenshot__title="First").count() == 2
+
+    def test_an_item_is_known_by_its_slug(self, run: Run, manifest: Manifest) -> None:
+        manifest["galleries"][0]["screenshots"][0]["title"] = "Renamed"
+        run()
+
+        assert set(Screenshot.objects.values_list("title", flat=True)) == {"Renamed", "Second"}
+
+    def test_the_same_slug_in_another_gallery_is_another_item(
+        self, run: Run, folder: Path, manifest: Manifest
+    ) -> None:
+        other = {"slug": "autumn", "title": "Autumn", "screenshots": [item(folder, "first")]}
+        manifest["galleries"].append(other)
+
+        assert run().outcomes == {Outcome.CREATED: 1, Outcome.UNCHANGED: 2}
+
+    def test_what_the_manifest_does_not_name_stays(self, run: Run, manifest: Manifest) -> None:
+        Screenshot.objects.filter(title="First").update(metadata={"slug": "first", "note": "mine"})
+        Gallery.objects.update(visibility="unlisted")
+        del manifest["galleries"][0]["screenshots"][1]
+        run()
+
+        assert Screenshot.objects.get(title="First").metadata["note"] == "mine"
+        assert Gallery.objects.get().visibility == "unlisted"
+        assert Screenshot.objects.filter(title="Second").exists()
+
+    def test_another_cover_is_taken(self, run: Run, manifest: Manifest) -> None:
+        manifest["galleries"][0]["cover"] = "first"
+        run()
+
+        assert Gallery.objects.get().cover == Screenshot.objects.get(title="First")
+        assert changed() == {"Spring"}
+
+
+class TestBadItems:
+    """Each is reported with its place and its reason, and stops no other."""
+
+    @pytest.mark.parametrize(
+        ("change", "reason"),
+        [
+            ({"sha256": "0" * 64}, "sha256: The file's is "),
+            ({"sha256": "x"}, "sha256: Write the file's SHA-256 as 64 lower-case"),
+            ({"file": "images/none.png"}, "file: There is no file images/none.png"),
+            ({"file": "images"}, "file: There is no file images"),
+            ({"file": "../secret.png"}, "file: It lies outside the manifest's folder"),
+            ({"file": "/etc/passwd"}, "file: It lies outside the manifest's folder"),
+            ({"file": "images/link.png"}, "file: It lies outside the manifest's folder"),
+            ({"viewport": {"width": 0, "height": 1}}, "viewport.width: Ensure this value is greater than"),
+            ({"viewport": None}, "viewport: This field may not be null."),
+            (
+                {"color_scheme": "pink"},
+                "color_scheme: pink is unknown here; write one of light, dark, no-preference.",
+            ),
+            ({"tags": ["fine", "not fine"]}, "tags[1]: Enter a valid"),
+            (
+                {"captured_at": "yesterday"},
+                "captured_at: Datetime has wrong format. Use one of these formats",
+            ),
+            (
+                {"dominant_color": "#FFF"},
+                "dominant_color: Write a colour as # and six lower-case hex digits.",
+            ),
+            ({"title": "x" * 201}, "title: Ensure this field has no more than 200 characters."),
+            ({"title": "a", "slug": "second"}, "slug: Another picture of this gallery has it"),
+            ({"source": {}}, "source.package: This field is required."),
+            ({"http_status": 99}, "http_status: Ensure this value is greater than or equal to 100."),
+        ],
+    )
+    def test_the_reason_names_the_place(
+        self, run: Run, folder: Path, manifest: Manifest, change: Manifest, reason: str
+    ) -> None:
+        (folder / "images" / "link.png").symlink_to("/etc/passwd")
+        (folder.parent / "secret.png").write_bytes((folder / "images" / "first.png").read_bytes())
+        manifest["galleries"][0]["screenshots"][0].update(change)
+        manifest["galleries"][0]["screenshots"].reverse()
+        report = run()
+
+        assert [failure.reason.startswith(reason) for failure in report.failures] == [True], report.failures
+        assert report.failures[0].item == f"$.galleries[0].screenshots[1] ({change.get('slug', 'first')})"
+        assert report.outcomes == {Outcome.CREATED: 1}
+        assert [shot.title for shot in Screenshot.objects.all()] == ["Second"]
+
+    def test_a_picture_needs_to_come_from_somewhere(self, run: Run, manifest: Manifest) -> None:
+        del manifest["galleries"][0]["screenshots"][0]["source"]
+
+        assert [failure.reason for failure in run().failures] == [
+            "Give source (package, version, ...) or source_url."
+        ]
+
+    def test_what_is_no_object_is_no_item(self, run: Run, manifest: Manifest) -> None:
+        manifest["galleries"][0]["screenshots"].insert(0, "first")
+        (failure,) = run().failures
+
+        assert failure.item == "$.galleries[0].screenshots[0]"
+
+    def test_a_file_that_is_no_picture_is_named_as_such(
+        self, run: Run, folder: Path, manifest: Manifest
+    ) -> None:
+        (folder / "images" / "first.png").write_bytes(b"text")
+        manifest["galleries"][0]["screenshots"][0]["sha256"] = hashlib.sha256(b"text").hexdigest()
+        (failure,) = run().failures
+
+        assert failure.reason.startswith(
+            "This is no picture that can be read; accepted is a WebP, PNG or JPEG"
+        )
+
+    def test_a_picture_that_was_imported_stays_when_its_item_goes_bad(
+        self, run: Run, manifest: Manifest
+    ) -> None:
+        run()
+        manifest["galleries"][0]["screenshots"][0]["sha256"] = "0" * 64
+        run()
+
+        assert Screenshot.objects.filter(title="First").exists()
+
+    def test_a_failed_write_leaves_no_half(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(*_: object) -> None:
+            raise importing.IntegrityError("no")
+
+        monkeypatch.setattr(importing, "_tag", fail)
+        report = run()
+
+        assert [failure.reason for failure in report.failures[:1]] == ["The database refuses it: no"]
+        assert not Screenshot.objects.exists()
+
+    def test_a_cover_that_is_not_there_is_reported(self, run: Run, manifest: Manifest) -> None:
+        manifest["galleries"][0]["cover"] = "third"
+
+        assert run().failures == [
+            Failure(
+                "$.galleries[0].cover", "third: No picture of this gallery has been imported under this slug."
+            )
+        ]
+
+
+class TestBadManifests:
+    """A manifest that cannot be used at all is refused before anything is written."""
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (
+                {"schema": "demo/2"},
+                r"\$\.schema: demo/2 is unknown here; write one of demo-manifest/1",
+            ),
+            ({"galleries": []}, r"\$\.galleries: This list may not be empty"),
+            ({"galleries": {}}, r"\$\.galleries: Expected a list of items"),
+            (
+                {"galleries": [{"slug": "a", "title": "A"}]},
+                r"\$\.galleries\[0\]\.screenshots: This field is required",
+            ),
+            (
+                {"galleries": [{"slug": "a b", "title": "A", "screenshots": []}]},
+                r"\$\.galleries\[0\]\.slug: Enter a valid",
+            ),
+            (
+                {"galleries": [{"slug": "a", "title": "A", "screenshots": [], "visibility": "secret"}]},
+                r"\$\.galleries\[0\]\.visibility: secret is unknown here; write one of public, unlisted",
+            ),
+            (
+                {"galleries": [{"slug": "a", "title": "A", "screenshots": []}] * 2},
+                r"\$\.galleries: Use each slug once; a stands more often",
+            ),
+        ],
+    )
+    def test_the_error_names_the_place_and_what_is_accepted(
+        self, run: Run, manifest: Manifest, change: Manifest, message: str
+    ) -> None:
+        manifest.update(change)
+
+        with pytest.raises(ManifestError, match=message):
+            run()
+        assert not Gallery.objects.exists()
+
+    @pytest.mark.parametrize("text", ["", "{", "\xff", "[" * 200_000])
+    def test_what_is_no_json_is_said_so(self, folder: Path, text: str) -> None:
+        (folder / "manifest.json").write_bytes(text.encode("latin-1"))
+
+        with pytest.raises(ManifestError, match="no JSON"):
+            read_manifest(path=folder)
+
+    @pytest.mark.parametrize("text", ["[]", "1", "null", '"a"'])
+    def test_what_is_no_object_is_said_so(self, folder: Path, text: str) -> None:
+        (folder / "manifest.json").write_text(text)
+
+        with pytest.raises(ManifestError, match="is no manifest"):
+            read_manifest(path=folder)
+
+    def test_a_missing_file_is_said_so(self, folder: Path) -> None:
+        with pytest.raises(ManifestError, match="Name a manifest, or the folder of one"):
+            read_manifest(path=folder)
+
+
+class TestCommand:
+    @pytest.fixture(autouse=True)
+    def _written(self, folder: Path, manifest: Manifest) -> None:
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+
+    @pytest.mark.parametrize("name", ["", "manifest.json"])
+    def test_a_folder_and_a_manifest_are_both_taken(
+        self, folder: Path, capfd: pytest.CaptureFixture[str], name: str
+    ) -> None:
+        call_command("import_gallery", str(folder / name))
+        out, err = capfd.readouterr()
+
+        assert out == "2 created, 0 updated, 0 unchanged, 0 failed\n"
+        assert "2/2" in err
+
+    def test_quiet_says_nothing(self, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+        call_command("import_gallery", str(folder), "--quiet")
+
+        assert capfd.readouterr() == ("", "")
+        assert Screenshot.objects.count() == 2
+
+    def test_failures_are_listed_and_make_it_fail(
+        self, folder: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        (folder / "images" / "first.png").unlink()
+
+        with pytest.raises(CommandError, match="1 of 2 failed") as caught:
+            call_command("import_gallery", str(folder), "--quiet")
+        assert caught.value.returncode == 1
+        assert "$.galleries[0].screenshots[0] (first): file: There is no file" in capfd.readouterr().err
+        assert Screenshot.objects.count() == 1
+
+    def test_a_bad_manifest_makes_it_fail(self, tmp_path: Path) -> None:
+        with pytest.raises(CommandError, match="Name a manifest"):
+            call_command("import_gallery", str(tmp_path / "none.json"))
