@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +22,15 @@ from redis.retry import Retry
 from stacks import beside, runs
 from stacks.live import LiveServer, ManagementCommandError
 from stacks.plugin import Stack
-from stacks.servers import Postgres, Redis, ServerStartError, reserve_port, start_redis, wait_until_ready
+from stacks.servers import (
+    Postgres,
+    Redis,
+    ServerStartError,
+    reserve_port,
+    start_postgres,
+    start_redis,
+    wait_until_ready,
+)
 
 from keybits.stores import get_store
 
@@ -133,6 +142,42 @@ class TestPostgres:
         end(postgres_server)
         postgres_server.heal()
         assert postgres_server.ready()
+
+
+@pytest.mark.stack("server")
+class TestWhereNoServerIsInstalled:
+    """The wheels serve; their PostgreSQL is kept apart from one that the machine may have."""
+
+    def test_postgres_on_path_that_refuses_to_run_is_passed_over(
+        self, stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in ("postgres", "initdb"):
+            refusing = tmp_path / name
+            refusing.write_text("#!/bin/sh\nexit 1\n")
+            refusing.chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path))
+        server = start_postgres(stack.run / "passed-over")
+        server.kill()
+        assert tmp_path not in server.binaries.parents
+
+    def test_postgres_starts_from_where_only_its_owner_may_enter(
+        self, stack: Stack, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As in a virtual environment that root made in a temporary directory."""
+        monkeypatch.setenv("PATH", "/nothing/is/here")
+        wheel = start_postgres(stack.run / "wheel")
+        wheel.kill()
+        package = wheel.binaries.parent.parent
+        private = stack.run / "private"
+        private.mkdir(mode=0o700)
+        for part in (package, package.with_name(f"{package.name}.libs")):
+            shutil.copytree(part, private / part.name, symlinks=True)
+        home = stack.run / "home"
+        home.mkdir()
+        server = Postgres(home, private / wheel.binaries.relative_to(package.parent))
+        server.initialise()
+        server.start()
+        server.kill()
 
 
 class TestFiles:

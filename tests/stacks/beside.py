@@ -93,11 +93,11 @@ class SecondRun:
             return pytest.ExitCode.INTERRUPTED
 
     def totals(self) -> dict[str, int]:
-        """The second run's counts by outcome; empty if it did not live to write them."""
+        """The second run's counts by outcome; one error if it did not live to write them."""
         try:
             counts: dict[str, int] = json.loads(self.totals_file.read_text())
         except FileNotFoundError:
-            return {}
+            return {"error": 1}
         return counts
 
     def _text(self) -> str:

@@ -305,5 +305,15 @@ def _reachable(binaries: Path, directory: Path, options: dict[str, Any]) -> Path
     try:
         subprocess.run([str(binaries / "postgres"), "--version"], check=True, capture_output=True, **options)
     except PermissionError:
-        return Path(shutil.copytree(binaries.parent, directory / "installation", symlinks=True)) / "bin"
+        return _copy(binaries, directory / "installation")
     return binaries
+
+
+def _copy(binaries: Path, directory: Path) -> Path:
+    """Copy an installation with the shared libraries that its wheel keeps beside its package."""
+    installation, package = binaries.parent, binaries.parent.parent
+    shutil.copytree(installation, directory / package.name / installation.name, symlinks=True)
+    libraries = package.with_name(f"{package.name}.libs")
+    if libraries.is_dir():
+        shutil.copytree(libraries, directory / libraries.name)
+    return directory / package.name / installation.name / binaries.name
