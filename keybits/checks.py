@@ -1,0 +1,233 @@
+"""What can be wrong with a deployment before its first request: Django system checks, with ids and hints.
+
+From the settings alone: modules are imported and folders looked at; nothing is connected to, opened or made.
+`docs/settings.md` explains every id.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
+from importlib import util
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Warning
+from django.utils.module_loading import import_string
+
+from keybits.conf import Conf, conf
+from keybits.stores import Store
+
+__all__ = ["check_middleware", "check_settings", "check_store"]
+
+PREFIX = "KEYBITS_"
+SMALLEST_MAP = 1024 * 1024
+HOST_MIDDLEWARE = "keybits.middleware.host_middleware"
+LMDB_STORE = "keybits.stores.lmdb.LMDBStore"
+REDIS_STORE = "keybits.stores.redis.RedisStore"
+REDIS_CACHE = "django_redis.cache.RedisCache"
+
+
+def check_store(**_: Any) -> list[CheckMessage]:
+    """Check that the store is one, that every process reaches the same, and that it reports what it loses."""
+    store = _imported(conf.STORE)
+    missing = sorted(name for name in _protocol() if not callable(getattr(store, name, None)))
+    if store is None or missing:
+        return [_unusable_store(missing if store else [])]
+    if _is_kind_of(store, LMDB_STORE):
+        return list(_lmdb())
+    return list(_redis()) if _is_kind_of(store, REDIS_STORE) else []
+
+
+def check_settings(**_: Any) -> list[CheckMessage]:
+    """Check that every `KEYBITS_*` setting is one, and holds what it has to hold."""
+    return [*_unknown(), *_not_positive(), *_packages()]
+
+
+def check_middleware(**_: Any) -> list[CheckMessage]:
+    """Check that nothing between the server and the views undoes what keybits decides."""
+    installed = [(name, _imported(name)) for name in settings.MIDDLEWARE]
+    return [*_host(name for name, _ in installed), *_harmful(installed)]
+
+
+# --- The store ----------------------------------------------------------------------------------------------
+
+
+def _protocol() -> list[str]:
+    return [name for name, member in vars(Store).items() if callable(member) and not name.startswith("_")]
+
+
+def _unusable_store(missing: list[str]) -> CheckMessage:
+    wrong = f"lacks {', '.join(missing)}" if missing else "cannot be imported"
+    return Error(
+        f"KEYBITS_STORE is {conf.STORE!r}, which {wrong}.",
+        hint=f"Name a class with the methods of keybits.stores.Store: {LMDB_STORE!r} serves the processes of "
+        f"one machine, {REDIS_STORE!r} those of many.",
+        id="keybits.E001",
+    )
+
+
+def _lmdb() -> Iterator[CheckMessage]:
+    folder = conf.LMDB_PATH
+    if not folder.is_absolute():
+        yield Warning(
+            f"KEYBITS_LMDB_PATH is {str(folder)!r}, which depends on the folder that a process starts in.",
+            hint="Write it from the root. Processes with different folders do not hear of each other's "
+            "changes, and serve what is stale.",
+            id="keybits.W001",
+        )
+    ground = _nearest_existing(folder.absolute())
+    if not (ground.is_dir() and os.access(ground, os.W_OK | os.X_OK)):
+        yield Error(
+            f"KEYBITS_LMDB_PATH is {str(folder)!r}, and this process cannot write to {str(ground)!r}.",
+            hint="Let it name a folder on a local disk that every process of this host may write to.",
+            id="keybits.E002",
+        )
+    size = getattr(settings, "KEYBITS_LMDB_MAP_SIZE", SMALLEST_MAP)
+    if not _is_whole(size) or size < SMALLEST_MAP:
+        yield Error(
+            f"KEYBITS_LMDB_MAP_SIZE is {size!r}.",
+            hint="Give a whole number of bytes, at least 1,048,576 (1 MiB). Disk is taken only as needed.",
+            id="keybits.E003",
+        )
+
+
+def _nearest_existing(path: Path) -> Path:
+    return next(place for place in (path, *path.parents) if place.exists())
+
+
+def _redis() -> Iterator[CheckMessage]:
+    alias = conf.CACHE_ALIAS
+    cache = settings.CACHES.get(alias, {})
+    if not _is_kind_of(_imported(cache.get("BACKEND", "")), REDIS_CACHE):
+        yield Error(
+            f"KEYBITS_STORE is {conf.STORE!r}, but CACHES[{alias!r}] is no cache of django-redis.",
+            hint=f"Give it the BACKEND {REDIS_CACHE!r}, or let KEYBITS_CACHE_ALIAS name a cache that has it.",
+            id="keybits.E004",
+        )
+    default = getattr(settings, "DJANGO_REDIS_IGNORE_EXCEPTIONS", False)
+    if cache.get("OPTIONS", {}).get("IGNORE_EXCEPTIONS", default):
+        yield Error(
+            f"CACHES[{alias!r}] ignores exceptions: a lost invalidation looks like one that succeeded.",
+            hint="Remove DJANGO_REDIS_IGNORE_EXCEPTIONS, and IGNORE_EXCEPTIONS from its OPTIONS. Where Redis "
+            "cannot be read, keybits answers from the database by itself.",
+            id="keybits.E005",
+        )
+
+
+# --- The settings -------------------------------------------------------------------------------------------
+
+
+def _names() -> list[str]:
+    return [f"{PREFIX}{name}" for name, member in vars(Conf).items() if isinstance(member, property)]
+
+
+def _unknown() -> Iterator[CheckMessage]:
+    names = _names()
+    for name in sorted(set(dir(settings))):
+        if name.startswith(PREFIX) and name not in names:
+            nearest = "".join(get_close_matches(name, names, n=1))
+            hint = f"Did you mean {nearest}? " if nearest else ""
+            yield Error(
+                f"There is no setting {name}.",
+                hint=f"{hint}There are {', '.join(sorted(names))}.",
+                id="keybits.E006",
+            )
+
+
+def _not_positive() -> Iterator[CheckMessage]:
+    units = {"ENTRY_TTL": "seconds", "STAMP_LEASE": "seconds", "MAX_ENTRY_BYTES": "bytes"}
+    for name, unit in units.items():
+        value = getattr(settings, f"{PREFIX}{name}", 1)
+        if not _is_whole(value) or value < 1:
+            yield Error(
+                f"{PREFIX}{name} is {value!r}.",
+                hint=f"Give a whole number of {unit}, at least 1, or leave it out for the default.",
+                id="keybits.E007",
+            )
+
+
+def _packages() -> Iterator[CheckMessage]:
+    packages = getattr(settings, "KEYBITS_FINGERPRINT_PACKAGES", [])
+    for package in [packages] if isinstance(packages, str) else packages:
+        if isinstance(packages, str) or not _is_package(package):
+            yield Error(
+                f"KEYBITS_FINGERPRINT_PACKAGES has {package!r}, whose source cannot be read.",
+                hint="Make it a list of packages (folders of modules) that can be imported: a change in code "
+                "that is not listed leaves entries of the older shape in use.",
+                id="keybits.E008",
+            )
+
+
+def _is_package(name: str) -> bool:
+    try:
+        spec = util.find_spec(name)
+    except (ImportError, ValueError):  # a parent that does not exist; an empty or relative name
+        return False
+    return spec is not None and spec.submodule_search_locations is not None
+
+
+# --- The middleware -----------------------------------------------------------------------------------------
+
+
+def _host(installed: Iterable[str]) -> Iterator[CheckMessage]:
+    if HOST_MIDDLEWARE not in installed:
+        yield Warning(
+            f"MIDDLEWARE lacks {HOST_MIDDLEWARE!r}: a hit is served to any Host, ALLOWED_HOSTS or not.",
+            hint="Put it first.",
+            id="keybits.W002",
+        )
+
+
+_HARMFUL = (
+    (
+        ("django.middleware.common.CommonMiddleware",),
+        "gives a 304 the Content-Length 0, which a cache may take for the length of what it has stored",
+        "Remove it; keybits.middleware.content_length_middleware sets the length of what may have one.",
+        "keybits.W003",
+    ),
+    (
+        ("django.middleware.gzip.GZipMiddleware",),
+        "pads every body at random, ignores q-values and weakens the ETag",
+        "Remove it, and compress in the server or the proxy in front.",
+        "keybits.W004",
+    ),
+    (
+        ("django.middleware.http.ConditionalGetMiddleware",),
+        "decides about 304 and 412 a second time, and drops fields such as Cache-Status from its 304",
+        "Remove it; cached views answer conditional requests by themselves.",
+        "keybits.W005",
+    ),
+    (
+        ("django.middleware.cache.UpdateCacheMiddleware", "django.middleware.cache.FetchFromCacheMiddleware"),
+        "keeps answers for a fixed time, whatever is written meanwhile: they are served stale",
+        "Remove Django's cache middleware; what keybits keeps ends when it is no longer true.",
+        "keybits.W006",
+    ),
+)
+
+
+def _harmful(installed: Iterable[tuple[str, Any]]) -> Iterator[CheckMessage]:
+    for name, middleware in installed:
+        for kinds, harm, hint, check_id in _HARMFUL:
+            if any(_is_kind_of(middleware, kind) for kind in kinds):
+                yield Warning(f"MIDDLEWARE has {name!r}, which {harm}.", hint=hint, id=check_id)
+
+
+def _imported(path: str) -> Any:
+    """Return what the dotted path names, or None; the importer of the setting says what is wrong with it."""
+    try:
+        return import_string(path)
+    except ImportError:
+        return None
+
+
+def _is_kind_of(found: Any, path: str) -> bool:
+    kind = _imported(path)
+    return isinstance(found, type) and isinstance(kind, type) and issubclass(found, kind)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

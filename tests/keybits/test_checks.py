@@ -1,0 +1,297 @@
+"""The system checks, a class for each: what is wrong is named, with a way out, and nothing else is."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import lmdb
+import pytest
+from django.core.checks import CheckMessage, run_checks
+from django.middleware.common import CommonMiddleware
+from pytest_django import Settings
+
+from keybits import checks
+from keybits.stores import Store
+from keybits.stores.lmdb import LMDBStore
+
+LMDB = {"KEYBITS_STORE": "keybits.stores.lmdb.LMDBStore"}
+REDIS = {
+    "KEYBITS_STORE": "keybits.stores.redis.RedisStore",
+    "CACHES": {
+        "default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": "redis://192.0.2.1:6379/0"},
+        "plain": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+    },
+}
+HOST = "keybits.middleware.host_middleware"
+NOT_POSITIVE = [0, -1, 1.5, "60", True, None]
+
+
+class Incomplete:
+    """A store that can be read but not written."""
+
+    def read(self) -> None: ...
+
+
+class SlashMiddleware(CommonMiddleware):
+    """A project's own kind of a middleware that does harm."""
+
+
+def configure(settings: Settings, *several: dict[str, Any], **values: Any) -> None:
+    for name, value in (item for some in (*several, values) for item in some.items()):
+        setattr(settings, name, value)
+
+
+def found() -> list[CheckMessage]:
+    """Return what `manage.py check` reports of keybits, as the application registers it."""
+    return [message for message in run_checks() if str(message.id).startswith("keybits.")]
+
+
+def ids() -> list[str]:
+    return [str(message.id) for message in found()]
+
+
+def only() -> CheckMessage:
+    (message,) = found()
+    return message
+
+
+class TestAll:
+    def test_this_project_passes(self) -> None:
+        assert found() == []
+
+    @pytest.mark.parametrize("store", [LMDB, REDIS], ids=["lmdb", "redis"])
+    def test_nothing_is_connected_to_opened_or_made(
+        self, settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, store: dict[str, Any]
+    ) -> None:
+        def refuse(*_: Any, **__: Any) -> None:
+            raise AssertionError("a check reached out")
+
+        configure(settings, store, KEYBITS_LMDB_PATH=tmp_path / "not" / "there")
+        with monkeypatch.context() as patch:
+            for place, name in ((socket.socket, "connect"), (socket.socket, "connect_ex"), (lmdb, "open")):
+                patch.setattr(place, name, refuse)
+            assert found() == []
+        assert list(tmp_path.iterdir()) == []
+
+    def test_no_id_stands_for_two_mistakes(self) -> None:
+        source = Path(checks.__file__).read_text()
+        counted = Counter(re.findall(r'"(keybits\.[EW]\d{3})"', source))
+        assert counted
+        assert set(counted.values()) == {1}
+
+    def test_every_finding_has_a_hint(self, settings: Settings) -> None:
+        configure(
+            settings,
+            KEYBITS_STORE="nowhere.Store",
+            KEYBITS_STOER="",
+            KEYBITS_ENTRY_TTL=0,
+            KEYBITS_FINGERPRINT_PACKAGES=["nowhere"],
+            MIDDLEWARE=["django.middleware.gzip.GZipMiddleware"],
+        )
+        assert len(ids()) == 6
+        assert all(message.hint for message in found())
+
+
+class TestE001Store:
+    def test_one_that_cannot_be_imported(self, settings: Settings) -> None:
+        settings.KEYBITS_STORE = "keybits.stores.lmbd.LMDBStore"
+        assert only().id == "keybits.E001"
+        assert "'keybits.stores.lmbd.LMDBStore'" in only().msg
+
+    @pytest.mark.parametrize("path", ["", "LMDBStore", "keybits.stores.lmdb.Store"])
+    def test_one_that_names_nothing(self, settings: Settings, path: str) -> None:
+        settings.KEYBITS_STORE = path
+        assert ids() == ["keybits.E001"]
+
+    def test_one_that_lacks_methods_says_which(self, settings: Settings) -> None:
+        settings.KEYBITS_STORE = f"{__name__}.Incomplete"
+        assert only().id == "keybits.E001"
+        assert re.search(r"lacks .*\bwrite\b", only().msg)
+        assert not re.search(r"\bread\b", only().msg)
+
+    @pytest.mark.parametrize("method", [name for name in vars(Store) if not name.startswith("_")])
+    def test_every_method_of_the_protocol_counts(
+        self, settings: Settings, monkeypatch: pytest.MonkeyPatch, method: str
+    ) -> None:
+        configure(settings, LMDB)
+        with monkeypatch.context() as patch:
+            patch.setattr(LMDBStore, method, None)
+            assert f"lacks {method}." in only().msg
+
+
+class TestE002LMDBPath:
+    @pytest.fixture(autouse=True)
+    def _lmdb(self, settings: Settings) -> None:
+        configure(settings, LMDB)
+
+    def test_a_folder_below_a_file_cannot_be_made(self, settings: Settings, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        settings.KEYBITS_LMDB_PATH = tmp_path / "file" / "deep" / "keybits.lmdb"
+        assert only().id == "keybits.E002"
+        assert repr(str(tmp_path / "file")) in only().msg
+
+    def test_a_file_is_no_folder(self, settings: Settings, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        settings.KEYBITS_LMDB_PATH = str(tmp_path / "file")
+        assert ids() == ["keybits.E002"]
+
+    @pytest.mark.parametrize("path", ["", "keybits.lmdb", "a/b/keybits.lmdb"])
+    def test_the_nearest_folder_there_is_must_be_writable(
+        self, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+    ) -> None:
+        """A root user may write everywhere, so the answer of the system is given here."""
+        wanted = (tmp_path, os.W_OK | os.X_OK)
+        settings.KEYBITS_LMDB_PATH = tmp_path / path
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "access", lambda path, mode: (path, mode) != wanted)
+            assert ids() == ["keybits.E002"]
+
+    def test_one_that_is_there_or_can_be_made_is_right(self, settings: Settings, tmp_path: Path) -> None:
+        for path in (tmp_path, tmp_path / "keybits.lmdb", tmp_path / "a" / "b"):
+            settings.KEYBITS_LMDB_PATH = path
+            assert ids() == []
+
+    def test_other_stores_need_none(self, settings: Settings, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        configure(settings, REDIS, KEYBITS_LMDB_PATH=tmp_path / "file", KEYBITS_LMDB_MAP_SIZE=1)
+        assert ids() == []
+
+
+class TestW001LMDBPath:
+    def test_a_relative_one_differs_between_processes(self, settings: Settings) -> None:
+        configure(settings, LMDB, KEYBITS_LMDB_PATH="keybits.lmdb")
+        assert ids() == ["keybits.W001"]
+
+
+class TestE003LMDBMapSize:
+    @pytest.mark.parametrize("size", [1024 * 1024 - 1, 2e9, "256 MiB", True, None, -1])
+    def test_less_than_a_mebibyte_or_no_whole_number(self, settings: Settings, size: Any) -> None:
+        configure(settings, LMDB, KEYBITS_LMDB_MAP_SIZE=size)
+        assert only().id == "keybits.E003"
+        assert repr(size) in only().msg
+
+    def test_a_mebibyte_is_enough(self, settings: Settings) -> None:
+        configure(settings, LMDB, KEYBITS_LMDB_MAP_SIZE=1024 * 1024)
+        assert ids() == []
+
+
+class TestE004RedisCache:
+    @pytest.mark.parametrize("alias", ["plain", "missing"])
+    def test_a_cache_that_is_not_of_django_redis(self, settings: Settings, alias: str) -> None:
+        configure(settings, REDIS, KEYBITS_CACHE_ALIAS=alias)
+        assert only().id == "keybits.E004"
+        assert f"CACHES['{alias}']" in only().msg
+
+    def test_lmdb_needs_none(self, settings: Settings) -> None:
+        configure(settings, REDIS, LMDB, KEYBITS_CACHE_ALIAS="missing")
+        assert ids() == []
+
+
+class TestE005IgnoredExceptions:
+    @staticmethod
+    def caches(**options: Any) -> dict[str, Any]:
+        return {"default": REDIS["CACHES"]["default"] | {"OPTIONS": options}}  # type: ignore[index]
+
+    def test_of_the_cache(self, settings: Settings) -> None:
+        configure(settings, REDIS, CACHES=self.caches(IGNORE_EXCEPTIONS=True))
+        assert ids() == ["keybits.E005"]
+
+    def test_of_all_caches(self, settings: Settings) -> None:
+        configure(settings, REDIS, DJANGO_REDIS_IGNORE_EXCEPTIONS=True)
+        assert ids() == ["keybits.E005"]
+
+    def test_the_cache_has_the_last_word_as_in_django_redis(self, settings: Settings) -> None:
+        configure(
+            settings, REDIS, DJANGO_REDIS_IGNORE_EXCEPTIONS=True, CACHES=self.caches(IGNORE_EXCEPTIONS=False)
+        )
+        assert ids() == []
+
+    def test_a_cache_that_keybits_does_not_use_may(self, settings: Settings) -> None:
+        configure(settings, REDIS, LMDB, DJANGO_REDIS_IGNORE_EXCEPTIONS=True)
+        assert ids() == []
+
+
+class TestE006UnknownSetting:
+    def test_the_nearest_is_suggested(self, settings: Settings) -> None:
+        settings.KEYBITS_ENTRY_TLL = 60
+        assert only().id == "keybits.E006"
+        assert "KEYBITS_ENTRY_TLL" in only().msg
+        assert "Did you mean KEYBITS_ENTRY_TTL?" in str(only().hint)
+
+    def test_without_anything_near_all_are_listed(self, settings: Settings) -> None:
+        settings.KEYBITS_XYZZY_XYZZY = 1
+        assert "Did you mean" not in str(only().hint)
+        assert "KEYBITS_STAMP_LEASE" in str(only().hint)
+
+    def test_settings_of_others_are_their_own(self, settings: Settings) -> None:
+        settings.MY_KEYBITS_ENTRY_TLL = 60
+        assert ids() == []
+
+
+class TestE007PositiveWholeNumbers:
+    @pytest.mark.parametrize("name", ["ENTRY_TTL", "STAMP_LEASE", "MAX_ENTRY_BYTES"])
+    @pytest.mark.parametrize("value", NOT_POSITIVE)
+    def test_anything_else(self, settings: Settings, name: str, value: Any) -> None:
+        setattr(settings, f"KEYBITS_{name}", value)
+        assert only().id == "keybits.E007"
+        assert only().msg == f"KEYBITS_{name} is {value!r}."
+
+    @pytest.mark.parametrize("name", ["ENTRY_TTL", "STAMP_LEASE", "MAX_ENTRY_BYTES"])
+    def test_one_is_enough(self, settings: Settings, name: str) -> None:
+        setattr(settings, f"KEYBITS_{name}", 1)
+        assert ids() == []
+
+
+class TestE008FingerprintPackages:
+    @pytest.mark.parametrize("package", ["catalogue", "nowhere.models", "", ".catalog"])
+    def test_one_that_cannot_be_found(self, settings: Settings, package: str) -> None:
+        settings.KEYBITS_FINGERPRINT_PACKAGES = ["catalog", package]
+        assert only().id == "keybits.E008"
+        assert repr(package) in only().msg
+
+    def test_a_module_is_no_package(self, settings: Settings) -> None:
+        """Its source is not read, so a change in it would go unseen."""
+        settings.KEYBITS_FINGERPRINT_PACKAGES = ["catalog.models"]
+        assert ids() == ["keybits.E008"]
+
+    def test_a_name_is_no_list_of_names(self, settings: Settings) -> None:
+        settings.KEYBITS_FINGERPRINT_PACKAGES = "catalog"
+        assert only().id == "keybits.E008"
+        assert "'catalog'" in only().msg
+
+
+class TestW002HostMiddleware:
+    def test_missing(self, settings: Settings) -> None:
+        settings.MIDDLEWARE = [name for name in settings.MIDDLEWARE if name != HOST]
+        assert ids() == ["keybits.W002"]
+
+
+class TestW003ToW006HarmfulMiddleware:
+    @pytest.mark.parametrize(
+        ("middleware", "check_id"),
+        [
+            ("django.middleware.common.CommonMiddleware", "keybits.W003"),
+            ("django.middleware.gzip.GZipMiddleware", "keybits.W004"),
+            ("django.middleware.http.ConditionalGetMiddleware", "keybits.W005"),
+            ("django.middleware.cache.UpdateCacheMiddleware", "keybits.W006"),
+            ("django.middleware.cache.FetchFromCacheMiddleware", "keybits.W006"),
+            ("django.middleware.cache.CacheMiddleware", "keybits.W006"),
+        ],
+    )
+    def test_is_named(self, settings: Settings, middleware: str, check_id: str) -> None:
+        settings.MIDDLEWARE = [*settings.MIDDLEWARE, middleware]
+        assert only().id == check_id
+        assert repr(middleware) in only().msg
+
+    def test_so_is_a_subclass(self, settings: Settings) -> None:
+        settings.MIDDLEWARE = [HOST, f"{__name__}.SlashMiddleware"]
+        assert ids() == ["keybits.W003"]
+
+    def test_one_that_cannot_be_imported_is_for_django_to_report(self, settings: Settings) -> None:
+        settings.MIDDLEWARE = [HOST, "nowhere.Middleware"]
+        assert ids() == []
