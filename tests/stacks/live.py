@@ -37,7 +37,7 @@ class LiveServer:
         self.port = reserve_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = directory / "granian.log"
-        self.client = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
+        self.client = self._connect()
         self.process: subprocess.Popen[bytes] | None = None
         self._spawned: list[subprocess.Popen[str]] = []
 
@@ -112,6 +112,8 @@ class LiveServer:
         worker = psutil.Process(self.workers()[0])
         worker.kill()
         wait_until_dead([worker])
+        self.client.close()  # a connection that was kept open may have been to this worker
+        self.client = self._connect()
         return int(worker.pid)
 
     def stop(self) -> None:
@@ -125,6 +127,9 @@ class LiveServer:
             self.process = None
         if self.redis is not None:
             self.redis.kill()
+
+    def _connect(self) -> httpx.Client:
+        return httpx.Client(base_url=self.url, timeout=30, trust_env=False)
 
     def _answers(self) -> bool:
         try:
