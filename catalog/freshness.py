@@ -35,15 +35,15 @@ def declare() -> None:
         "domain:{domain}",
         "tag:{tags__slug}",
     )
-    for model in (Rendition, Screenshot.tags.through):
-        _declare(
-            model,
-            "screenshots",
-            "screenshot:{screenshot_id}",
-            "gallery:{screenshot__gallery__slug}",
-            "domain:{screenshot__domain}",
-            "tag:{screenshot__tags__slug}",
-        )
+    attached = (
+        "screenshots",
+        "screenshot:{screenshot_id}",
+        "gallery:{screenshot__gallery__slug}",
+        "domain:{screenshot__domain}",
+        "tag:{screenshot__tags__slug}",
+    )
+    _declare(Rendition, *attached)
+    _declare(Screenshot.tags.through, *attached, "tag:{tag__slug}")
 
 
 def gallery_list() -> tuple[str, ...]:

@@ -1,7 +1,16 @@
 """The application's registration, its system checks included."""
 
+from __future__ import annotations
+
+from typing import Any
+
 from django.apps import AppConfig
 from django.core.checks import Tags, register
+from django.db import connections, router
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
+from django.db.models.signals import post_migrate
+from django.db.models.sql import compiler
 
 from keybits import checks
 
@@ -11,5 +20,37 @@ class KeybitsConfig(AppConfig):
     verbose_name = "keybits"
 
     def ready(self) -> None:
+        _watch_writes()
         for check in (checks.check_store, checks.check_settings, checks.check_middleware):
             register(check, Tags.caches)
+
+
+def _watch_writes() -> None:
+    """Watch every connection there is and will be, and keep the triggers as they are declared."""
+    from keybits import transactions  # noqa: PLC0415 - needs the settings
+
+    for connection in connections.all(initialized_only=True):
+        transactions.watch(connection)
+    connection_created.connect(_watch, dispatch_uid="keybits watch")
+    post_migrate.connect(_sync_triggers, dispatch_uid="keybits triggers")
+    compiler.SQLInsertCompiler.execute_sql = transactions.insert_in_transaction(  # type: ignore[method-assign]
+        compiler.SQLInsertCompiler.execute_sql
+    )
+
+
+def _watch(connection: BaseDatabaseWrapper, **_: Any) -> None:
+    from keybits import transactions  # noqa: PLC0415 - needs the settings
+
+    transactions.watch(connection)
+
+
+def _sync_triggers(app_config: AppConfig, using: str, **_: Any) -> None:
+    from keybits import changes, invalidation, triggers  # noqa: PLC0415 - needs the settings
+
+    connection = connections[using]
+    if not changes.is_kept(connection):
+        return
+    for declaration in invalidation.declarations():
+        model = declaration.model
+        if model._meta.app_label == app_config.label and router.allow_migrate_model(using, model):
+            triggers.sync(connection, model, declaration.templates)

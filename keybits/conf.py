@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from django.core import mail
 
 __all__ = ["Conf", "conf"]
 
@@ -45,6 +46,48 @@ class Conf:
     def STAMP_LEASE(self) -> int:  # noqa: N802
         """Seconds after which a stamp ends of itself: bounds how long a change that nobody reported can go unseen."""
         return int(self._get("STAMP_LEASE", 3_600))
+
+    @property
+    def OPEN_LEASE(self) -> float:  # noqa: N802
+        """Seconds for which a writer may hold scopes open. One that dies leaves them uncached for that long at most."""
+        return float(self._get("OPEN_LEASE", 10))
+
+    @property
+    def RELAY(self) -> str:  # noqa: N802
+        """Who closes what writers did not: `thread` (every serving process), `external` (`manage.py keybits_relay`)
+        or `off` (nobody: only for databases that nobody else writes to; the default under Django's test runner)."""
+        return str(self._get("RELAY", "off" if hasattr(mail, "outbox") else "thread"))
+
+    @property
+    def RELAY_INTERVAL(self) -> float:  # noqa: N802
+        """Seconds between two looks of a relay at the record of changes; PostgreSQL wakes it sooner."""
+        return float(self._get("RELAY_INTERVAL", 0.1))
+
+    @property
+    def RELAY_BOUND(self) -> float:  # noqa: N802
+        """Seconds for which a relay's word holds: without one that long, nothing in the store is believed."""
+        return float(self._get("RELAY_BOUND", 1))
+
+    @property
+    def GRACE(self) -> float:  # noqa: N802
+        """Seconds that a writer has to close what it changed before a relay does it; less than `OPEN_LEASE`."""
+        return float(self._get("GRACE", 5))
+
+    @property
+    def STORE_RETRY(self) -> float:  # noqa: N802
+        """Seconds for which a store that has failed is left alone."""
+        return float(self._get("STORE_RETRY", 0.5))
+
+    @property
+    def WRITE_POLICY(self) -> str:  # noqa: N802
+        """What becomes of a write while the store is out of reach: `record` commits it, and a relay closes its scopes
+        within `RELAY_BOUND`; `refuse` fails it before commit."""
+        return str(self._get("WRITE_POLICY", "record"))
+
+    @property
+    def TRACKING(self) -> str:  # noqa: N802
+        """How changes are noticed: `triggers` (PostgreSQL, SQLite: whoever writes) or `signals` (Django's own only)."""
+        return str(self._get("TRACKING", "triggers"))
 
     @property
     def MAX_ENTRY_BYTES(self) -> int:  # noqa: N802

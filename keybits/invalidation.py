@@ -19,9 +19,12 @@ from django.db import connections, transaction
 from django.db.models import Model, QuerySet
 from django.db.models.signals import m2m_changed, post_delete, post_save, pre_delete, pre_save
 
+from keybits import changes
+from keybits.conf import conf
+from keybits.stamps import coarsened
 from keybits.stores import StoreError, get_store
 
-__all__ = ["Declaration", "changed", "declarations", "declare", "scopes_of"]
+__all__ = ["Declaration", "changed", "declarations", "declare", "scopes_of", "templates_of"]
 
 logger = logging.getLogger(__name__)
 BEFORE = "_keybits_before"
@@ -61,6 +64,14 @@ def declare(model: type[Model], *templates: str) -> None:
     m2m_changed.connect(_relation_changed, sender=model, dispatch_uid=f"keybits {label} m2m_changed")
 
 
+def templates_of(app_label: str, model_name: str) -> tuple[str, ...]:
+    """Return what has been declared for a model of this name; nothing for one that never was."""
+    for model, declaration in _declared.items():
+        if (model._meta.app_label, model._meta.model_name) == (app_label, model_name.lower()):
+            return declaration.templates
+    return ()
+
+
 def declarations() -> tuple[Declaration, ...]:
     """Return all that has been declared."""
     return tuple(_declared.values())
@@ -84,7 +95,7 @@ def changed(scopes: Iterable[str], using: str) -> None:
 
 def _close(using: str) -> None:
     pending = _pending(using)
-    scopes, _ = sorted(pending), pending.clear()
+    scopes, _ = coarsened(pending), pending.clear()
     if not scopes:
         return
     try:
@@ -103,14 +114,23 @@ def _row(instance: Model, using: str) -> QuerySet[Any]:
     return type(instance)._base_manager.using(using).filter(pk=instance.pk)
 
 
+def _by_signals(using: str) -> bool:
+    """Say whether signals are how changes are noticed: where the database records none by itself."""
+    return conf.TRACKING == "signals" or not changes.is_kept(connections[using])
+
+
 def _remember(instance: Model, using: str, **_: Any) -> None:
     """Keep what the row was part of; outside a transaction it may be closed only once the row has changed."""
+    if not _by_signals(using):
+        return
     before: set[str] = instance.__dict__.setdefault(BEFORE, set())
     if instance.pk is not None:
         before |= scopes_of(_row(instance, using))
 
 
 def _row_changed(instance: Model, using: str, **_: Any) -> None:
+    if not _by_signals(using):
+        return
     scopes: set[str] = instance.__dict__.pop(BEFORE, set())
     if instance.pk is not None:
         scopes |= scopes_of(_row(instance, using))
@@ -121,7 +141,7 @@ def _relation_changed(
     sender: Any, instance: Model, action: str, reverse: bool, pk_set: set[Any] | None, using: str, **_: Any
 ) -> None:
     """Rows of a through model: read while they exist, after an addition and before a removal."""
-    if action not in {"post_add", "pre_remove", "pre_clear"}:
+    if action not in {"post_add", "pre_remove", "pre_clear"} or not _by_signals(using):
         return
     near, far = _ends(sender, type(instance), reverse)
     rows = sender._base_manager.using(using).filter(**{near: instance.pk})

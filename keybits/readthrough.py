@@ -14,7 +14,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from keybits import cache_status, etags
+from keybits import cache_status, etags, relay, transactions
 from keybits.conf import conf
 from keybits.entries import Entry, EntryError
 from keybits.stamps import witness
@@ -35,7 +35,10 @@ class Lookup:
 
 
 def look_up(key: str, scopes: Sequence[str]) -> Lookup:
-    """Look once. Never raises: a store that fails is a `bypass`."""
+    """Look once. Never raises: a store that fails is a `bypass`, and so is a transaction that has written."""
+    relay.ensure_running()
+    if transactions.sees_its_own_writes():
+        return Lookup(None, False, cache_status.BYPASS)
     try:
         reading = get_store().read(key, scopes)
         if reading.entry is None:
@@ -55,7 +58,7 @@ def begin(scopes: Sequence[str]) -> bytes | None:
 
     Call it before the database is read. With no scopes there is nothing that could end an entry: None.
     """
-    if not scopes:
+    if not scopes or not transactions.may_store():
         return None
     try:
         return witness(get_store().mint(scopes))

@@ -2,18 +2,24 @@
 
 A stamp is the opaque token that a scope has at present. It is random: never a counter, never a clock, never
 used twice, so a store that forgets everything loses nothing but time. Every comparison of stamps is made here.
+
+Between the moment when a change may be about to be seen and the moment when it has been, a scope is *open*: it
+has no stamp, and nothing made from it is believed or kept.
 """
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-__all__ = ["SIZE", "Reading", "Stamp", "new", "scope_names", "witness"]
+__all__ = ["MOST_MEMBERS", "SIZE", "Reading", "Stamp", "coarsened", "new", "scope_names", "witness"]
 
 Stamp = bytes
 SIZE = 16
+MOST_MEMBERS = 200
+"""How many scopes of one kind a transaction closes one by one; beyond, it closes the whole kind."""
 
 
 def new() -> Stamp:
@@ -21,9 +27,27 @@ def new() -> Stamp:
     return os.urandom(SIZE)
 
 
+def family(scope: str) -> str:
+    """Return the scope that stands for all of a scope's kind: `page:*` for `page:42`, "" for `pages`."""
+    kind, colon, _ = scope.partition(":")
+    return f"{kind}:*" if colon else ""
+
+
 def scope_names(scopes: Iterable[str]) -> tuple[str, ...]:
-    """Return the scopes in the one order in which their stamps are compared: sorted, each once."""
-    return tuple(sorted(set(scopes)))
+    """Return the scopes, with their families, in the one order in which stamps are compared: sorted, each once."""
+    named = set(scopes)
+    return tuple(sorted((named | {family(scope) for scope in named}) - {""}))
+
+
+def coarsened(scopes: Iterable[str]) -> list[str]:
+    """Return scopes that end at least what `scopes` end, but few: a family for more than `MOST_MEMBERS` of a kind.
+
+    So a change of a hundred thousand rows sends a bounded number of messages. Every reader looks at the families
+    of its scopes (`scope_names`), so nothing is missed.
+    """
+    kinds = Counter(family(scope) for scope in set(scopes))
+    crowded = {kind for kind, members in kinds.items() if kind and members > MOST_MEMBERS}
+    return sorted(crowded | {scope for scope in scopes if family(scope) not in crowded})
 
 
 def witness(stamps: Sequence[Stamp | None]) -> bytes | None:

@@ -7,9 +7,10 @@ contract that every adapter passes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Protocol
+from typing import ParamSpec, Protocol, TypeVar
 
 from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
@@ -17,7 +18,11 @@ from django.utils.module_loading import import_string
 from keybits.conf import conf
 from keybits.stamps import Reading, Stamp
 
-__all__ = ["Store", "StoreError", "get_store"]
+__all__ = ["Breaker", "Store", "StoreError", "get_store"]
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class StoreError(Exception):
@@ -27,11 +32,15 @@ class StoreError(Exception):
 class Store(Protocol):
     """Stamps and entries, shared by every process that serves or writes the same data.
 
-    Every method raises `StoreError`, and nothing else, when it cannot do its work.
+    A scope is open while any writer holds it open; a hold ends with `close`, or after its lease. Every method
+    raises `StoreError`, and nothing else, when it cannot do its work, and then may have done it or not.
     """
 
     def read(self, key: str, scopes: Sequence[str]) -> Reading:
-        """Return the entry under `key` and the stamps of `scopes`, seen at one moment, in one round trip."""
+        """Return the entry under `key` and the stamps of `scopes`, seen at one moment, in one round trip.
+
+        Where a relay is required (`KEYBITS_RELAY`) and none has vouched lately, no stamp is returned.
+        """
 
     def mint(self, scopes: Sequence[str]) -> tuple[Stamp | None, ...]:
         """Return the stamps of `scopes`, giving a new one to each that has none. None stands for an open scope."""
@@ -39,18 +48,77 @@ class Store(Protocol):
     def write(self, key: str, entry: bytes) -> None:
         """Keep `entry` under `key` for at most `KEYBITS_ENTRY_TTL` seconds. It may be dropped sooner."""
 
-    def close(self, scopes: Iterable[str]) -> None:
-        """End the present stamp of each scope: from now on no entry built under it is believed, by anybody."""
+    def open(self, scopes: Sequence[str], writer: str) -> None:
+        """End the present stamp of each scope, and let it have none while `writer` holds it.
+
+        A hold lasts at most `KEYBITS_OPEN_LEASE` seconds. Several writers may hold a scope at once.
+        """
+
+    def close(self, scopes: Sequence[str], writer: str = "") -> None:
+        """End the present stamp of each scope, and the hold of `writer` on it. Closing twice is closing once.
+
+        Remembers for a minute that `writer` has closed.
+        """
+
+    def closed(self, writers: Sequence[str]) -> set[str]:
+        """Return those of `writers` that are known to have closed their scopes."""
+
+    def vouch(self, seconds: float) -> None:
+        """Say that every change committed until now has been closed here; it holds for `seconds`."""
 
     def clear(self) -> None:
-        """Forget all stamps and all entries."""
+        """Forget everything."""
+
+
+class Breaker:
+    """A store that is left alone for `KEYBITS_STORE_RETRY` seconds after it has failed.
+
+    Meanwhile every call raises `StoreError` at once, so that requests do not queue up behind time-outs.
+    """
+
+    def __init__(self, store: Store, clock: Callable[[], float] = time.monotonic) -> None:
+        self.store = store
+        self._clock = clock
+        self._closed_until = 0.0
+
+    def read(self, key: str, scopes: Sequence[str]) -> Reading:
+        return self._run(self.store.read, key, scopes)
+
+    def mint(self, scopes: Sequence[str]) -> tuple[Stamp | None, ...]:
+        return self._run(self.store.mint, scopes)
+
+    def write(self, key: str, entry: bytes) -> None:
+        self._run(self.store.write, key, entry)
+
+    def open(self, scopes: Sequence[str], writer: str) -> None:
+        self._run(self.store.open, scopes, writer)
+
+    def close(self, scopes: Sequence[str], writer: str = "") -> None:
+        self._run(self.store.close, scopes, writer)
+
+    def closed(self, writers: Sequence[str]) -> set[str]:
+        return self._run(self.store.closed, writers)
+
+    def vouch(self, seconds: float) -> None:
+        self._run(self.store.vouch, seconds)
+
+    def clear(self) -> None:
+        self._run(self.store.clear)
+
+    def _run(self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        if self._clock() < self._closed_until:
+            raise StoreError("the store has just failed; it is left alone for a moment")
+        try:
+            return method(*args, **kwargs)
+        except StoreError:
+            self._closed_until = self._clock() + conf.STORE_RETRY
+            raise
 
 
 @lru_cache(maxsize=1)
 def get_store() -> Store:
-    """Return the store that `KEYBITS_STORE` names, one for this process."""
-    store: Store = import_string(conf.STORE)()
-    return store
+    """Return the store that `KEYBITS_STORE` names, one for this process, behind a circuit breaker."""
+    return Breaker(import_string(conf.STORE)())
 
 
 def _forget(*, setting: str, **_: object) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
@@ -27,14 +27,26 @@ __all__ = ["LMDBStore"]
 T = TypeVar("T")
 LONGEST_KEY = 400  # LMDB allows 511 bytes; the rest is for the prefix of a digest
 DEADLINE = 8  # bytes of the deadline that stands before every value
+WRITER = 32  # bytes of a writer's name
+HOLD = DEADLINE + WRITER
+OPEN = b"\x00" * (stamps.SIZE + 1)  # longer than a stamp: what the holds of an open scope follow
+VOUCHED = b"vouched"
+DONE = b"done:"
+REMEMBERED = 60  # seconds for which a writer is known to have closed
+SWEPT = 100
 
 
 class LMDBStore:
-    """Stamps and entries in `KEYBITS_LMDB_PATH`. Safe under threads and after fork."""
+    """Stamps and entries in `KEYBITS_LMDB_PATH`. Safe under threads and after fork.
+
+    A stamp's value is its deadline and the stamp; an open scope's is a deadline, nothing, and then a deadline
+    and a name for each writer that holds it.
+    """
 
     def __init__(self) -> None:
         self._path = conf.LMDB_PATH
         self._lease = conf.STAMP_LEASE
+        self._open_lease = conf.OPEN_LEASE
         self._ttl = conf.ENTRY_TTL
         self._lock = threading.Lock()
         self._pid = 0
@@ -43,8 +55,11 @@ class LMDBStore:
     def read(self, key: str, scopes: Sequence[str]) -> Reading:
         with _errors(), self._environment().begin() as txn:
             now = _now()
-            found = tuple(_live(txn.get(_name(scope), db=self._stamps), now) for scope in scopes)
-            return Reading(_live(txn.get(_name(key), db=self._entries), now), found)
+            entry = _live(txn.get(_name(key), db=self._entries), now)
+            if conf.RELAY != "off" and _live(txn.get(VOUCHED, db=self._meta), now) is None:
+                return Reading(entry, (None,) * len(scopes))
+            found = tuple(_stamp(txn.get(_name(scope), db=self._stamps), now) for scope in scopes)
+            return Reading(entry, found)
 
     def mint(self, scopes: Sequence[str]) -> tuple[Stamp | None, ...]:
         return self._write(lambda txn: tuple(self._mint_one(txn, _name(scope)) for scope in scopes))
@@ -52,19 +67,64 @@ class LMDBStore:
     def write(self, key: str, entry: bytes) -> None:
         self._write(lambda txn: txn.put(_name(key), _until(self._ttl) + entry, db=self._entries))
 
-    def close(self, scopes: Iterable[str]) -> None:
-        names = [_name(scope) for scope in scopes]
-        self._write(lambda txn: [txn.delete(name, db=self._stamps) for name in names])
+    def open(self, scopes: Sequence[str], writer: str) -> None:
+        self._write(lambda txn: [self._hold(txn, _name(scope), writer) for scope in scopes])
+
+    def close(self, scopes: Sequence[str], writer: str = "") -> None:
+        def change(txn: Any) -> None:
+            for scope in scopes:
+                self._release(txn, _name(scope), writer)
+            if writer:
+                txn.put(DONE + writer.encode(), _until(REMEMBERED), db=self._meta)
+
+        self._write(change)
+
+    def closed(self, writers: Sequence[str]) -> set[str]:
+        with _errors(), self._environment().begin() as txn:
+            now = _now()
+            return {
+                writer
+                for writer in writers
+                if _live(txn.get(DONE + writer.encode(), db=self._meta), now) is not None
+            }
+
+    def vouch(self, seconds: float) -> None:
+        self._write(lambda txn: (txn.put(VOUCHED, _until(seconds), db=self._meta), self._sweep(txn)))
 
     def clear(self) -> None:
-        self._write(lambda txn: (txn.drop(self._stamps, delete=False), txn.drop(self._entries, delete=False)))
+        self._write(lambda txn: [txn.drop(db, delete=False) for db in (self._stamps, self._entries)])
 
-    def _mint_one(self, txn: Any, name: bytes) -> Stamp:
+    def _mint_one(self, txn: Any, name: bytes) -> Stamp | None:
         present = _live(txn.get(name, db=self._stamps), _now())
-        if present is None:
+        if present is None or (len(present) > stamps.SIZE and not _holders(present)):
             present = stamps.new()
             txn.put(name, _until(self._lease) + present, db=self._stamps)
-        return present
+        return present if len(present) == stamps.SIZE else None
+
+    def _hold(self, txn: Any, name: bytes, writer: str) -> None:
+        value = _live(txn.get(name, db=self._stamps), _now()) or b""
+        until = _until(self._open_lease)
+        holders = {**_holders(value), writer.encode(): until}
+        txn.put(name, until + _held(holders), db=self._stamps)
+
+    def _release(self, txn: Any, name: bytes, writer: str) -> None:
+        value = _live(txn.get(name, db=self._stamps), _now()) or b""
+        holders = _holders(value)
+        holders.pop(writer.encode(), None)
+        if holders:
+            txn.put(name, max(holders.values()) + _held(holders), db=self._stamps)
+        else:
+            txn.delete(name, db=self._stamps)
+
+    def _sweep(self, txn: Any) -> None:
+        """Forget the writers whose closing need not be remembered any more; a few at a time."""
+        now = _now()
+        with txn.cursor(db=self._meta) as cursor:
+            found = cursor.set_range(DONE)
+            for _ in range(SWEPT):
+                if not found or not cursor.key().startswith(DONE):
+                    return
+                found = cursor.delete() if _live(cursor.value(), now) is None else cursor.next()
 
     def _write(self, change: Callable[[Any], T]) -> T:
         """Run `change` in one write transaction; where the map is full, drop the entries and run it once more."""
@@ -100,15 +160,16 @@ class LMDBStore:
         self._env.reader_check()
         self._stamps = self._env.open_db(b"stamps")
         self._entries = self._env.open_db(b"entries")
-        self._forget_other_boots(self._env.open_db(b"meta"))
+        self._meta = self._env.open_db(b"meta")
+        self._forget_other_boots()
         self._pid = os.getpid()
 
-    def _forget_other_boots(self, meta: Any) -> None:
+    def _forget_other_boots(self) -> None:
         with self._env.begin(write=True) as txn:
-            if txn.get(b"boot", db=meta) != _boot():
-                txn.drop(self._stamps, delete=False)
-                txn.drop(self._entries, delete=False)
-                txn.put(b"boot", _boot(), db=meta)
+            if txn.get(b"boot", db=self._meta) != _boot():
+                for db in (self._stamps, self._entries, self._meta):
+                    txn.drop(db, delete=False)
+                txn.put(b"boot", _boot(), db=self._meta)
 
 
 @contextmanager
@@ -132,14 +193,31 @@ def _now() -> int:
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
-def _until(seconds: int) -> bytes:
-    return (_now() + seconds * 1_000_000_000).to_bytes(DEADLINE, "big")
+def _until(seconds: float) -> bytes:
+    return (_now() + int(seconds * 1_000_000_000)).to_bytes(DEADLINE, "big")
 
 
 def _live(value: bytes | None, now: int) -> bytes | None:
+    """Return what follows the deadline of `value`, or None where it has passed."""
     if value is None or int.from_bytes(value[:DEADLINE], "big") <= now:
         return None
     return value[DEADLINE:]
+
+
+def _stamp(value: bytes | None, now: int) -> Stamp | None:
+    present = _live(value, now)
+    return present if present is not None and len(present) == stamps.SIZE else None
+
+
+def _holders(value: bytes) -> dict[bytes, bytes]:
+    """Return the deadlines of the writers whose hold in `value` (without its deadline) has not run out."""
+    now = _now().to_bytes(DEADLINE, "big")
+    holds = (value[start : start + HOLD] for start in range(len(OPEN), len(value), HOLD))
+    return {hold[DEADLINE:]: hold[:DEADLINE] for hold in holds if hold[:DEADLINE] > now}
+
+
+def _held(holders: dict[bytes, bytes]) -> bytes:
+    return OPEN + b"".join(deadline + writer for writer, deadline in holders.items())
 
 
 def _boot() -> bytes:

@@ -1,16 +1,21 @@
-"""The store of many machines: one Redis, reached through django-redis.
+"""The store of many machines: one Redis, reached through the connection settings of django-redis.
 
-One MGET reads the entry and all its stamps; one script mints. Values are our own bytes, never pickles.
+A stamp is a string; an open scope is a hash of the writers that hold it, so that one MGET tells them apart: it
+reads nothing where a scope is open. Every name begins with the server's `run_id`, learnt when a connection is
+made: a server that came back with an old snapshot has another one, and finds nothing of it. Values are our own
+bytes, never pickles.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 from django_redis import get_redis_connection
 from django_redis.exceptions import ConnectionInterrupted
+from redis import ConnectionPool
 from redis.exceptions import RedisError
 
 from keybits import stamps
@@ -20,19 +25,69 @@ from keybits.stores import StoreError
 
 __all__ = ["RedisStore"]
 
-PREFIX = "keybits1"
-MINT = """
+REMEMBERED = 60  # seconds for which a writer is known to have closed
+
+# KEYS: stamps. The time is the server's own: leases end by one clock.
+NOW = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local function held(key)
+  local hold = redis.call('HGETALL', key)
+  local left = 0
+  for i = 1, #hold, 2 do
+    if tonumber(hold[i + 1]) <= now then redis.call('HDEL', key, hold[i]) else left = left + 1 end
+  end
+  return left > 0
+end
+"""
+MINT = (
+    NOW
+    + """
 local found = {}
 for i, key in ipairs(KEYS) do
-  local stamp = redis.call('GET', key)
-  if not stamp then
-    stamp = ARGV[i + 1]
-    redis.call('SET', key, stamp, 'EX', ARGV[1])
+  local kind = redis.call('TYPE', key).ok
+  if kind == 'hash' and held(key) then
+    found[i] = false
+  elseif kind == 'string' then
+    found[i] = redis.call('GET', key)
+  else
+    redis.call('SET', key, ARGV[i + 1], 'EX', ARGV[1])
+    found[i] = ARGV[i + 1]
   end
-  found[i] = stamp
 end
 return found
 """
+)
+OPEN = (
+    NOW
+    + """
+for i, key in ipairs(KEYS) do
+  if redis.call('TYPE', key).ok == 'string' then redis.call('DEL', key) end
+  redis.call('HSET', key, ARGV[2], now + ARGV[1])
+  redis.call('PEXPIRE', key, ARGV[1])
+end
+"""
+)
+CLOSE = (
+    NOW
+    + """
+local last = #KEYS
+if ARGV[1] ~= '' then
+  redis.call('SET', KEYS[last], '1', 'EX', ARGV[2])
+  last = last - 1
+end
+for i = 1, last do
+  if redis.call('TYPE', KEYS[i]).ok == 'hash' then
+    redis.call('HDEL', KEYS[i], ARGV[1])
+    if not held(KEYS[i]) then redis.call('DEL', KEYS[i]) end
+  else
+    redis.call('DEL', KEYS[i])
+  end
+end
+"""
+)
+
+Command = Callable[[str], Sequence[Any]]
 
 
 class RedisStore:
@@ -41,36 +96,84 @@ class RedisStore:
     def __init__(self) -> None:
         self._alias = conf.CACHE_ALIAS
         self._lease = conf.STAMP_LEASE
+        self._open_lease = int(conf.OPEN_LEASE * 1000)
         self._ttl = conf.ENTRY_TTL
 
     def read(self, key: str, scopes: Sequence[str]) -> Reading:
-        with _errors():
-            entry, *found = self._redis.mget([_entry(key), *map(_stamp, scopes)])
+        entry, vouched, *found = self._call(
+            lambda run: ["MGET", f"{run}:e:{key}", f"{run}:vouched", *_stamps(run, scopes)]
+        )
+        if conf.RELAY != "off" and vouched is None:
+            found = [None] * len(scopes)
         return Reading(entry, tuple(found))
 
     def mint(self, scopes: Sequence[str]) -> tuple[Stamp | None, ...]:
-        with _errors():
-            keys = [_stamp(scope) for scope in scopes]
-            fresh = [stamps.new() for _ in scopes]
-            return tuple(self._redis.eval(MINT, len(keys), *keys, self._lease, *fresh))
+        fresh = [stamps.new() for _ in scopes]
+        found = self._call(lambda run: ["EVAL", MINT, len(scopes), *_stamps(run, scopes), self._lease, *fresh])
+        return tuple(found)
 
     def write(self, key: str, entry: bytes) -> None:
-        with _errors():
-            self._redis.set(_entry(key), entry, ex=self._ttl)
+        self._call(lambda run: ["SET", f"{run}:e:{key}", entry, "EX", self._ttl])
 
-    def close(self, scopes: Iterable[str]) -> None:
-        with _errors():
-            self._redis.unlink(*map(_stamp, scopes))
+    def open(self, scopes: Sequence[str], writer: str) -> None:
+        self._call(lambda run: ["EVAL", OPEN, len(scopes), *_stamps(run, scopes), self._open_lease, writer])
+
+    def close(self, scopes: Sequence[str], writer: str = "") -> None:
+        def command(run: str) -> Sequence[Any]:
+            keys = _stamps(run, scopes) + ([f"{run}:done:{writer}"] if writer else [])
+            return ["EVAL", CLOSE, len(keys), *keys, writer, REMEMBERED]
+
+        self._call(command)
+
+    def closed(self, writers: Sequence[str]) -> set[str]:
+        if not writers:
+            return set()
+        found = self._call(lambda run: ["MGET", *(f"{run}:done:{writer}" for writer in writers)])
+        return {writer for writer, done in zip(writers, found, strict=True) if done is not None}
+
+    def vouch(self, seconds: float) -> None:
+        self._call(lambda run: ["SET", f"{run}:vouched", "1", "PX", int(seconds * 1000)])
 
     def clear(self) -> None:
-        with _errors():
-            for key in self._redis.scan_iter(f"{PREFIX}:*", count=1000):
-                self._redis.unlink(key)
+        cursor: Any = b"0"
+        while True:
+            cursor, names = self._call(lambda run, at=cursor: ["SCAN", at, "MATCH", f"{run}:*", "COUNT", 1000])  # type: ignore[misc]
+            if names:
+                self._call(lambda _, names=names: ["UNLINK", *names])  # type: ignore[misc]
+            if int(cursor) == 0:
+                return
 
-    @property
-    def _redis(self) -> Any:
-        """The primary: a replica may not have heard of a stamp's end yet."""
-        return get_redis_connection(self._alias, write=True)
+    def _call(self, command: Command) -> Any:
+        """Send one command, named by the server that this very connection reaches, and return its answer."""
+        with _errors():
+            connection: Any = self._pool.get_connection()
+            try:
+                connection.send_command(*command(connection.namespace))
+                return connection.read_response()
+            except BaseException:
+                connection.disconnect()  # an answer left unread would be taken for the next one's
+                raise
+            finally:
+                self._pool.release(connection)
+
+    @cached_property
+    def _pool(self) -> Any:
+        """Connections to the primary (a replica may not have heard of a stamp's end) that know their server."""
+        theirs: Any = get_redis_connection(self._alias, write=True).connection_pool
+        known = type("NamedConnection", (_Named, theirs.connection_class), {})
+        return ConnectionPool(connection_class=known, **theirs.connection_kwargs)
+
+
+class _Named:
+    """A connection that asks, once it is made, which server it reaches: `run_id` is new at every start of one."""
+
+    namespace = ""
+
+    def on_connect_check_health(self, check_health: bool = True) -> None:
+        super().on_connect_check_health(check_health=check_health)  # type: ignore[misc]
+        self.send_command("INFO", "server")  # type: ignore[attr-defined]
+        lines = self.read_response().decode().splitlines()  # type: ignore[attr-defined]
+        self.namespace = "keybits:" + next(line[7:] for line in lines if line.startswith("run_id:"))
 
 
 @contextmanager
@@ -81,9 +184,5 @@ def _errors() -> Iterator[None]:
         raise StoreError(f"Redis: {error}") from error
 
 
-def _stamp(scope: str) -> str:
-    return f"{PREFIX}:s:{scope}"
-
-
-def _entry(key: str) -> str:
-    return f"{PREFIX}:e:{key}"
+def _stamps(run: str, scopes: Sequence[str]) -> list[str]:
+    return [f"{run}:s:{scope}" for scope in scopes]

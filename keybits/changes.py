@@ -1,0 +1,160 @@
+"""The durable record of what changed: rows that are written in the same transaction as the change.
+
+One table, `keybits_change`, with a row for each scope that a transaction made stale. Database triggers write it
+(`keybits.triggers`), whoever makes the change; no Python has to run for it. A writer that goes through Django
+*claims* its rows just before COMMIT, to know what it is about to change; what nobody has claimed, or what was
+claimed and never closed, a relay finds here. This module alone reads and writes the table.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+__all__ = ["CHANNEL", "MOST", "TABLE", "Change", "any_outstanding", "claim", "forget", "install", "is_kept", "outstanding", "release", "uninstall"]
+
+TABLE = "keybits_change"
+CHANNEL = "keybits_change"
+MOST = 5000
+"""Rows that a relay takes at once."""
+
+POSTGRESQL = (
+    f"""
+    CREATE TABLE {TABLE} (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        scope text NOT NULL,
+        tx xid8 NOT NULL DEFAULT pg_current_xact_id(),
+        writer text NOT NULL DEFAULT '',
+        made timestamptz NOT NULL DEFAULT clock_timestamp()
+    )
+    """,
+    f"CREATE INDEX {TABLE}_tx ON {TABLE} (tx)",
+    # Deferred to COMMIT, when a Django writer has claimed its rows: only others wake the relay.
+    f"""
+    CREATE FUNCTION {TABLE}_notify() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF EXISTS (SELECT 1 FROM {TABLE} WHERE id = NEW.id AND writer = '') THEN
+            PERFORM pg_notify('{CHANNEL}', '');
+        END IF;
+        RETURN NULL;
+    END $$
+    """,
+    f"""
+    CREATE CONSTRAINT TRIGGER {TABLE}_notify AFTER INSERT ON {TABLE}
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION {TABLE}_notify()
+    """,
+)
+SQLITE = (
+    f"""
+    CREATE TABLE {TABLE} (
+        id integer PRIMARY KEY AUTOINCREMENT,
+        scope text NOT NULL,
+        writer text NOT NULL DEFAULT '',
+        made real NOT NULL DEFAULT (julianday('now'))
+    )
+    """,
+    f"CREATE UNIQUE INDEX {TABLE}_unclaimed ON {TABLE} (scope) WHERE writer = ''",
+)
+DROP = {
+    "postgresql": (f"DROP TABLE {TABLE}", f"DROP FUNCTION {TABLE}_notify()"),
+    "sqlite": (f"DROP TABLE {TABLE}",),
+}
+CLAIM = {
+    "postgresql": f"UPDATE {TABLE} SET writer = %s WHERE tx = pg_current_xact_id_if_assigned() AND writer = '' "
+    "RETURNING id, scope",
+    # SQLite has one writer at a time: what is unclaimed here is this transaction's, or waits for a relay anyway.
+    "sqlite": f"UPDATE {TABLE} SET writer = %s WHERE writer = '' RETURNING id, scope",
+}
+OVERDUE = {
+    "postgresql": "made < clock_timestamp() - make_interval(secs => %s)",
+    "sqlite": "made < julianday('now') - %s / 86400.0",
+}
+LOCK = {"postgresql": "FOR UPDATE SKIP LOCKED", "sqlite": ""}
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What one writer left to be closed; `writer` is "" for changes that no Django process has claimed."""
+
+    writer: str
+    scopes: tuple[str, ...]
+
+
+def install(schema_editor: Any) -> None:
+    """Create the table. Databases that cannot record changes by themselves have none."""
+    statements = {"postgresql": POSTGRESQL, "sqlite": SQLITE}.get(schema_editor.connection.vendor, ())
+    for statement in statements:
+        schema_editor.execute(statement)
+
+
+def uninstall(schema_editor: Any) -> None:
+    """Drop the table."""
+    for statement in DROP.get(schema_editor.connection.vendor, ()):
+        schema_editor.execute(statement)
+
+
+def is_kept(connection: BaseDatabaseWrapper) -> bool:
+    """Say whether this database keeps the record: it can, and the table is there (asked until it is)."""
+    known: bool = connection.__dict__.get("_keybits_record", False)
+    if not known and connection.vendor in CLAIM:
+        with connection.cursor() as cursor:
+            known = TABLE in connection.introspection.table_names(cursor)
+        connection.__dict__["_keybits_record"] = known
+    return known
+
+
+def claim(connection: BaseDatabaseWrapper, writer: str) -> tuple[list[int], list[str]]:
+    """Mark the rows of the present transaction as `writer`'s; return their ids and their scopes. One statement."""
+    rows = _fetch(connection, CLAIM[connection.vendor], [writer])
+    return [row[0] for row in rows], [row[1] for row in rows]
+
+
+def release(connection: BaseDatabaseWrapper, writer: str) -> None:
+    """Give the rows of `writer` up to the relay, at once: within the transaction that wrote them."""
+    if connection.vendor == "sqlite":  # one of a kind may be unclaimed already
+        _fetch(connection, f"UPDATE OR REPLACE {TABLE} SET writer = '' WHERE writer = %s", [writer])
+        return
+    _fetch(connection, f"UPDATE {TABLE} SET writer = '' WHERE writer = %s", [writer])
+    _fetch(connection, "SELECT pg_notify(%s, '')", [CHANNEL])
+
+
+def any_outstanding(connection: BaseDatabaseWrapper, grace: float) -> bool:
+    """Say whether there is anything for a relay to see to: a look that takes no lock."""
+    sql = f"SELECT 1 FROM {TABLE} WHERE writer = '' OR {OVERDUE[connection.vendor]} LIMIT 1"  # noqa: S608
+    return bool(_fetch(connection, sql, [grace]))
+
+
+def outstanding(connection: BaseDatabaseWrapper, grace: float) -> tuple[list[int], list[Change]]:
+    """Return the ids and the changes that a relay must see to: unclaimed, or claimed over `grace` seconds ago.
+
+    Call it in a transaction, and `forget` them in the same one: no other relay takes them meanwhile.
+    """
+    sql = (
+        f"SELECT id, scope, writer FROM {TABLE} WHERE writer = '' OR {OVERDUE[connection.vendor]} "  # noqa: S608
+        f"ORDER BY id LIMIT {MOST} {LOCK[connection.vendor]}"
+    )
+    rows = _fetch(connection, sql, [grace])
+    scopes: defaultdict[str, list[str]] = defaultdict(list)
+    for _, scope, writer in rows:
+        scopes[writer].append(scope)
+    return [row[0] for row in rows], [Change(writer, tuple(found)) for writer, found in scopes.items()]
+
+
+def forget(connection: BaseDatabaseWrapper, ids: Sequence[int]) -> None:
+    """Delete these rows: their scopes have been closed."""
+    for start in range(0, len(ids), 500):
+        some = ids[start : start + 500]
+        marks = ", ".join(["%s"] * len(some))
+        _fetch(connection, f"DELETE FROM {TABLE} WHERE id IN ({marks})", some)  # noqa: S608
+
+
+def _fetch(connection: BaseDatabaseWrapper, sql: str, params: Sequence[Any]) -> list[Any]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, params)
+        return cursor.fetchall() if cursor.description else []
+
+

@@ -1,0 +1,26 @@
+"""`manage.py keybits_relay`: relay the record of changes to the store, in a process of its own."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+
+from keybits.relay import Relay
+
+
+class Command(BaseCommand):
+    help = "Close what writers did not: changes by raw SQL, by other services, by processes that died."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--once", action="store_true", help="Look once and say how many rows were seen to.")
+
+    def handle(self, *args: Any, once: bool, **options: Any) -> None:
+        relay = Relay()
+        if once:
+            self.stdout.write(f"{relay.once()} rows")
+            return
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: relay.stopped.set())
+        relay.run()

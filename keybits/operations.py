@@ -1,0 +1,50 @@
+"""Migration operations: `TrackChanges(model)` has the database itself record what a change makes stale."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.migrations.operations.base import Operation
+
+from keybits import triggers
+
+__all__ = ["TrackChanges"]
+
+
+class TrackChanges(Operation):
+    """Install the triggers of one model, by its declared scopes or by those given here.
+
+    Put it after the operations that create the model and what its scopes refer to. The triggers follow the
+    declarations afterwards: after each `migrate` they are made again where they differ.
+    """
+
+    reversible = True
+    reduces_to_sql = True
+
+    def __init__(self, model_name: str, scopes: tuple[str, ...] | None = None) -> None:
+        self.model_name = model_name
+        self.scopes = scopes
+
+    def state_forwards(self, app_label: str, state: Any) -> None:
+        """Triggers are no part of a model's state."""
+
+    def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
+        from keybits import invalidation  # noqa: PLC0415 - declarations are made when the apps are ready
+
+        model = to_state.apps.get_model(app_label, self.model_name)
+        if self.allow_migrate_model(schema_editor.connection.alias, model):
+            templates = self.scopes or invalidation.templates_of(app_label, self.model_name)
+            for statement in triggers.statements(schema_editor.connection.vendor, model, templates):
+                schema_editor.execute(statement, params=None)
+
+    def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
+        model = from_state.apps.get_model(app_label, self.model_name)
+        if self.allow_migrate_model(schema_editor.connection.alias, model):
+            triggers.drop(schema_editor.connection, model)
+
+    def describe(self) -> str:
+        return f"Track changes of {self.model_name}"
+
+    @property
+    def migration_name_fragment(self) -> str:
+        return f"track_{self.model_name.lower()}"

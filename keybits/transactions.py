@@ -1,0 +1,165 @@
+"""Two-phase invalidation around COMMIT: open what is about to change, commit, close.
+
+The one choke point below the ORM. Every connection is watched: a statement that writes marks its transaction,
+and a transaction that wrote claims its record of changes, opens their scopes, commits, and closes them. A
+statement outside any transaction gets one. Reading costs nothing; a long transaction is held open for nobody
+but for the moment of its COMMIT.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import uuid
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from django.db import DatabaseError, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from keybits import changes
+from keybits.conf import conf
+from keybits.stamps import coarsened
+from keybits.stores import StoreError, get_store
+
+__all__ = ["WriteRefusedError", "has_written", "may_store", "sees_its_own_writes", "watch"]
+
+logger = logging.getLogger(__name__)
+STATE = "_keybits_written"
+_WRITES = re.compile(
+    r"(?:\s|\(|--[^\n]*\n|/\*.*?\*/)*(?:INSERT|UPDATE|DELETE|REPLACE|MERGE|COPY|TRUNCATE|CALL|DO)\b", re.I | re.S
+)
+_WITH = re.compile(r"(?:\s|--[^\n]*\n|/\*.*?\*/)*WITH\b.*\b(?:INSERT|UPDATE|DELETE|MERGE)\b", re.I | re.S)
+_RETURNING = re.compile(r"\bRETURNING\b", re.I)
+
+
+class WriteRefusedError(DatabaseError):
+    """The store is out of reach and `KEYBITS_WRITE_POLICY` is `refuse`: nothing was committed. Try again later."""
+
+
+def watch(connection: BaseDatabaseWrapper) -> None:
+    """Watch a connection from now on; watching twice is watching once."""
+    if STATE in connection.__dict__:
+        return
+    connection.__dict__[STATE] = False
+    connection.execute_wrappers.append(_watched)
+    connection._commit = partial(_commit, connection, connection._commit)  # type: ignore[attr-defined, method-assign]
+    connection._rollback = partial(_rollback, connection, connection._rollback)  # type: ignore[attr-defined, method-assign]
+
+
+def has_written(connection: BaseDatabaseWrapper) -> bool:
+    """Say whether the present transaction has written: then it sees what nobody else may."""
+    return bool(connection.__dict__.get(STATE, False)) and _in_transaction(connection)
+
+
+def sees_its_own_writes() -> bool:
+    """Say whether this thread is in a transaction that has written: what is stored is older than what it sees."""
+    return any(has_written(connection) for connection in connections.all(initialized_only=True))
+
+
+def may_store() -> bool:
+    """Say whether what this thread reads now is what everybody may be shown.
+
+    Not in a transaction that has written, and not in one that looks at the past: only PostgreSQL's READ COMMITTED
+    sees, statement by statement, what has been committed.
+    """
+    return all(_sees_the_present(connection) for connection in connections.all(initialized_only=True))
+
+
+def _sees_the_present(connection: BaseDatabaseWrapper) -> bool:
+    if connection.connection is None or not _in_transaction(connection):
+        return True
+    return not has_written(connection) and _is_read_committed(connection)
+
+
+def _is_read_committed(connection: Any) -> bool:
+    if connection.vendor != "postgresql":
+        return False
+    level = getattr(connection, "isolation_level", None)
+    return level is None or getattr(level, "name", "") == "READ_COMMITTED"
+
+
+def _in_transaction(connection: BaseDatabaseWrapper) -> bool:
+    return connection.in_atomic_block or not connection.autocommit
+
+
+def _watched(execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
+    """Note a write, and see that it has a transaction to be committed with."""
+    connection = context["connection"]
+    text = sql if isinstance(sql, str) else "DO"  # a composed statement is taken for a write
+    if not (_WRITES.match(text) or _WITH.match(text)):
+        return execute(sql, params, many, context)
+    if _in_transaction(connection):
+        connection.__dict__[STATE] = True
+        return execute(sql, params, many, context)
+    if connection.vendor == "sqlite" and _RETURNING.search(text):
+        return execute(sql, params, many, context)  # its rows are read later; see `insert_in_transaction`
+    with transaction.atomic(using=connection.alias):
+        connection.__dict__[STATE] = True
+        return execute(sql, params, many, context)
+
+
+def _rollback(connection: BaseDatabaseWrapper, original: Callable[[], Any]) -> Any:
+    connection.__dict__[STATE] = False
+    return original()
+
+
+def _commit(connection: BaseDatabaseWrapper, original: Callable[[], Any]) -> Any:
+    written, connection.__dict__[STATE] = connection.__dict__[STATE], False
+    if not written or conf.TRACKING != "triggers" or not changes.is_kept(connection):
+        return original()
+    writer = uuid.uuid4().hex
+    _, scopes = changes.claim(connection, writer)
+    connection.__dict__[STATE] = False
+    return _commit_open(connection, original, coarsened(scopes), writer) if scopes else original()
+
+
+def _commit_open(
+    connection: BaseDatabaseWrapper, original: Callable[[], Any], scopes: list[str], writer: str
+) -> Any:
+    _open(connection, scopes, writer)
+    try:
+        result = original()
+    except Exception:
+        # A connection that is gone may have committed, or may yet: the scopes stay open until the relay knows.
+        if connection.is_usable():
+            _close(scopes, writer)
+        raise
+    _close(scopes, writer)
+    return result
+
+
+def _open(connection: BaseDatabaseWrapper, scopes: list[str], writer: str) -> None:
+    try:
+        get_store().open(scopes, writer)
+    except StoreError as error:
+        if conf.WRITE_POLICY == "refuse":
+            raise WriteRefusedError(
+                "Nothing was written: the cache is out of reach, and KEYBITS_WRITE_POLICY says to refuse."
+            ) from error
+        logger.warning("the store is out of reach; the relay will close %d scopes", len(scopes), exc_info=True)
+        changes.release(connection, writer)
+        connection.__dict__[STATE] = False
+
+
+def _close(scopes: list[str], writer: str) -> None:
+    try:
+        get_store().close(scopes, writer)
+    except StoreError:
+        logger.warning("%d scopes stay open until the relay closes them", len(scopes), exc_info=True)
+
+
+def insert_in_transaction(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Give an INSERT by the ORM its transaction around the reading of its RETURNING rows, too.
+
+    SQLite commits nothing while the rows of a statement are still to be read.
+    """
+
+    def execute_sql(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.connection.vendor != "sqlite" or _in_transaction(self.connection):
+            return original(self, *args, **kwargs)
+        with transaction.atomic(using=self.using):
+            return original(self, *args, **kwargs)
+
+    return execute_sql

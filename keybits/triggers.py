@@ -1,0 +1,210 @@
+"""Triggers that record which scopes a change makes stale, made from the same declarations as everything else.
+
+On PostgreSQL they fire once a statement, over its transition tables, and record a whole family where a statement
+touches very many of a kind; on SQLite they fire once a row. They are derived from the code, like an index from a
+field: `sync` makes them right again after every migration, and `keybits.operations.TrackChanges` puts them into
+one. This module alone writes their SQL.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from string import Formatter
+from typing import Any
+
+from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import Model
+
+from keybits.changes import TABLE
+from keybits.stamps import MOST_MEMBERS
+
+__all__ = ["drop", "statements", "sync"]
+
+VERSION = 1
+"""Change it when the statements change for the same declarations."""
+
+PRESENT = {
+    "sqlite": "SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = %s",
+    "postgresql": "SELECT tgname FROM pg_trigger WHERE tgrelid = to_regclass(quote_ident(%s)) AND NOT tgisinternal",
+}
+_CREATES = re.compile(r'CREATE TRIGGER "(\w+)"')
+EVENTS = {"INSERT": ("new",), "UPDATE": ("old", "new"), "DELETE": ("old",)}
+
+
+def sync(connection: BaseDatabaseWrapper, model: type[Model], templates: tuple[str, ...]) -> bool:
+    """See that the triggers of `model` record `templates`; say whether any had to be made.
+
+    A trigger's name holds a digest of what it does, so that one look at the names tells whether all is well.
+    """
+    wanted = statements(connection.vendor, model, templates)
+    table = model._meta.db_table
+    expected = {found[1] for statement in wanted if (found := _CREATES.match(statement))}
+    with connection.cursor() as cursor:
+        if expected == set(_present(connection, cursor, table)):
+            return False
+    drop(connection, model)
+    with connection.cursor() as cursor:
+        for statement in wanted:
+            cursor.execute(statement)
+    return True
+
+
+def drop(connection: BaseDatabaseWrapper, model: type[Model]) -> None:
+    """Drop the triggers of `model`, where there are any."""
+    table = model._meta.db_table
+    with connection.cursor() as cursor:
+        for name in _present(connection, cursor, table):
+            if connection.vendor == "sqlite":
+                cursor.execute(f'DROP TRIGGER "{name}"')
+            else:
+                cursor.execute(f'DROP FUNCTION "{name}"() CASCADE')
+
+
+def _present(connection: BaseDatabaseWrapper, cursor: Any, table: str) -> list[str]:
+    """Return the names of our triggers on `table`."""
+    if connection.vendor not in PRESENT:
+        return []
+    cursor.execute(PRESENT[connection.vendor], [table])
+    return [name for (name,) in cursor.fetchall() if name.startswith("keybits_")]
+
+
+def statements(vendor: str, model: type[Model], templates: tuple[str, ...]) -> list[str]:
+    """Return the statements that create the triggers of `model`; none for a database we have none for."""
+    sources = [_source(model, template) for template in templates]
+    table = model._meta.db_table
+    stem = _stem(table, sources)
+    if vendor == "postgresql":
+        return list(_postgresql(table, stem, sources, templates))
+    return list(_sqlite(table, stem, sources)) if vendor == "sqlite" else []
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a template's value comes from: `expression`, over the row itself and the tables joined to it.
+
+    In every text, `{row}` stands for the row: NEW or OLD, or a transition table.
+    """
+
+    expression: str
+    tables: tuple[str, ...] = ()
+    conditions: tuple[str, ...] = ()
+
+
+def _source(model: type[Model], template: str) -> Source:
+    parts = list(Formatter().parse(template))
+    paths = [name for _, name, _, _ in parts if name]
+    if len(paths) > 1:
+        raise ImproperlyConfigured(f"{template!r} names {len(paths)} fields; a template names one at most.")
+    if not paths:
+        return Source(_quoted(template))
+    literal, tail = parts[0][0], "".join(part[0] for part in parts[1:])
+    column, tables, conditions = _walk(model, paths[0])
+    pieces = [_quoted(literal), f"CAST({column} AS text)", *([_quoted(tail)] if tail else [])]
+    return Source(" || ".join(pieces), tuple(tables), tuple(conditions))
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _walk(model: type[Model], path: str) -> tuple[str, list[str], list[str]]:
+    """Return the column that `path` ends in, the tables on the way, and what joins each to the one before."""
+    here, tables, conditions = "{row}", [], []
+    *relations, last = path.split("__")
+    for name in relations:
+        field: Any = model._meta.get_field(name)
+        for table, condition in _join(field, here, len(tables)):
+            tables.append(f'"{table}" j{len(tables)}')
+            conditions.append(condition)
+        here, model = f"j{len(tables) - 1}", field.related_model
+    return f'{here}."{_column(model, last)}"', tables, conditions
+
+
+def _join(field: Any, here: str, depth: int) -> Iterator[tuple[str, str]]:
+    """Yield the tables that follow `field` from `here`: one for a foreign key, two for a many-to-many."""
+    target = field.related_model._meta
+    if field.many_to_many:
+        through = field.remote_field.through._meta
+        yield through.db_table, f'j{depth}."{field.m2m_column_name()}" = {here}."{field.model._meta.pk.column}"'
+        yield target.db_table, f'j{depth + 1}."{target.pk.column}" = j{depth}."{field.m2m_reverse_name()}"'
+    else:
+        yield target.db_table, f'j{depth}."{field.target_field.column}" = {here}."{field.column}"'
+
+
+def _column(model: type[Model], name: str) -> str:
+    """Return the column of the field `name`, which may be spelt as the attribute: `author_id` for `author`."""
+    try:
+        field: Any = model._meta.get_field(name)
+    except FieldDoesNotExist:
+        field = next(f for f in model._meta.concrete_fields if f.attname == name)
+    return str(field.column)
+
+
+def _stem(table: str, sources: list[Source]) -> str:
+    """What the names of a table's triggers begin with: within 63 bytes in all, and telling what they do."""
+    does = f"{VERSION} {MOST_MEMBERS} {table} {sources}"
+    return f"keybits_{table[:30]}_{hashlib.blake2b(does.encode(), digest_size=6).hexdigest()}"
+
+
+def _sqlite(table: str, stem: str, sources: list[Source]) -> Iterator[str]:
+    for event, rows in EVENTS.items():
+        body = " ".join(_insert_row(source, row.upper()) for row in rows for source in sources)
+        yield f'CREATE TRIGGER "{stem}_{event.lower()}" AFTER {event} ON "{table}" BEGIN {body} END'
+
+
+def _insert_row(source: Source, row: str) -> str:
+    """Record the scopes of one row; those recorded and not yet claimed are not recorded twice."""
+    select = f"SELECT {source.expression} AS scope"
+    if source.tables:
+        select += f" FROM {', '.join(source.tables)} WHERE {' AND '.join(source.conditions)}"
+    named = select.replace("{row}", row)
+    recorded = f"SELECT 1 FROM {TABLE} c WHERE c.scope = named.scope AND c.writer = ''"
+    return (
+        f"INSERT INTO {TABLE} (scope) SELECT DISTINCT scope FROM ({named}) AS named "
+        f"WHERE scope IS NOT NULL AND NOT EXISTS ({recorded});"
+    )
+
+
+def _postgresql(table: str, stem: str, sources: list[Source], templates: tuple[str, ...]) -> Iterator[str]:
+    for event, rows in EVENTS.items():
+        name = f"{stem}_{event.lower()}"
+        selects = " UNION ".join(_select_all(source, f"{row}_rows") for row in rows for source in sources)
+        references = " ".join(f"{row.upper()} TABLE AS {row}_rows" for row in rows)
+        yield _function(name, _insert_some(selects))
+        yield (
+            f'CREATE TRIGGER "{name}" AFTER {event} ON "{table}" REFERENCING {references} '
+            f'FOR EACH STATEMENT EXECUTE FUNCTION "{name}"()'
+        )
+    yield from _on_truncate(table, f"{stem}_truncate", templates)
+
+
+def _select_all(source: Source, rows: str) -> str:
+    tables = ", ".join((f"{rows} r", *source.tables))
+    conditions = f" WHERE {' AND '.join(source.conditions)}" if source.conditions else ""
+    return f"SELECT {source.expression} AS scope FROM {tables}{conditions}".replace("{row}", "r")
+
+
+def _insert_some(selects: str) -> str:
+    """Record scopes, each once; a family for more than `MOST_MEMBERS` of it. See `stamps.coarsened`."""
+    return f"""
+        INSERT INTO {TABLE} (scope)
+        SELECT DISTINCT CASE WHEN members > {MOST_MEMBERS} AND position(':' in scope) > 0
+                             THEN split_part(scope, ':', 1) || ':*' ELSE scope END
+        FROM (SELECT scope, count(*) OVER (PARTITION BY split_part(scope, ':', 1)) AS members
+              FROM ({selects}) AS named WHERE scope IS NOT NULL) AS counted;
+    """
+
+
+def _on_truncate(table: str, name: str, templates: tuple[str, ...]) -> Iterator[str]:
+    scopes = sorted({template.split("{")[0] + ("*" if "{" in template else "") for template in templates})
+    values = ", ".join(f"({_quoted(scope)})" for scope in scopes)
+    yield _function(name, f"INSERT INTO {TABLE} (scope) VALUES {values};")
+    yield f'CREATE TRIGGER "{name}" AFTER TRUNCATE ON "{table}" FOR EACH STATEMENT EXECUTE FUNCTION "{name}"()'
+
+
+def _function(name: str, body: str) -> str:
+    return f'CREATE FUNCTION "{name}"() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} RETURN NULL; END $$'
