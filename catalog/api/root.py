@@ -1,20 +1,29 @@
-"""What surrounds the resources: the index of them, their schema, and the way back from an address spelt wrongly."""
+"""What surrounds the resources: their index, their schema, and the way back from an address spelt wrongly."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import drf_spectacular
+from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import Resolver404, resolve, reverse
+from django.views.decorators.csrf import csrf_exempt
 from drf_spectacular.utils import extend_schema, inline_serializer
-from drf_spectacular.views import SpectacularAPIView
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from keybits import cache_control
-from keybits.drf import ClosedQueryMixin
+from keybits.bits import UpdatedAtKeyBit
+from keybits.constructors import DefaultObjectKeyConstructor
+from keybits.drf import ClosedQueryMixin, cache_response_and_etag
+from keybits.drf.renderers import JSONRenderer
+from keybits.parameters import Choice, Parameter
 
-__all__ = ["RootView", "SchemaView", "canonical"]
+__all__ = ["DocsView", "RootView", "SchemaView", "canonical"]
 
 RESOURCES = {
     "galleries": "gallery-list",
@@ -25,6 +34,12 @@ RESOURCES = {
 }
 
 
+class CodeKey(DefaultObjectKeyConstructor):
+    """What is made of code alone ends with it: the key's fingerprint knows ours, the scope the generator."""
+
+    updated_at = UpdatedAtKeyBit(f"code:{drf_spectacular.__version__}")
+
+
 class RootView(ClosedQueryMixin, APIView):
     """The resources that there are."""
 
@@ -33,25 +48,63 @@ class RootView(ClosedQueryMixin, APIView):
         tags=["root"],
         responses=inline_serializer("Root", {name: serializers.CharField() for name in RESOURCES}),
     )
+    @cache_response_and_etag(CodeKey())
     def get(self, request: Request) -> Response:
-        links = {name: reverse(view) for name, view in RESOURCES.items()}
-        return Response(links, headers={"Cache-Control": cache_control.PUBLIC})
+        return Response({name: reverse(view) for name, view in RESOURCES.items()})
 
 
-class SchemaView(SpectacularAPIView):
-    """This API in OpenAPI 3.1."""
+class SchemaView(ClosedQueryMixin, SpectacularAPIView):
+    """This API in OpenAPI 3.1, as JSON like everything else."""
+
+    renderer_classes = [JSONRenderer]
+
+    def get_query_parameters(self) -> list[Parameter]:
+        return [Choice(name="format", choices=("json",))]
+
+    @extend_schema(exclude=True)
+    @cache_response_and_etag(CodeKey())
+    def get(self, request: Request) -> Response:
+        response: Response = super().get(request)  # type: ignore[no-untyped-call]
+        return response
 
 
+class DocsView(ClosedQueryMixin, SpectacularSwaggerView):
+    """The schema as a page for people: kept by nobody, like the browsable API. Its errors are JSON."""
+
+    http_method_names = ["get", "head"]
+
+    def get_query_parameters(self) -> list[Parameter]:
+        return []
+
+    @extend_schema(exclude=True)
+    def get(self, request: Request) -> Response:
+        response: Response = super().get(request)  # type: ignore[no-untyped-call]
+        response["Cache-Control"] = cache_control.PRIVATE
+        if settings.SESSION_COOKIE_NAME not in request.COOKIES:
+            response.data["csrf_token"] = ""  # asking for one sets a cookie, and only a session needs it
+        return response
+
+    def handle_exception(self, exc: Exception) -> Any:
+        self.request.accepted_renderer = JSONRenderer()
+        self.request.accepted_media_type = JSONRenderer.media_type
+        return super().handle_exception(exc)
+
+
+@csrf_exempt  # what it leads to decides
 def canonical(request: HttpRequest, path: str) -> HttpResponse:
     """Send `x` and `x.json` on to `x/` (308, so that the method stays), if something lives there."""
-    target = f"{request.path.removesuffix('.json')}/"
     try:
-        match = resolve(target)
+        match = resolve(f"{request.path_info.removesuffix('.json')}/")
     except Resolver404:
         raise Http404 from None
     if match.func is canonical:
         raise Http404
     query = request.META.get("QUERY_STRING", "")
-    location = f"{target}?{query}" if query else target
-    headers = {"Location": location, "Cache-Control": cache_control.PUBLIC, "Content-Length": "0"}
+    target = f"{request.path.removesuffix('.json')}/"
+    credentialed = "HTTP_AUTHORIZATION" in request.META or settings.SESSION_COOKIE_NAME in request.COOKIES
+    headers = {
+        "Location": f"{target}?{query}" if query else target,
+        "Cache-Control": cache_control.PRIVATE if credentialed else cache_control.PUBLIC,
+        "Content-Length": "0",
+    }
     return HttpResponse(status=308, headers=headers)

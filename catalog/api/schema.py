@@ -76,7 +76,8 @@ class AutoSchema(SpectacularAutoSchema):
         bodies: dict[str, Any] = super()._get_response_bodies(direction)
         if not hasattr(self.view, "get_query_parameters"):
             return bodies
-        if hasattr(self.view, "check_throttles_now"):
+        action = getattr(self.view, getattr(self.view, "action", None) or "get", None)
+        if hasattr(action, "keybits_cached"):
             headers = _headers(HEADERS, required=True) | _headers(OPTIONAL_HEADERS, required=False)
             bodies["200"]["headers"] = headers
             bodies["304"] = {"description": "The client's copy is still true.", "headers": headers}
@@ -92,7 +93,11 @@ def _query_parameter(parameter: Parameter) -> dict[str, Any]:
         "schema": schema,
     }
     if parameter.repeatable:
-        described |= {"schema": {"type": "array", "items": schema, "maxItems": 20}, "explode": True, "style": "form"}
+        described |= {
+            "schema": {"type": "array", "items": schema, "maxItems": 20},
+            "explode": True,
+            "style": "form",
+        }
     if isinstance(parameter, CommaList):
         described |= {"explode": False, "style": "form"}
     return described

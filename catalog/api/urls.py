@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from django.urls import include, path, re_path
-from drf_spectacular.views import SpectacularSwaggerView
 from rest_framework_extensions.routers import ExtendedDefaultRouter
 
 from catalog.api import viewsets
-from catalog.api.root import RootView, SchemaView, canonical
+from catalog.api.root import DocsView, RootView, SchemaView, canonical
 
 __all__ = ["urlpatterns"]
 
@@ -22,7 +21,10 @@ class Router(ExtendedDefaultRouter):  # type: ignore[misc]  # drf-extensions is 
 router = Router()
 galleries = router.register("galleries", viewsets.GalleryViewSet, basename="gallery")
 galleries.register(
-    "screenshots", viewsets.GalleryScreenshotViewSet, "gallery-screenshot", parents_query_lookups=["gallery__slug"]
+    "screenshots",
+    viewsets.GalleryScreenshotViewSet,
+    "gallery-screenshot",
+    parents_query_lookups=["gallery__slug"],
 ).register(
     "renditions",
     viewsets.GalleryRenditionViewSet,
@@ -39,7 +41,7 @@ router.register("tags", viewsets.TagViewSet, basename="tag").register(
 urlpatterns = [
     path("", RootView.as_view(), name="api-root"),
     path("schema/", SchemaView.as_view(), name="schema"),
-    path("docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+    path("docs/", DocsView.as_view(url_name="schema"), name="docs"),
     path("", include(router.urls)),
     re_path(r"^(?P<path>.*[^/])$", canonical),
 ]
