@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -180,6 +181,8 @@ def _restored(field: Any, value: Any) -> Any:
     if not isinstance(value, str | int) or (isinstance(value, str) and "\x00" in value):
         raise TypeError("no value of a field")
     restored = field.to_python(value)
+    if isinstance(restored, datetime) and restored.tzinfo != UTC:
+        raise TypeError("the server writes UTC")
     field.run_validators(restored)
     return restored
 
@@ -278,7 +281,11 @@ class Pagination(BasePagination):
             "type": "object",
             "required": ["next", "previous", "results"],
             "properties": {
-                "count": {"type": "integer", "minimum": 0, "description": "With `page`, `limit` or `offset`."},
+                "count": {
+                    "type": "integer",
+                    "minimum": 0,
+                    "description": "With `page`, `limit` or `offset`.",
+                },
                 "next": link | {"description": "The following page."},
                 "previous": link | {"description": "The page before."},
                 "results": schema,

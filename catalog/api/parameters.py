@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from catalog.models import Orientation, State
-from keybits.parameters import Choice, CommaList, Moment, Number, Parameter, Text
+from keybits.parameters import Choice, CommaList, Moment, Number, Parameter, Text, ValueRefusedError
 
 __all__ = ["INCLUDE", "PAGES", "SCREENSHOT_FILTERS", "SEARCH", "fields", "ordering", "without"]
 
@@ -12,11 +14,26 @@ DEEPEST_OFFSET = 10_000
 SLUG = r"[-a-zA-Z0-9_]+"
 SLUG_EXPECTED = "Write letters, digits, - and _."
 
+LONGEST_CURSOR = 1_800  # one at a title of 200 characters, each escaped to six bytes, then base64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Offset(Number):
+    """A number of items to skip, refused with the way to go deeper."""
+
+    def canonical(self, value: str) -> str:
+        try:
+            return super().canonical(value)
+        except ValueRefusedError as refusal:
+            detail = f"{refusal.detail} To go deeper, follow `next`, by `cursor`."
+            raise ValueRefusedError(detail) from None
+
+
 PAGES: tuple[Parameter, ...] = (
     Text(
         name="cursor",
-        longest=600,
-        pattern=r"[A-Za-z0-9_-]{24,600}",
+        longest=LONGEST_CURSOR,
+        pattern=rf"[A-Za-z0-9_-]{{24,{LONGEST_CURSOR}}}",
         expected="Take a cursor as it stands in `next` or `previous`.",
         description="Where to go on, from `next` or `previous`. The way through lists of any length.",
     ),
@@ -27,9 +44,19 @@ PAGES: tuple[Parameter, ...] = (
         words=("max",),
         description=f"Items a page, with `cursor` or `page`; `max` is {LARGEST_PAGE}.",
     ),
-    Number(name="page", minimum=1, maximum=10**9, description="A page by its number, with a `count` of all items."),
-    Number(name="limit", minimum=1, maximum=LARGEST_PAGE, description="Items to return, with `offset`, and a `count`."),
     Number(
+        name="page",
+        minimum=1,
+        maximum=10**9,
+        description="A page by its number, with a `count` of all items.",
+    ),
+    Number(
+        name="limit",
+        minimum=1,
+        maximum=LARGEST_PAGE,
+        description="Items to return, with `offset`, and a `count`.",
+    ),
+    Offset(
         name="offset",
         minimum=0,
         maximum=DEEPEST_OFFSET,
@@ -38,7 +65,9 @@ PAGES: tuple[Parameter, ...] = (
 )
 
 SEARCH = Text(
-    name="search", longest=200, description="Words that must all be there; a word also finds longer ones that it starts."
+    name="search",
+    longest=200,
+    description="Words that must all be there; a word also finds longer ones that it starts.",
 )
 
 INCLUDE = CommaList(
@@ -76,7 +105,11 @@ SCREENSHOT_FILTERS: tuple[Parameter, ...] = (
     Moment(name="captured_before", description="Only screenshots taken before this moment."),
     Number(name="min_width", description="Only pictures at least so many pixels wide."),
     Number(name="min_height", description="Only pictures at least so many pixels high."),
-    Choice(name="orientation", choices=tuple(Orientation.values), description="Only pictures of this orientation."),
+    Choice(
+        name="orientation",
+        choices=tuple(Orientation.values),
+        description="Only pictures of this orientation.",
+    ),
     Choice(name="status", choices=tuple(State.values), description="Only screenshots in this state."),
     CommaList(name="ids", most=100, description="Only these screenshots."),
     SEARCH,
@@ -91,7 +124,9 @@ def ordering(*names: str) -> Choice:
 
 def fields(names: tuple[str, ...]) -> CommaList:
     """The sparse `fields` of a representation that has these."""
-    return CommaList(name="fields", most=len(names), choices=names, description="Leave out all fields but these.")
+    return CommaList(
+        name="fields", most=len(names), choices=names, description="Leave out all fields but these."
+    )
 
 
 def without(parameters: tuple[Parameter, ...], *names: str) -> tuple[Parameter, ...]:
