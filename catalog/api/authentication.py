@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.conf import settings
-from rest_framework.authentication import SessionAuthentication
+from rest_framework.authentication import SessionAuthentication, TokenAuthentication
 from rest_framework.request import Request
 
 __all__ = ["SessionCookieAuthentication"]
@@ -18,3 +18,7 @@ class SessionCookieAuthentication(SessionAuthentication):
         if settings.SESSION_COOKIE_NAME not in request.COOKIES:
             return None
         return super().authenticate(request)
+
+    def authenticate_header(self, request: Request) -> str:
+        """REST framework asks its first scheme alone; without an answer a wrong token is a 403."""
+        return TokenAuthentication.keyword
