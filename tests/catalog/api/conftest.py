@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,7 +12,7 @@ from urllib.parse import unquote_to_bytes
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import connection
+from django.db import connection, transaction
 from django.http import HttpResponse
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -36,8 +37,13 @@ class Api:
         """Send `target`, whose characters stand for bytes (latin-1), under `/api/v1` or from its own root."""
         path, _, query = target.partition("?")
         path = path if path.startswith(("/api", "//")) else ROOT + path
-        environ = {"QUERY_STRING": query, "PATH_INFO": unquote_to_bytes(path.encode("latin-1")).decode("latin-1")} | environ
-        response: HttpResponse = self.client.generic(method, "/", headers={**self.headers, **(headers or {})}, **environ)
+        environ = {
+            "QUERY_STRING": query,
+            "PATH_INFO": unquote_to_bytes(path.encode("latin-1")).decode("latin-1"),
+        } | environ
+        response: HttpResponse = self.client.generic(
+            method, "/", headers={**self.headers, **(headers or {})}, **environ
+        )
         return response
 
     def read(self, target: str) -> Any:
@@ -84,23 +90,53 @@ class World:
 
     def add(self, name: str, gallery: str, tags: str = "", **fields: Any) -> Screenshot:
         """Add a screenshot, titled like its name unless told otherwise."""
-        values = {"title": name.title(), "source_url": "https://one.example/", "state": State.READY, "captured_at": NOON}
+        values = {
+            "title": name.title(),
+            "source_url": "https://one.example/",
+            "state": State.READY,
+            "captured_at": NOON,
+        }
         shot = Screenshot.objects.create(gallery=self.galleries[gallery], **(values | fields))
         shot.tags.set(self.tags[slug] for slug in tags.split())
         self.shots[name] = shot
         return shot
 
 
-def add_rendition(shot: Screenshot, width: int, format: str = "webp") -> Rendition:  # noqa: A002 - the field's name
+def add_rendition(shot: Screenshot, width: int, format: str = "webp") -> Rendition:
     """Add a rendition whose digest is made of its id and width."""
     return Rendition.objects.create(
-        screenshot=shot, width=width, height=width // 2, format=format, bytes=width, sha256=f"{shot.pk:060x}{width:04x}"
+        screenshot=shot,
+        width=width,
+        height=width // 2,
+        format=format,
+        bytes=width,
+        sha256=f"{shot.pk:060x}{width:04x}",
     )
 
 
+@pytest.fixture(scope="class")
+def _standing_world(django_db_setup: None, django_db_blocker: Any) -> Iterator[World]:
+    """The world of the tests of one class, which leave it as it was: each runs in a transaction of its own."""
+    with django_db_blocker.unblock():
+        yield build_world()
+        for model in (Gallery, Tag, User):
+            model.objects.all().delete()
+
+
 @pytest.fixture
-def world() -> World:
-    """Four galleries (two public of two owners, one unlisted, one private), their screenshots, tags and renditions.
+def world(_standing_world: World, db: None) -> World:
+    """The world as it stands. A test may change rows, but not the objects of others: they are copies."""
+    return copy.deepcopy(_standing_world)
+
+
+@pytest.fixture
+def fresh_world(transactional_db: None) -> World:
+    """A world of one's own, committed; modules whose transactions are real put it in the place of `world`."""
+    return build_world()
+
+
+def build_world() -> World:
+    """Make four galleries (two public of two owners, one unlisted, one private) and what is in them.
 
     | gallery | owner | visibility | screenshots |
     | --- | --- | --- | --- |
@@ -109,8 +145,19 @@ def world() -> World:
     | drafts | owner | unlisted | rat, sow |
     | vault | owner | private | yak, zebu |
     """
+    with transaction.atomic():
+        return _build_world()
+
+
+def _build_world() -> World:
     made = World(User.objects.create_user("owner"), User.objects.create_user("other"))
-    for slug, kind in [("dark", "scheme"), ("chart", "topic"), ("mobile", "device"), ("form", "topic"), ("idle", "topic")]:
+    for slug, kind in [
+        ("dark", "scheme"),
+        ("chart", "topic"),
+        ("mobile", "device"),
+        ("form", "topic"),
+        ("idle", "topic"),
+    ]:
         made.tags[slug] = Tag.objects.create(slug=slug, name=slug.title(), kind=kind)
     for position, (slug, owner, visibility) in enumerate(
         [
