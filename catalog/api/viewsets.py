@@ -145,7 +145,8 @@ class ScreenshotViewSet(  # type: ignore[misc]
     def shown(self, screenshots: QuerySet[Screenshot]) -> QuerySet[Screenshot]:
         """Add what the representation shows: the gallery by a join, tags and renditions by a query each."""
         relations = ["tags"]
-        if self.detail or "renditions" in (self.query.get("include") or ""):
+        shown = f"{self.query.get('include')},{self.query.get('fields')}"
+        if self.detail or "renditions" in shown.split(","):
             relations.append("renditions")
         return screenshots.select_related("gallery").prefetch_related(*relations)
 
