@@ -75,7 +75,7 @@ def _narrowest(query: Query, gallery: str | None, tag: str | None) -> str:
     return f"domain:{domain}" if domain else "screenshots"
 
 
-def screenshot(id: str) -> tuple[str, ...]:  # noqa: A002 - the field's name
+def screenshot(id: str) -> tuple[str, ...]:
     """One screenshot or its renditions; its gallery decides who sees it."""
     return (f"screenshot:{id}", "galleries", "tags")
 

@@ -103,7 +103,9 @@ class Gallery(models.Model):
         ordering = ["position", "id"]
         verbose_name_plural = "galleries"
         constraints: ClassVar = [
-            models.CheckConstraint(condition=Q(visibility__in=Visibility.values), name="gallery_visibility_known"),
+            models.CheckConstraint(
+                condition=Q(visibility__in=Visibility.values), name="gallery_visibility_known"
+            ),
             models.CheckConstraint(condition=~Q(slug=""), name="gallery_slug_not_empty"),
         ]
         indexes: ClassVar = [
@@ -138,7 +140,9 @@ class Tag(models.Model):
         ordering = ["slug"]
         constraints: ClassVar = [
             models.CheckConstraint(condition=~Q(slug=""), name="tag_slug_not_empty"),
-            models.CheckConstraint(condition=Q(kind__in=["topic", "scheme", "device"]), name="tag_kind_known"),
+            models.CheckConstraint(
+                condition=Q(kind__in=["topic", "scheme", "device"]), name="tag_kind_known"
+            ),
         ]
         indexes: ClassVar = [models.Index(fields=["name", "id"], name="tag_by_name")]
 
@@ -206,7 +210,8 @@ class Screenshot(models.Model):
                 condition=Q(color_scheme__in=ColorScheme.values), name="screenshot_color_scheme_known"
             ),
             models.CheckConstraint(
-                condition=Q(viewport_width__gte=1, viewport_height__gte=1), name="screenshot_viewport_not_empty"
+                condition=Q(viewport_width__gte=1, viewport_height__gte=1),
+                name="screenshot_viewport_not_empty",
             ),
             models.CheckConstraint(
                 condition=Q(http_status__isnull=True) | Q(http_status__gte=100, http_status__lte=599),

@@ -42,10 +42,10 @@ def matching(queryset: QuerySet[Any], text: str) -> QuerySet[Any]:
 def _by_tsvector(queryset: QuerySet[Any], terms: list[str]) -> QuerySet[Any]:
     query = " & ".join(f"'{term}':*" for term in terms)
     sql = f"SELECT id FROM catalog_screenshot WHERE {DOCUMENT} @@ to_tsquery('simple', %s)"  # noqa: S608 - constants
-    return queryset.filter(pk__in=RawSQL(sql, [query]))
+    return queryset.filter(pk__in=RawSQL(sql, [query]))  # noqa: S611 - the text is a parameter
 
 
 def _by_fts5(queryset: QuerySet[Any], terms: list[str]) -> QuerySet[Any]:
     query = " ".join(f'"{term}"*' for term in terms)
     sql = "SELECT rowid FROM catalog_screenshot_search WHERE catalog_screenshot_search MATCH %s"
-    return queryset.filter(pk__in=RawSQL(sql, [query]))
+    return queryset.filter(pk__in=RawSQL(sql, [query]))  # noqa: S611 - the text is a parameter

@@ -1,6 +1,7 @@
 """The parts of a key: which representation a request means (identity) and whether it is still true (freshness).
 
-Every key bit of drf-extensions is offered here beside ours, unchanged. A bit is an identity bit unless it is a
+Every key bit of drf-extensions is offered here beside ours. Two of them missed part of what they name, and are
+mended: headers named `*`, and query parameters given several times. A bit is an identity bit unless it is a
 `FreshnessKeyBit`: that one names scopes, whose stamps are compared on read and are no part of the cache key.
 """
 
@@ -8,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+from urllib.parse import urlencode
 
 from django.urls import get_script_prefix
 from rest_framework_extensions.key_constructor.bits import (
     AllArgsMixin,
     ArgsKeyBit,
     FormatKeyBit,
-    HeadersKeyBit,
     KeyBitBase,
     KeyBitDictBase,
     KwargsKeyBit,
@@ -23,7 +24,6 @@ from rest_framework_extensions.key_constructor.bits import (
     ListSqlQueryKeyBit,
     ModelInstanceKeyBitBase,
     PaginationKeyBit,
-    QueryParamsKeyBit,
     RequestMetaKeyBit,
     RetrieveModelKeyBit,
     RetrieveSqlQueryKeyBit,
@@ -32,8 +32,11 @@ from rest_framework_extensions.key_constructor.bits import (
     UniqueViewIdKeyBit,
     UserKeyBit,
 )
+from rest_framework_extensions.key_constructor.bits import HeadersKeyBit as UpstreamHeadersKeyBit
+from rest_framework_extensions.key_constructor.bits import QueryParamsKeyBit as UpstreamQueryParamsKeyBit
 
 from keybits import stamps
+from keybits.query import Query
 from keybits.stores import get_store
 
 __all__ = [
@@ -67,6 +70,24 @@ Scopes = str | Iterable[str]
 ScopeSource = Scopes | Callable[..., Scopes]
 
 
+class HeadersKeyBit(UpstreamHeadersKeyBit):  # type: ignore[misc]  # drf-extensions is untyped
+    """The request headers named; with `*`, all of them (drf-extensions' bit then names none)."""
+
+    def get_data(self, params: Any, request: Any, **exchange: Any) -> dict[str, str]:
+        named = list(request.headers) if params == "*" else params
+        data: dict[str, str] = super().get_data(params=named, request=request, **exchange)
+        return data
+
+
+class QueryParamsKeyBit(UpstreamQueryParamsKeyBit):  # type: ignore[misc]
+    """The query parameters named, each with all its values (drf-extensions' bit sees the last one only)."""
+
+    def get_data(self, params: Any, request: Any, **exchange: Any) -> dict[str, Any]:
+        data: dict[str, Any] = super().get_data(params=params, request=request, **exchange)
+        values = {name: request.GET.getlist(name) for name in data}
+        return {name: found if len(found) > 1 else data[name] for name, found in values.items()}
+
+
 class RouteKeyBit(KeyBitBase):  # type: ignore[misc]  # drf-extensions is untyped
     """Which address of the view: the prefix that the application is mounted under, and the URL's captures."""
 
@@ -79,13 +100,17 @@ class RouteKeyBit(KeyBitBase):  # type: ignore[misc]  # drf-extensions is untype
 class CanonicalQueryKeyBit(KeyBitBase):  # type: ignore[misc]
     """The query as `keybits.query` writes it: permutations and tracking parameters mean the same representation.
 
-    Needs a view that keeps the parsed query as `view.query` (`keybits.drf.ClosedQueryMixin` does).
+    A view without that grammar (`keybits.drf.ClosedQueryMixin`) has its parameters sorted: whatever can change
+    the answer is in the key, and nothing is known to be of no account.
     """
 
     def get_data(
         self, params: Any, view_instance: Any, view_method: Any, request: Any, args: Any, kwargs: Any
     ) -> str:
-        return str(view_instance.query.canonical)
+        query = getattr(view_instance, "query", None)
+        if isinstance(query, Query):
+            return query.canonical
+        return urlencode(sorted((name, value) for name, values in request.GET.lists() for value in values))
 
 
 class FreshnessKeyBit(KeyBitBase):  # type: ignore[misc]
@@ -123,7 +148,11 @@ class UpdatedAtKeyBit(FreshnessKeyBit):
         scopes = params
         if callable(params):
             scopes = params(
-                view_instance=view_instance, view_method=view_method, request=request, args=args, kwargs=kwargs
+                view_instance=view_instance,
+                view_method=view_method,
+                request=request,
+                args=args,
+                kwargs=kwargs,
             )
         if isinstance(scopes, str):
             scopes = (scopes,)

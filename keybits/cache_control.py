@@ -10,7 +10,9 @@ def cache_control(**directives: int | bool) -> str:
 
     Ages are in seconds; a directive that is False is left out.
     """
-    return ", ".join(_directive(name.replace("_", "-"), value) for name, value in directives.items() if value is not False)
+    return ", ".join(
+        _directive(name.replace("_", "-"), value) for name, value in directives.items() if value is not False
+    )
 
 
 def _directive(name: str, value: int | bool) -> str:

@@ -15,7 +15,20 @@ from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-__all__ = ["CHANNEL", "MOST", "TABLE", "Change", "any_outstanding", "claim", "forget", "install", "is_kept", "outstanding", "release", "uninstall"]
+__all__ = [
+    "CHANNEL",
+    "MOST",
+    "TABLE",
+    "Change",
+    "any_outstanding",
+    "claim",
+    "forget",
+    "install",
+    "is_kept",
+    "outstanding",
+    "release",
+    "uninstall",
+]
 
 TABLE = "keybits_change"
 CHANNEL = "keybits_change"
@@ -124,7 +137,7 @@ def release(connection: BaseDatabaseWrapper, writer: str) -> None:
 
 def any_outstanding(connection: BaseDatabaseWrapper, grace: float) -> bool:
     """Say whether there is anything for a relay to see to: a look that takes no lock."""
-    sql = f"SELECT 1 FROM {TABLE} WHERE writer = '' OR {OVERDUE[connection.vendor]} LIMIT 1"  # noqa: S608
+    sql = f"SELECT 1 FROM {TABLE} WHERE writer = '' OR {OVERDUE[connection.vendor]} LIMIT 1"
     return bool(_fetch(connection, sql, [grace]))
 
 
@@ -134,7 +147,7 @@ def outstanding(connection: BaseDatabaseWrapper, grace: float) -> tuple[list[int
     Call it in a transaction, and `forget` them in the same one: no other relay takes them meanwhile.
     """
     sql = (
-        f"SELECT id, scope, writer FROM {TABLE} WHERE writer = '' OR {OVERDUE[connection.vendor]} "  # noqa: S608
+        f"SELECT id, scope, writer FROM {TABLE} WHERE writer = '' OR {OVERDUE[connection.vendor]} "
         f"ORDER BY id LIMIT {MOST} {LOCK[connection.vendor]}"
     )
     rows = _fetch(connection, sql, [grace])
@@ -149,12 +162,10 @@ def forget(connection: BaseDatabaseWrapper, ids: Sequence[int]) -> None:
     for start in range(0, len(ids), 500):
         some = ids[start : start + 500]
         marks = ", ".join(["%s"] * len(some))
-        _fetch(connection, f"DELETE FROM {TABLE} WHERE id IN ({marks})", some)  # noqa: S608
+        _fetch(connection, f"DELETE FROM {TABLE} WHERE id IN ({marks})", some)
 
 
 def _fetch(connection: BaseDatabaseWrapper, sql: str, params: Sequence[Any]) -> list[Any]:
     with connection.cursor() as cursor:
         cursor.execute(sql, params)
         return cursor.fetchall() if cursor.description else []
-
-

@@ -18,89 +18,89 @@ class Conf:
         return getattr(settings, f"KEYBITS_{name}", default)
 
     @property
-    def STORE(self) -> str:  # noqa: N802 - settings are written in capitals
+    def STORE(self) -> str:
         """Dotted path of the store's class."""
         return str(self._get("STORE", "keybits.stores.lmdb.LMDBStore"))
 
     @property
-    def LMDB_PATH(self) -> Path:  # noqa: N802
+    def LMDB_PATH(self) -> Path:
         """Folder of the LMDB environment; on a local disk, shared by all processes of the host."""
         return Path(self._get("LMDB_PATH", "keybits.lmdb"))
 
     @property
-    def LMDB_MAP_SIZE(self) -> int:  # noqa: N802
+    def LMDB_MAP_SIZE(self) -> int:
         """Most bytes that the LMDB environment may take on disk. When it is full, entries are dropped, stamps kept."""
         return int(self._get("LMDB_MAP_SIZE", 256 * 1024 * 1024))
 
     @property
-    def CACHE_ALIAS(self) -> str:  # noqa: N802
+    def CACHE_ALIAS(self) -> str:
         """The django-redis cache whose connection the Redis store uses."""
         return str(self._get("CACHE_ALIAS", "default"))
 
     @property
-    def ENTRY_TTL(self) -> int:  # noqa: N802
+    def ENTRY_TTL(self) -> int:
         """Seconds after which an entry is forgotten, fresh or not: bounds what nobody asks for again."""
         return int(self._get("ENTRY_TTL", 86_400))
 
     @property
-    def STAMP_LEASE(self) -> int:  # noqa: N802
+    def STAMP_LEASE(self) -> int:
         """Seconds after which a stamp ends of itself: bounds how long a change that nobody reported can go unseen."""
         return int(self._get("STAMP_LEASE", 3_600))
 
     @property
-    def OPEN_LEASE(self) -> float:  # noqa: N802
+    def OPEN_LEASE(self) -> float:
         """Seconds for which a writer may hold scopes open. One that dies leaves them uncached for that long at most."""
         return float(self._get("OPEN_LEASE", 10))
 
     @property
-    def RELAY(self) -> str:  # noqa: N802
+    def RELAY(self) -> str:
         """Who closes what writers did not: `thread` (every serving process), `external` (`manage.py keybits_relay`)
         or `off` (nobody: only for databases that nobody else writes to; the default under Django's test runner)."""
         return str(self._get("RELAY", "off" if hasattr(mail, "outbox") else "thread"))
 
     @property
-    def RELAY_INTERVAL(self) -> float:  # noqa: N802
+    def RELAY_INTERVAL(self) -> float:
         """Seconds between two looks of a relay at the record of changes; PostgreSQL wakes it sooner."""
         return float(self._get("RELAY_INTERVAL", 0.1))
 
     @property
-    def RELAY_BOUND(self) -> float:  # noqa: N802
+    def RELAY_BOUND(self) -> float:
         """Seconds for which a relay's word holds: without one that long, nothing in the store is believed."""
         return float(self._get("RELAY_BOUND", 1))
 
     @property
-    def GRACE(self) -> float:  # noqa: N802
+    def GRACE(self) -> float:
         """Seconds that a writer has to close what it changed before a relay does it; less than `OPEN_LEASE`."""
         return float(self._get("GRACE", 5))
 
     @property
-    def STORE_RETRY(self) -> float:  # noqa: N802
+    def STORE_RETRY(self) -> float:
         """Seconds for which a store that has failed is left alone."""
         return float(self._get("STORE_RETRY", 0.5))
 
     @property
-    def WRITE_POLICY(self) -> str:  # noqa: N802
+    def WRITE_POLICY(self) -> str:
         """What becomes of a write while the store is out of reach: `record` commits it, and a relay closes its scopes
         within `RELAY_BOUND`; `refuse` fails it before commit."""
         return str(self._get("WRITE_POLICY", "record"))
 
     @property
-    def TRACKING(self) -> str:  # noqa: N802
+    def TRACKING(self) -> str:
         """How changes are noticed: `triggers` (PostgreSQL, SQLite: whoever writes) or `signals` (Django's own only)."""
         return str(self._get("TRACKING", "triggers"))
 
     @property
-    def MAX_ENTRY_BYTES(self) -> int:  # noqa: N802
+    def MAX_ENTRY_BYTES(self) -> int:
         """Longest body that is stored, in bytes; longer ones are computed each time."""
         return int(self._get("MAX_ENTRY_BYTES", 1024 * 1024))
 
     @property
-    def FINGERPRINT_PACKAGES(self) -> list[str]:  # noqa: N802
+    def FINGERPRINT_PACKAGES(self) -> list[str]:
         """Packages whose source shapes the bytes: a change in any makes all entries unreadable."""
         return list(self._get("FINGERPRINT_PACKAGES", []))
 
     @property
-    def VERSION(self) -> str:  # noqa: N802
+    def VERSION(self) -> str:
         """Anything else that shapes the bytes; change it to leave all entries behind."""
         return str(self._get("VERSION", ""))
 

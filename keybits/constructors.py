@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from datetime import date, time
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
+from django.utils.functional import Promise
 from rest_framework_extensions.key_constructor import constructors as upstream
 
 from keybits import bits, stamps
@@ -47,11 +51,20 @@ class KeyConstructor(upstream.KeyConstructor):  # type: ignore[misc]  # drf-exte
 
     def prepare_key(self, key_dict: dict[str, Any]) -> str:
         """Return 32 hexadecimal digits for the data of the bits, whatever order they come in."""
-        text = json.dumps(key_dict, sort_keys=True, default=str)
+        text = json.dumps(key_dict, sort_keys=True, default=_plain)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def _params(self, name: str, bit: Any) -> Any:
         return self.params[name] if name in self.params else getattr(bit, "params", None)
+
+
+def _plain(value: Any) -> str:
+    """Write what URLs and settings hold beside JSON; anything else could share its text with another thing."""
+    if isinstance(value, UUID | date | time | Decimal | Promise):
+        return f"{type(value).__name__}:{value}"
+    raise TypeError(
+        f"A key bit returned a {type(value).__name__}; return text, numbers, lists or dicts of them."
+    )
 
 
 class DefaultKeyConstructor(KeyConstructor):

@@ -95,7 +95,8 @@ def changed(scopes: Iterable[str], using: str) -> None:
 
 def _close(using: str) -> None:
     pending = _pending(using)
-    scopes, _ = coarsened(pending), pending.clear()
+    scopes = coarsened(pending)
+    pending.clear()
     if not scopes:
         return
     try:

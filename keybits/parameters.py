@@ -76,7 +76,9 @@ class Number(Parameter):
             return value
         if not _DIGITS.fullmatch(value) or not self.minimum <= int(value) <= self.maximum:
             words = "".join(f", or {word}" for word in self.words)
-            raise ValueRefusedError(f"Write a whole number from {self.minimum} to {self.maximum}{words}.", self.words)
+            raise ValueRefusedError(
+                f"Write a whole number from {self.minimum} to {self.maximum}{words}.", self.words
+            )
         return str(int(value))
 
     def schema(self) -> Schema:

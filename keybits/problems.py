@@ -17,7 +17,7 @@ MEDIA_TYPE = "application/problem+json"
 CACHE_CONTROL = "private, no-store"
 
 
-def body(status: int, title: str = "", detail: str = "", type: str = "", **members: Any) -> dict[str, Any]:  # noqa: A002 - RFC 9457's name
+def body(status: int, title: str = "", detail: str = "", type: str = "", **members: Any) -> dict[str, Any]:
     """Return the members of a problem document (RFC 9457 section 3.1), extension members last.
 
     `type` is a short name such as `unknown-parameter`; "" stands for `about:blank`, where the title is the
@@ -42,7 +42,9 @@ def problem_response(status: int, title: str = "", detail: str = "", **members: 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Django's `handler400`: a request that Django itself refused, a foreign Host among them."""
-    return problem_response(400, detail="The request is malformed, or its Host is not one that this server answers to.")
+    return problem_response(
+        400, detail="The request is malformed, or its Host is not one that this server answers to."
+    )
 
 
 def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:

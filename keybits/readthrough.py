@@ -68,7 +68,12 @@ def begin(scopes: Sequence[str]) -> bytes | None:
 
 
 def made(
-    body: bytes, headers: Sequence[tuple[str, str]], *, previous: Entry | None, witness: bytes | None, now: float
+    body: bytes,
+    headers: Sequence[tuple[str, str]],
+    *,
+    previous: Entry | None,
+    witness: bytes | None,
+    now: float,
 ) -> Entry:
     """Return the entry for a body just made, at Unix time `now`. Content that has not changed keeps its date."""
     etag = etags.strong(body)

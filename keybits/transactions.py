@@ -28,7 +28,8 @@ __all__ = ["WriteRefusedError", "has_written", "may_store", "sees_its_own_writes
 logger = logging.getLogger(__name__)
 STATE = "_keybits_written"
 _WRITES = re.compile(
-    r"(?:\s|\(|--[^\n]*\n|/\*.*?\*/)*(?:INSERT|UPDATE|DELETE|REPLACE|MERGE|COPY|TRUNCATE|CALL|DO)\b", re.I | re.S
+    r"(?:\s|\(|--[^\n]*\n|/\*.*?\*/)*(?:INSERT|UPDATE|DELETE|REPLACE|MERGE|COPY|TRUNCATE|CALL|DO)\b",
+    re.I | re.S,
 )
 _WITH = re.compile(r"(?:\s|--[^\n]*\n|/\*.*?\*/)*WITH\b.*\b(?:INSERT|UPDATE|DELETE|MERGE)\b", re.I | re.S)
 _RETURNING = re.compile(r"\bRETURNING\b", re.I)
@@ -44,8 +45,8 @@ def watch(connection: BaseDatabaseWrapper) -> None:
         return
     connection.__dict__[STATE] = False
     connection.execute_wrappers.append(_watched)
-    connection._commit = partial(_commit, connection, connection._commit)  # type: ignore[attr-defined, method-assign]
-    connection._rollback = partial(_rollback, connection, connection._rollback)  # type: ignore[attr-defined, method-assign]
+    connection._commit = partial(_commit, connection, connection._commit)  # type: ignore[attr-defined]
+    connection._rollback = partial(_rollback, connection, connection._rollback)  # type: ignore[attr-defined]
 
 
 def has_written(connection: BaseDatabaseWrapper) -> bool:
@@ -138,7 +139,9 @@ def _open(connection: BaseDatabaseWrapper, scopes: list[str], writer: str) -> No
             raise WriteRefusedError(
                 "Nothing was written: the cache is out of reach, and KEYBITS_WRITE_POLICY says to refuse."
             ) from error
-        logger.warning("the store is out of reach; the relay will close %d scopes", len(scopes), exc_info=True)
+        logger.warning(
+            "the store is out of reach; the relay will close %d scopes", len(scopes), exc_info=True
+        )
         changes.release(connection, writer)
         connection.__dict__[STATE] = False
 

@@ -113,7 +113,9 @@ def _quoted(text: str) -> str:
 
 def _walk(model: type[Model], path: str) -> tuple[str, list[str], list[str]]:
     """Return the column that `path` ends in, the tables on the way, and what joins each to the one before."""
-    here, tables, conditions = "{row}", [], []
+    here = "{row}"
+    tables: list[str] = []
+    conditions: list[str] = []
     *relations, last = path.split("__")
     for name in relations:
         field: Any = model._meta.get_field(name)
@@ -129,7 +131,10 @@ def _join(field: Any, here: str, depth: int) -> Iterator[tuple[str, str]]:
     target = field.related_model._meta
     if field.many_to_many:
         through = field.remote_field.through._meta
-        yield through.db_table, f'j{depth}."{field.m2m_column_name()}" = {here}."{field.model._meta.pk.column}"'
+        yield (
+            through.db_table,
+            f'j{depth}."{field.m2m_column_name()}" = {here}."{field.model._meta.pk.column}"',
+        )
         yield target.db_table, f'j{depth + 1}."{target.pk.column}" = j{depth}."{field.m2m_reverse_name()}"'
     else:
         yield target.db_table, f'j{depth}."{field.target_field.column}" = {here}."{field.column}"'
@@ -207,4 +212,6 @@ def _on_truncate(table: str, name: str, templates: tuple[str, ...]) -> Iterator[
 
 
 def _function(name: str, body: str) -> str:
-    return f'CREATE FUNCTION "{name}"() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} RETURN NULL; END $$'
+    return (
+        f'CREATE FUNCTION "{name}"() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} RETURN NULL; END $$'
+    )

@@ -19,7 +19,9 @@ class ResourceUriField(serializers.Field):  # type: ignore[type-arg]
     a queryset. `lookup_field` is the attribute, `lookup_url_kwarg` (by default the same) the route's name for it.
     """
 
-    def __init__(self, view_name: str, lookup_field: str = "pk", lookup_url_kwarg: str = "", **kwargs: Any) -> None:
+    def __init__(
+        self, view_name: str, lookup_field: str = "pk", lookup_url_kwarg: str = "", **kwargs: Any
+    ) -> None:
         self.view_name = view_name
         self.lookup_field = lookup_field
         self.lookup_url_kwarg = lookup_url_kwarg or lookup_field

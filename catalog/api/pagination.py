@@ -40,7 +40,7 @@ class NoSuchPageError(NotFound):
 class Links:
     """What the three ways share: one way to write an address, one envelope."""
 
-    request: Request
+    request: Any
 
     def address(self, *without: str, **parameters: Any) -> str:
         """Return this list's address with other parameters, in canonical order."""
@@ -62,11 +62,12 @@ def _pairs(request: Request) -> list[tuple[str, str]]:
 
 
 class NumberedPages(Links, PaginateByMaxMixin, PageNumberPagination):  # type: ignore[misc]  # drf-extensions is untyped
+    page: Any
     page_size = PAGE_SIZE
     page_size_query_param = "page_size"
     max_page_size = LARGEST_PAGE
 
-    def paginate_queryset(self, queryset: QuerySet[Any], request: Request, view: Any = None) -> Any:
+    def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> Any:
         try:
             return super().paginate_queryset(queryset, request, view)
         except NotFound:
@@ -85,12 +86,16 @@ class NumberedPages(Links, PaginateByMaxMixin, PageNumberPagination):  # type: i
 
 
 class OffsetPages(Links, LimitOffsetPagination):
+    request: Any
+    limit: Any
+    offset: Any
+    count: Any
     default_limit = PAGE_SIZE
     max_limit = LARGEST_PAGE
     items: Page
     order: Order
 
-    def paginate_queryset(self, queryset: QuerySet[Any], request: Request, view: Any = None) -> Any:
+    def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> Any:
         self.order = Order.of(queryset)
         self.items = super().paginate_queryset(queryset.order_by(*self.order.names), request, view) or []
         return self.items
@@ -215,7 +220,7 @@ class CursorPages(Links, PaginateByMaxMixin, BasePagination):  # type: ignore[mi
     page_size_query_param = "page_size"
     max_page_size = LARGEST_PAGE
 
-    def paginate_queryset(self, queryset: QuerySet[Any], request: Request, view: Any = None) -> Page:
+    def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> Page:
         """Read one row more than the page has: it tells whether there is another page."""
         self.request = request
         self.order = Order.of(queryset)
@@ -261,7 +266,7 @@ class CursorPages(Links, PaginateByMaxMixin, BasePagination):  # type: ignore[mi
 class Pagination(BasePagination):
     """Chooses by the parameters given: `page`, or `limit` and `offset`, else cursors. They do not mix."""
 
-    def paginate_queryset(self, queryset: QuerySet[Any], request: Request, view: Any = None) -> Any:
+    def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> Any:
         modes = {MODES[name] for name in request.query_params if name in MODES}
         if len(modes) > 1 or ("offset" in modes and "page_size" in request.query_params):
             raise NoSuchPageError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Literal
 
 from drf_spectacular.authentication import SessionScheme
 from drf_spectacular.openapi import AutoSchema as SpectacularAutoSchema
@@ -12,6 +12,8 @@ from keybits.drf.query import FORMAT
 from keybits.parameters import CommaList, Parameter
 
 __all__ = ["AutoSchema", "finish"]
+
+Direction = Literal["request", "response"]
 
 PARENTS = {
     "parent_lookup_gallery__slug": "gallery_slug",
@@ -58,7 +60,7 @@ PROBLEM: dict[str, Any] = {
 }
 
 
-class SessionCookieScheme(SessionScheme):
+class SessionCookieScheme(SessionScheme):  # type: ignore[no-untyped-call]
     """The session cookie, as `authentication` reads it."""
 
     target_class = "catalog.api.authentication.SessionCookieAuthentication"
@@ -72,7 +74,7 @@ class AutoSchema(SpectacularAutoSchema):
         grammar = getattr(self.view, "get_query_parameters", None)
         return path + [_query_parameter(parameter) for parameter in (grammar() if grammar else [])]
 
-    def _get_response_bodies(self, direction: str = "response") -> dict[str, Any]:
+    def _get_response_bodies(self, direction: Direction = "response") -> dict[str, Any]:
         bodies: dict[str, Any] = super()._get_response_bodies(direction)
         if not hasattr(self.view, "get_query_parameters"):
             return bodies

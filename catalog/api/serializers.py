@@ -31,7 +31,7 @@ class SparseSerializer(serializers.ModelSerializer[Any]):
     def get_fields(self) -> dict[str, Any]:
         fields = super().get_fields()
         query = getattr(self.context.get("view"), "query", None)
-        if query is None or self.parent is not None and self.parent.parent is not None:
+        if query is None or (self.parent is not None and self.parent.parent is not None):
             return fields
         wanted = set((query.get("fields") or "").split(",")) - {""} or set(fields) - self.embeddable
         wanted |= self.embedded(query.get("include"))
@@ -131,9 +131,12 @@ class ScreenshotSerializer(SparseSerializer):
     url = ResourceUriField(view_name="screenshot-detail", lookup_field="pk", lookup_url_kwarg="id")
     gallery = serializers.SlugRelatedField[Gallery](slug_field="slug", read_only=True)
     tags = serializers.SerializerMethodField()
-    status = serializers.ChoiceField(source="state", choices=State, read_only=True)
+    status = serializers.ChoiceField(source="state", choices=State.choices, read_only=True)
     orientation = serializers.ChoiceField(
-        choices=Orientation, read_only=True, allow_blank=True, help_text="Empty while the size is unknown."
+        choices=Orientation.choices,
+        read_only=True,
+        allow_blank=True,
+        help_text="Empty while the size is unknown.",
     )
     gallery_info = GalleryInfoSerializer(source="gallery", required=False, read_only=True)
     renditions = RenditionSerializer(many=True, required=False, read_only=True)

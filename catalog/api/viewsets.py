@@ -81,7 +81,7 @@ class GalleryObjectKey(DefaultObjectKeyConstructor):
     updated_at = UpdatedAtKeyBit(freshness.gallery("{slug}"))
 
 
-class GalleryViewSet(  # type: ignore[misc]  # drf-extensions is untyped
+class GalleryViewSet(
     QueryMixin, CacheResponseAndETAGMixin, DetailMixin, viewsets.ReadOnlyModelViewSet[Gallery]
 ):
     """Galleries: public ones, and the client's own. An unlisted one answers at its address only."""
@@ -120,7 +120,7 @@ class ScreenshotObjectKey(DefaultObjectKeyConstructor):
     updated_at = UpdatedAtKeyBit(freshness.screenshot("{id}"))
 
 
-class ScreenshotViewSet(  # type: ignore[misc]
+class ScreenshotViewSet(
     QueryMixin, CacheResponseAndETAGMixin, DetailMixin, viewsets.ReadOnlyModelViewSet[Screenshot]
 ):
     """Screenshots of all public galleries, and of the client's own."""
@@ -151,7 +151,7 @@ class ScreenshotViewSet(  # type: ignore[misc]
         return screenshots.select_related("gallery").prefetch_related(*relations)
 
 
-class GalleryScreenshotViewSet(NestedViewSetMixin, ScreenshotViewSet):
+class GalleryScreenshotViewSet(NestedViewSetMixin, ScreenshotViewSet):  # type: ignore[misc]  # drf-extensions is untyped
     """Screenshots of one gallery, in its own order; an unlisted gallery's too, for who knows its slug."""
 
     filters = (
@@ -164,11 +164,17 @@ class GalleryScreenshotViewSet(NestedViewSetMixin, ScreenshotViewSet):
         return self.filter_queryset_by_parents_lookups(reachable)
 
     def get_parent_queryset(self) -> QuerySet[Gallery]:
-        return Gallery.objects.reachable_by(self.request.user).filter(slug=self.kwargs["parent_lookup_gallery__slug"])
+        return Gallery.objects.reachable_by(self.request.user).filter(
+            slug=self.kwargs["parent_lookup_gallery__slug"]
+        )
 
 
 class TagScreenshotViewSet(  # type: ignore[misc]
-    NestedViewSetMixin, QueryMixin, ListCacheResponseAndETAGMixin, mixins.ListModelMixin, viewsets.GenericViewSet[Screenshot]
+    NestedViewSetMixin,
+    QueryMixin,
+    ListCacheResponseAndETAGMixin,
+    mixins.ListModelMixin,
+    viewsets.GenericViewSet[Screenshot],
 ):
     """Screenshots that have one tag."""
 
@@ -193,7 +199,11 @@ class RenditionListKey(DefaultListKeyConstructor):
 
 
 class RenditionViewSet(  # type: ignore[misc]
-    NestedViewSetMixin, QueryMixin, ListCacheResponseAndETAGMixin, mixins.ListModelMixin, viewsets.GenericViewSet[Rendition]
+    NestedViewSetMixin,
+    QueryMixin,
+    ListCacheResponseAndETAGMixin,
+    mixins.ListModelMixin,
+    viewsets.GenericViewSet[Rendition],
 ):
     """The sizes and formats of one screenshot."""
 
@@ -228,7 +238,7 @@ class TagObjectKey(DefaultObjectKeyConstructor):
     updated_at = UpdatedAtKeyBit(freshness.tag("{slug}"))
 
 
-class TagViewSet(QueryMixin, CacheResponseAndETAGMixin, viewsets.ReadOnlyModelViewSet[Tag]):  # type: ignore[misc]
+class TagViewSet(QueryMixin, CacheResponseAndETAGMixin, viewsets.ReadOnlyModelViewSet[Tag]):
     """Tags, each with the number of screenshots that the client may see."""
 
     serializer_class = TagSerializer

@@ -107,7 +107,11 @@ class _Exchange:
         if response.status_code != 200 or response.cookies or not response.content:
             return self._pass_on(response, found.reason)
         entry = readthrough.made(
-            response.content, _stored_headers(response), previous=found.entry, witness=witness, now=time.time()
+            response.content,
+            _stored_headers(response),
+            previous=found.entry,
+            witness=witness,
+            now=time.time(),
         )
         stored = readthrough.store(key, entry)
         return self._send(entry, cache_status.forwarded(found.reason, stored=stored))
@@ -119,7 +123,8 @@ class _Exchange:
             throttle(self.request)
         response: Response = self.method(self.view, self.request, *self.args, **self.kwargs)
         finalized: Response = self.view.finalize_response(self.request, response, *self.args, **self.kwargs)
-        return finalized.render()
+        finalized.render()
+        return finalized
 
     def _bypass(self) -> HttpResponse:
         """A page for people: rendered each time, kept by nobody."""
@@ -154,7 +159,9 @@ def _stored_headers(response: Response) -> list[tuple[str, str]]:
 def _http_response(result: Answer) -> HttpResponse:
     if result.status == 412:
         response = problem_response(
-            412, detail="The representation is not the one that the request was meant for.", type="precondition-failed"
+            412,
+            detail="The representation is not the one that the request was meant for.",
+            type="precondition-failed",
         )
     else:
         response = HttpResponse(result.body, status=result.status)

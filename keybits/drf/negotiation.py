@@ -25,9 +25,10 @@ class JSONContentNegotiation(BaseContentNegotiation):
         return next((parser for parser in parsers if parser.media_type == sent), None)
 
     def select_renderer(
-        self, request: Request, renderers: Sequence[BaseRenderer], format_suffix: str | None = None
+        self, request: Request, renderers: Iterable[BaseRenderer], format_suffix: str | None = None
     ) -> tuple[BaseRenderer, str]:
         """Return the renderer and its media type, or raise `NotAcceptable`."""
+        renderers = list(renderers)
         wanted = request.query_params.get("format")
         if wanted and wanted != renderers[0].format:
             return _by_format(renderers, wanted)
@@ -49,7 +50,7 @@ def accepts(field: str, media_type: str) -> bool:
     Parameters other than q are of no account: they change nothing that is sent. A malformed member is skipped; a
     field in which nothing can be read accepts everything.
     """
-    main = media_type.split("/")[0]
+    main = media_type.split("/", maxsplit=1)[0]
     specificity = {"*/*": 1, f"{main}/*": 2, media_type: 3}
     ranges = [_range(member) for member in field.split(",") if "/" in member]
     matching = [(specificity[name], quality) for name, quality in ranges if name in specificity]

@@ -68,7 +68,11 @@ class LMDBStore:
         self._write(lambda txn: txn.put(_name(key), _until(self._ttl) + entry, db=self._entries))
 
     def open(self, scopes: Sequence[str], writer: str) -> None:
-        self._write(lambda txn: [self._hold(txn, _name(scope), writer) for scope in scopes])
+        def change(txn: Any) -> None:
+            for scope in scopes:
+                self._hold(txn, _name(scope), writer)
+
+        self._write(change)
 
     def close(self, scopes: Sequence[str], writer: str = "") -> None:
         def change(txn: Any) -> None:
@@ -89,7 +93,11 @@ class LMDBStore:
             }
 
     def vouch(self, seconds: float) -> None:
-        self._write(lambda txn: (txn.put(VOUCHED, _until(seconds), db=self._meta), self._sweep(txn)))
+        def change(txn: Any) -> None:
+            txn.put(VOUCHED, _until(seconds), db=self._meta)
+            self._sweep(txn)
+
+        self._write(change)
 
     def clear(self) -> None:
         self._write(lambda txn: [txn.drop(db, delete=False) for db in (self._stamps, self._entries)])

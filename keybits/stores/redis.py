@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from django_redis import get_redis_connection
@@ -109,7 +109,9 @@ class RedisStore:
 
     def mint(self, scopes: Sequence[str]) -> tuple[Stamp | None, ...]:
         fresh = [stamps.new() for _ in scopes]
-        found = self._call(lambda run: ["EVAL", MINT, len(scopes), *_stamps(run, scopes), self._lease, *fresh])
+        found = self._call(
+            lambda run: ["EVAL", MINT, len(scopes), *_stamps(run, scopes), self._lease, *fresh]
+        )
         return tuple(found)
 
     def write(self, key: str, entry: bytes) -> None:
@@ -137,9 +139,9 @@ class RedisStore:
     def clear(self) -> None:
         cursor: Any = b"0"
         while True:
-            cursor, names = self._call(lambda run, at=cursor: ["SCAN", at, "MATCH", f"{run}:*", "COUNT", 1000])  # type: ignore[misc]
+            cursor, names = self._call(partial(_scan, cursor))
             if names:
-                self._call(lambda _, names=names: ["UNLINK", *names])  # type: ignore[misc]
+                self._call(partial(_unlink, names))
             if int(cursor) == 0:
                 return
 
@@ -186,3 +188,11 @@ def _errors() -> Iterator[None]:
 
 def _stamps(run: str, scopes: Sequence[str]) -> list[str]:
     return [f"{run}:s:{scope}" for scope in scopes]
+
+
+def _scan(cursor: bytes, run: str) -> list[Any]:
+    return ["SCAN", cursor, "MATCH", f"{run}:*", "COUNT", 1000]
+
+
+def _unlink(names: Sequence[bytes], run: str) -> list[Any]:
+    return ["UNLINK", *names]

@@ -14,7 +14,9 @@ class Command(BaseCommand):
     help = "Close what writers did not: changes by raw SQL, by other services, by processes that died."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--once", action="store_true", help="Look once and say how many rows were seen to.")
+        parser.add_argument(
+            "--once", action="store_true", help="Look once and say how many rows were seen to."
+        )
 
     def handle(self, *args: Any, once: bool, **options: Any) -> None:
         relay = Relay()
