@@ -42,6 +42,7 @@ def redis_server(stack: Stack) -> Iterator[Redis]:
     server = cast("Redis", stack.redis)
     yield server
     server.heal()
+    get_store.cache_clear()  # its circuit breaker may be open, its connections to a server that is gone
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ from stacks.servers import (
     wait_until_ready,
 )
 
-from keybits.stores import get_store
+from keybits.stores import Breaker, StoreError, get_store
 
 Starter = Callable[..., LiveServer]
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -73,7 +73,9 @@ class TestDatabase:
 
 class TestStore:
     def test_stack_decides_the_store(self, stack: Stack) -> None:
-        assert type(get_store()).__name__ == STORES[stack.name]
+        store = get_store()
+        assert isinstance(store, Breaker)
+        assert type(store.store).__name__ == STORES[stack.name]
 
     @pytest.mark.parametrize("attempt", ["first", "second"])
     def test_store_and_cache_are_empty_when_a_test_begins(self, attempt: str) -> None:
@@ -115,6 +117,13 @@ class TestRedis:
         end(redis_server)
         redis_server.heal()
         assert redis_server.ready()
+
+    @pytest.mark.parametrize("attempt", ["first", "second"])
+    def test_store_that_failed_in_one_test_serves_the_next(self, redis_server: Redis, attempt: str) -> None:
+        get_store().write("key", attempt.encode())
+        redis_server.stop()
+        with pytest.raises(StoreError):
+            get_store().write("key", attempt.encode())
 
 
 class TestPostgres:
@@ -206,8 +215,8 @@ class TestLiveServer:
     def test_stack_decides_its_database_and_store(self, live_server_process: Starter, stack: Stack) -> None:
         live = live_server_process(workers=1)
         code = (
-            "from django.db import connection; from keybits.stores import get_store;"
-            "print(connection.vendor, type(get_store()).__name__)"
+            "from django.db import connection; from keybits.stores import Breaker, StoreError, get_store;"
+            "print(connection.vendor, type(get_store().store).__name__)"
         )
         vendor = {"embedded": "sqlite", "server": "postgresql"}[stack.name]
         assert live.shell(code).split() == [vendor, STORES[stack.name]]

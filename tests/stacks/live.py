@@ -199,9 +199,12 @@ class Deployments:
 
 def _end(process: subprocess.Popen[Any]) -> None:
     """Ask a process to end; after ten seconds, or if it leaves workers behind, kill its whole group."""
+    main = psutil.Process(process.pid)
+    family = [main, *main.children(recursive=True)] if process.poll() is None else []
     process.terminate()
     with suppress(subprocess.TimeoutExpired):
         process.wait(timeout=10)
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    wait_until_dead(family)
