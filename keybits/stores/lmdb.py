@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, TypeVar
@@ -157,15 +158,7 @@ class LMDBStore:
 
     def _open(self) -> None:
         Path(self._path).mkdir(parents=True, exist_ok=True)
-        self._env = lmdb.open(
-            str(self._path),
-            map_size=conf.LMDB_MAP_SIZE,
-            max_dbs=3,
-            max_readers=1024,
-            sync=False,
-            metasync=False,
-        )
-        self._env.reader_check()
+        self._env = _opened(str(Path(self._path).resolve()), os.getpid())
         self._stamps = self._env.open_db(b"stamps")
         self._entries = self._env.open_db(b"entries")
         self._meta = self._env.open_db(b"meta")
@@ -178,6 +171,16 @@ class LMDBStore:
                 for db in (self._stamps, self._entries, self._meta):
                     txn.drop(db, delete=False)
                 txn.put(b"boot", _boot(), db=self._meta)
+
+
+@cache
+def _opened(path: str, pid: int) -> Any:
+    """Open an environment once in each process: LMDB allows no second handle."""
+    environment = lmdb.open(
+        path, map_size=conf.LMDB_MAP_SIZE, max_dbs=3, max_readers=1024, sync=False, metasync=False
+    )
+    environment.reader_check()
+    return environment
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
-from django.db import connection, models, transaction
+from django.db import connection, connections, models, transaction
 from django.db.models import F
 
 from catalog.models import Gallery, Rendition, Screenshot, Tag
@@ -122,7 +122,7 @@ def raw_delete(world: World) -> None:
 
 async def async_writes(world: World) -> None:
     await Screenshot.objects.aupdate(title="async")
-    await sync_to_async(connection.close)()  # the thread's own
+    await sync_to_async(connections.close_all)()  # the thread's own
 
 
 def nested(world: World) -> None:
