@@ -289,19 +289,22 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 class TestEndOfARun:
-    def test_crash_leaves_no_server_and_no_file(self) -> None:
-        """Even where a server was frozen, so that it could not have noticed."""
-        crashed = subprocess.run(
+    @pytest.mark.parametrize("reaped", [True, False])
+    def test_crash_leaves_no_server_and_no_file(self, reaped: bool) -> None:
+        """Even where a server was frozen and could not have noticed, and where nobody reaps the dead."""
+        with subprocess.Popen(
             [sys.executable, "-c", CRASH],
             env={**os.environ, "PYTHONPATH": str(CHECKOUT / "tests")},
             stdout=subprocess.PIPE,
             text=True,
-            check=False,
-        )
+        ) as crashed:
+            assert crashed.stdout is not None
+            run, *pids = crashed.stdout.readline().split()
+            if reaped:
+                crashed.wait()
+            janitor = [p for p in psutil.process_iter(["cmdline"]) if run in (p.info["cmdline"] or [])]
+            runs.wait_until_dead(janitor, seconds=60)
         assert crashed.returncode == -signal.SIGKILL
-        run, *pids = crashed.stdout.split()
-        janitor = [p for p in psutil.process_iter(["cmdline"]) if run in (p.info["cmdline"] or [])]
-        runs.wait_until_dead(janitor, seconds=60)
         assert not Path(run).exists()
         assert not [pid for pid in pids if _runs(int(pid))]
 

@@ -103,7 +103,10 @@ def main() -> None:
     """Be the janitor: `runs.py PID DIRECTORY`."""
     pid, run = int(sys.argv[1]), Path(sys.argv[2])
     with suppress(psutil.NoSuchProcess):
-        psutil.Process(pid).wait()
+        pytest = psutil.Process(pid)
+        while alive(pytest):  # a zombie that nobody reaps never lets a wait return
+            with suppress(psutil.TimeoutExpired):
+                pytest.wait(timeout=1)
     end(run)
 
 
