@@ -101,7 +101,7 @@ class LMDBStore:
         self._write(change)
 
     def clear(self) -> None:
-        self._write(lambda txn: [txn.drop(db, delete=False) for db in (self._stamps, self._entries)])
+        self._write(self._forget)
 
     def _mint_one(self, txn: Any, name: bytes) -> Stamp | None:
         present = _live(txn.get(name, db=self._stamps), _now())
@@ -168,9 +168,12 @@ class LMDBStore:
     def _forget_other_boots(self) -> None:
         with self._env.begin(write=True) as txn:
             if txn.get(b"boot", db=self._meta) != _boot():
-                for db in (self._stamps, self._entries, self._meta):
-                    txn.drop(db, delete=False)
-                txn.put(b"boot", _boot(), db=self._meta)
+                self._forget(txn)
+
+    def _forget(self, txn: Any) -> None:
+        for db in (self._stamps, self._entries, self._meta):
+            txn.drop(db, delete=False)
+        txn.put(b"boot", _boot(), db=self._meta)
 
 
 @cache

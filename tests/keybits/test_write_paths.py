@@ -162,7 +162,11 @@ SCREENSHOT_WRITES: list[tuple[str, Callable[[World], object], tuple[str, ...]]] 
     ("m2m set", lambda w: w.shot.tags.set([w.y]), ("tag:y",)),
     ("m2m clear", lambda w: w.shot.tags.clear(), ()),
     ("m2m clear from the other side", lambda w: w.x.screenshots.clear(), ()),
-    ("through model", lambda w: Screenshot.tags.through.objects.create(screenshot=w.shot, tag=w.y), ("tag:y",)),
+    (
+        "through model",
+        lambda w: Screenshot.tags.through.objects.create(screenshot=w.shot, tag=w.y),
+        ("tag:y",),
+    ),
     ("raw delete of through rows", raw_delete, ()),
     ("tag deleted", lambda w: w.x.delete(), ("tags",)),
     ("rendition", lambda w: Rendition.objects.create(screenshot=w.shot, width=1), ()),
@@ -176,7 +180,9 @@ SCREENSHOT_WRITES: list[tuple[str, Callable[[World], object], tuple[str, ...]]] 
 ]
 
 
-@pytest.mark.parametrize(("write", "more"), [row[1:] for row in SCREENSHOT_WRITES], ids=[r[0] for r in SCREENSHOT_WRITES])
+@pytest.mark.parametrize(
+    ("write", "more"), [row[1:] for row in SCREENSHOT_WRITES], ids=[r[0] for r in SCREENSHOT_WRITES]
+)
 def test_a_write_ends_what_the_screenshot_was_and_is_part_of_and_nothing_else(
     world: World, write: Callable[[World], object], more: tuple[str, ...]
 ) -> None:
@@ -186,18 +192,28 @@ def test_a_write_ends_what_the_screenshot_was_and_is_part_of_and_nothing_else(
 
 OTHER_WRITES: list[tuple[str, Callable[[World], object], set[str]]] = [
     ("gallery saved", lambda w: w.b.save(), {"galleries", "gallery:b"}),
-    ("gallery renamed", lambda w: Gallery.objects.filter(slug="b").update(slug="c"), {"galleries", "gallery:b"}),
+    (
+        "gallery renamed",
+        lambda w: Gallery.objects.filter(slug="b").update(slug="c"),
+        {"galleries", "gallery:b"},
+    ),
     ("gallery created", lambda w: Gallery.objects.create(slug="c", title="C"), {"galleries"}),
     ("get_or_create", lambda w: Gallery.objects.get_or_create(slug="c"), {"galleries"}),
     ("get_or_create that gets", lambda w: Gallery.objects.get_or_create(slug="b"), set()),
     ("tag renamed", lambda w: Tag.objects.filter(slug="y").update(name="Z"), {"tags", "tag:y"}),
     ("upsert", upserted, {"tags", "tag:x"}),
-    ("bulk_create, conflicts ignored", lambda w: Tag.objects.bulk_create([Tag(slug="x")], ignore_conflicts=True), set()),
+    (
+        "bulk_create, conflicts ignored",
+        lambda w: Tag.objects.bulk_create([Tag(slug="x")], ignore_conflicts=True),
+        set(),
+    ),
     ("a user", lambda w: get_user_model().objects.create(username="u"), set()),
 ]
 
 
-@pytest.mark.parametrize(("write", "ended"), [row[1:] for row in OTHER_WRITES], ids=[row[0] for row in OTHER_WRITES])
+@pytest.mark.parametrize(
+    ("write", "ended"), [row[1:] for row in OTHER_WRITES], ids=[row[0] for row in OTHER_WRITES]
+)
 def test_a_write_ends_its_own_scopes_and_nothing_else(
     world: World, write: Callable[[World], object], ended: set[str]
 ) -> None:
@@ -221,7 +237,8 @@ def test_nothing_ends_before_commit(world: World) -> None:
 def test_fixtures_loaded_end_what_they_touch(world: World, tmp_path: Any) -> None:
     fixture = tmp_path / "fixture.json"
     fixture.write_text(
-        f'[{{"model": "catalog.tag", "pk": {world.y.pk}, "fields": {{"slug": "y", "name": "loaded"}}}}]', "utf-8"
+        f'[{{"model": "catalog.tag", "pk": {world.y.pk}, "fields": {{"slug": "y", "name": "loaded"}}}}]',
+        "utf-8",
     )
     assert world.closed_by(lambda: call_command("loaddata", fixture, verbosity=0)) == {"tags", "tag:y"}
 
@@ -252,7 +269,9 @@ def test_a_bulk_write_is_one_statement_and_a_bounded_number_of_messages(
     sent: list[int] = []
     store: Any = get_store()
     original = store.store.close
-    store.store.close = lambda scopes, writer="": (sent.append(len(scopes)), original(scopes, writer)) and None
+    store.store.close = lambda scopes, writer="": (
+        (sent.append(len(scopes)), original(scopes, writer)) and None
+    )
     try:
         with django_assert_num_queries(4):  # BEGIN, UPDATE, the claim, COMMIT
             Screenshot.objects.update(title="all")

@@ -1,0 +1,334 @@
+"""The contract of every store. It runs against the store of the stack: LMDB here, Redis there."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterator
+from operator import ge
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from keybits.stamps import witness
+from keybits.stores import Breaker, StoreError, get_store
+
+ONE, OTHER = "1" * 32, "2" * 32
+
+
+@pytest.fixture
+def store() -> Iterator[Any]:
+    found: Any = get_store()
+    found.clear()
+    yield found.store
+
+
+@pytest.fixture
+def short_leases(settings: Any) -> None:
+    """Leases that have run out as soon as they are given."""
+    settings.KEYBITS_OPEN_LEASE = 0.001
+    settings.KEYBITS_STAMP_LEASE = 1
+
+
+class TestStamps:
+    def test_a_scope_has_no_stamp_until_one_is_minted(self, store: Any) -> None:
+        assert store.read("key", ["a", "b"]).stamps == (None, None)
+
+    def test_a_minted_stamp_stays_until_the_scope_is_closed(self, store: Any) -> None:
+        minted = store.mint(["a", "b"])
+        assert store.mint(["a", "b"]) == store.read("key", ["a", "b"]).stamps == minted
+
+    def test_scopes_have_stamps_of_their_own(self, store: Any) -> None:
+        a, b = store.mint(["a", "b"])
+        assert a != b
+
+    def test_closing_one_scope_leaves_the_others(self, store: Any) -> None:
+        a, b = store.mint(["a", "b"])
+        store.close(["a"])
+        now_a, now_b = store.mint(["a", "b"])
+        assert now_a != a
+        assert now_b == b
+
+    def test_a_stamp_is_never_used_twice(self, store: Any) -> None:
+        seen = set()
+        for _ in range(200):
+            seen.add(store.mint(["a"])[0])
+            store.close(["a"])
+        assert len(seen) == 200
+
+    @pytest.mark.parametrize("scope", ["é:ü", "with space", "x" * 5000, "a:*", "{a}", "\x7f", "*", "[a]?"])
+    def test_any_text_names_a_scope(self, store: Any, scope: str) -> None:
+        minted = store.mint([scope])
+        assert store.read("key", [scope]).stamps == minted
+        store.close([scope])
+        assert store.read("key", [scope]).stamps == (None,)
+
+    def test_long_scopes_that_differ_at_the_end_are_two(self, store: Any) -> None:
+        a, b = store.mint(["x" * 5000 + "a", "x" * 5000 + "b"])
+        assert a != b
+
+
+class TestOpenScopes:
+    def test_an_open_scope_has_no_stamp_and_gets_none(self, store: Any) -> None:
+        store.mint(["a"])
+        store.open(["a"], ONE)
+        assert store.read("key", ["a"]).stamps == (None,)
+        assert store.mint(["a"]) == (None,)
+
+    def test_a_scope_opened_and_closed_has_another_stamp(self, store: Any) -> None:
+        before = store.mint(["a"])
+        store.open(["a"], ONE)
+        store.close(["a"], ONE)
+        assert store.mint(["a"]) not in {before, (None,)}
+
+    def test_a_scope_stays_open_until_the_last_writer_closes_it(self, store: Any) -> None:
+        store.open(["a"], ONE)
+        store.open(["a"], OTHER)
+        store.close(["a"], ONE)
+        assert store.mint(["a"]) == (None,)
+        store.close(["a"], OTHER)
+        assert store.mint(["a"]) != (None,)
+
+    def test_a_relay_s_close_does_not_end_a_writer_s_hold(self, store: Any) -> None:
+        store.open(["a"], ONE)
+        store.close(["a"])
+        assert store.mint(["a"]) == (None,)
+
+    def test_opening_twice_is_held_once(self, store: Any) -> None:
+        store.open(["a"], ONE)
+        store.open(["a"], ONE)
+        store.close(["a"], ONE)
+        assert store.mint(["a"]) != (None,)
+
+    def test_closing_twice_is_closing_once(self, store: Any) -> None:
+        store.open(["a"], ONE)
+        store.open(["a"], OTHER)
+        store.close(["a"], ONE)
+        store.close(["a"], ONE)
+        assert store.mint(["a"]) == (None,)
+
+    @pytest.mark.usefixtures("short_leases")
+    def test_a_writer_that_died_lets_go_when_its_lease_ends_and_its_scope_has_a_new_stamp(self) -> None:
+        store: Any = get_store()
+        before = store.mint(["a"])
+        store.open(["a"], ONE)
+        after = (None,)
+        while after == (None,):
+            after = store.mint(["a"])
+        assert after != before
+
+    def test_a_dead_writer_is_not_kept_alive_by_others(self, settings: Any) -> None:
+        settings.KEYBITS_OPEN_LEASE = 0.001
+        get_store().open(["a"], ONE)
+        settings.KEYBITS_OPEN_LEASE = 60
+        store: Any = get_store()
+        while True:  # the one hold outlives the other, which has run out by some round
+            store.open(["a"], OTHER)
+            store.close(["a"], OTHER)
+            if store.mint(["a"]) != (None,):
+                return
+
+
+class TestAcknowledgement:
+    def test_a_writer_that_closed_is_known_to_have(self, store: Any) -> None:
+        store.open(["a"], ONE)
+        assert store.closed([ONE, OTHER]) == set()
+        store.close(["a"], ONE)
+        assert store.closed([ONE, OTHER]) == {ONE}
+
+    def test_asking_for_nobody_is_no_error(self, store: Any) -> None:
+        assert store.closed([]) == set()
+
+
+class TestVouching:
+    def test_without_a_relay_s_word_nothing_is_believed_where_one_is_required(
+        self, store: Any, settings: Any
+    ) -> None:
+        store.mint(["a"])
+        settings.KEYBITS_RELAY = "external"
+        assert get_store().read("key", ["a"]).stamps == (None,)
+        get_store().vouch(60)
+        assert get_store().read("key", ["a"]).stamps != (None,)
+
+    def test_a_relay_s_word_ends_by_itself(self, store: Any, settings: Any) -> None:
+        settings.KEYBITS_RELAY = "external"
+        relayed: Any = get_store()
+        relayed.mint(["a"])
+        relayed.vouch(0.002)
+        while relayed.read("key", ["a"]).stamps != (None,):
+            pass
+
+
+class TestEntries:
+    def test_an_entry_comes_back_byte_for_byte(self, store: Any) -> None:
+        body = bytes(range(256)) * 100
+        store.write("key", body)
+        assert store.read("key", []).entry == body
+
+    def test_the_last_entry_written_stands(self, store: Any) -> None:
+        store.write("key", b"one")
+        store.write("key", b"two")
+        assert store.read("key", []).entry == b"two"
+
+    def test_closing_a_scope_leaves_the_entry_for_its_validators(self, store: Any) -> None:
+        store.mint(["a"])
+        store.write("key", b"one")
+        store.close(["a"])
+        assert store.read("key", ["a"]).entry == b"one"
+
+    def test_clear_forgets_everything(self, store: Any) -> None:
+        before = store.mint(["a"])
+        store.write("key", b"one")
+        store.clear()
+        assert store.read("key", ["a"]).entry is None
+        assert store.mint(["a"]) != before
+
+
+class TestThreads:
+    def test_threads_that_mint_at_once_agree_on_one_stamp(self, store: Any) -> None:
+        found: list[Any] = []
+        barrier = threading.Barrier(8)
+
+        def mint() -> None:
+            barrier.wait()
+            found.append(store.mint(["a", "b"]))
+
+        threads = [threading.Thread(target=mint) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(set(found)) == 1
+
+
+class TestBreaker:
+    class Broken:
+        calls = 0
+
+        def read(self, key: str, scopes: Any) -> Any:
+            self.calls += 1
+            raise StoreError("down")
+
+    def test_a_store_that_failed_is_left_alone_for_a_moment_and_then_tried_again(self) -> None:
+        now = [0.0]
+        broken: Any = self.Broken()
+        breaker = Breaker(broken, clock=lambda: now[0])
+        for _ in range(5):
+            with pytest.raises(StoreError):
+                breaker.read("key", [])
+        assert broken.calls == 1
+        now[0] += 60
+        with pytest.raises(StoreError):
+            breaker.read("key", [])
+        assert broken.calls == 2
+
+
+class Protocol(RuleBasedStateMachine):
+    """Writers, readers, crashes and evictions in any order: no reader believes what a commit has overtaken.
+
+    The database is a version a scope. A writer opens, commits and closes, and may die between; a reader begins
+    (takes stamps), looks at the database, and keeps what it saw. What a hit shows is never older than the last
+    commit that was acknowledged, nor than one that any hit has shown before.
+    """
+
+    scopes = ("a", "b", "c")
+
+    @initialize()
+    def start(self) -> None:
+        self.store: Any = get_store()
+        self.store.clear()
+        self.committed = dict.fromkeys(self.scopes, 0)
+        self.acknowledged = dict.fromkeys(self.scopes, 0)
+        self.shown: dict[tuple[str, ...], tuple[int, ...]] = {}
+        self.readers: list[Any] = []
+        self.writers: dict[str, list[Any]] = {}
+        self.unheld: set[str] = set()
+        self.names = (f"{number:032}" for number in itertools.count())
+
+    @rule(scopes=st.sets(st.sampled_from(scopes), min_size=1))
+    def writer_opens(self, scopes: set[str]) -> None:
+        writer = next(self.names)
+        self.store.open(sorted(scopes), writer)
+        self.writers[writer] = [sorted(scopes), False]
+
+    @rule(data=st.data())
+    def writer_commits(self, data: Any) -> None:
+        waiting = [writer for writer, (_, done) in self.writers.items() if not done]
+        if waiting:
+            writer = data.draw(st.sampled_from(waiting))
+            for scope in self.writers[writer][0]:
+                self.committed[scope] += 1
+            self.writers[writer][1] = True
+
+    @rule(data=st.data())
+    def writer_closes(self, data: Any) -> None:
+        """After commit, or after a rollback."""
+        if self.writers:
+            writer = data.draw(st.sampled_from(sorted(self.writers)))
+            scopes, _ = self.writers.pop(writer)
+            self.store.close(scopes, writer)
+            if not any(set(scopes) & set(held) and done for held, done in self.writers.values()):
+                self.acknowledged.update({scope: self.committed[scope] for scope in scopes})
+
+    @rule(data=st.data())
+    def relay_closes_for_a_dead_writer(self, data: Any) -> None:
+        dead = [writer for writer, (_, done) in self.writers.items() if done]
+        if dead:
+            writer = data.draw(st.sampled_from(dead))
+            scopes, _ = self.writers.pop(writer)
+            self.store.close(scopes, writer)
+
+    @rule(scopes=st.sets(st.sampled_from(scopes), min_size=1))
+    def reader_begins(self, scopes: set[str]) -> None:
+        names = tuple(sorted(scopes))
+        self.readers.append([names, witness(self.store.mint(names)), None])
+
+    @rule(data=st.data())
+    def reader_looks_at_the_database(self, data: Any) -> None:
+        if self.readers:
+            reader = data.draw(st.sampled_from(self.readers))
+            reader[2] = tuple(self.committed[scope] for scope in reader[0])
+
+    @rule(data=st.data())
+    def reader_keeps_what_it_saw(self, data: Any) -> None:
+        if self.readers:
+            names, seen, values = self.readers.pop(data.draw(st.integers(0, len(self.readers) - 1)))
+            if seen is not None and values is not None:
+                self.store.write("/".join(names), seen + bytes(values))
+
+    @rule()
+    def store_is_flushed(self) -> None:
+        """What is in flight has lost its hold: until it is closed, hits may show what is about to be acknowledged."""
+        self.store.clear()
+        self.unheld |= set(self.writers)
+
+    @invariant()
+    def no_hit_is_older_than_what_was_acknowledged(self) -> None:
+        if not hasattr(self, "store"):
+            return
+        for names in (("a",), ("b", "c"), ("a", "b", "c")):
+            reading = self.store.read("/".join(names), names)
+            if reading.entry is None or reading.witness is None:
+                continue
+            size = len(reading.witness)
+            if reading.entry[:size] == reading.witness:
+                values = tuple(reading.entry[size:])
+                assert all(
+                    value >= self.acknowledged[name] for value, name in zip(values, names, strict=True)
+                ), "a stale hit"
+                shown = self.shown.get(names, values)
+                assert all(map(ge, values, shown)) or self.unheld & set(self.writers), "a hit went back"
+                self.shown[names] = values
+
+
+TestProtocol = Protocol.TestCase
+TestProtocol.settings = settings(
+    max_examples=1000,
+    stateful_step_count=110,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=list(HealthCheck),
+)
