@@ -37,6 +37,10 @@ class Incomplete:
     def read(self) -> None: ...
 
 
+class Own(Store):
+    """A store that somebody else has written."""
+
+
 class SlashMiddleware(CommonMiddleware):
     """A project's own kind of a middleware that does harm."""
 
@@ -123,6 +127,10 @@ class TestE001Store:
             patch.setattr(LMDBStore, method, None)
             assert f"lacks {method}." in only().msg
 
+    def test_one_of_your_own_needs_neither_lmdb_nor_redis(self, settings: Settings) -> None:
+        configure(settings, KEYBITS_STORE=f"{__name__}.Own", KEYBITS_CACHE_ALIAS="", KEYBITS_LMDB_PATH="here")
+        assert ids() == []
+
 
 class TestE002LMDBPath:
     @pytest.fixture(autouse=True)
@@ -130,13 +138,13 @@ class TestE002LMDBPath:
         configure(settings, LMDB)
 
     def test_a_folder_below_a_file_cannot_be_made(self, settings: Settings, tmp_path: Path) -> None:
-        (tmp_path / "file").touch()
+        (tmp_path / "file").touch(mode=0o777)
         settings.KEYBITS_LMDB_PATH = tmp_path / "file" / "deep" / "keybits.lmdb"
         assert only().id == "keybits.E002"
         assert repr(str(tmp_path / "file")) in only().msg
 
     def test_a_file_is_no_folder(self, settings: Settings, tmp_path: Path) -> None:
-        (tmp_path / "file").touch()
+        (tmp_path / "file").touch(mode=0o777)
         settings.KEYBITS_LMDB_PATH = str(tmp_path / "file")
         assert ids() == ["keybits.E002"]
 
@@ -157,7 +165,7 @@ class TestE002LMDBPath:
             assert ids() == []
 
     def test_other_stores_need_none(self, settings: Settings, tmp_path: Path) -> None:
-        (tmp_path / "file").touch()
+        (tmp_path / "file").touch(mode=0o777)
         configure(settings, REDIS, KEYBITS_LMDB_PATH=tmp_path / "file", KEYBITS_LMDB_MAP_SIZE=1)
         assert ids() == []
 
