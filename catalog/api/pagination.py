@@ -9,6 +9,7 @@ import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import takewhile
 from typing import Any
 from urllib.parse import urlencode
 
@@ -121,28 +122,31 @@ class OffsetPages(Links, LimitOffsetPagination):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A total order: one field and the id, both the same way round."""
+    """A total order: some fields and the id, all the same way round."""
 
-    field: str
+    fields: tuple[str, ...]
     descending: bool
 
     @classmethod
     def of(cls, queryset: QuerySet[Any]) -> Order:
-        """Return the order of `queryset`, or its model's own: the first field counts, the id breaks ties."""
-        first = str((queryset.query.order_by or queryset.model._meta.ordering)[0])
-        return cls(first.removeprefix("-"), first.startswith("-"))
+        """Return the order of `queryset`, or its model's own: the fields that run as the first does, then the id."""
+        names = [str(name) for name in queryset.query.order_by or queryset.model._meta.ordering]
+        descending = names[0].startswith("-")
+        alike = takewhile(lambda name: name.startswith("-") is descending, names)
+        fields = tuple(name.removeprefix("-") for name in alike)
+        return cls(tuple(field for field in fields if field != "id"), descending)
 
     @property
-    def names(self) -> tuple[str, str]:
+    def names(self) -> tuple[str, ...]:
         return self.towards(backwards=False)
 
-    def towards(self, *, backwards: bool) -> tuple[str, str]:
+    def towards(self, *, backwards: bool) -> tuple[str, ...]:
         """Return the names for `order_by`, turned round to read backwards."""
         sign = "-" if self.descending != backwards else ""
-        return f"{sign}{self.field}", f"{sign}id"
+        return tuple(f"{sign}{field}" for field in (*self.fields, "id"))
 
     def __str__(self) -> str:
-        return self.names[0]
+        return ",".join(self.names[:-1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,25 +158,26 @@ class Cursor:
 
     order: str
     backwards: bool
-    value: Any
+    values: tuple[Any, ...]
     id: int
 
     @classmethod
     def at(cls, row: Any, order: Order, *, backwards: bool) -> Cursor:
-        return cls(str(order), backwards, getattr(row, order.field), row.pk)
+        return cls(str(order), backwards, tuple(getattr(row, field) for field in order.fields), row.pk)
 
     def encoded(self) -> str:
         """Return the cursor as it stands in an address: base64url without padding."""
-        text = orjson.dumps(["v1", self.order, int(self.backwards), self.value, self.id])
+        text = orjson.dumps(["v1", self.order, int(self.backwards), *self.values, self.id])
         return base64.urlsafe_b64encode(text).decode().rstrip("=")
 
     @classmethod
-    def decoded(cls, text: str, order: Order, field: Any) -> Cursor:
+    def decoded(cls, text: str, order: Order, fields: Sequence[Any]) -> Cursor:
         """Return the cursor that `encoded` wrote for the same order, or raise `NoSuchPageError`."""
         try:
             raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-            version, name, backwards, value, pk = orjson.loads(raw)
-            cursor = cls(name, bool(backwards), _restored(field, value), pk)
+            version, name, backwards, *written, pk = orjson.loads(raw)
+            values = tuple(_restored(field, value) for field, value in zip(fields, written, strict=True))
+            cursor = cls(name, bool(backwards), values, pk)
             genuine = version == "v1" and name == str(order) and cursor.encoded() == text
         except (ValueError, TypeError, ValidationError, OverflowError):
             raise NoSuchPageError from None
@@ -193,26 +198,26 @@ def _restored(field: Any, value: Any) -> Any:
 
 
 class Beyond(Func):
-    """`(a, id) > (x, y)`, as a row comparison that one range of the index answers."""
+    """`(a, b, id) > (x, y, z)`, as a row comparison that one range of the index answers."""
 
     output_field = BooleanField()
     arg_joiner = ", "
 
-    def __init__(self, cursor: Cursor, order: Order, field: Any) -> None:
+    def __init__(self, cursor: Cursor, order: Order, fields: Sequence[Any]) -> None:
         operator = "<" if order.descending != cursor.backwards else ">"
-        super().__init__(
-            F(order.field),
-            F("id"),
-            Value(cursor.value, output_field=field),
-            Value(cursor.id),
-            template=operator,
-        )
+        values = [
+            Value(value, output_field=field) for value, field in zip(cursor.values, fields, strict=True)
+        ]
+        columns = [F(name) for name in (*order.fields, "id")]
+        super().__init__(*columns, *values, Value(cursor.id), template=operator)
 
     def as_sql(self, compiler: Any, connection: Any, **_: Any) -> tuple[str, list[Any]]:  # type: ignore[override]
         parts = [compiler.compile(expression) for expression in self.get_source_expressions()]
-        a, b, x, y = (sql for sql, _ in parts)
-        operator = self.extra["template"]
-        return f"({a}, {b}) {operator} ({x}, {y})", [value for _, values in parts for value in values]
+        row, bound = parts[: len(parts) // 2], parts[len(parts) // 2 :]
+        left, right = (", ".join(sql for sql, _ in side) for side in (row, bound))
+        return f"({left}) {self.extra['template']} ({right})", [
+            value for _, values in parts for value in values
+        ]
 
 
 class CursorPages(Links, PaginateByMaxMixin, BasePagination):  # type: ignore[misc]
@@ -234,16 +239,16 @@ class CursorPages(Links, PaginateByMaxMixin, BasePagination):  # type: ignore[mi
 
     def _cursor(self, queryset: QuerySet[Any]) -> Cursor | None:
         text = self.request.query_params.get("cursor")
-        return Cursor.decoded(text, self.order, self._field(queryset)) if text else None
+        return Cursor.decoded(text, self.order, self._fields(queryset)) if text else None
 
     def _from_cursor(self, queryset: QuerySet[Any], backwards: bool) -> QuerySet[Any]:
         ordered = queryset.order_by(*self.order.towards(backwards=backwards))
         if self.cursor is None:
             return ordered
-        return ordered.filter(Beyond(self.cursor, self.order, self._field(queryset)))
+        return ordered.filter(Beyond(self.cursor, self.order, self._fields(queryset)))
 
-    def _field(self, queryset: QuerySet[Any]) -> Any:
-        return queryset.model._meta.get_field(self.order.field)
+    def _fields(self, queryset: QuerySet[Any]) -> list[Any]:
+        return [queryset.model._meta.get_field(name) for name in self.order.fields]
 
     def get_next_link(self) -> str | None:
         backwards = self.cursor is not None and self.cursor.backwards

@@ -14,13 +14,14 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import connection, transaction
 from django.http import HttpResponse
-from django.test import Client
+from django.test.client import Client, ClientHandler
 from django.test.utils import CaptureQueriesContext
 from rest_framework.authtoken.models import Token
 
 from catalog.models import Gallery, Rendition, Screenshot, State, Tag, Visibility
 
 ROOT = "/api/v1"
+HANDLER = ClientHandler(enforce_csrf_checks=True)  # one for all: each would index every static file
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
@@ -28,7 +29,8 @@ class Api:
     """A client that sends a target as it stands, like a socket: no encoding, no redirect, CSRF enforced."""
 
     def __init__(self, client: Client | None = None, **headers: str) -> None:
-        self.client = client or Client(enforce_csrf_checks=True)
+        self.client = client or Client()
+        self.client.handler = HANDLER
         self.headers = headers
 
     def __call__(
@@ -217,7 +219,7 @@ def by_token(world: World) -> Api:
 
 
 def _signed_in(user: User) -> Api:
-    client = Client(enforce_csrf_checks=True)
+    client = Client()
     client.force_login(user)
     return Api(client)
 
