@@ -74,11 +74,13 @@ def _sees_the_present(connection: BaseDatabaseWrapper) -> bool:
     return not has_written(connection) and _is_read_committed(connection)
 
 
-def _is_read_committed(connection: Any) -> bool:
+def _is_read_committed(connection: BaseDatabaseWrapper) -> bool:
+    """Ask: a transaction can be told its level in SQL, and a connection by its server."""
     if connection.vendor != "postgresql":
         return False
-    level = getattr(connection, "isolation_level", None)
-    return level is None or getattr(level, "name", "") == "READ_COMMITTED"
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW transaction_isolation")
+        return bool(cursor.fetchone() == ("read committed",))
 
 
 def _in_transaction(connection: BaseDatabaseWrapper) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterator
 from operator import ge
 from typing import Any
 
@@ -20,10 +19,10 @@ ONE, OTHER = "1" * 32, "2" * 32
 
 
 @pytest.fixture
-def store() -> Iterator[Any]:
+def store() -> Any:
     found: Any = get_store()
     found.clear()
-    yield found.store
+    return found.store
 
 
 @pytest.fixture

@@ -1,0 +1,195 @@
+"""What writers did not close, a relay does: from the record that was committed with the change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+
+from catalog.models import Tag
+from keybits import changes, readthrough, transactions
+from keybits.relay import Relay
+from keybits.stores import StoreError, get_store
+from keybits.transactions import WriteRefusedError
+
+pytestmark = pytest.mark.django_db(transaction=True)
+SCOPES = ("tags", "tag:x")
+
+
+@pytest.fixture
+def tag() -> Tag:
+    return Tag.objects.create(slug="x", name="X")
+
+
+@pytest.fixture
+def broken(monkeypatch: pytest.MonkeyPatch, settings: Any) -> Callable[..., None]:
+    """Break methods of the store: `broken("open", "close")`; `broken()` mends it."""
+    settings.KEYBITS_STORE_RETRY = 0
+    store: Any = get_store()
+    out_of_reach: set[str] = set()
+    for name in ("open", "close", "vouch"):
+        original = getattr(type(store.store), name)
+
+        def call(*args: Any, name: str = name, original: Any = original) -> None:
+            if name in out_of_reach:
+                raise StoreError("out of reach")
+            original(*args)
+
+        monkeypatch.setattr(type(store.store), name, call)
+
+    def breaks(*names: str) -> None:
+        out_of_reach.clear()
+        out_of_reach.update(names)
+
+    return breaks
+
+
+def rows(where: str = "TRUE") -> list[tuple[str, str]]:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT scope, writer FROM {changes.TABLE} WHERE {where} ORDER BY scope")
+        return cursor.fetchall()
+
+
+def settle() -> None:
+    """Forget what the fixtures' own writes recorded."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"DELETE FROM {changes.TABLE}")
+
+
+def unwatched(sql: str) -> None:
+    """Write as somebody does who knows nothing of Django: nothing is claimed, opened or closed."""
+    wrappers, connection.execute_wrappers = connection.execute_wrappers, []
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(sql)
+    finally:
+        connection.execute_wrappers = wrappers
+
+
+class TestChangesPastDjango:
+    def test_they_are_recorded_by_the_database_and_closed_by_the_next_look(self, tag: Tag) -> None:
+        settle()
+        before = get_store().mint(SCOPES)
+        unwatched("UPDATE catalog_tag SET name = 'psql'")
+        assert rows() == [("tag:x", ""), ("tags", "")]
+        assert get_store().mint(SCOPES) == before
+        assert Relay().once() == 2
+        assert not set(get_store().mint(SCOPES)) & set(before)
+        assert rows() == []
+
+    def test_a_change_that_is_rolled_back_leaves_no_record(self, tag: Tag) -> None:
+        settle()
+        with transaction.atomic():
+            unwatched("UPDATE catalog_tag SET name = 'psql'")
+            transaction.set_rollback(True)
+        assert rows() == []
+
+    def test_a_store_that_is_away_loses_nothing(self, tag: Tag, broken: Callable[..., None]) -> None:
+        settle()
+        unwatched("UPDATE catalog_tag SET name = 'psql'")
+        broken("close", "vouch")
+        with pytest.raises(StoreError):
+            Relay().once()
+        assert len(rows()) == 2
+        broken()
+        assert Relay().once() == 2
+        assert rows() == []
+
+
+class TestWritersThatDied:
+    def test_what_they_left_open_is_closed_after_the_grace(
+        self, tag: Tag, settings: Any, broken: Any
+    ) -> None:
+        settle()
+        before = get_store().mint(SCOPES)
+        broken("close")  # killed between COMMIT and close, as far as the store can tell
+        tag.save()
+        broken()
+        assert get_store().mint(SCOPES) == (None, None)
+        assert Relay().once() == 0
+        settings.KEYBITS_GRACE = -1
+        assert Relay().once() == 2
+        after = get_store().mint(SCOPES)
+        assert None not in after
+        assert not set(after) & set(before)
+
+    def test_what_they_did_close_is_not_closed_again(self, tag: Tag, settings: Any) -> None:
+        settle()
+        tag.save()
+        minted = get_store().mint(SCOPES)
+        settings.KEYBITS_GRACE = -1
+        assert Relay().once() == 2
+        assert get_store().mint(SCOPES) == minted
+
+
+class TestAWriterCutOffFromTheStore:
+    def test_its_write_is_committed_and_its_scopes_are_the_relay_s_at_once(
+        self, tag: Tag, broken: Any
+    ) -> None:
+        settle()
+        before = get_store().mint(SCOPES)
+        broken("open", "close")
+        tag.save()
+        broken()
+        assert rows("writer = ''") == [("tag:x", ""), ("tags", "")]
+        Relay().once()
+        assert not set(get_store().mint(SCOPES)) & set(before)
+
+    def test_the_policy_refuse_fails_the_write_before_commit(
+        self, tag: Tag, settings: Any, broken: Any
+    ) -> None:
+        settings.KEYBITS_WRITE_POLICY = "refuse"
+        settle()
+        broken("open", "close")
+        with pytest.raises(WriteRefusedError, match="Nothing was written"):
+            Tag.objects.update(name="new")
+        broken()
+        assert Tag.objects.get().name == "X"
+        assert rows() == []
+        Tag.objects.update(name="new")  # the connection is as good as before
+
+
+class TestVouching:
+    def test_a_relay_that_fails_vouches_for_nothing(self, tag: Tag, settings: Any, broken: Any) -> None:
+        settings.KEYBITS_RELAY = "external"
+        unwatched("UPDATE catalog_tag SET name = 'psql'")
+        get_store().mint(SCOPES)
+        broken("close")
+        with pytest.raises(StoreError):
+            Relay().once()
+        broken()
+        assert get_store().read("key", SCOPES).stamps == (None, None)
+        Relay().once()
+        get_store().mint(SCOPES)
+        assert None not in get_store().read("key", SCOPES).stamps
+
+
+class TestReadersInTransactions:
+    def test_one_that_has_written_keeps_and_believes_nothing(self, tag: Tag) -> None:
+        with transaction.atomic():
+            tag.save()
+            assert transactions.sees_its_own_writes()
+            assert readthrough.begin(SCOPES) is None
+            assert readthrough.look_up("key", SCOPES).reason == "bypass"
+        assert not transactions.sees_its_own_writes()
+        assert readthrough.begin(SCOPES) is not None
+
+    def test_one_that_looks_at_the_past_keeps_nothing(self, tag: Tag) -> None:
+        with transaction.atomic():
+            list(Tag.objects.all())
+            may = readthrough.begin(SCOPES) is not None
+        assert may is (
+            connection.vendor == "postgresql"
+        )  # READ COMMITTED sees the present; SQLite a snapshot
+
+    @pytest.mark.stack("server")
+    @pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
+    def test_one_told_in_sql_to_look_at_the_past_keeps_nothing(self, tag: Tag, level: str) -> None:
+        with transaction.atomic():
+            with connection.cursor() as cursor:
+                cursor.execute(f"SET TRANSACTION ISOLATION LEVEL {level}")
+            assert readthrough.begin(SCOPES) is None
+        with transaction.atomic():
+            assert readthrough.begin(SCOPES) is not None
