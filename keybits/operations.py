@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.db.migrations.operations.base import Operation
+from django.db.models import Model
 
 from keybits import triggers
 
@@ -34,8 +35,7 @@ class TrackChanges(Operation):
         model = to_state.apps.get_model(app_label, self.model_name)
         if self.allow_migrate_model(schema_editor.connection.alias, model):
             templates = self.scopes or invalidation.templates_of(app_label, self.model_name)
-            for statement in triggers.statements(schema_editor.connection.vendor, model, templates):
-                schema_editor.execute(statement, params=None)
+            _install(schema_editor, model, templates)
 
     def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
         model = from_state.apps.get_model(app_label, self.model_name)
@@ -48,3 +48,12 @@ class TrackChanges(Operation):
     @property
     def migration_name_fragment(self) -> str:
         return f"track_{self.model_name.lower()}"
+
+
+def _install(schema_editor: Any, model: type[Model], templates: tuple[str, ...]) -> None:
+    """Make the triggers, or only write them down where `sqlmigrate` asks for the statements."""
+    if not schema_editor.collect_sql:
+        triggers.sync(schema_editor.connection, model, templates)
+        return
+    for statement in triggers.statements(schema_editor.connection.vendor, model, templates):
+        schema_editor.execute(statement, params=None)

@@ -48,14 +48,14 @@ def broken(monkeypatch: pytest.MonkeyPatch, settings: Any) -> Callable[..., None
 
 def rows(where: str = "TRUE") -> list[tuple[str, str]]:
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT scope, writer FROM {changes.TABLE} WHERE {where} ORDER BY scope")
+        cursor.execute(f"SELECT scope, writer FROM {changes.TABLE} WHERE {where} ORDER BY scope")  # noqa: S608
         return cursor.fetchall()
 
 
 def settle() -> None:
     """Forget what the fixtures' own writes recorded."""
     with connection.cursor() as cursor:
-        cursor.execute(f"DELETE FROM {changes.TABLE}")
+        cursor.execute(f"DELETE FROM {changes.TABLE}")  # noqa: S608
 
 
 def unwatched(sql: str) -> None:
