@@ -1,0 +1,223 @@
+"""What a frame keeps, what is no frame, and what makes all frames unreadable."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pytest_django import Settings
+
+from keybits.entries import Entry, EntryError, fingerprint
+
+text = st.text(max_size=20)
+entries = st.builds(
+    Entry,
+    witness=st.binary(max_size=64),
+    etag=text,
+    changed=st.integers(0, 2**53),
+    headers=st.lists(st.tuples(text, text), max_size=4).map(tuple),
+    body=st.binary(max_size=200),
+)
+ENTRY = Entry(b"w" * 16, '"tag"', 11, (("Content-Type", "application/json"), ("Link", "<x>")), b'{"a":1}')
+
+
+def framed(head: Any) -> bytes:
+    """Return a frame of ours but for its head."""
+    plain = Entry(b"", "", 0, (), b"").pack()
+    usual, other = orjson.dumps(["", 0, []]), orjson.dumps(head)
+    assert usual in plain
+    return plain.replace(usual, other).replace(bytes([len(usual), 0, 0, 0]), bytes([len(other), 0, 0, 0]), 1)
+
+
+class TestRoundTrip:
+    @given(entries)
+    def test_what_was_packed_is_unpacked(self, entry: Entry) -> None:
+        assert Entry.unpack(entry.pack()) == entry
+
+    @given(entries)
+    def test_the_same_entry_has_the_same_frame(self, entry: Entry) -> None:
+        assert Entry.unpack(entry.pack()).pack() == entry.pack()
+
+    def test_the_body_is_kept_byte_for_byte_at_the_end(self) -> None:
+        assert ENTRY.pack().endswith(ENTRY.body)
+
+    def test_it_is_no_pickle(self) -> None:
+        assert b"keybits" not in ENTRY.pack()
+        assert not ENTRY.pack().startswith(b"\x80")
+
+
+class TestForeignBytes:
+    @pytest.mark.parametrize("frame", [b"", b"K", b"KB\x00\x01", b"\x80\x04K\x01.", b"\x00" * 64])
+    def test_are_an_entry_error(self, frame: bytes) -> None:
+        with pytest.raises(EntryError):
+            Entry.unpack(frame)
+
+    @pytest.mark.parametrize("position", range(4))
+    def test_another_magic_is_an_entry_error(self, position: int) -> None:
+        frame = bytearray(ENTRY.pack())
+        frame[position] ^= 1
+        with pytest.raises(EntryError):
+            Entry.unpack(bytes(frame))
+
+    @pytest.mark.parametrize("length", range(len(ENTRY.pack()) - len(ENTRY.body) - len(ENTRY.witness)))
+    def test_a_truncated_head_is_an_entry_error(self, length: int) -> None:
+        with pytest.raises(EntryError):
+            Entry.unpack(ENTRY.pack()[:length])
+
+    @pytest.mark.xfail(strict=True, reason="the frame does not say how long the body is")
+    @pytest.mark.parametrize("missing", range(1, len(ENTRY.body) + len(ENTRY.witness) + 1))
+    def test_a_truncated_witness_or_body_is_an_entry_error(self, missing: int) -> None:
+        with pytest.raises(EntryError):
+            Entry.unpack(ENTRY.pack()[:-missing])
+
+    @pytest.mark.parametrize(
+        "head", [1, None, "abc", [], ["", 0], ["", 0, [], 0], ["", 0, 1], ["", 0, [["a"]]], {"a": 1}]
+    )
+    def test_another_head_is_an_entry_error(self, head: Any) -> None:
+        with pytest.raises(EntryError):
+            Entry.unpack(framed(head))
+
+    @pytest.mark.xfail(strict=True, reason="the members of a head are not looked at")
+    @pytest.mark.parametrize("head", [[1, 0, []], ["", "0", []], ["", 0, [[1, 2]]], ["", 0, ["ab"]]])
+    def test_a_head_of_other_types_is_an_entry_error(self, head: Any) -> None:
+        with pytest.raises(EntryError):
+            Entry.unpack(framed(head))
+
+    @given(st.binary(max_size=100))
+    def test_no_bytes_raise_anything_else(self, frame: bytes) -> None:
+        for candidate in (frame, ENTRY.pack()[:4] + frame):
+            with pytest.raises(EntryError):
+                Entry.unpack(candidate)
+
+    @given(st.integers(0, len(ENTRY.pack()) - 1), st.integers(1, 255))
+    def test_neither_does_a_byte_that_has_changed(self, position: int, flip: int) -> None:
+        frame = bytearray(ENTRY.pack())
+        frame[position] ^= flip
+        try:
+            Entry.unpack(bytes(frame))
+        except EntryError:
+            return
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A package of its own, which the fingerprint is told of."""
+    folder = tmp_path / "shaping_package"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "__init__.py").touch()
+    (folder / "deep" / "module.py").write_text("a = 1")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield folder
+    fingerprint.cache_clear()
+
+
+@pytest.fixture
+def anew() -> Iterator[Callable[[], str]]:
+    """The fingerprint as a process has it that starts now."""
+
+    def compute() -> str:
+        fingerprint.cache_clear()
+        return fingerprint()
+
+    yield compute
+    fingerprint.cache_clear()
+
+
+class TestFingerprint:
+    def test_is_32_hexadecimal_digits(self, anew: Callable[[], str]) -> None:
+        assert len(bytes.fromhex(anew())) == 16
+
+    def test_changes_with_a_source_file(
+        self, settings: Settings, package: Path, anew: Callable[[], str]
+    ) -> None:
+        settings.KEYBITS_FINGERPRINT_PACKAGES = ["shaping_package"]
+        module = package / "deep" / "module.py"
+        seen = [anew()]
+        module.write_text("a = 2")
+        seen.append(anew())
+        module.rename(package / "deep" / "other.py")
+        seen.append(anew())
+        (package / "new.py").touch()
+        seen.append(anew())
+        assert len(set(seen)) == 4
+
+    def test_stays_with_what_is_no_source_or_of_no_listed_package(
+        self, settings: Settings, package: Path, anew: Callable[[], str]
+    ) -> None:
+        settings.KEYBITS_FINGERPRINT_PACKAGES = ["shaping_package"]
+        before = anew()
+        (package / "deep" / "module.pyc").touch()
+        assert anew() == before
+        settings.KEYBITS_FINGERPRINT_PACKAGES = []
+        before = anew()
+        (package / "deep" / "module.py").write_text("a = 3")
+        assert anew() == before
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("KEYBITS_VERSION", "2"),
+            ("KEYBITS_FINGERPRINT_PACKAGES", []),
+            ("FORCE_SCRIPT_NAME", "/under"),
+            ("LANGUAGE_CODE", "de"),
+            ("REST_FRAMEWORK", {"COERCE_DECIMAL_TO_STRING": False}),
+            ("ROOT_URLCONF", "catalog.api.urls"),
+            ("TIME_ZONE", "Europe/Berlin"),
+            ("USE_I18N", False),
+            ("USE_TZ", False),
+        ],
+    )
+    def test_changes_with_a_setting_at_once(self, settings: Settings, name: str, value: Any) -> None:
+        before = fingerprint()
+        setattr(settings, name, value)
+        assert fingerprint() != before
+
+    @pytest.mark.parametrize(
+        "changed", ["Django", "djangorestframework", "drf-extensions", "django-filter", "orjson"]
+    )
+    def test_changes_with_a_version(
+        self, monkeypatch: pytest.MonkeyPatch, anew: Callable[[], str], changed: str
+    ) -> None:
+        before, version = anew(), metadata.version
+        monkeypatch.setattr(metadata, "version", lambda name: version(name) + "+" * (name == changed))
+        assert anew() != before
+
+    @pytest.mark.xfail(strict=True, reason="every distribution of the list has to be there")
+    def test_a_project_needs_not_every_distribution(
+        self, monkeypatch: pytest.MonkeyPatch, anew: Callable[[], str]
+    ) -> None:
+        version = metadata.version
+
+        def without_filters(name: str) -> str:
+            if name == "django-filter":
+                raise metadata.PackageNotFoundError(name)
+            return version(name)
+
+        monkeypatch.setattr(metadata, "version", without_filters)
+        assert anew()
+
+    def test_is_the_same_in_every_process(self, settings: Settings, anew: Callable[[], str]) -> None:
+        code = "import django; django.setup(); from keybits.entries import fingerprint; print(fingerprint())"
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", code],
+                env={"PYTHONHASHSEED": seed, "DJANGO_SETTINGS_MODULE": "gallery_api.settings"}
+                | {
+                    "VAR_DIR": str(settings.VAR_DIR),
+                    "SECRET_KEY": seed,
+                    "PYTHONPATH": str(settings.BASE_DIR),
+                },
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for seed in ("1", "2")
+        ]
+        assert {process.communicate()[0].strip() for process in processes} == {anew()}
