@@ -4,6 +4,9 @@ import os
 
 from django.core.wsgi import get_wsgi_application
 
+from keybits.relay import ensure_running
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gallery_api.settings")
 
 application = get_wsgi_application()
+ensure_running()

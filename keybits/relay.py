@@ -33,12 +33,14 @@ class Relay:
     def __init__(self, aliases: Iterable[str] | None = None) -> None:
         self.aliases = list(aliases or connections)
         self.stopped = threading.Event()
+        self.looked = threading.Event()
 
     def run(self) -> None:
         """Look, close, vouch and wait, again and again. What fails is tried again after the interval."""
         try:
             while not self.stopped.is_set():
                 self._look()
+                self.looked.set()
                 self._wait()
         finally:
             for alias in self.aliases:
@@ -99,17 +101,21 @@ class Relay:
             self.stopped.wait(conf.RELAY_INTERVAL)
 
 
-_running: tuple[int, threading.Thread] | None = None
+FIRST_LOOK = 1.0
+"""Most seconds that the start of a process waits for its relay's first look; without it the first reads only miss."""
+
+_running_in = 0
 _starting = threading.Lock()
 
 
 def ensure_running() -> None:
     """Have a relay run in this process, where `KEYBITS_RELAY` is `thread`; after a fork, a new one."""
-    global _running  # noqa: PLW0603 - one relay a process is the point
-    if _running is not None and _running[0] == os.getpid():
+    global _running_in  # noqa: PLW0603 - one relay a process is the point
+    if _running_in == os.getpid() or conf.RELAY != "thread":
         return
     with _starting:
-        if conf.RELAY == "thread" and (_running is None or _running[0] != os.getpid()):
-            thread = threading.Thread(target=Relay().run, name="keybits-relay", daemon=True)
-            _running = (os.getpid(), thread)
-            thread.start()
+        if _running_in != os.getpid():
+            relay = Relay()
+            threading.Thread(target=relay.run, name="keybits-relay", daemon=True).start()
+            relay.looked.wait(FIRST_LOOK)
+            _running_in = os.getpid()
