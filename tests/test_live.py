@@ -1,0 +1,110 @@
+"""The whole thing as it is deployed: several workers, another process that writes, every resource over a socket."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from stacks.live import LiveServer
+
+SEED = """
+from catalog.models import *
+from django.contrib.auth import get_user_model
+owner = get_user_model().objects.create_user("owner", password="pw")
+a = Gallery.objects.create(slug="a", title="A")
+Gallery.objects.create(slug="hidden", title="Hidden", visibility="private", owner=owner)
+x = Tag.objects.create(slug="x", name="X")
+for number in range(30):
+    shot = Screenshot.objects.create(
+        gallery=a, title=f"one {number}", source_url="https://one.example/", position=number,
+        width=1280, height=800, state="ready",
+    )
+    shot.tags.add(x)
+    Rendition.objects.create(screenshot=shot, width=320, height=200, sha256="0" * 64)
+a.cover = shot
+a.save()
+"""
+RESOURCES = (
+    "galleries/",
+    "galleries/a/",
+    "galleries/a/screenshots/",
+    "galleries/a/screenshots/1/",
+    "galleries/a/screenshots/1/renditions/",
+    "screenshots/",
+    "screenshots/1/",
+    "screenshots/1/renditions/",
+    "tags/",
+    "tags/x/",
+    "tags/x/screenshots/",
+)
+# What is written, and a resource that shows it, before and after.
+WRITES = (
+    ("Gallery.objects.get(slug='a')", "title", "galleries/a/"),
+    ("Gallery.objects.get(slug='a')", "title", "galleries/"),
+    ("Screenshot.objects.get(pk=1)", "title", "galleries/a/screenshots/"),
+    ("Screenshot.objects.get(pk=1)", "title", "screenshots/1/"),
+    ("Screenshot.objects.get(pk=30)", "title", "screenshots/"),
+    ("Screenshot.objects.get(pk=30)", "title", "tags/x/screenshots/"),
+    ("Tag.objects.get(slug='x')", "name", "tags/x/"),
+)
+Start = Callable[..., LiveServer]
+
+
+def get(live: LiveServer, path: str, **headers: str) -> Any:
+    return live.get(
+        f"/api/v1/{path}", headers={name.replace("_", "-"): value for name, value in headers.items()}
+    )
+
+
+@pytest.mark.parametrize("interface", ["wsgi", "asgi"])
+def test_every_resource_answers_hits_and_revalidates_and_a_save_elsewhere_shows_at_once(
+    live_server_process: Start, interface: str
+) -> None:
+    live = live_server_process(workers=2, interface=interface)
+    live.shell(SEED)
+    for path in RESOURCES:
+        first = get(live, path)
+        assert first.status_code == 200, path
+        again = get(live, path)
+        assert again.headers["cache-status"] == "keybits; hit", path
+        assert again.content == first.content
+        revalidated = get(live, path, If_None_Match=f"W/{first.headers['etag']}")
+        assert (revalidated.status_code, revalidated.content) == (304, b"")
+        assert revalidated.headers["cache-status"] == "keybits; hit"
+    writes = "\n".join(
+        f"input(); row = {row}; row.{field} = 'changed {number}'; row.save(); print('saved', flush=True)"
+        for number, (row, field, _) in enumerate(WRITES)
+    )
+    writer = live.spawn("from catalog.models import *\n" + writes)
+    assert writer.stdin is not None
+    assert writer.stdout is not None
+    for number, (_, _, path) in enumerate(WRITES):
+        before = get(live, path)
+        writer.stdin.write("\n")
+        writer.stdin.flush()
+        assert writer.stdout.readline() == "saved\n"
+        for _ in range(4):  # every worker
+            after = get(live, path, If_None_Match=before.headers["etag"])
+            assert after.status_code == 200, path
+            assert f"changed {number}" in after.text
+    assert writer.wait(timeout=30) == 0
+
+
+@pytest.mark.stack("embedded")
+def test_schemathesis_finds_nothing(live_server_process: Start, tmp_path: Any) -> None:
+    live = live_server_process(workers=2)
+    live.shell(SEED)
+    command = shutil.which("schemathesis", path=f"{sys.prefix}/bin") or "schemathesis"
+    run = subprocess.run(
+        [command, "run", f"{live.url}/api/v1/schema/", "--checks=all", "--max-examples=25", "--seed=1"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert run.returncode == 0, run.stdout[-5000:]
