@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.core.files.storage import default_storage
-from django.test import Client
+from django.test import Client, RequestFactory
 
 from catalog import files
 from catalog.capture import storage
@@ -225,6 +225,11 @@ class TestRepresentation:
         assert response["X-Content-Type-Options"] == "nosniff"
         assert "Content-Disposition" not in response
 
+    def test_no_browser_guesses_another_type_whatever_middleware_there_is(self, rf: RequestFactory) -> None:
+        response = files.serve(rf.get(URL), f"{SHA256}.webp")
+
+        assert response["X-Content-Type-Options"] == "nosniff"
+
     def test_it_is_read_in_chunks(self, client: Client) -> None:
         chunks = list(client.get(URL).streaming_content)
 
@@ -358,6 +363,7 @@ class TestRanges:
             "lines=0-1",
             "bytes=\u0661-\u0662",
             f"bytes=0-{'9' * 5000}",
+            f"bytes={'9' * 5000}-",
             "",
         ],
     )

@@ -197,6 +197,9 @@ class TestRenditions:
             assert opened(one.data).format == one.format.upper()
             assert opened(one.data).size == (one.width, one.height)
 
+    def test_a_very_flat_picture_stays_one_pixel_high(self) -> None:
+        assert {one.height for one in renditions(encoded(page(2000, 1)))} == {1}
+
     def test_the_same_bytes_give_the_same_bytes(self) -> None:
         original = encoded(page(700, 500))
 
