@@ -152,6 +152,10 @@ class TestMalformed:
         error = refusal(query_string)
         assert (error.kind, error.parameter) == ("malformed-query", "")
 
+    @pytest.mark.parametrize("query_string", ["search=%ff", "search=\xff", "search=\u20ac"])
+    def test_says_so_of_what_is_not_utf_8(self, query_string: str) -> None:
+        assert "UTF-8" in refusal(query_string).detail
+
     def test_a_percent_sign_is_pointed_at(self) -> None:
         assert "character 10" in refusal("search=aa%z").detail
 

@@ -1,0 +1,461 @@
+"""Cached, conditional reads of a viewset that has its own routes: what is stored, for whom, and what is not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import path
+from pytest_django import Settings
+from rest_framework import serializers, viewsets
+from rest_framework.decorators import action
+from rest_framework.exceptions import NotFound
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.throttling import SimpleRateThrottle
+from rest_framework_extensions.key_constructor.constructors import (
+    DefaultKeyConstructor as UpstreamKeyConstructor,
+)
+
+from catalog.models import Tag
+from keybits import bits, cache_control
+from keybits.constructors import DefaultListKeyConstructor, DefaultObjectKeyConstructor
+from keybits.drf import (
+    CacheResponseAndETAGMixin,
+    ClosedQueryMixin,
+    ListCacheResponseAndETAGMixin,
+    cache_response_and_etag,
+)
+from keybits.preconditions import format_http_date
+from keybits.stores import StoreError, get_store
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+MISS, STORED, HIT = "keybits; fwd=uri-miss", "keybits; fwd=uri-miss; stored", "keybits; hit"
+STALE = "keybits; fwd=stale; stored"
+
+
+class TagListKey(DefaultListKeyConstructor):
+    updated_at = bits.UpdatedAtKeyBit("tags")
+
+
+class TagObjectKey(DefaultObjectKeyConstructor):
+    updated_at = bits.UpdatedAtKeyBit("tag:{slug}")
+
+
+class ProbeKey(DefaultListKeyConstructor):
+    updated_at = bits.UpdatedAtKeyBit("probe")
+
+
+class TagSerializer(serializers.ModelSerializer[Tag]):
+    class Meta:
+        model = Tag
+        fields = ["slug", "name"]
+
+
+class TagViewSet(ClosedQueryMixin, CacheResponseAndETAGMixin, viewsets.ReadOnlyModelViewSet[Tag]):
+    queryset = Tag.objects.all()
+    serializer_class = TagSerializer
+    lookup_field = "slug"
+    pagination_class = None
+    filter_backends = []
+    list_cache_key_func = TagListKey()
+    object_cache_key_func = TagObjectKey()
+
+    @action(detail=False)
+    @cache_response_and_etag("list_cache_key_func")
+    def names(self, request: Request) -> Response:
+        return Response([tag.name for tag in self.get_queryset()])
+
+
+class UnscopedViewSet(TagViewSet):
+    list_cache_key_func = DefaultListKeyConstructor()
+
+
+class UpstreamViewSet(TagViewSet):
+    list_cache_key_func = UpstreamKeyConstructor()
+
+
+class FunctionViewSet(TagViewSet):
+    list_cache_key_func = staticmethod(lambda **exchange: "key")  # type: ignore[assignment]
+
+
+class OncePerDay(SimpleRateThrottle):
+    rate = "1/day"
+
+    def get_cache_key(self, request: Any, view: Any) -> str:
+        return "once"
+
+
+class ThrottledViewSet(TagViewSet):
+    throttle_classes = [OncePerDay]
+
+
+class Probe:
+    """What a view answers, and how often it was asked."""
+
+    asked = 0
+
+    @staticmethod
+    def make() -> Response:
+        return Response({"a": 1})
+
+
+class Source:
+    def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        Probe.asked += 1
+        return Probe.make()
+
+
+class ProbeViewSet(ClosedQueryMixin, ListCacheResponseAndETAGMixin, Source, viewsets.GenericViewSet[Tag]):
+    list_cache_key_func = ProbeKey()
+
+
+urlpatterns = [
+    path("tags/", TagViewSet.as_view({"get": "list"})),
+    path("tags/names/", TagViewSet.as_view({"get": "names"})),
+    path("tags/<slug:slug>/", TagViewSet.as_view({"get": "retrieve"})),
+    path("unscoped/", UnscopedViewSet.as_view({"get": "list"})),
+    path("upstream/", UpstreamViewSet.as_view({"get": "list"})),
+    path("function/", FunctionViewSet.as_view({"get": "list"})),
+    path("throttled/", ThrottledViewSet.as_view({"get": "list"})),
+    path("probe/", ProbeViewSet.as_view({"get": "list"})),
+]
+handler404 = "keybits.problems.not_found"
+
+
+@pytest.fixture(autouse=True)
+def _routes(settings: Settings) -> None:
+    settings.ROOT_URLCONF = __name__
+
+
+@pytest.fixture(autouse=True)
+def tag() -> Tag:
+    return Tag.objects.create(slug="chart", name="Chart")
+
+
+@pytest.fixture
+def probe(monkeypatch: pytest.MonkeyPatch) -> type[Probe]:
+    monkeypatch.setattr(Probe, "asked", 0)
+    monkeypatch.setattr(Probe, "make", staticmethod(Probe.make))
+    return Probe
+
+
+def get(
+    url: str = "/tags/",
+    *,
+    client: Client | None = None,
+    method: str = "get",
+    headers: dict[str, str] | None = None,
+) -> Any:
+    return getattr(client or Client(), method)(url, headers=headers)
+
+
+def asks(url: str = "/tags/") -> tuple[str, int]:
+    """Return what the cache says it did and how many queries were made."""
+    with CaptureQueriesContext(connection) as queries:
+        answer = get(url)
+    assert answer.status_code == 200
+    return answer["Cache-Status"], len(queries)
+
+
+class TestStored:
+    @pytest.mark.parametrize("url", ["/tags/", "/tags/chart/", "/tags/names/"])
+    def test_a_repeat_is_a_hit_without_a_query_and_says_the_same(self, url: str) -> None:
+        first = get(url)
+        assert first["Cache-Status"] == STORED
+        assert asks(url) == (HIT, 0)
+        assert (get(url).content, get(url)["ETag"]) == (first.content, first["ETag"])
+        assert get(url)["Content-Type"] == "application/json"
+
+    @pytest.mark.parametrize("url", ["/tags/", "/tags/chart/", "/tags/names/"])
+    def test_a_read_after_a_write_shows_it(self, url: str, tag: Tag) -> None:
+        before = get(url)
+        tag.name = "Diagram"
+        tag.save()
+        after = get(url)
+        assert after["Cache-Status"] == STALE
+        assert b"Diagram" in after.content
+        assert after["ETag"] != before["ETag"]
+        assert asks(url) == (HIT, 0)
+
+    def test_a_write_that_changes_no_byte_changes_no_validator(self, tag: Tag) -> None:
+        before = get()
+        tag.kind = Tag.Kind.DEVICE
+        tag.save()
+        after = get()
+        assert after["Cache-Status"] == STALE
+        assert after["ETag"] == before["ETag"]
+        assert after["Last-Modified"] >= before["Last-Modified"]
+
+    def test_head_and_get_share_an_entry(self) -> None:
+        first = get(method="head")
+        assert (first["Cache-Status"], first.content) == (STORED, b"")
+        whole = get()
+        assert whole["Cache-Status"] == HIT
+        assert first["Content-Length"] == whole["Content-Length"] == str(len(whole.content))
+
+    def test_queries_that_mean_the_same_share_an_entry(self) -> None:
+        get("/tags/?format=json&utm_source=x")
+        assert get("/tags/")["Cache-Status"] == HIT
+
+    def test_each_object_and_action_has_its_own(self) -> None:
+        Tag.objects.create(slug="form", name="Form")
+        bodies = {get(url).content for url in ("/tags/", "/tags/names/", "/tags/chart/", "/tags/form/")}
+        assert len(bodies) == 4
+
+    @pytest.mark.parametrize("name", ["Content-Language", "Link"])
+    def test_fields_that_describe_the_representation_are_kept(self, probe: Any, name: str) -> None:
+        probe.make = staticmethod(lambda: Response([1], headers={name: "de"}))
+        assert [get("/probe/")[name] for _ in range(2)] == ["de", "de"]
+        assert probe.asked == 1
+
+    def test_allow_and_vary_are_left_out(self) -> None:
+        assert not {"Allow", "Vary"} & set(get().headers)
+
+
+class TestConditions:
+    @pytest.mark.parametrize("warm", [True, False])
+    def test_304_on_a_hit_and_on_a_miss(self, warm: bool) -> None:
+        etag = get()["ETag"]
+        if not warm:
+            get_store().clear()
+        again = get(headers={"If-None-Match": etag})
+        assert (again.status_code, again.content, again["ETag"]) == (304, b"", etag)
+        assert again["Cache-Control"] == cache_control.PUBLIC
+        assert not {"Content-Type", "Content-Length"} & set(again.headers)
+
+    @pytest.mark.parametrize("warm", [True, False])
+    @pytest.mark.parametrize("method", ["get", "head"])
+    def test_if_match_that_names_nothing_current_is_a_412_problem(self, warm: bool, method: str) -> None:
+        etag = get()["ETag"]
+        if not warm:
+            get_store().clear()
+        answer = get(method=method, headers={"If-Match": '"other"'})
+        assert (answer.status_code, answer["ETag"]) == (412, etag)
+        assert answer["Content-Type"] == "application/problem+json"
+        assert answer["Cache-Control"] == "private, no-store"
+        if method == "get":
+            document = json.loads(answer.content)
+            assert (document["type"], document["status"]) == ("urn:problem:precondition-failed", 412)
+
+    def test_if_match_that_names_the_current_one_is_200(self) -> None:
+        assert get(headers={"If-Match": get()["ETag"]}).status_code == 200
+
+    def test_a_404_comes_before_any_precondition(self) -> None:
+        assert get("/tags/missing/", headers={"If-Match": '"other"'}).status_code == 404
+        assert get("/tags/missing/", headers={"If-None-Match": "*"}).status_code == 404
+
+    @pytest.mark.xfail(strict=True, reason="what is not stored is sent with a date that is then forgotten")
+    def test_a_date_sent_with_what_was_not_stored_gives_no_304_for_something_else(
+        self, probe: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        clock = SimpleNamespace(now=10.0)
+        monkeypatch.setattr("keybits.drf.caching.time", SimpleNamespace(time=lambda: clock.now))
+        settings.KEYBITS_MAX_ENTRY_BYTES = 20
+        sent = []
+        for clock.now, content in ((10.0, "short"), (20.0, "long" * 20), (30.0, "short")):
+            probe.make = staticmethod(lambda content=content: Response([content]))
+            sent.append(get("/probe/"))
+            get_store().close(["probe"])
+        date = sent[1]["Last-Modified"]
+        assert date == format_http_date(20)
+        assert get("/probe/", headers={"If-Modified-Since": date}).status_code == 200
+
+
+class TestNotStored:
+    @pytest.mark.parametrize("status", [201, 202, 203, 206, 299, 400, 404, 410, 500, 503])
+    def test_other_statuses(self, probe: Any, status: int) -> None:
+        probe.make = staticmethod(lambda: Response({"a": 1}, status=status))
+        answers = [get("/probe/") for _ in range(2)]
+        assert [answer.status_code for answer in answers] == [status, status]
+        assert [answer["Cache-Status"] for answer in answers] == [MISS, MISS]
+        assert (probe.asked, answers[0]["Cache-Control"]) == (2, cache_control.PRIVATE)
+        assert "ETag" not in answers[0]
+
+    def test_errors(self, probe: Any) -> None:
+        def refuse() -> Response:
+            raise NotFound
+
+        probe.make = staticmethod(refuse)
+        assert [get("/probe/").status_code for _ in range(2)] == [404, 404]
+        assert probe.asked == 2
+
+    def test_what_sets_a_cookie(self, probe: Any) -> None:
+        def with_cookie() -> Response:
+            response = Response({"a": 1})
+            response.set_cookie("seen", "1")
+            return response
+
+        probe.make = staticmethod(with_cookie)
+        answers = [get("/probe/") for _ in range(2)]
+        assert [answer["Cache-Status"] for answer in answers] == [MISS, MISS]
+        assert [answer.cookies["seen"].value for answer in answers] == ["1", "1"]
+        assert answers[0]["Cache-Control"] == cache_control.PRIVATE
+
+    def test_what_is_empty(self, probe: Any) -> None:
+        probe.make = staticmethod(lambda: Response(None))
+        assert [get("/probe/")["Cache-Status"] for _ in range(2)] == [MISS, MISS]
+
+    @pytest.mark.parametrize(("most", "status"), [(7, HIT), (6, MISS)])
+    def test_bodies_above_the_limit(self, probe: Any, settings: Settings, most: int, status: str) -> None:
+        """`{"a":1}` has 7 bytes; what is not stored is conditional all the same."""
+        settings.KEYBITS_MAX_ENTRY_BYTES = most
+        etag = get("/probe/")["ETag"]
+        assert get("/probe/")["Cache-Status"] == status
+        assert get("/probe/", headers={"If-None-Match": etag}).status_code == 304
+
+    def test_what_names_no_scope(self) -> None:
+        """Nothing would ever end such an entry."""
+        assert [asks("/unscoped/") for _ in range(2)] == [(MISS, 1), (MISS, 1)]
+
+    def test_pages_for_people(self) -> None:
+        pages = [get("/tags/?format=api") for _ in range(2)]
+        assert {page["Cache-Control"] for page in pages} == {cache_control.PRIVATE}
+        assert {page["Cache-Status"] for page in pages} == {"keybits; fwd=bypass"}
+        assert pages[0]["Content-Type"].startswith("text/html")
+        assert get("/tags/")["Cache-Status"] == STORED
+
+    def test_what_was_read_in_a_scope_that_is_open(self) -> None:
+        get_store().open(["tags"], "somebody")
+        assert [asks() for _ in range(2)] == [(MISS, 1), (MISS, 1)]
+        get_store().close(["tags"], "somebody")
+        assert [asks() for _ in range(2)] == [(STORED, 1), (HIT, 0)]
+
+
+class TestKeyFunction:
+    @pytest.mark.parametrize("url", ["/upstream/", "/function/"])
+    def test_one_that_is_not_keybits_says_the_way_out(self, url: str) -> None:
+        with pytest.raises(ImproperlyConfigured, match=r"Subclass keybits\.constructors\.KeyConstructor"):
+            get(url)
+
+    def test_and_names_the_view(self) -> None:
+        with pytest.raises(ImproperlyConfigured, match=r"^UpstreamViewSet has"):
+            get("/upstream/")
+
+
+@pytest.fixture
+def broken(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Have methods of this stack's store fail."""
+    with monkeypatch.context() as patch:
+
+        def fail(*_: Any, **__: Any) -> None:
+            raise StoreError("away")
+
+        def break_methods(*names: str) -> None:
+            for name in names:
+                patch.setattr(type(get_store()), name, fail)
+
+        yield break_methods
+
+
+class TestStoreErrors:
+    @pytest.mark.parametrize(
+        ("methods", "status"),
+        [
+            (["read"], "keybits; fwd=bypass"),
+            (["mint"], MISS),
+            (["write"], MISS),
+            (["read", "mint", "write"], "keybits; fwd=bypass"),
+        ],
+    )
+    def test_the_database_answers_and_cache_status_says_so(
+        self, broken: Callable[..., None], methods: list[str], status: str
+    ) -> None:
+        broken(*methods)
+        for _ in range(2):
+            answer = get()
+            assert (answer.status_code, json.loads(answer.content)) == (
+                200,
+                [{"slug": "chart", "name": "Chart"}],
+            )
+            assert answer["Cache-Status"].removesuffix("; stored") == status
+            assert ("stored" in answer["Cache-Status"]) is (methods == ["read"])
+
+    @pytest.mark.parametrize("methods", [["read"], ["mint"], ["write"], ["read", "mint", "write"]])
+    def test_conditions_are_honoured_all_the_same(
+        self, broken: Callable[..., None], methods: list[str]
+    ) -> None:
+        broken(*methods)
+        assert get(headers={"If-None-Match": get()["ETag"]}).status_code == 304
+        assert get(headers={"If-Match": '"other"'}).status_code == 412
+
+    @pytest.mark.parametrize("frame", [b"", b"\x80\x04K\x01.", b"KB\x00\x01"])
+    def test_bytes_that_are_no_entry_are_a_miss(self, frame: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+        store: Any = get_store()
+        write = type(store).write
+        with monkeypatch.context() as patch:
+            patch.setattr(type(store), "write", lambda self, key, entry: write(self, key, frame))
+            get()
+        assert get()["Cache-Status"] == STORED
+        assert get()["Cache-Status"] == HIT
+
+    @pytest.mark.parametrize("method", ["read", "mint", "write"])
+    def test_no_read_after_it_is_stale(self, method: str, tag: Tag, monkeypatch: pytest.MonkeyPatch) -> None:
+        get()
+        with monkeypatch.context() as patch:
+            patch.setattr(type(get_store()), method, self.fail)
+            Tag.objects.filter(pk=tag.pk).update(name="Diagram")
+            assert b"Diagram" in get().content
+        assert b"Diagram" in get().content
+
+    @staticmethod
+    def fail(*_: Any, **__: Any) -> None:
+        raise StoreError("away")
+
+
+class TestCacheControl:
+    def test_of_what_everybody_may_see(self) -> None:
+        assert {get()["Cache-Control"] for _ in range(2)} == {cache_control.PUBLIC}
+
+    def test_of_what_was_asked_with_a_session(self, client: Client) -> None:
+        client.force_login(User.objects.create(username="u"))
+        assert {get(client=client)["Cache-Control"] for _ in range(2)} == {cache_control.PRIVATE}
+
+    @pytest.mark.parametrize("field", [{"Authorization": "Basic eDp5"}, {"Cookie": "sessionid=gone"}])
+    def test_of_what_was_asked_with_credentials_that_prove_nothing(self, field: dict[str, str]) -> None:
+        assert get()["Cache-Control"] == cache_control.PUBLIC
+        assert get(headers=field)["Cache-Control"] == cache_control.PRIVATE
+
+    def test_a_user_s_answers_are_the_user_s_own(self, client: Client) -> None:
+        get()
+        client.force_login(User.objects.create(username="u"))
+        assert get(client=client)["Cache-Status"] == STORED
+        assert get(client=client)["Cache-Status"] == HIT
+
+    @pytest.mark.parametrize("status", [404, 203])
+    def test_what_a_view_says_of_what_is_not_stored_stands(self, probe: Any, status: int) -> None:
+        own = {"Cache-Control": "max-age=5"}
+        probe.make = staticmethod(lambda: Response({"a": 1}, status=status, headers=own))
+        assert get("/probe/")["Cache-Control"] == "max-age=5"
+
+    def test_of_a_page_for_people_whatever_the_view_says(self, probe: Any) -> None:
+        probe.make = staticmethod(lambda: Response({"a": 1}, headers={"Cache-Control": "max-age=5"}))
+        assert get("/probe/?format=api")["Cache-Control"] == cache_control.PRIVATE
+
+    @pytest.mark.xfail(strict=True, reason="a view's own Cache-Control is lost on a 200")
+    @pytest.mark.parametrize("own", ["private", "no-store", "private, no-store"])
+    def test_what_a_view_keeps_from_caches_is_never_made_public(self, probe: Any, own: str) -> None:
+        probe.make = staticmethod(lambda: Response({"a": 1}, headers={"Cache-Control": own}))
+        assert "public" not in get("/probe/")["Cache-Control"]
+
+
+class TestThrottles:
+    def test_a_hit_costs_nothing(self) -> None:
+        assert get("/throttled/").status_code == 200
+        assert {get("/throttled/")["Cache-Status"] for _ in range(3)} == {HIT}
+
+    def test_a_miss_counts(self) -> None:
+        get("/throttled/")
+        get_store().clear()
+        answer = get("/throttled/")
+        assert (answer.status_code, answer["Content-Type"]) == (429, "application/problem+json")
+        assert int(answer["Retry-After"]) > 0

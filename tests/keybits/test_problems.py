@@ -1,0 +1,187 @@
+"""Errors as problem details: the members of RFC 9457, and one for each exception that REST framework knows."""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+from typing import Any
+
+import pytest
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse
+from django.test import RequestFactory
+from django.utils.translation import gettext_lazy
+from rest_framework import exceptions
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.test import APIRequestFactory
+from rest_framework.views import APIView
+from rest_framework_extensions.exceptions import PreconditionRequiredException
+
+from keybits import problems
+from keybits.drf.problems import exception_handler
+from keybits.drf.query import InvalidQueryError
+from keybits.query import QueryError
+
+
+class TestSection31Members:
+    def test_without_a_type_it_is_about_blank_and_the_title_is_the_phrase(self) -> None:
+        """Section 4.2.1."""
+        assert problems.body(404) == {"type": "about:blank", "title": "Not Found", "status": 404}
+
+    def test_all(self) -> None:
+        assert problems.body(400, "Odd", "It is odd.", "odd", parameter="p") == {
+            "type": "urn:problem:odd",
+            "title": "Odd",
+            "status": 400,
+            "detail": "It is odd.",
+            "parameter": "p",
+        }
+
+    def test_extension_members_come_last(self) -> None:
+        assert list(problems.body(400, detail="x", a=1, b=2))[-2:] == ["a", "b"]
+
+    @pytest.mark.parametrize("status", [400, 401, 404, 405, 406, 412, 414, 415, 428, 429, 500, 503])
+    def test_the_title_is_the_phrase_of_each_status(self, status: int) -> None:
+        assert problems.body(status)["title"] == HTTPStatus(status).phrase
+
+    @pytest.mark.xfail(strict=True, raises=ValueError, reason="only registered statuses have a title")
+    def test_a_status_that_nobody_has_registered(self) -> None:
+        assert problems.body(499)["status"] == 499
+
+
+class TestResponse:
+    @pytest.fixture
+    def response(self) -> HttpResponse:
+        return problems.problem_response(412, detail="größe", type="odd", allowed=[1])
+
+    def test_is_of_the_media_type_and_no_cache_keeps_it(self, response: HttpResponse) -> None:
+        assert response.status_code == 412
+        assert response["Content-Type"] == "application/problem+json"
+        assert response["Cache-Control"] == "private, no-store"
+
+    def test_has_its_length_in_bytes(self, response: HttpResponse) -> None:
+        assert response["Content-Length"] == str(len(response.content))
+
+    def test_says_what_body_says(self, response: HttpResponse) -> None:
+        assert json.loads(response.content) == problems.body(412, detail="größe", type="odd", allowed=[1])
+
+
+class TestDjangosHandlers:
+    @pytest.mark.parametrize(
+        ("handler", "status"),
+        [
+            (problems.bad_request, 400),
+            (problems.permission_denied, 403),
+            (problems.not_found, 404),
+        ],
+    )
+    def test_are_problems_that_keep_the_cause_to_themselves(self, handler: Any, status: int) -> None:
+        response = handler(RequestFactory().get("/"), ValueError("secret"))
+        document = json.loads(response.content)
+        assert response.status_code == document["status"] == status
+        assert response["Content-Type"] == "application/problem+json"
+        assert document["detail"]
+        assert b"secret" not in response.content
+
+    def test_the_one_for_500_too(self) -> None:
+        response = problems.server_error(HttpRequest())
+        assert (response.status_code, json.loads(response.content)["status"]) == (500, 500)
+        assert response["Cache-Control"] == "private, no-store"
+
+
+def handled(exc: Exception, **context: Any) -> Response:
+    request = Request(APIRequestFactory().get("/"))
+    response = exception_handler(exc, {"request": request, "view": APIView()} | context)
+    assert response is not None
+    return response
+
+
+EXCEPTIONS: list[tuple[Exception, int, str]] = [
+    (exceptions.APIException(), 500, "A server error occurred."),
+    (exceptions.ParseError(), 400, "Malformed request."),
+    (exceptions.AuthenticationFailed(), 401, "Incorrect authentication credentials."),
+    (exceptions.NotAuthenticated(), 401, "Authentication credentials were not provided."),
+    (exceptions.PermissionDenied(), 403, "You do not have permission to perform this action."),
+    (exceptions.NotFound("Nothing here."), 404, "Nothing here."),
+    (exceptions.MethodNotAllowed("PUT"), 405, 'Method "PUT" not allowed.'),
+    (exceptions.NotAcceptable(), 406, "Could not satisfy the request Accept header."),
+    (exceptions.UnsupportedMediaType("a/b"), 415, 'Unsupported media type "a/b" in request.'),
+    (exceptions.Throttled(wait=7), 429, "Request was throttled. Expected available in 7 seconds."),
+    (exceptions.ValidationError("Odd."), 400, "Some values cannot be used."),
+    (PreconditionRequiredException(), 428, ""),
+    (Http404("secret"), 404, "There is no such thing here, or it is not for you to see."),
+    (PermissionDenied("secret"), 403, "This is not for you to do."),
+    (InvalidQueryError(QueryError("unknown-parameter", "Odd.")), 400, "Odd."),
+]
+each = pytest.mark.parametrize(
+    ("exc", "status", "detail"), EXCEPTIONS, ids=[type(exc).__name__ for exc, _, _ in EXCEPTIONS]
+)
+
+
+class TestExceptionHandler:
+    def test_every_exception_of_rest_framework_is_in_the_table(self) -> None:
+        known = {found for found in vars(exceptions).values() if isinstance(found, type)}
+        known = {found for found in known if issubclass(found, exceptions.APIException)}
+        assert known <= {type(exc) for exc, _, _ in EXCEPTIONS}
+
+    @each
+    def test_is_a_problem(self, exc: Exception, status: int, detail: str) -> None:
+        response = handled(exc)
+        assert response.status_code == response.data["status"] == status
+        assert response.data["title"] == HTTPStatus(status).phrase
+        assert not detail or response.data["detail"] == detail
+        assert "secret" not in str(response.data)
+
+    @each
+    def test_no_cache_keeps_it(self, exc: Exception, status: int, detail: str) -> None:
+        assert handled(exc)["Cache-Control"] == "private, no-store"
+
+    @each
+    def test_is_of_the_media_type(self, exc: Exception, status: int, detail: str) -> None:
+        assert handled(exc).content_type == "application/problem+json"
+
+    def test_a_page_for_people_stays_a_page(self) -> None:
+        request = Request(APIRequestFactory().get("/"))
+        request.accepted_renderer = type("Page", (), {"format": "api"})()
+        assert handled(exceptions.NotFound(), request=request).content_type is None
+
+    @pytest.mark.parametrize("exc", [ValueError("x"), KeyError("x"), AssertionError()])
+    def test_anything_else_is_left_to_django(self, exc: Exception) -> None:
+        assert exception_handler(exc, {"request": None, "view": None}) is None
+
+    def test_when_to_come_back_is_said(self) -> None:
+        assert handled(exceptions.Throttled(wait=7))["Retry-After"] == "7"
+
+    def test_how_to_authenticate_is_said(self) -> None:
+        exc = exceptions.NotAuthenticated()
+        exc.auth_header = "Token"  # type: ignore[attr-defined]  # as the view does
+        assert handled(exc)["WWW-Authenticate"] == "Token"
+
+    def test_invalid_values_are_listed(self) -> None:
+        response = handled(exceptions.ValidationError({"title": ["Too long."], "tags": {"a": ["Odd."]}}))
+        assert response.data["type"] == "urn:problem:invalid-value"
+        assert response.data["errors"] == {"title": ["Too long."], "tags": {"a": ["Odd."]}}
+
+    def test_members_of_an_exception_are_added_and_name_its_type(self) -> None:
+        error = QueryError("unknown-parameter", "Odd.", "oredring", ["ordering"], "ordering")
+        assert handled(InvalidQueryError(error)).data == {
+            "type": "urn:problem:unknown-parameter",
+            "title": "Bad Request",
+            "status": 400,
+            "detail": "Odd.",
+            "parameter": "oredring",
+            "allowed": ["ordering"],
+            "suggestion": "ordering",
+        }
+
+    def test_members_without_a_value_are_left_out(self) -> None:
+        data = handled(InvalidQueryError(QueryError("malformed-query", "Odd."))).data
+        assert set(data) == {"type", "title", "status", "detail"}
+
+    def test_a_query_that_is_too_long_is_414(self) -> None:
+        assert handled(InvalidQueryError(QueryError("query-too-long", "Long."))).data["status"] == 414
+
+    def test_a_lazy_detail_is_text(self) -> None:
+        detail = handled(exceptions.NotFound(gettext_lazy("Not found."))).data["detail"]
+        assert type(detail) is str

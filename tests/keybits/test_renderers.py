@@ -1,0 +1,95 @@
+"""The bytes of a JSON answer: one way to write each value, the same for every client."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections import OrderedDict
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+from django.utils.translation import gettext_lazy
+from hypothesis import given
+from hypothesis import strategies as st
+from rest_framework import serializers
+from rest_framework.exceptions import ErrorDetail, ValidationError
+from rest_framework.utils.serializer_helpers import ReturnDict, ReturnList
+
+from keybits.drf.renderers import JSONRenderer
+
+values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.text()
+    | st.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+class Numbers(serializers.Serializer[Any]):
+    numbers = serializers.ListField(child=serializers.IntegerField())
+
+
+def rendered(data: Any, accept: str | None = None) -> bytes:
+    return JSONRenderer().render(data, accept, {"request": None, "indent": 8})
+
+
+class TestBytes:
+    @given(values)
+    def test_are_json_that_says_the_same(self, data: Any) -> None:
+        assert data is None or json.loads(rendered(data)) == data
+
+    @given(values)
+    def test_are_the_same_whatever_accept_adds(self, data: Any) -> None:
+        assert rendered(data, "application/json; indent=4") == rendered(data)
+
+    def test_have_no_white_space_and_plain_utf_8(self) -> None:
+        assert rendered({"b": [1, 2], "a": "größe"}) == '{"b":[1,2],"a":"größe"}'.encode()
+
+    def test_keep_the_order_of_the_serializer(self) -> None:
+        assert rendered(OrderedDict([("z", 1), ("a", 2)])) == b'{"z":1,"a":2}'
+
+    def test_nothing_is_written_for_no_data(self) -> None:
+        assert rendered(None) == b""
+
+    def test_no_charset_is_named(self) -> None:
+        """RFC 8259 section 11 defines none."""
+        assert JSONRenderer.charset is None
+
+
+class TestValues:
+    @pytest.mark.parametrize(
+        ("value", "text"),
+        [
+            (gettext_lazy("Odd."), b'"Odd."'),
+            (ErrorDetail("Odd.", "odd"), b'"Odd."'),
+            (MappingProxyType({"a": 1}), b'{"a":1}'),
+            (ReturnDict({"a": 1}, serializer=Numbers()), b'{"a":1}'),
+            (ReturnList([1], serializer=Numbers()), b"[1]"),
+            ((1, 2), b"[1,2]"),
+            (uuid.UUID(int=0), b'"00000000-0000-0000-0000-000000000000"'),
+            (date(2026, 11, 20), b'"2026-11-20"'),
+            (datetime(2026, 11, 20, 14, 30, tzinfo=UTC), b'"2026-11-20T14:30:00+00:00"'),
+        ],
+    )
+    def test_that_have_a_form(self, value: Any, text: bytes) -> None:
+        assert rendered([value]) == b"[" + text + b"]"
+
+    @pytest.mark.parametrize("value", [object(), Decimal(1), {1}, b"bytes"])
+    def test_others_are_an_error_that_names_the_type(self, value: Any) -> None:
+        with pytest.raises(TypeError) as caught:
+            rendered([value])
+        assert type(value).__name__ in str(caught.value.__cause__ or caught.value)
+
+    @pytest.mark.xfail(strict=True, raises=TypeError, reason="keys that are numbers are refused")
+    def test_errors_in_the_members_of_a_list_are_written(self) -> None:
+        """REST framework gives them by position."""
+        serializer = Numbers(data={"numbers": [1, "x"]})
+        with pytest.raises(ValidationError) as caught:
+            serializer.is_valid(raise_exception=True)
+        assert json.loads(rendered(caught.value.detail))["numbers"]["1"] == ["A valid integer is required."]
