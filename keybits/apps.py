@@ -13,6 +13,7 @@ from django.db.models.signals import post_migrate
 from django.db.models.sql import compiler
 
 from keybits import checks
+from keybits.conf import conf
 
 
 class KeybitsConfig(AppConfig):
@@ -21,6 +22,7 @@ class KeybitsConfig(AppConfig):
 
     def ready(self) -> None:
         _watch_writes()
+        _audit()
         for check in (checks.check_store, checks.check_settings, checks.check_middleware):
             register(check, Tags.caches)
 
@@ -54,3 +56,10 @@ def _sync_triggers(app_config: AppConfig, using: str, **_: Any) -> None:
         model = declaration.model
         if model._meta.app_label == app_config.label and router.allow_migrate_model(using, model):
             triggers.sync(connection, model, declaration.templates)
+
+
+def _audit() -> None:
+    from keybits import audit  # noqa: PLC0415 - needs the settings
+
+    if conf.AUDIT != "off":
+        audit.install()

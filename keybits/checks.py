@@ -15,6 +15,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning
+from django.db import DEFAULT_DB_ALIAS
 from django.utils.module_loading import import_string
 
 from keybits.conf import Conf, conf
@@ -43,7 +44,7 @@ def check_store(**_: Any) -> list[CheckMessage]:
 
 def check_settings(**_: Any) -> list[CheckMessage]:
     """Check that every `KEYBITS_*` setting is one, and holds what it has to hold."""
-    return [*_unknown(), *_not_positive(), *_packages()]
+    return [*_unknown(), *_not_positive(), *_packages(), *_choices(), *_durations(), *_replicas()]
 
 
 def check_middleware(**_: Any) -> list[CheckMessage]:
@@ -158,6 +159,65 @@ def _packages() -> Iterator[CheckMessage]:
                 hint="Make it a list of packages (folders of modules) that can be imported: a change in code "
                 "that is not listed leaves entries of the older shape in use.",
                 id="keybits.E008",
+            )
+
+
+_CHOICES = {
+    "RELAY": ("thread", "external", "off"),
+    "WRITE_POLICY": ("record", "refuse"),
+    "TRACKING": ("triggers", "signals"),
+    "AUDIT": ("off", "log", "raise"),
+}
+
+
+def _choices() -> Iterator[CheckMessage]:
+    for name, choices in _CHOICES.items():
+        value = getattr(settings, f"{PREFIX}{name}", choices[0])
+        if value not in choices:
+            yield Error(
+                f"{PREFIX}{name} is {value!r}.",
+                hint=f"Write one of {', '.join(map(repr, choices))}, or leave it out for the default.",
+                id="keybits.E009",
+            )
+
+
+def _durations() -> Iterator[CheckMessage]:
+    names = ("OPEN_LEASE", "RELAY_INTERVAL", "RELAY_BOUND", "GRACE", "STORE_RETRY")
+    wrong = [name for name in names if not _is_duration(getattr(settings, f"{PREFIX}{name}", 1))]
+    for name in wrong:
+        yield Error(
+            f"{PREFIX}{name} is {getattr(settings, f'{PREFIX}{name}')!r}.",
+            hint="Give a number of seconds above 0, or leave it out for the default.",
+            id="keybits.E010",
+        )
+    for shorter, longer, otherwise in _IN_ORDER:
+        if shorter not in wrong and longer not in wrong and getattr(conf, shorter) >= getattr(conf, longer):
+            yield Error(
+                f"{PREFIX}{shorter} is not less than {PREFIX}{longer}: {otherwise}.",
+                hint=f"Shorten the one ({getattr(conf, shorter)} s) or lengthen the other "
+                f"({getattr(conf, longer)} s).",
+                id="keybits.E011",
+            )
+
+
+_IN_ORDER = (
+    ("GRACE", "OPEN_LEASE", "what a dead writer held open is believed before a relay has closed it"),
+    ("RELAY_INTERVAL", "RELAY_BOUND", "between two looks of a relay nothing is believed"),
+)
+
+
+def _is_duration(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
+
+
+def _replicas() -> Iterator[CheckMessage]:
+    for alias in getattr(settings, "KEYBITS_REPLICAS", []):
+        if alias not in settings.DATABASES or alias == DEFAULT_DB_ALIAS:
+            yield Error(
+                f"KEYBITS_REPLICAS has {alias!r}, which is no replica among DATABASES.",
+                hint=f"DATABASES has {', '.join(map(repr, settings.DATABASES))}; list those that follow "
+                f"{DEFAULT_DB_ALIAS!r}. What is read from a replica that is not listed can be kept stale.",
+                id="keybits.E012",
             )
 
 

@@ -90,6 +90,21 @@ class Conf:
         return str(self._get("TRACKING", "triggers"))
 
     @property
+    def REPLICAS(self) -> list[str]:
+        """Aliases of the databases that are read replicas of the primary."""
+        return list(self._get("REPLICAS", []))
+
+    @property
+    def AUDIT(self) -> str:
+        """Whether fills are watched for reads that no key bit covers: `off`, `log` or `raise` (for tests)."""
+        return str(self._get("AUDIT", "off"))
+
+    @property
+    def FINGERPRINT_SETTINGS(self) -> list[str]:
+        """Names of more settings that shape the bytes: a change of any makes all entries unreadable."""
+        return list(self._get("FINGERPRINT_SETTINGS", []))
+
+    @property
     def MAX_ENTRY_BYTES(self) -> int:
         """Longest body that is stored, in bytes; longer ones are computed each time."""
         return int(self._get("MAX_ENTRY_BYTES", 1024 * 1024))

@@ -22,7 +22,7 @@ from keybits.conf import conf
 
 __all__ = ["Entry", "EntryError", "fingerprint"]
 
-MAGIC = b"KB\x00\x01"
+MAGIC = b"KB\x00\x02"
 LENGTHS = struct.Struct("<4sII")
 SHAPING_DISTRIBUTIONS = (
     "Django",
@@ -53,7 +53,8 @@ class Entry:
 
     `etag` is quoted and strong. `changed` is the first whole second (Unix time) after the content changed: no
     other content of this URL was ever sent with that date as its Last-Modified. `headers` are those that both
-    the 200 and, but for `Content-*`, the 304 carry.
+    the 200 and, but for `Content-*`, the 304 carry. `expires` (Unix time) is when the passing of time alone ends
+    the entry, None where it does not. `url` is what was asked for: the path and the canonical query.
     """
 
     witness: bytes
@@ -61,10 +62,12 @@ class Entry:
     changed: int
     headers: tuple[tuple[str, str], ...]
     body: bytes
+    expires: float | None = None
+    url: str = ""
 
     def pack(self) -> bytes:
         """Return the frame."""
-        head = orjson.dumps([self.etag, self.changed, self.headers])
+        head = orjson.dumps([self.etag, self.changed, self.headers, self.expires, self.url])
         return LENGTHS.pack(MAGIC, len(head), len(self.witness)) + head + self.witness + self.body
 
     @classmethod
@@ -75,11 +78,14 @@ class Entry:
             if magic != MAGIC:
                 raise EntryError("not a keybits entry")
             body_start = LENGTHS.size + head_size + witness_size
-            etag, changed, headers = orjson.loads(frame[LENGTHS.size : LENGTHS.size + head_size])
+            etag, changed, headers, expires, url = orjson.loads(
+                frame[LENGTHS.size : LENGTHS.size + head_size]
+            )
             pairs = tuple((name, value) for name, value in headers)
         except (struct.error, ValueError, TypeError) as error:
             raise EntryError(str(error)) from error
-        return cls(frame[body_start - witness_size : body_start], etag, changed, pairs, frame[body_start:])
+        witness = frame[body_start - witness_size : body_start]
+        return cls(witness, etag, changed, pairs, frame[body_start:], expires, url)
 
 
 @lru_cache(maxsize=1)
@@ -88,7 +94,7 @@ def fingerprint() -> str:
     digest = hashlib.blake2b(digest_size=16)
     for distribution in SHAPING_DISTRIBUTIONS:
         digest.update(f"{distribution}={metadata.version(distribution)}\n".encode())
-    for name in SHAPING_SETTINGS:
+    for name in (*SHAPING_SETTINGS, *conf.FINGERPRINT_SETTINGS):
         digest.update(f"{name}={getattr(settings, name, None)!r}\n".encode())
     for package in ("keybits", *conf.FINGERPRINT_PACKAGES):
         _digest_source(digest, package)

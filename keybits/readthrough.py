@@ -11,7 +11,10 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 from keybits import cache_status, etags, relay, transactions
@@ -20,7 +23,7 @@ from keybits.entries import Entry, EntryError
 from keybits.stamps import witness
 from keybits.stores import StoreError, get_store
 
-__all__ = ["Lookup", "begin", "look_up", "made", "store"]
+__all__ = ["Lookup", "aside", "begin", "look_up", "made", "store"]
 
 logger = logging.getLogger(__name__)
 
@@ -34,8 +37,26 @@ class Lookup:
     reason: str
 
 
+_aside: ContextVar[dict[str, tuple[str, ...]] | None] = ContextVar("keybits_aside", default=None)
+
+
+@contextmanager
+def aside() -> Iterator[dict[str, tuple[str, ...]]]:
+    """Have views run as if there were no store. Yields the keys that were asked for, with their scopes."""
+    asked: dict[str, tuple[str, ...]] = {}
+    token = _aside.set(asked)
+    try:
+        yield asked
+    finally:
+        _aside.reset(token)
+
+
 def look_up(key: str, scopes: Sequence[str]) -> Lookup:
     """Look once. Never raises: a store that fails is a `bypass`, and so is a transaction that has written."""
+    asked = _aside.get()
+    if asked is not None:
+        asked[key] = tuple(scopes)
+        return Lookup(None, False, cache_status.BYPASS)
     relay.ensure_running()
     if transactions.sees_its_own_writes():
         return Lookup(None, False, cache_status.BYPASS)
@@ -49,7 +70,8 @@ def look_up(key: str, scopes: Sequence[str]) -> Lookup:
         return Lookup(None, False, cache_status.BYPASS)
     except EntryError:
         return Lookup(None, False, cache_status.MISS)
-    fresh = reading.witness == entry.witness
+    in_time = entry.expires is None or time.time() < entry.expires
+    fresh = in_time and reading.witness == entry.witness
     return Lookup(entry, fresh, "" if fresh else cache_status.STALE)
 
 
@@ -58,7 +80,7 @@ def begin(scopes: Sequence[str]) -> bytes | None:
 
     Call it before the database is read. With no scopes there is nothing that could end an entry: None.
     """
-    if not scopes or not transactions.may_store():
+    if not scopes or _aside.get() is not None or not transactions.may_store():
         return None
     try:
         return witness(get_store().mint(scopes))

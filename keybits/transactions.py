@@ -18,7 +18,7 @@ from typing import Any
 from django.db import DatabaseError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from keybits import changes
+from keybits import changes, replicas
 from keybits.conf import conf
 from keybits.stamps import coarsened
 from keybits.stores import StoreError, get_store
@@ -90,6 +90,7 @@ def _in_transaction(connection: BaseDatabaseWrapper) -> bool:
 def _watched(execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
     """Note a write, and see that it has a transaction to be committed with."""
     connection = context["connection"]
+    replicas.note(connection.alias)
     text = sql if isinstance(sql, str) else "DO"  # a composed statement is taken for a write
     if not (_WRITES.match(text) or _WITH.match(text)):
         return execute(sql, params, many, context)

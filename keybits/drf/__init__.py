@@ -6,6 +6,7 @@ from keybits.drf.caching import (
     ReadOnlyCacheResponseAndETAGMixin,
     RetrieveCacheResponseAndETAGMixin,
     cache_response_and_etag,
+    expire,
 )
 from keybits.drf.nested import NestedViewSetMixin
 from keybits.drf.query import ClosedQueryMixin
@@ -18,4 +19,5 @@ __all__ = [
     "ReadOnlyCacheResponseAndETAGMixin",
     "RetrieveCacheResponseAndETAGMixin",
     "cache_response_and_etag",
+    "expire",
 ]

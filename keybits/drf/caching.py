@@ -7,8 +7,11 @@ checked before anything here runs; throttles count misses alone.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
 from functools import wraps
 from typing import Any
 
@@ -18,7 +21,7 @@ from django.http import HttpResponse
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from keybits import cache_control, cache_status, readthrough
+from keybits import audit, cache_control, cache_status, readthrough, replicas
 from keybits.answers import Answer, answer
 from keybits.constructors import DefaultListKeyConstructor, DefaultObjectKeyConstructor, KeyConstructor
 from keybits.entries import Entry
@@ -32,9 +35,11 @@ __all__ = [
     "RetrieveCacheResponseAndETAGMixin",
     "cache_response_and_etag",
     "credentialed",
+    "expire",
 ]
 
 Handler = Callable[..., Any]
+EXPIRES = "_keybits_expires"
 STORED_HEADERS = ("Content-Type", "Content-Language", "Link")
 
 
@@ -75,6 +80,15 @@ def credentialed(request: Request) -> bool:
     )
 
 
+def expire(request: Request, at: datetime) -> None:
+    """Say that the representation being made for `request` is true until `at` at the latest, whatever is written.
+
+    For what the passing of time changes: something that is to be published at a moment. Of several the first counts.
+    """
+    present = getattr(request, EXPIRES, None)
+    setattr(request, EXPIRES, min(at.timestamp(), present or math.inf))
+
+
 class _Exchange:
     """One request to one handler."""
 
@@ -100,10 +114,15 @@ class _Exchange:
         found = readthrough.look_up(key, scopes)
         if found.entry is not None and found.fresh:
             return self._send(found.entry, cache_status.HIT)
-        return self._fill(key, found, readthrough.begin(scopes))
+        self._throttle()
+        witness = readthrough.begin(scopes)
+        with replicas.filling() as lagging, audit.observed(self.view, constructor, scopes, self.request):
+            response = self._render()
+        return self._keep(key, found, response, None if lagging else witness)
 
-    def _fill(self, key: str, found: readthrough.Lookup, witness: bytes | None) -> HttpResponse:
-        response = self._render()
+    def _keep(
+        self, key: str, found: readthrough.Lookup, response: Response, witness: bytes | None
+    ) -> HttpResponse:
         if response.status_code != 200 or response.cookies or not response.content:
             return self._pass_on(response, found.reason)
         entry = readthrough.made(
@@ -113,14 +132,26 @@ class _Exchange:
             witness=witness,
             now=time.time(),
         )
+        entry = replace(entry, expires=getattr(self.request, EXPIRES, None), url=self._url())
         stored = readthrough.store(key, entry)
         return self._send(entry, cache_status.forwarded(found.reason, stored=stored))
 
-    def _render(self) -> Response:
-        """Run the handler, throttled now if throttles were put off, and render what it returns."""
+    def _url(self) -> str:
+        """What can be asked for again by anybody, to check the entry; nothing where it is somebody's own."""
+        if self.policy == cache_control.PRIVATE:
+            return ""
+        query = getattr(self.view, "query", None)
+        text = query.canonical if query is not None else self.request.META.get("QUERY_STRING", "")
+        return f"{self.request.path}?{text}" if text else self.request.path
+
+    def _throttle(self) -> None:
+        """Count the request, if that was put off until it had to be computed."""
         throttle = getattr(self.view, "check_throttles_now", None)
         if throttle is not None:
             throttle(self.request)
+
+    def _render(self) -> Response:
+        """Run the handler, and render what it returns."""
         response: Response = self.method(self.view, self.request, *self.args, **self.kwargs)
         finalized: Response = self.view.finalize_response(self.request, response, *self.args, **self.kwargs)
         finalized.render()
@@ -128,6 +159,7 @@ class _Exchange:
 
     def _bypass(self) -> HttpResponse:
         """A page for people: rendered each time, kept by nobody."""
+        self._throttle()
         response = self._render()
         response["Cache-Control"] = cache_control.PRIVATE
         return self._pass_on(response, cache_status.BYPASS)

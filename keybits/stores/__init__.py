@@ -66,6 +66,9 @@ class Store(Protocol):
     def vouch(self, seconds: float) -> None:
         """Say that every change committed until now has been closed here; it holds for `seconds`."""
 
+    def sample(self, most: int) -> list[tuple[str, bytes]]:
+        """Return up to `most` entries and their keys, in no order."""
+
     def clear(self) -> None:
         """Forget everything."""
 
@@ -101,6 +104,9 @@ class Breaker:
 
     def vouch(self, seconds: float) -> None:
         self._run(self.store.vouch, seconds)
+
+    def sample(self, most: int) -> list[tuple[str, bytes]]:
+        return self._run(self.store.sample, most)
 
     def clear(self) -> None:
         self._run(self.store.clear)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -99,6 +100,12 @@ class LMDBStore:
             self._sweep(txn)
 
         self._write(change)
+
+    def sample(self, most: int) -> list[tuple[str, bytes]]:
+        with _errors(), self._environment().begin() as txn, txn.cursor(db=self._entries) as cursor:
+            now = _now()
+            live = ((bytes(key).decode(), _live(value, now)) for key, value in islice(cursor, most))
+            return [(key, entry) for key, entry in live if entry is not None]
 
     def clear(self) -> None:
         self._write(self._forget)

@@ -136,14 +136,28 @@ class RedisStore:
     def vouch(self, seconds: float) -> None:
         self._call(lambda run: ["SET", f"{run}:vouched", "1", "PX", int(seconds * 1000)])
 
+    def sample(self, most: int) -> list[tuple[str, bytes]]:
+        names = self._names("e:*", most)
+        if not names:
+            return []
+        values = self._call(lambda run: ["MGET", *names])
+        keys = [name.decode().rsplit(":e:", 1)[1] for name in names]
+        return [(key, value) for key, value in zip(keys, values, strict=True) if value is not None]
+
     def clear(self) -> None:
+        while names := self._names("*", 10_000):
+            self._call(partial(_unlink, names))
+
+    def _names(self, pattern: str, most: int) -> list[bytes]:
+        """Return up to `most` names that match, of this server's."""
+        found: list[bytes] = []
         cursor: Any = b"0"
-        while True:
-            cursor, names = self._call(partial(_scan, cursor))
-            if names:
-                self._call(partial(_unlink, names))
+        while len(found) < most:
+            cursor, names = self._call(partial(_scan, cursor, pattern))
+            found += names
             if int(cursor) == 0:
-                return
+                break
+        return found[:most]
 
     def _call(self, command: Command) -> Any:
         """Send one command, named by the server that this very connection reaches, and return its answer."""
@@ -190,8 +204,8 @@ def _stamps(run: str, scopes: Sequence[str]) -> list[str]:
     return [f"{run}:s:{scope}" for scope in scopes]
 
 
-def _scan(cursor: bytes, run: str) -> list[Any]:
-    return ["SCAN", cursor, "MATCH", f"{run}:*", "COUNT", 1000]
+def _scan(cursor: bytes, pattern: str, run: str) -> list[Any]:
+    return ["SCAN", cursor, "MATCH", f"{run}:{pattern}", "COUNT", 1000]
 
 
 def _unlink(names: Sequence[bytes], run: str) -> list[Any]:

@@ -77,7 +77,7 @@ def _forget_the_shell() -> None:
 def _start(stack: Stack) -> None:
     """Start the stack's servers and tell the settings of them."""
     var = stack.run / "var"
-    environment = {"VAR_DIR": str(var), "SECRET_KEY": secrets.token_urlsafe(50)}
+    environment = {"VAR_DIR": str(var), "SECRET_KEY": secrets.token_urlsafe(50), "KEYBITS_AUDIT": "raise"}
     if stack.name == "server":
         try:
             stack.redis = start_redis(stack.run / "redis")

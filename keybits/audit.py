@@ -1,0 +1,355 @@
+"""Is the key complete? What a cached view reads while it makes a representation, against what its bits cover.
+
+Everything that a fill reads outside its bits is a way to show somebody an answer made for somebody else, or one
+that is no longer true. With `KEYBITS_AUDIT` at `raise` (in tests) or `log`, each fill is watched: tables, headers,
+query parameters, cookies, the user, the language and settings. A read that no bit covers is named, with the bit
+to add. The watching costs time and is meant for tests; it changes no answer.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from fnmatch import fnmatchcase
+from string import Formatter
+from typing import Any
+
+from django.apps import apps
+from django.conf import LazySettings, settings
+from django.db import connections
+from django.http.request import HttpHeaders
+from django.utils import translation
+
+from keybits import bits, invalidation
+from keybits.conf import conf
+from keybits.constructors import KeyConstructor
+from keybits.entries import SHAPING_SETTINGS
+
+__all__ = ["IncompleteKeyError", "observed", "recording_fills", "uncovered"]
+
+logger = logging.getLogger(__name__)
+Read = tuple[str, str]
+
+_TABLE = re.compile(r'(?:FROM|JOIN)\s+"?(\w+)"?', re.IGNORECASE)
+ROUTE = frozenset(
+    {"REQUEST_METHOD", "PATH_INFO", "SCRIPT_NAME", "CONTENT_TYPE", "CONTENT_LENGTH", "wsgi.input"}
+)
+CONDITIONS = frozenset(
+    {"IF_MATCH", "IF_NONE_MATCH", "IF_MODIFIED_SINCE", "IF_UNMODIFIED_SINCE", "IF_RANGE"}
+)  # compared with the answer, never part of it
+
+
+class IncompleteKeyError(AssertionError):
+    """A view read something that no bit of its key covers. The message says what, and which bit to add."""
+
+
+_fills: ContextVar[list[str] | None] = ContextVar("keybits_fills", default=None)
+
+
+@contextmanager
+def recording_fills() -> Iterator[list[str]]:
+    """Watch the fills made meanwhile, whatever `KEYBITS_AUDIT` says; yields the list of what no bit covered."""
+    found: list[str] = []
+    token = _fills.set(found)
+    try:
+        yield found
+    finally:
+        _fills.reset(token)
+
+
+@contextmanager
+def observed(view: Any, constructor: KeyConstructor, scopes: tuple[str, ...], request: Any) -> Iterator[None]:
+    """Watch a fill, if `KEYBITS_AUDIT` says so; raise `IncompleteKeyError`, or log it, for what no bit covers."""
+    fills = _fills.get()
+    if conf.AUDIT == "off" and fills is None:
+        yield
+        return
+    with recording(request) as reads:
+        yield
+    missing = uncovered(reads, constructor, scopes)
+    lines = [
+        f"{type(view).__name__} reads {kind} {name!r}: {bit}" for (kind, name), bit in sorted(missing.items())
+    ]
+    if fills is not None:
+        fills += lines
+    elif lines and conf.AUDIT == "raise":
+        raise IncompleteKeyError("\n".join(lines))
+    elif lines:
+        logger.warning("incomplete key: %s", "; ".join(lines))
+
+
+def uncovered(reads: set[Read], constructor: KeyConstructor, scopes: tuple[str, ...]) -> dict[Read, str]:
+    """Return the reads that no bit covers, each with the bit to add."""
+    found = {}
+    for read in reads:
+        advice = _COVERS[read[0]](read[1], constructor, scopes)
+        if advice:
+            found[read] = advice
+    return found
+
+
+# --- What covers what: each returns the bit to add, or "" where one is there ---------------------------------------
+
+
+def _has(constructor: KeyConstructor, *kinds: type[Any]) -> bool:
+    return any(isinstance(bit, kinds) for bit in constructor.bits.values())
+
+
+def _named(constructor: KeyConstructor, kind: type[Any]) -> set[str]:
+    """The names that the bits of one kind cover; "*" for all."""
+    names: set[str] = set()
+    for name, bit in constructor.bits.items():
+        if isinstance(bit, kind):
+            names |= {str(entry).lower() for entry in constructor.params.get(name, bit.params) or ()}
+    return names
+
+
+def _table(table: str, constructor: KeyConstructor, scopes: tuple[str, ...]) -> str:
+    model = next((m for m in apps.get_models(include_auto_created=True) if m._meta.db_table == table), None)
+    if model is None:
+        return ""
+    templates = invalidation.templates_of(model._meta.app_label, str(model._meta.model_name))
+    if any(fnmatchcase(scope, _pattern(template)) for template in templates for scope in scopes):
+        return ""
+    if templates:
+        return f"add one of its scopes to an UpdatedAtKeyBit: {', '.join(templates)}"
+    return f"declare {model._meta.label} with keybits.invalidation.declare, and add its scope to an UpdatedAtKeyBit"
+
+
+def _pattern(template: str) -> str:
+    return "".join(text + ("*" if name else "") for text, name, _, _ in Formatter().parse(template))
+
+
+def _header(name: str, constructor: KeyConstructor, _: tuple[str, ...]) -> str:
+    header = name.replace("_", "-").title()
+    named = _named(constructor, bits.HeadersKeyBit)
+    by_meta = {found.removeprefix("http_") for found in _named(constructor, bits.RequestMetaKeyBit)}
+    if "*" in named | by_meta or header.lower() in named or name.lower() in by_meta:
+        return ""
+    kinds = {"ACCEPT": bits.FormatKeyBit, "ACCEPT_LANGUAGE": bits.LanguageKeyBit}
+    kinds |= {"AUTHORIZATION": bits.UserKeyBit, "COOKIE": bits.UserKeyBit}
+    if name in kinds and _has(constructor, kinds[name]):
+        return ""
+    if name == "HOST":
+        return "write links that do not hold the host, or add HeadersKeyBit(['Host'])"
+    return f"add HeadersKeyBit([{header!r}])"
+
+
+def _parameter(name: str, constructor: KeyConstructor, _: tuple[str, ...]) -> str:
+    if _has(constructor, bits.CanonicalQueryKeyBit):
+        return ""
+    named = _named(constructor, bits.QueryParamsKeyBit)
+    return (
+        ""
+        if "*" in named or name.lower() in named
+        else f"add CanonicalQueryKeyBit() or QueryParamsKeyBit([{name!r}])"
+    )
+
+
+def _cookie(name: str, constructor: KeyConstructor, _: tuple[str, ...]) -> str:
+    if name == settings.SESSION_COOKIE_NAME and _has(constructor, bits.UserKeyBit):
+        return ""
+    return "do not read it in a cached view: no bit covers a cookie of its own"
+
+
+def _user(name: str, constructor: KeyConstructor, _: tuple[str, ...]) -> str:
+    return "" if _has(constructor, bits.UserKeyBit) else "add UserKeyBit()"
+
+
+def _language(name: str, constructor: KeyConstructor, _: tuple[str, ...]) -> str:
+    return "" if _has(constructor, bits.LanguageKeyBit) else "add LanguageKeyBit()"
+
+
+def _setting(name: str, constructor: KeyConstructor, _: tuple[str, ...]) -> str:
+    if name in SHAPING_SETTINGS or name in conf.FINGERPRINT_SETTINGS:
+        return ""
+    return "add its name to KEYBITS_FINGERPRINT_SETTINGS"
+
+
+_COVERS = {
+    "table": _table,
+    "header": _header,
+    "query parameter": _parameter,
+    "cookie": _cookie,
+    "user attribute": _user,
+    "language": _language,
+    "setting": _setting,
+}
+
+
+# --- Watching -----------------------------------------------------------------------------------------------------
+
+_watching = threading.local()
+
+
+@contextmanager
+def recording(request: Any) -> Iterator[set[Read]]:
+    """Yield the set of what this thread reads meanwhile, by kind and name."""
+    reads: set[Read] = set()
+    http = getattr(request, "_request", request)
+    saved = (http.META, http.GET, http.COOKIES, getattr(request, "_user", None))
+    http.META = _Meta(http.META, reads)
+    http.GET = _watched_query(http.GET, reads)
+    http.COOKIES = _Cookies(http.COOKIES, reads)
+    if saved[3] is not None:
+        request._user = _User(saved[3], reads)
+    http.__dict__["headers"] = _Headers(saved[0], reads)
+    _watching.reads = reads
+    try:
+        with _statements(reads):
+            yield reads
+    finally:
+        _watching.reads = None
+        http.META, http.GET, http.COOKIES = saved[:3]
+        http.__dict__.pop("headers", None)
+        if saved[3] is not None:
+            request._user = saved[3]
+
+
+@contextmanager
+def _statements(reads: set[Read]) -> Iterator[None]:
+    def wrapper(execute: Any, sql: Any, params: Any, many: bool, context: Any) -> Any:
+        reads.update(("table", table) for table in _TABLE.findall(str(sql)))
+        return execute(sql, params, many, context)
+
+    watched = connections.all(initialized_only=True)
+    for connection in watched:
+        connection.execute_wrappers.append(wrapper)
+    try:
+        yield
+    finally:
+        for connection in watched:
+            connection.execute_wrappers.remove(wrapper)
+
+
+class _Meta(dict[str, Any]):
+    """A request's META that tells which headers are read."""
+
+    def __init__(self, source: dict[str, Any], reads: set[Read]) -> None:
+        super().__init__(source)
+        self._reads = reads
+
+    def _note(self, key: str) -> None:
+        name = key.removeprefix("HTTP_")
+        if name != key and name not in CONDITIONS:
+            self._reads.add(("header", name))
+        elif key in {"SERVER_NAME", "SERVER_PORT"}:
+            self._reads.add(("header", "HOST"))
+        elif key in {"REMOTE_ADDR", "REMOTE_HOST", "REMOTE_USER"}:
+            self._reads.add(("header", key))
+
+    def __getitem__(self, key: str) -> Any:
+        self._note(key)
+        return super().__getitem__(key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self._note(key)
+        return super().get(key, default)
+
+    def __contains__(self, key: object) -> bool:
+        self._note(str(key))
+        return super().__contains__(key)
+
+
+class _Headers(HttpHeaders):
+    """A request's headers that tell which are read."""
+
+    def __init__(self, environ: dict[str, Any], reads: set[Read]) -> None:
+        super().__init__(environ)
+        self._reads = reads
+
+    def __getitem__(self, key: str) -> Any:
+        name = key.replace("-", "_").upper()
+        if name not in CONDITIONS:
+            self._reads.add(("header", name))
+        return super().__getitem__(key)
+
+
+class _Cookies(dict[str, str]):
+    """Cookies that tell which are read."""
+
+    def __init__(self, source: dict[str, str], reads: set[Read]) -> None:
+        super().__init__(source)
+        self._reads = reads
+
+    def __getitem__(self, key: str) -> str:
+        self._reads.add(("cookie", key))
+        return super().__getitem__(key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self._reads.add(("cookie", key))
+        return super().get(key, default)
+
+    def __contains__(self, key: object) -> bool:
+        self._reads.add(("cookie", str(key)))
+        return super().__contains__(key)
+
+
+def _watched_query(source: Any, reads: set[Read]) -> Any:
+    """Return a copy of a QueryDict that tells which parameters are read."""
+
+    class Watched(type(source)):  # type: ignore[misc]
+        def __getitem__(self, key: str) -> Any:
+            reads.add(("query parameter", key))
+            return super().__getitem__(key)
+
+        def getlist(self, key: str, default: Any = None) -> Any:
+            reads.add(("query parameter", key))
+            return super().getlist(key, default)
+
+    return Watched(source.urlencode(), mutable=False)
+
+
+class _User:
+    """A user that tells which of its attributes are read, and is the user in every other way."""
+
+    def __init__(self, user: Any, reads: set[Read]) -> None:
+        object.__setattr__(self, "_keybits", (user, reads))
+
+    def __getattribute__(self, name: str) -> Any:
+        user, reads = object.__getattribute__(self, "_keybits")
+        if name == "__class__":
+            return type(user)
+        if not name.startswith("__"):
+            reads.add(("user attribute", name))
+        return getattr(user, name)
+
+
+def install() -> None:
+    """Have settings and translations tell who reads them. Called once, where `KEYBITS_AUDIT` is not `off`."""
+    if getattr(LazySettings, "_keybits_audited", False):
+        return
+    LazySettings._keybits_audited = True  # type: ignore[attr-defined]
+    LazySettings.__getattribute__ = _read_setting  # type: ignore[method-assign, assignment]
+    backend: Any = translation.__dict__["_trans"]
+    for name in ("gettext", "ngettext", "pgettext", "npgettext", "get_language"):
+        setattr(backend, name, _translating(getattr(backend, name)))
+
+
+def _read_setting(self: LazySettings, name: str) -> Any:
+    reads = getattr(_watching, "reads", None)
+    if reads is not None and name.isupper():
+        module = str(sys._getframe(1).f_globals.get("__name__", ""))
+        if module.split(".", 1)[0] in conf_packages(self):
+            reads.add(("setting", name))
+    return object.__getattribute__(self, name)
+
+
+def conf_packages(source: LazySettings) -> list[str]:
+    """Return the packages whose reads of settings count; looked up without being counted."""
+    return list(object.__getattribute__(source, "__dict__").get("KEYBITS_FINGERPRINT_PACKAGES", []))
+
+
+def _translating(original: Any) -> Any:
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        reads = getattr(_watching, "reads", None)
+        if reads is not None:
+            reads.add(("language", "translation"))
+        return original(*args, **kwargs)
+
+    return wrapper

@@ -1,0 +1,59 @@
+"""Is a stored entry what its view would make now? One entry at a time, without disturbing anything.
+
+The view is run again, through the whole application, with the store out of the way. Only an entry whose stamps
+hold before and after that is compared: what changes meanwhile says nothing. What disagrees is stale for ever, or
+was made for somebody else, so the finding says what no scope or bit accounts for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+from django.test import Client
+
+from keybits import etags, readthrough
+from keybits.audit import recording_fills
+from keybits.entries import Entry, EntryError
+from keybits.stores import get_store
+
+__all__ = ["Finding", "examine"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What became of one entry: `consistent`, `inconsistent` (with `fault`) or `skipped` (not fresh, not public)."""
+
+    url: str
+    verdict: str
+    fault: str = ""
+
+
+def examine(key: str, frame: bytes) -> Finding:
+    """Compare the entry in `frame`, stored under `key`, with what the database says now."""
+    try:
+        entry = Entry.unpack(frame)
+    except EntryError:
+        return Finding("", "skipped")
+    if not entry.url:
+        return Finding("", "skipped")
+    with readthrough.aside() as asked, recording_fills() as missing:
+        response: Any = _client().get(entry.url)
+    if asked.get(key) is None or get_store().read(key, asked[key]).witness != entry.witness:
+        return Finding(entry.url, "skipped")
+    if response.status_code == 200 and etags.strong(response.content) == entry.etag:
+        return Finding(entry.url, "consistent")
+    return Finding(entry.url, "inconsistent", _fault(asked[key], missing))
+
+
+def _client() -> Client:
+    host = next((host for host in settings.ALLOWED_HOSTS if not host.startswith((".", "*"))), "localhost")
+    return Client(SERVER_NAME=host, raise_request_exception=False)
+
+
+def _fault(scopes: tuple[str, ...], missing: list[str]) -> str:
+    named = ", ".join(scopes)
+    if missing:
+        return f"made under {named}; " + "; ".join(missing)
+    return f"changed without ending any of its scopes: {named}"

@@ -1,0 +1,44 @@
+"""`manage.py cache_audit`: are the live entries what the database says now?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from tqdm import tqdm  # type: ignore[import-untyped]
+
+from keybits.drf.consistency import Finding, examine
+from keybits.stores import StoreError, get_store
+
+
+class Command(BaseCommand):
+    help = (
+        "Sample live entries, make them again from the database at the same stamps, and say how many agree."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--sample", type=int, default=1000, help="Entries to look at, at most (default 1000)."
+        )
+        parser.add_argument("--quiet", action="store_true", help="No progress bar.")
+
+    def handle(self, *args: Any, sample: int, quiet: bool, **options: Any) -> None:
+        try:
+            frames = get_store().sample(sample)
+        except StoreError as error:
+            raise CommandError(f"The store cannot be read: {error}") from error
+        findings = [examine(key, frame) for key, frame in tqdm(frames, unit=" entries", disable=quiet)]
+        self._report(findings)
+
+    def _report(self, findings: list[Finding]) -> None:
+        """Print the figure, and what is at fault; exit with 1 where anything is inconsistent."""
+        wrong = [finding for finding in findings if finding.verdict == "inconsistent"]
+        compared = [finding for finding in findings if finding.verdict != "skipped"]
+        for finding in wrong:
+            self.stderr.write(f"{finding.url}: {finding.fault}")
+        agreed = len(compared) - len(wrong)
+        share = f" ({agreed / len(compared):.2%})" if compared else ""
+        skipped = len(findings) - len(compared)
+        self.stdout.write(f"{agreed} of {len(compared)} entries are consistent{share}; {skipped} skipped")
+        if wrong:
+            raise CommandError(f"{len(wrong)} entries are not what the database says.")

@@ -1,0 +1,56 @@
+"""Read replicas: what fills the cache is read from the primary, for a replica may not have caught up.
+
+Stamps say that a representation is made from what has been committed. A replica can be behind that, by any time,
+so a fill that reads one would keep old rows under new stamps. `ReplicaRouter` sends the reads of a fill to the
+primary and all others to replicas; whatever router there is, a fill that has read a replica is not kept.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from keybits.conf import conf
+
+__all__ = ["ReplicaRouter", "filling", "note"]
+
+_read: ContextVar[set[str] | None] = ContextVar("keybits_replicas_read", default=None)
+
+
+@contextmanager
+def filling() -> Iterator[set[str]]:
+    """While an entry is made: yields the set of the replicas that have been read so far."""
+    read: set[str] = set()
+    token = _read.set(read)
+    try:
+        yield read
+    finally:
+        _read.reset(token)
+
+
+def note(alias: str) -> None:
+    """Remember that a statement was sent to the database `alias`."""
+    read = _read.get()
+    if read is not None and alias in conf.REPLICAS:
+        read.add(alias)
+
+
+class ReplicaRouter:
+    """For `DATABASE_ROUTERS`: reads go to one of `KEYBITS_REPLICAS`, unless they fill the cache."""
+
+    def db_for_read(self, model: Any, **hints: Any) -> str | None:
+        """Return a replica, or None for Django's own choice: the primary."""
+        if _read.get() is not None or not conf.REPLICAS:
+            return None
+        return random.choice(conf.REPLICAS)  # noqa: S311 - any will do
+
+    def allow_relation(self, one: Any, other: Any, **hints: Any) -> bool | None:
+        """Objects of the primary and of its replicas are the same objects."""
+        return True if {one._state.db, other._state.db} & set(conf.REPLICAS) else None
+
+    def allow_migrate(self, db: str, app_label: str, **hints: Any) -> bool | None:
+        """A replica gets its tables from its primary."""
+        return False if db in conf.REPLICAS else None

@@ -1,0 +1,66 @@
+"""`manage.py cache_audit` tells entries that are what the database says from those that are not, and why."""
+
+from __future__ import annotations
+
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection
+from django.test import Client
+
+from catalog.models import Tag
+from keybits import changes
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def asked() -> Any:
+    Tag.objects.create(slug="x", name="X")
+    for path in ("tags/", "tags/x/", "galleries/"):
+        assert Client().get(f"/api/v1/{path}").status_code == 200
+
+
+def audit() -> str:
+    out, err = StringIO(), StringIO()
+    try:
+        call_command("cache_audit", quiet=True, stdout=out, stderr=err)
+    except CommandError as error:
+        return f"{out.getvalue()}{err.getvalue()}{error}"
+    return out.getvalue()
+
+
+def test_entries_that_agree_are_counted(asked: Any) -> None:
+    assert audit() == "3 of 3 entries are consistent (100.00%); 0 skipped\n"
+
+
+def test_an_entry_that_was_overtaken_is_skipped_for_it_is_not_believed(asked: Any) -> None:
+    Tag.objects.update(name="Y")
+    assert audit() == "1 of 1 entries are consistent (100.00%); 2 skipped\n"
+
+
+def test_an_entry_that_a_change_did_not_end_is_named_with_its_scopes(asked: Any) -> None:
+    wrappers, connection.execute_wrappers = connection.execute_wrappers, []
+    with connection.cursor() as cursor:  # a change that nobody records
+        cursor.execute("UPDATE catalog_tag SET name = 'Y'")
+        cursor.execute(f"DELETE FROM {changes.TABLE}")  # noqa: S608
+    connection.execute_wrappers = wrappers
+    report = audit()
+    assert "1 of 3 entries are consistent (33.33%)" in report
+    assert "/api/v1/tags/x/: changed without ending any of its scopes" in report
+    assert "tag:x" in report
+    assert "2 entries are not what the database says." in report
+
+
+def test_it_leaves_the_store_as_it_was(asked: Any) -> None:
+    audit()
+    assert Client().get("/api/v1/tags/")["Cache-Status"] == "keybits; hit"
+
+
+def test_what_was_made_for_somebody_is_not_made_again(django_user_model: Any) -> None:
+    client = Client()
+    client.force_login(django_user_model.objects.create(username="u"))
+    client.get("/api/v1/tags/")
+    assert audit() == "0 of 0 entries are consistent; 1 skipped\n"
