@@ -1,0 +1,153 @@
+"""The description of the API: valid, complete, served by this server alone, and open to other origins."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from django.urls import resolve
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+pytestmark = pytest.mark.django_db
+
+SAMPLES = {"slug": "spring", "gallery_slug": "spring", "tag_slug": "dark", "id": "1", "screenshot_id": "1"}
+PATHS = {
+    "/api/v1/",
+    "/api/v1/galleries/",
+    "/api/v1/galleries/{slug}/",
+    "/api/v1/galleries/{gallery_slug}/screenshots/",
+    "/api/v1/galleries/{gallery_slug}/screenshots/{id}/",
+    "/api/v1/galleries/{gallery_slug}/screenshots/{screenshot_id}/renditions/",
+    "/api/v1/screenshots/",
+    "/api/v1/screenshots/{id}/",
+    "/api/v1/screenshots/{screenshot_id}/renditions/",
+    "/api/v1/tags/",
+    "/api/v1/tags/{slug}/",
+    "/api/v1/tags/{tag_slug}/screenshots/",
+}
+
+
+@pytest.fixture
+def schema(api):
+    return api.read("/schema/")
+
+
+def view_of(path):
+    """Return the view that answers at `path`, as the router would call it."""
+    callback = resolve(path.format_map(SAMPLES)).func
+    view = callback.cls(**getattr(callback, "initkwargs", {}))
+    view.action = getattr(callback, "actions", {}).get("get")
+    return view
+
+
+class TestSchema:
+    def test_is_valid_openapi_3_1(self, schema):
+        assert schema["openapi"].startswith("3.1.")
+        OpenAPIV31SpecValidator(schema).validate()
+
+    def test_describes_every_resource_and_reads_alone(self, schema):
+        assert set(schema["paths"]) == PATHS
+        assert {method for item in schema["paths"].values() for method in item} == {"get"}
+
+    def test_names_no_server(self, schema):
+        assert not schema.get("servers")
+
+    def test_operations_have_names_of_their_own(self, schema):
+        names = [item["get"]["operationId"] for item in schema["paths"].values()]
+        assert len(set(names)) == len(names)
+
+    @pytest.mark.parametrize("path", sorted(PATHS))
+    def test_documents_exactly_the_parameters_that_are_accepted(self, schema, path):
+        documented = schema["paths"][path]["get"].get("parameters", [])
+        accepted = {parameter.name for parameter in view_of(path).get_query_parameters()}
+        assert {item["name"] for item in documented if item["in"] == "query"} == accepted
+        assert {item["name"] for item in documented if item["in"] == "path"} == set(
+            re.findall(r"{(\w+)}", path)
+        )
+        assert all(item["description"] for item in documented if item["in"] == "query")
+
+    @pytest.mark.parametrize("path", sorted(PATHS))
+    def test_documents_validators_and_every_error_as_a_problem(self, schema, path):
+        responses = schema["paths"][path]["get"]["responses"]
+        assert {"200", "304", "400", "404", "406", "412", "414", "429"} <= set(responses)
+        for status in ("200", "304"):
+            assert {"ETag", "Last-Modified", "Cache-Control", "Cache-Status"} <= set(
+                responses[status]["headers"]
+            )
+        assert list(responses["200"]["content"]) == ["application/json"]
+        for status, response in responses.items():
+            if status >= "400":
+                assert list(response["content"]) == ["application/problem+json"]
+
+    @pytest.mark.parametrize("path", sorted(PATHS - {"/api/v1/"}))
+    def test_documents_every_field_that_fields_accepts(self, schema, path):
+        operation = schema["paths"][path]["get"]
+        described = operation["responses"]["200"]["content"]["application/json"]["schema"]
+        described = follow(schema, described)
+        if "results" in described["properties"]:
+            described = follow(schema, described["properties"]["results"]["items"])
+        parameter = next(item for item in operation["parameters"] if item["name"] == "fields")
+        assert set(parameter["schema"]["items"]["enum"]) == set(described["properties"])
+
+
+def follow(schema, described):
+    """Return the schema that a reference names."""
+    while "$ref" in described:
+        described = schema["components"]["schemas"][described["$ref"].rsplit("/", 1)[1]]
+    return described
+
+
+class TestDocs:
+    def test_page_loads_from_this_server_alone(self, api):
+        response = api("/docs/")
+        page = response.content.decode()
+        assert response.status_code == 200
+        assert not re.search(r"""(?:src|href|url)\s*[=:(]\s*["']?\s*(?:https?:)?//""", page, re.IGNORECASE)
+        assert "//" not in re.sub(r"(?m)^\s*//.*$", "", page)
+
+    def test_everything_that_the_page_names_is_there(self, api):
+        page = api("/docs/").content.decode()
+        addresses = re.findall(r'(?:src|href)="([^"]+)"', page)
+        assert len(addresses) == 4
+        for address in addresses:
+            assert api.client.get(address).status_code == 200, address
+
+    def test_page_shows_the_schema_of_this_server(self, api):
+        assert re.search(r'url: "([^"]+)"', api("/docs/").content.decode())[1].endswith("schema/")
+
+    def test_page_is_for_get_and_head_alone(self, api):
+        assert api("/docs/", "OPTIONS").status_code == 405
+
+
+class TestOtherOrigins:
+    HEADERS = {"Origin": "https://frontend.example"}
+
+    @pytest.mark.parametrize("path", ["/screenshots/", "/galleries/spring/", "/", "/schema/"])
+    @pytest.mark.parametrize("header", ["if-none-match", "if-modified-since", "authorization", "accept"])
+    def test_preflight_allows_conditional_and_signed_reads(self, api, path, header):
+        asked = {"Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": header}
+        response = api(path, "OPTIONS", headers=self.HEADERS | asked)
+        assert response.status_code == 200
+        assert response["Access-Control-Allow-Origin"] == "*"
+        assert header in response["Access-Control-Allow-Headers"].split(", ")
+        assert "GET" in response["Access-Control-Allow-Methods"].split(", ")
+
+    def test_validators_links_and_the_state_of_the_cache_may_be_read(self, api, world):
+        for path, status in [
+            ("/screenshots/?page_size=1", 200),
+            ("/nothing/", 404),
+            ("/screenshots/?x=1", 400),
+        ]:
+            response = api(path, headers=self.HEADERS)
+            assert response.status_code == status
+            assert response["Access-Control-Allow-Origin"] == "*"
+            exposed = set(response["Access-Control-Expose-Headers"].split(", "))
+            assert {"ETag", "Link", "Cache-Status", "Retry-After"} <= exposed
+
+    def test_304_may_be_read_too(self, api, world):
+        response = api("/screenshots/", headers=self.HEADERS | {"If-None-Match": "*"})
+        assert (response.status_code, response["Access-Control-Allow-Origin"]) == (304, "*")
+
+    def test_credentials_of_a_browser_are_not_asked_for(self, api, world):
+        response = api("/screenshots/", headers=self.HEADERS)
+        assert not response.has_header("Access-Control-Allow-Credentials")
