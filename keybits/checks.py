@@ -201,7 +201,7 @@ def _durations() -> Iterator[CheckMessage]:
 
 
 _IN_ORDER = (
-    ("GRACE", "OPEN_LEASE", "what a dead writer held open is believed before a relay has closed it"),
+    ("GRACE", "OPEN_LEASE", "the hold of a writer that has died can end before a relay has closed its scopes"),
     ("RELAY_INTERVAL", "RELAY_BOUND", "between two looks of a relay nothing is believed"),
 )
 

@@ -273,6 +273,59 @@ class TestE008FingerprintPackages:
         assert "'catalog'" in only().msg
 
 
+class TestE009Choices:
+    @pytest.mark.parametrize("name", ["RELAY", "WRITE_POLICY", "TRACKING", "AUDIT"])
+    @pytest.mark.parametrize("value", ["on", "", None, True])
+    def test_anything_else(self, settings: Settings, name: str, value: Any) -> None:
+        setattr(settings, f"KEYBITS_{name}", value)
+        assert only().id == "keybits.E009"
+        assert only().msg == f"KEYBITS_{name} is {value!r}."
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [("RELAY", "external"), ("WRITE_POLICY", "refuse"), ("TRACKING", "signals"), ("AUDIT", "log")],
+    )
+    def test_one_of_them(self, settings: Settings, name: str, value: str) -> None:
+        setattr(settings, f"KEYBITS_{name}", value)
+        assert ids() == []
+
+
+DURATIONS = ["OPEN_LEASE", "RELAY_INTERVAL", "RELAY_BOUND", "GRACE", "STORE_RETRY"]
+
+
+class TestE010Durations:
+    @pytest.mark.parametrize("name", DURATIONS)
+    @pytest.mark.parametrize("value", [0, -0.5, "1", True, None, float("nan"), float("inf")])
+    def test_anything_but_a_number_above_zero(self, settings: Settings, name: str, value: Any) -> None:
+        setattr(settings, f"KEYBITS_{name}", value)
+        assert only().id == "keybits.E010"
+        assert only().msg == f"KEYBITS_{name} is {value!r}."
+
+    def test_a_part_of_a_second_will_do(self, settings: Settings) -> None:
+        configure(settings, KEYBITS_STORE_RETRY=0.001, KEYBITS_RELAY_INTERVAL=0.01, KEYBITS_GRACE=1)
+        assert ids() == []
+
+
+class TestE011DurationsInOrder:
+    @pytest.mark.parametrize(
+        ("shorter", "longer"), [("GRACE", "OPEN_LEASE"), ("RELAY_INTERVAL", "RELAY_BOUND")]
+    )
+    def test_as_long_is_too_long(self, settings: Settings, shorter: str, longer: str) -> None:
+        configure(settings, {f"KEYBITS_{shorter}": 7, f"KEYBITS_{longer}": 7})
+        assert only().id == "keybits.E011"
+        assert only().msg.startswith(f"KEYBITS_{shorter} is not less than KEYBITS_{longer}")
+        setattr(settings, f"KEYBITS_{longer}", 7.1)
+        assert ids() == []
+
+
+class TestE012Replicas:
+    @pytest.mark.parametrize("alias", ["replcia", "default"])
+    def test_what_is_none(self, settings: Settings, alias: str) -> None:
+        settings.KEYBITS_REPLICAS = [alias]
+        assert only().id == "keybits.E012"
+        assert repr(alias) in only().msg
+
+
 class TestW002HostMiddleware:
     def test_missing(self, settings: Settings) -> None:
         settings.MIDDLEWARE = [name for name in settings.MIDDLEWARE if name != HOST]

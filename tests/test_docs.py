@@ -1,0 +1,128 @@
+"""What can be set, checked or run has its heading in the documentation, and says there what holds."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path, PurePath
+from typing import Any
+
+import pytest
+from django.core import mail
+from pytest_django import Settings
+
+from keybits import checks
+from keybits.conf import Conf, conf
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+SETTINGS = ast.parse((CHECKOUT / "gallery_api" / "settings.py").read_text("utf-8"))
+OURS = ("gallery_api", "catalog", "keybits")
+
+
+def calls_of_env() -> list[ast.Call]:
+    calls = [node for node in ast.walk(SETTINGS) if isinstance(node, ast.Call)]
+    return [
+        call
+        for call in calls
+        if isinstance(call.func, ast.Attribute) and ast.unparse(call.func.value) == "env" and call.args
+    ]
+
+
+VARIABLES = {ast.literal_eval(call.args[0]): call for call in calls_of_env()}
+NAMES = [name for name, member in vars(Conf).items() if isinstance(member, property)]
+CHECKS = sorted(set(re.findall(r"keybits\.[EW]\d{3}", Path(checks.__file__).read_text("utf-8"))))
+COMMANDS = [
+    path.stem
+    for package in OURS
+    for path in (CHECKOUT / package / "management" / "commands").glob("*.py")
+    if not path.stem.startswith("_")
+]
+
+
+def sections() -> dict[str, str]:
+    """Return the text below each heading that names something in backticks, by that name."""
+    found: dict[str, str] = {}
+    for path in (CHECKOUT / "docs").glob("*.md"):
+        for part in re.split(r"^#+ ", path.read_text("utf-8"), flags=re.MULTILINE)[1:]:
+            heading, _, text = part.partition("\n")
+            found |= dict.fromkeys(re.findall(r"`([^`]+)`", heading), text)
+    return found
+
+
+SECTIONS = sections()
+
+
+def field(name: str, of: str) -> str:
+    found = re.search(rf"^- {of}: (.+)$", SECTIONS[name], re.MULTILINE)
+    assert found, f"{name} has no line that begins with '- {of}: '"
+    return found[1]
+
+
+def default_of(call: ast.Call) -> str:
+    """Return the default as one would write it into the environment; "" where it is made of other things."""
+    (given,) = [keyword.value for keyword in call.keywords if keyword.arg == "default"]
+    try:
+        default = ast.literal_eval(given)
+    except ValueError:
+        return ""
+    if isinstance(default, bool):
+        return str(default).lower()
+    return ",".join(default) if isinstance(default, list) else str(default)
+
+
+class TestHeadings:
+    @pytest.mark.parametrize("variable", VARIABLES)
+    def test_of_every_environment_variable(self, variable: str) -> None:
+        assert variable in SECTIONS
+
+    @pytest.mark.parametrize("name", NAMES)
+    def test_of_every_setting(self, name: str) -> None:
+        assert f"KEYBITS_{name}" in SECTIONS
+
+    @pytest.mark.parametrize("check", CHECKS)
+    def test_of_every_system_check(self, check: str) -> None:
+        assert check in SECTIONS
+
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_of_every_management_command(self, command: str) -> None:
+        assert command in SECTIONS
+
+    def test_of_nothing_that_is_gone(self) -> None:
+        known = {*VARIABLES, *CHECKS, *COMMANDS, *(f"KEYBITS_{name}" for name in NAMES)}
+        headings = re.findall(r"^### `(.+)`$", (CHECKOUT / "docs" / "settings.md").read_text("utf-8"), re.M)
+        assert headings
+        assert set(headings) <= known
+        assert len(headings) == len(set(headings))
+
+    def test_something_was_found_of_each_kind(self) -> None:
+        assert "DATABASE_URL" in VARIABLES
+        assert "STORE" in NAMES
+        assert "keybits.E001" in CHECKS
+        assert "demo" in COMMANDS
+
+
+class TestWhatTheySay:
+    @pytest.mark.parametrize("name", [*VARIABLES, *(f"KEYBITS_{name}" for name in NAMES)])
+    def test_type_default_and_consequence(self, name: str) -> None:
+        assert field(name, "Type")
+        assert field(name, "Default")
+        assert SECTIONS[name].partition("- Default: ")[2].partition("\n")[2].strip()
+
+    @pytest.mark.parametrize("name", NAMES)
+    def test_the_default_of_a_setting_is_the_one_it_has(
+        self, settings: Settings, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
+        monkeypatch.delattr(mail, "outbox", raising=False)  # a test runner has defaults of its own
+        if hasattr(settings, f"KEYBITS_{name}"):
+            delattr(settings, f"KEYBITS_{name}")
+        default: Any = getattr(conf, name)
+        said = ast.literal_eval(field(f"KEYBITS_{name}", "Default").strip("`"))
+        assert said == (str(default) if isinstance(default, PurePath) else default)
+
+    @pytest.mark.parametrize("variable", [name for name, call in VARIABLES.items() if default_of(call)])
+    def test_the_default_of_a_variable_is_the_one_it_has(self, variable: str) -> None:
+        assert field(variable, "Default").strip('`"') == default_of(VARIABLES[variable])
+
+    @pytest.mark.parametrize("check", CHECKS)
+    def test_a_check_is_explained(self, check: str) -> None:
+        assert SECTIONS[check].strip()
