@@ -201,7 +201,11 @@ def _durations() -> Iterator[CheckMessage]:
 
 
 _IN_ORDER = (
-    ("GRACE", "OPEN_LEASE", "the hold of a writer that has died can end before a relay has closed its scopes"),
+    (
+        "GRACE",
+        "OPEN_LEASE",
+        "the hold of a writer that has died can end before a relay has closed its scopes",
+    ),
     ("RELAY_INTERVAL", "RELAY_BOUND", "between two looks of a relay nothing is believed"),
 )
 

@@ -18,7 +18,9 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 SKIPPED = ("keybits.apps", "keybits.management", "keybits.migrations")
 """Django looks for what it needs in these."""
 OVERDUE = {
+    "keybits.audit": {"conf_packages", "install", "recording"},
     "keybits.drf.query": {"FORMAT"},
+    "keybits.entries": {"SHAPING_SETTINGS"},
     "keybits.problems": {"CACHE_CONTROL", "bad_request", "not_found", "permission_denied", "server_error"},
     "keybits.stamps": {"family"},
     "keybits.transactions": {"insert_in_transaction"},

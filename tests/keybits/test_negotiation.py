@@ -131,6 +131,10 @@ class TestSelectRenderer:
     def test_json_by_name_is_what_one_gets_anyway(self) -> None:
         assert renderer("?format=json").format == "json"
 
+    def test_it_does_not_overrule_accept(self) -> None:
+        with pytest.raises(NotAcceptable):
+            renderer("?format=json", Accept="text/html")
+
     def test_another_name_is_404_and_lists_the_names(self) -> None:
         with pytest.raises(NotFound, match="json, api"):
             renderer("?format=xml")

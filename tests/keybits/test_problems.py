@@ -163,6 +163,11 @@ class TestExceptionHandler:
         assert response.data["type"] == "urn:problem:invalid-value"
         assert response.data["errors"] == {"title": ["Too long."], "tags": {"a": ["Odd."]}}
 
+    def test_an_exception_for_values_may_name_a_type_of_its_own(self) -> None:
+        exc = exceptions.ValidationError(["Odd."])
+        exc.members = {"type": "odd"}  # type: ignore[attr-defined]
+        assert (handled(exc).data["type"], handled(exc).data["errors"]) == ("urn:problem:odd", ["Odd."])
+
     def test_members_of_an_exception_are_added_and_name_its_type(self) -> None:
         error = QueryError("unknown-parameter", "Odd.", "oredring", ["ordering"], "ordering")
         assert handled(InvalidQueryError(error)).data == {
