@@ -101,7 +101,8 @@ class Client:
             number = self._told(memory, path, response.headers, content)
         elif status == 304:
             number = self._reminded(memory, path, headers, response.headers.get("ETag", ""))
-        said = {"s": status, "c": cache.removeprefix("keybits; "), "b": number, "p": port}
+        asked = next(iter(headers), "")
+        said = {"s": status, "c": cache.removeprefix("keybits; "), "b": number, "p": port, "if": asked}
         if status >= 500:
             said["why"] = content[:300].decode(errors="replace")
         self.journal.tell("read", t0=begun, t1=ended, u=path, **said)

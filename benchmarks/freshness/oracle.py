@@ -58,6 +58,7 @@ class Read:
     cache: str
     port: int
     items: list[list[Any]]
+    condition: str = ""
     why: str = ""
 
 
@@ -217,7 +218,7 @@ class History:
     def _load_read(self, client: str, event: dict[str, Any], bodies: dict[int, list[list[Any]]]) -> None:
         times = event["t0"], event["t1"]
         items = bodies.get(event["b"], [])
-        rest = event["s"], event["c"], event["p"], items, event.get("why", "")
+        rest = event["s"], event["c"], event["p"], items, event["if"], event.get("why", "")
         self.reads.append(Read(client, event["u"], *times, *rest))
 
     def _load_lost(self, event: dict[str, Any]) -> None:
@@ -359,4 +360,5 @@ def _is_whole(path: str) -> bool:
 
 
 def _trace(read: Read) -> str:
-    return f"{read.client} {read.begun:.4f}-{read.ended:.4f} {read.path} [{read.status} {read.cache} :{read.port}]"
+    answer = f"{read.status} {read.cache} :{read.port} {read.condition}".rstrip()
+    return f"{read.client} {read.begun:.4f}-{read.ended:.4f} {read.path} [{answer}]"

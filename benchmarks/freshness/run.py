@@ -28,6 +28,8 @@ __all__ = ["Options", "Process", "Torture"]
 
 STUCK = 10.0
 """Seconds without a finished read or write after which a process counts as stuck."""
+START = 40.0
+"""Seconds that a process may take to begin, on a busy machine."""
 CALM = 3.0
 """Seconds at the end of a run without a fault, in which everything must work again."""
 
@@ -246,7 +248,7 @@ class Torture:
         size = one.journal.stat().st_size if one.journal.exists() else 0
         if size > one.size:
             one.size, one.grown = size, clock()
-        elif clock() - one.grown > STUCK and not one.stuck:
+        elif clock() - one.grown > (STUCK if one.size else START) and not one.stuck:
             one.stuck = True
             self.stuck.append(f"{one.name} at {clock():.4f}")
 

@@ -23,7 +23,9 @@ globals().update(
 if os.environ.get(f"{PREFIX}SUBJECT") == "recipe":
     ROOT_URLCONF = "benchmarks.freshness.recipe"
     INSTALLED_APPS = [*INSTALLED_APPS, "benchmarks.freshness"]
-    if not REDIS_URL:
+    if REDIS_URL:  # with its own serializer: drf-extensions keeps bytes
+        del CACHES["default"]["OPTIONS"]["SERIALIZER"]
+    else:
         CACHES = {
             "default": {
                 "BACKEND": "django.core.cache.backends.filebased.FileBasedCache",
