@@ -7,10 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from keybits import codings, etags
 from keybits.entries import Entry
 from keybits.preconditions import Conditions, Outcome, Validators, evaluate, format_http_date
 
-__all__ = ["Answer", "answer", "last_modified"]
+__all__ = ["Answer", "Terms", "answer", "last_modified"]
+
+VARY = ("Vary", "Accept-Encoding")
+OF_THE_CONTENT = frozenset({"Content-Type", "Content-Language", "Content-Encoding", "Content-Length"})
+"""What a 304 leaves to the copy that the client has; Content-Location it repeats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,33 +27,74 @@ class Answer:
     body: bytes
 
 
-def answer(
-    entry: Entry, method: str, conditions: Conditions, *, now: float, cache_control: str, cache_status: str
-) -> Answer:
-    """Evaluate the preconditions (RFC 9110 section 13.2.2) against the entry; `now` is Unix time in seconds.
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """On what terms an answer is sent: at Unix time `now`, for whom (`cache_control`), and how it came about.
 
-    A 304 carries what the 200 would, but for the fields that describe the content itself (section 15.4.5).
+    `cache_control` stands for entries that have no Cache-Control of their own; `is_private` overrules those too.
     """
-    headers = [
-        ("ETag", entry.etag),
-        ("Last-Modified", format_http_date(last_modified(entry, now))),
-        ("Cache-Control", cache_control),
-        ("Cache-Status", cache_status),
-    ]
-    outcome = evaluate(method, conditions, Validators(entry.etag, entry.changed))
+
+    now: float
+    cache_control: str
+    cache_status: str
+    accept_encoding: str | None = None
+    is_private: bool = False
+
+
+def answer(entry: Entry, method: str, conditions: Conditions, terms: Terms) -> Answer:
+    """Evaluate the preconditions (RFC 9110 section 13.2.2) against the entry.
+
+    A 304 carries what the 200 would, but for the fields that describe the content itself (section 15.4.5). A
+    client that accepts no coding there is gets a 406.
+    """
+    acceptable = codings.acceptable(terms.accept_encoding, tuple(coding for coding, _ in entry.coded))
+    if not acceptable:
+        return Answer(406, [VARY], b"")
+    coding = _selected(entry, acceptable, conditions)
+    etag = codings.entity_tag(entry.etag, coding)
+    outcome = evaluate(method, conditions, Validators(etag, entry.changed))
+    headers = [("ETag", etag), *_dated(entry, terms.now), *_stored(entry, terms)]
+    headers += [("Cache-Status", terms.cache_status), VARY]
     if outcome is Outcome.NOT_MODIFIED:
-        kept = [(name, value) for name, value in entry.headers if not name.startswith("Content-")]
-        return Answer(304, headers + kept, b"")
+        return Answer(304, [field for field in headers if field[0] not in OF_THE_CONTENT], b"")
     if outcome is Outcome.PRECONDITION_FAILED:
         return Answer(412, headers[:1], b"")
-    length = ("Content-Length", str(len(entry.body)))
-    return Answer(200, [*headers, *entry.headers, length], b"" if method == "HEAD" else entry.body)
+    body = dict(entry.coded).get(coding, entry.body)
+    headers += [] if coding == codings.IDENTITY else [("Content-Encoding", coding)]
+    headers += [("Content-Length", str(len(body)))]
+    return Answer(200, headers, b"" if method == "HEAD" else body)
 
 
-def last_modified(entry: Entry, now: float) -> int:
+def _dated(entry: Entry, now: float) -> list[tuple[str, str]]:
+    if entry.changed is None:
+        return []
+    return [("Last-Modified", format_http_date(last_modified(entry.changed, now)))]
+
+
+def _stored(entry: Entry, terms: Terms) -> list[tuple[str, str]]:
+    """The entry's own fields, and Cache-Control: its own where it has one and everybody may know the answer."""
+    own = [field for field in entry.headers if not (terms.is_private and field[0] == "Cache-Control")]
+    given = any(name == "Cache-Control" for name, _ in own)
+    return own if given else [("Cache-Control", terms.cache_control), *own]
+
+
+def _selected(entry: Entry, acceptable: tuple[str, ...], conditions: Conditions) -> str:
+    """Return the coding to send: the one that the client has already, if it is still acceptable, else the best.
+
+    So a client that has changed its mind about codings revalidates what it holds.
+    """
+    listed = conditions.if_none_match or conditions.if_match
+    if listed:
+        for coding in acceptable:
+            if etags.weakly_listed(codings.entity_tag(entry.etag, coding), listed):
+                return coding
+    return acceptable[0]
+
+
+def last_modified(changed: int, now: float) -> int:
     """Return the Last-Modified to send, in Unix seconds: never later than now (RFC 9110 section 8.8.2.1).
 
     The date of a content is the first whole second after it appeared, so that two contents within one second
     never share one. Until that second has come the second before is sent, which no condition ever matches.
     """
-    return entry.changed if entry.changed <= now else entry.changed - 1
+    return changed if changed <= now else changed - 1

@@ -30,7 +30,7 @@ from keybits.conf import conf
 from keybits.constructors import KeyConstructor
 from keybits.entries import SHAPING_SETTINGS
 
-__all__ = ["IncompleteKeyError", "observed", "recording_fills", "uncovered"]
+__all__ = ["IncompleteKeyError", "install", "observed", "recording", "recording_fills", "uncovered"]
 
 logger = logging.getLogger(__name__)
 Read = tuple[str, str]
@@ -66,7 +66,7 @@ def recording_fills() -> Iterator[list[str]]:
 def observed(view: Any, constructor: KeyConstructor, scopes: tuple[str, ...], request: Any) -> Iterator[None]:
     """Watch a fill, if `KEYBITS_AUDIT` says so; raise `IncompleteKeyError`, or log it, for what no bit covers."""
     fills = _fills.get()
-    if conf.AUDIT == "off" and fills is None:
+    if (conf.AUDIT == "off" and fills is None) or not scopes:
         yield
         return
     with recording(request) as reads:
@@ -335,12 +335,12 @@ def _read_setting(self: LazySettings, name: str) -> Any:
     reads = getattr(_watching, "reads", None)
     if reads is not None and name.isupper():
         module = str(sys._getframe(1).f_globals.get("__name__", ""))
-        if module.split(".", 1)[0] in conf_packages(self):
+        if module.split(".", 1)[0] in _packages(self):
             reads.add(("setting", name))
     return object.__getattribute__(self, name)
 
 
-def conf_packages(source: LazySettings) -> list[str]:
+def _packages(source: LazySettings) -> list[str]:
     """Return the packages whose reads of settings count; looked up without being counted."""
     return list(object.__getattribute__(source, "__dict__").get("KEYBITS_FINGERPRINT_PACKAGES", []))
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 __all__ = ["BYPASS", "HIT", "MISS", "STALE", "forwarded"]
 
 HIT = "keybits; hit"
 MISS = "uri-miss"
 STALE = "stale"
 BYPASS = "bypass"
+_TOKEN = re.compile(r"[A-Za-z*][A-Za-z0-9!#$%&'*+.^_`|~:/-]*")
 
 
 def forwarded(reason: str, *, stored: bool = False, detail: str = "") -> str:
@@ -18,4 +21,12 @@ def forwarded(reason: str, *, stored: bool = False, detail: str = "") -> str:
     value = f"keybits; fwd={reason}"
     if stored:
         value += "; stored"
-    return f"{value}; detail={detail}" if detail else value
+    return f"{value}; detail={_item(detail)}" if detail else value
+
+
+def _item(text: str) -> str:
+    """Write `text` as a token where it is one, else as a string (RFC 9651 sections 3.3.3 and 3.3.4)."""
+    if _TOKEN.fullmatch(text):
+        return text
+    escaped = text.replace("\\", r"\\").replace('"', r"\"")
+    return f'"{escaped}"'

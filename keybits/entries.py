@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata, util
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import orjson
@@ -20,9 +22,9 @@ from django.core.signals import setting_changed
 
 from keybits.conf import conf
 
-__all__ = ["Entry", "EntryError", "fingerprint"]
+__all__ = ["SHAPING_SETTINGS", "Entry", "EntryError", "fingerprint"]
 
-MAGIC = b"KB\x00\x02"
+MAGIC = b"KB\x00\x03"
 LENGTHS = struct.Struct("<4sII")
 SHAPING_DISTRIBUTIONS = (
     "Django",
@@ -52,23 +54,30 @@ class Entry:
     """One stored representation.
 
     `etag` is quoted and strong. `changed` is the first whole second (Unix time) after the content changed: no
-    other content of this URL was ever sent with that date as its Last-Modified. `headers` are those that both
+    other content of this URL was ever sent with that date as its Last-Modified; None where it is not kept, so that
+    nobody would remember. `headers` are those that both
     the 200 and, but for `Content-*`, the 304 carry. `expires` (Unix time) is when the passing of time alone ends
-    the entry, None where it does not. `url` is what was asked for: the path and the canonical query.
+    the entry, None where it does not. `url` is what was asked for: the path and the canonical query. `coded` are
+    the content codings of the body, by the server's preference.
     """
 
     witness: bytes
     etag: str
-    changed: int
+    changed: int | None
     headers: tuple[tuple[str, str], ...]
     body: bytes
     expires: float | None = None
     url: str = ""
+    coded: tuple[tuple[str, bytes], ...] = ()
 
     def pack(self) -> bytes:
         """Return the frame."""
-        head = orjson.dumps([self.etag, self.changed, self.headers, self.expires, self.url])
-        return LENGTHS.pack(MAGIC, len(head), len(self.witness)) + head + self.witness + self.body
+        sizes = [(coding, len(body)) for coding, body in self.coded]
+        head = orjson.dumps(
+            [self.etag, self.changed, self.headers, self.expires, self.url, len(self.body), sizes]
+        )
+        bodies = b"".join(body for _, body in self.coded)
+        return LENGTHS.pack(MAGIC, len(head), len(self.witness)) + head + self.witness + self.body + bodies
 
     @classmethod
     def unpack(cls, frame: bytes) -> Entry:
@@ -77,15 +86,36 @@ class Entry:
             magic, head_size, witness_size = LENGTHS.unpack_from(frame)
             if magic != MAGIC:
                 raise EntryError("not a keybits entry")
-            body_start = LENGTHS.size + head_size + witness_size
-            etag, changed, headers, expires, url = orjson.loads(
-                frame[LENGTHS.size : LENGTHS.size + head_size]
-            )
-            pairs = tuple((name, value) for name, value in headers)
+            start = LENGTHS.size + head_size
+            etag, changed, headers, expires, url, size, sizes = orjson.loads(frame[LENGTHS.size : start])
+            pairs = tuple(map(_field, headers))
+            tag, when = _text(etag), _moment(changed)
+            ends = list(accumulate([start, witness_size, size, *(length for _, length in sizes)]))
         except (struct.error, ValueError, TypeError) as error:
             raise EntryError(str(error)) from error
-        witness = frame[body_start - witness_size : body_start]
-        return cls(witness, etag, changed, pairs, frame[body_start:], expires, url)
+        if ends[-1] != len(frame):
+            raise EntryError(f"{len(frame)} bytes, where its head says {ends[-1]}")
+        witness, body, *rest = (frame[begin:end] for begin, end in pairwise(ends))
+        coded = tuple((coding, packed) for (coding, _), packed in zip(sizes, rest, strict=True))
+        return cls(witness, tag, when, pairs, body, expires, _text(url), coded)
+
+
+def _field(value: object) -> tuple[str, str]:
+    if not isinstance(value, list) or len(value) != 2:
+        raise EntryError(f"{value!r} is no header field")
+    return _text(value[0]), _text(value[1])
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise EntryError(f"{value!r} is no text")
+    return value
+
+
+def _moment(value: object) -> int | None:
+    if value is not None and not isinstance(value, int):
+        raise EntryError(f"{value!r} is no time")
+    return value
 
 
 @lru_cache(maxsize=1)
@@ -93,7 +123,8 @@ def fingerprint() -> str:
     """Return 32 hexadecimal digits that stand for everything outside the request and the database."""
     digest = hashlib.blake2b(digest_size=16)
     for distribution in SHAPING_DISTRIBUTIONS:
-        digest.update(f"{distribution}={metadata.version(distribution)}\n".encode())
+        with suppress(metadata.PackageNotFoundError):
+            digest.update(f"{distribution}={metadata.version(distribution)}\n".encode())
     for name in (*SHAPING_SETTINGS, *conf.FINGERPRINT_SETTINGS):
         digest.update(f"{name}={getattr(settings, name, None)!r}\n".encode())
     for package in ("keybits", *conf.FINGERPRINT_PACKAGES):

@@ -16,8 +16,12 @@ __all__ = ["Choice", "CommaList", "Moment", "Number", "Parameter", "Text", "Valu
 
 Schema = dict[str, Any]
 _DIGITS = re.compile(r"[0-9]{1,19}")
+_SIGNED = re.compile(r"-?[0-9]{1,19}")
 _MOMENT = re.compile(
-    r"(?:19|20)[0-9]{2}-[0-9]{2}-[0-9]{2}(?:T[0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?(?:Z|[+-][0-9]{2}:[0-9]{2}))?"
+    r"(?P<date>(?:19|20)[0-9]{2}-[0-9]{2}-[0-9]{2})"
+    r"(?:T(?P<time>[0-9]{2}:[0-9]{2}:[0-9]{2})(?P<fraction>\.[0-9]+)?"
+    r"(?P<offset>Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9]))?",
+    re.IGNORECASE,
 )
 
 
@@ -74,7 +78,7 @@ class Number(Parameter):
     def canonical(self, value: str) -> str:
         if value in self.words:
             return value
-        if not _DIGITS.fullmatch(value) or not self.minimum <= int(value) <= self.maximum:
+        if not _SIGNED.fullmatch(value) or not self.minimum <= int(value) <= self.maximum:
             words = "".join(f", or {word}" for word in self.words)
             raise ValueRefusedError(
                 f"Write a whole number from {self.minimum} to {self.maximum}{words}.", self.words
@@ -96,12 +100,11 @@ class Text(Parameter):
     lower: bool = False
 
     def canonical(self, value: str) -> str:
-        text = value.lower() if self.lower else value
-        if len(text) > self.longest:
+        if len(value) > self.longest:
             raise ValueRefusedError(f"Write at most {self.longest} characters.")
-        if self.pattern and not re.fullmatch(self.pattern, text):
+        if self.pattern and not re.fullmatch(self.pattern, value):
             raise ValueRefusedError(self.expected)
-        return text
+        return value.lower() if self.lower else value
 
     def schema(self) -> Schema:
         # With an end anchor of its own in every dialect, and no control characters where all else is free.
@@ -109,7 +112,7 @@ class Text(Parameter):
             "type": "string",
             "minLength": 1,
             "maxLength": self.longest,
-            "pattern": f"^{self.pattern}$" if self.pattern else r"^[^\x00-\x1f\x7f]+$",
+            "pattern": f"^(?:{self.pattern})$" if self.pattern else r"^[^\x00-\x1f\x7f]+$",
         }
 
 
@@ -155,7 +158,7 @@ class Moment(Parameter):
         if not _MOMENT.fullmatch(value):
             raise ValueRefusedError("Write 2026-11-20 or 2026-11-20T14:30:00Z; in a URL, + is %2B.")
         try:
-            moment = datetime.fromisoformat(value)
+            moment = datetime.fromisoformat(value.upper())
         except ValueError as error:
             raise ValueRefusedError(f"There is no such moment: {error}.") from None
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC).isoformat()

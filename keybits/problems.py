@@ -11,7 +11,16 @@ from typing import Any
 import orjson
 from django.http import HttpRequest, HttpResponse
 
-__all__ = ["MEDIA_TYPE", "body", "problem_response"]
+__all__ = [
+    "CACHE_CONTROL",
+    "MEDIA_TYPE",
+    "bad_request",
+    "body",
+    "not_found",
+    "permission_denied",
+    "problem_response",
+    "server_error",
+]
 
 MEDIA_TYPE = "application/problem+json"
 CACHE_CONTROL = "private, no-store"
@@ -25,12 +34,19 @@ def body(status: int, title: str = "", detail: str = "", type: str = "", **membe
     """
     problem: dict[str, Any] = {
         "type": f"urn:problem:{type}" if type else "about:blank",
-        "title": title or HTTPStatus(status).phrase,
+        "title": title or _phrase(status),
         "status": status,
     }
     if detail:
         problem["detail"] = detail
     return problem | members
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Error"
 
 
 def problem_response(status: int, title: str = "", detail: str = "", **members: Any) -> HttpResponse:

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-from keybits import cache_status, etags, relay, transactions
+from keybits import cache_status, codings, etags, relay, transactions
 from keybits.conf import conf
 from keybits.entries import Entry, EntryError
 from keybits.stamps import witness
@@ -101,15 +101,27 @@ def made(
     etag = etags.strong(body)
     unchanged = previous is not None and previous.etag == etag
     changed = previous.changed if previous and unchanged else math.floor(now) + 1
-    return Entry(witness or b"", etag, changed, tuple(headers), body)
+    coded = codings.encoded(body)
+    return Entry(witness or b"", etag, changed, tuple(headers), body, coded=coded)
 
 
-def store(key: str, entry: Entry) -> bool:
-    """Keep the entry if it may be kept; say whether it was."""
-    if not entry.witness or len(entry.body) > conf.MAX_ENTRY_BYTES:
-        return False
+def store(key: str, entry: Entry, previous: Entry | None = None) -> bool:
+    """Keep the entry if it may be kept; say whether it was.
+
+    Where it is not, and differs from the `previous` one, that is dropped: were its content to come back, it would
+    come back with a date from before what was sent now.
+    """
+    kept = bool(entry.witness) and len(entry.body) <= conf.MAX_ENTRY_BYTES
+    if kept:
+        return _write(key, entry.pack())
+    if previous is not None and previous.etag != entry.etag:
+        _write(key, b"")
+    return False
+
+
+def _write(key: str, frame: bytes) -> bool:
     try:
-        get_store().write(key, entry.pack())
+        get_store().write(key, frame)
     except StoreError:
         logger.warning("the store takes no entry", exc_info=True)
         return False

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-__all__ = ["MOST_MEMBERS", "SIZE", "Reading", "Stamp", "coarsened", "new", "scope_names", "witness"]
+__all__ = ["MOST_MEMBERS", "SIZE", "Reading", "Stamp", "coarsened", "family", "new", "scope_names", "witness"]
 
 Stamp = bytes
 SIZE = 16

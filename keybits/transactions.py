@@ -23,7 +23,14 @@ from keybits.conf import conf
 from keybits.stamps import coarsened
 from keybits.stores import StoreError, get_store
 
-__all__ = ["WriteRefusedError", "has_written", "may_store", "sees_its_own_writes", "watch"]
+__all__ = [
+    "WriteRefusedError",
+    "has_written",
+    "insert_in_transaction",
+    "may_store",
+    "sees_its_own_writes",
+    "watch",
+]
 
 logger = logging.getLogger(__name__)
 STATE = "_keybits_written"

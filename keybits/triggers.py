@@ -83,7 +83,7 @@ def statements(vendor: str, model: type[Model], templates: tuple[str, ...]) -> l
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class _Source:
     """Where a template's value comes from: `expression`, over the row itself and the tables joined to it.
 
     In every text, `{row}` stands for the row: NEW or OLD, or a transition table.
@@ -94,17 +94,17 @@ class Source:
     conditions: tuple[str, ...] = ()
 
 
-def _source(model: type[Model], template: str) -> Source:
+def _source(model: type[Model], template: str) -> _Source:
     parts = list(Formatter().parse(template))
     paths = [name for _, name, _, _ in parts if name]
     if len(paths) > 1:
         raise ImproperlyConfigured(f"{template!r} names {len(paths)} fields; a template names one at most.")
     if not paths:
-        return Source(_quoted(template))
+        return _Source(_quoted(template))
     literal, tail = parts[0][0], "".join(part[0] for part in parts[1:])
     column, tables, conditions = _walk(model, paths[0])
     pieces = [_quoted(literal), f"CAST({column} AS text)", *([_quoted(tail)] if tail else [])]
-    return Source(" || ".join(pieces), tuple(tables), tuple(conditions))
+    return _Source(" || ".join(pieces), tuple(tables), tuple(conditions))
 
 
 def _quoted(text: str) -> str:
@@ -149,19 +149,19 @@ def _column(model: type[Model], name: str) -> str:
     return str(field.column)
 
 
-def _stem(table: str, sources: list[Source]) -> str:
+def _stem(table: str, sources: list[_Source]) -> str:
     """What the names of a table's triggers begin with: within 63 bytes in all, and telling what they do."""
     does = f"{VERSION} {MOST_MEMBERS} {table} {sources}"
     return f"keybits_{table[:30]}_{hashlib.blake2b(does.encode(), digest_size=6).hexdigest()}"
 
 
-def _sqlite(table: str, stem: str, sources: list[Source]) -> Iterator[str]:
+def _sqlite(table: str, stem: str, sources: list[_Source]) -> Iterator[str]:
     for event, rows in EVENTS.items():
         body = " ".join(_insert_row(source, row.upper()) for row in rows for source in sources)
         yield f'CREATE TRIGGER "{stem}_{event.lower()}" AFTER {event} ON "{table}" BEGIN {body} END'
 
 
-def _insert_row(source: Source, row: str) -> str:
+def _insert_row(source: _Source, row: str) -> str:
     """Record the scopes of one row; those recorded and not yet claimed are not recorded twice."""
     select = f"SELECT {source.expression} AS scope"
     if source.tables:
@@ -174,7 +174,7 @@ def _insert_row(source: Source, row: str) -> str:
     )
 
 
-def _postgresql(table: str, stem: str, sources: list[Source], templates: tuple[str, ...]) -> Iterator[str]:
+def _postgresql(table: str, stem: str, sources: list[_Source], templates: tuple[str, ...]) -> Iterator[str]:
     for event, rows in EVENTS.items():
         name = f"{stem}_{event.lower()}"
         selects = " UNION ".join(_select_all(source, f"{row}_rows") for row in rows for source in sources)
@@ -187,7 +187,7 @@ def _postgresql(table: str, stem: str, sources: list[Source], templates: tuple[s
     yield from _on_truncate(table, f"{stem}_truncate", templates)
 
 
-def _select_all(source: Source, rows: str) -> str:
+def _select_all(source: _Source, rows: str) -> str:
     tables = ", ".join((f"{rows} r", *source.tables))
     conditions = f" WHERE {' AND '.join(source.conditions)}" if source.conditions else ""
     return f"SELECT {source.expression} AS scope FROM {tables}{conditions}".replace("{row}", "r")

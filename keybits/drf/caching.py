@@ -22,7 +22,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from keybits import audit, cache_control, cache_status, readthrough, replicas
-from keybits.answers import Answer, answer
+from keybits.answers import Answer, Terms, answer
 from keybits.constructors import DefaultListKeyConstructor, DefaultObjectKeyConstructor, KeyConstructor
 from keybits.entries import Entry
 from keybits.preconditions import Conditions
@@ -40,7 +40,14 @@ __all__ = [
 
 Handler = Callable[..., Any]
 EXPIRES = "_keybits_expires"
-STORED_HEADERS = ("Content-Type", "Content-Language", "Link")
+FAILURES = {
+    406: (
+        "not-acceptable",
+        "No content coding that there is is acceptable; identity, gzip, br and zstd are.",
+    ),
+    412: ("precondition-failed", "The representation is not the one that the request was meant for."),
+}
+STORED_HEADERS = ("Content-Type", "Content-Language", "Content-Location", "Link", "Cache-Control")
 
 
 def cache_response_and_etag(key_func: str | KeyConstructor) -> Callable[[Handler], Handler]:
@@ -123,18 +130,19 @@ class _Exchange:
     def _keep(
         self, key: str, found: readthrough.Lookup, response: Response, witness: bytes | None
     ) -> HttpResponse:
-        if response.status_code != 200 or response.cookies or not response.content:
+        if response.status_code != 200 or response.cookies or not response.content or _keeps_out(response):
             return self._pass_on(response, found.reason)
-        entry = readthrough.made(
+        made = readthrough.made(
             response.content,
             _stored_headers(response),
             previous=found.entry,
             witness=witness,
             now=time.time(),
         )
-        entry = replace(entry, expires=getattr(self.request, EXPIRES, None), url=self._url())
-        stored = readthrough.store(key, entry)
-        return self._send(entry, cache_status.forwarded(found.reason, stored=stored))
+        entry = replace(made, expires=getattr(self.request, EXPIRES, None), url=self._url())
+        stored = readthrough.store(key, entry, found.entry)
+        status = cache_status.forwarded(found.reason, stored=stored)
+        return self._send(entry if stored else replace(entry, changed=None), status)
 
     def _url(self) -> str:
         """What can be asked for again by anybody, to check the entry; nothing where it is somebody's own."""
@@ -177,11 +185,21 @@ class _Exchange:
                 entry,
                 self.request.method or "GET",
                 Conditions.from_environ(self.request.META),
-                now=time.time(),
-                cache_control=self.policy,
-                cache_status=status,
+                Terms(
+                    now=time.time(),
+                    cache_control=self.policy,
+                    cache_status=status,
+                    accept_encoding=self.request.META.get("HTTP_ACCEPT_ENCODING"),
+                    is_private=self.policy == cache_control.PRIVATE,
+                ),
             )
         )
+
+
+def _keeps_out(response: Response) -> bool:
+    """Say whether the view itself forbids to keep the response, or to show it to others."""
+    own = response.get("Cache-Control", "").lower()
+    return "no-store" in own or "private" in own
 
 
 def _stored_headers(response: Response) -> list[tuple[str, str]]:
@@ -189,12 +207,9 @@ def _stored_headers(response: Response) -> list[tuple[str, str]]:
 
 
 def _http_response(result: Answer) -> HttpResponse:
-    if result.status == 412:
-        response = problem_response(
-            412,
-            detail="The representation is not the one that the request was meant for.",
-            type="precondition-failed",
-        )
+    if result.status in FAILURES:
+        kind, detail = FAILURES[result.status]
+        response = problem_response(result.status, detail=detail, type=kind)
     else:
         response = HttpResponse(result.body, status=result.status)
         del response["Content-Type"]

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -52,15 +53,23 @@ def accepts(field: str, media_type: str) -> bool:
     """
     main = media_type.split("/", maxsplit=1)[0]
     specificity = {"*/*": 1, f"{main}/*": 2, media_type: 3}
-    ranges = [_range(member) for member in field.split(",") if "/" in member]
+    ranges = [found for member in _MEMBERS.findall(field) if (found := _range(member))]
     matching = [(specificity[name], quality) for name, quality in ranges if name in specificity]
     return max(matching)[1] > 0 if matching else not ranges
 
 
-def _range(member: str) -> tuple[str, float]:
-    name, *parameters = (part.strip().lower() for part in member.split(";"))
-    quality = next((part[2:] for part in parameters if part.startswith("q=")), "1")
-    try:
-        return name, float(quality)
-    except ValueError:
-        return name, 1.0
+_MEMBERS = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')
+_WORD = r"[-!#$%&'*+.^_`|~0-9A-Za-z]+"
+_RANGE = re.compile(rf'\s*({_WORD}/{_WORD})((?:\s*;\s*(?:{_WORD}=(?:{_WORD}|"(?:[^"\\]|\\.)*"))?)*)\s*')
+_WEIGHT = re.compile(r";\s*q=([^;\s]*)", re.IGNORECASE)
+_QVALUE = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
+
+
+def _range(member: str) -> tuple[str, float] | None:
+    """Return a media range (RFC 9110 section 12.5.1) and its weight, or None for what is no range."""
+    found = _RANGE.fullmatch(member)
+    if found is None or (found[1].startswith("*/") and found[1] != "*/*"):
+        return None
+    weight = _WEIGHT.search(found[2])
+    quality = weight[1] if weight else "1"
+    return (found[1].lower(), float(quality)) if _QVALUE.fullmatch(quality) else None

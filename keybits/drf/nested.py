@@ -27,8 +27,11 @@ class NestedViewSetMixin(UpstreamNestedViewSetMixin):  # type: ignore[misc]  # d
 
     def filter_queryset_by_parents_lookups(self, queryset: QuerySet[Any]) -> QuerySet[Any]:
         """Filter by the URL's parents; a value that the field cannot hold is a parent that does not exist."""
+        parents = self.get_parents_query_dict()
+        if not all(map(_can_be_held, parents.values())):
+            raise Http404
         try:
-            return queryset.filter(**self.get_parents_query_dict())
+            return queryset.filter(**parents)
         except (ValueError, ValidationError, OverflowError):
             raise Http404 from None
 
@@ -37,3 +40,10 @@ class NestedViewSetMixin(UpstreamNestedViewSetMixin):  # type: ignore[misc]  # d
         if not page and not self.get_parent_queryset().exists():
             raise Http404
         return page
+
+
+def _can_be_held(value: str) -> bool:
+    """Say whether a database can be asked for `value`: numbers end at 64 bits, and PostgreSQL's text has no NUL."""
+    if value.isdecimal() and len(value) > 18:
+        return len(value) <= 19 and int(value) < 2**63
+    return "\x00" not in value

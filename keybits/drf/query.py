@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from keybits.parameters import Choice, Parameter
 from keybits.query import Grammar, Query, QueryError
 
-__all__ = ["ClosedQueryMixin", "InvalidQueryError"]
+__all__ = ["FORMAT", "ClosedQueryMixin", "InvalidQueryError"]
 
 
 FORMAT = Choice(

@@ -218,8 +218,9 @@ class TestStored:
         assert [get("/probe/")[name] for _ in range(2)] == ["de", "de"]
         assert probe.asked == 1
 
-    def test_allow_and_vary_are_left_out(self) -> None:
-        assert not {"Allow", "Vary"} & set(get().headers)
+    def test_of_what_rest_framework_adds_allow_and_accept_are_left_out(self) -> None:
+        assert "Allow" not in get().headers
+        assert get()["Vary"] == "Accept-Encoding"
 
 
 class TestConditions:
@@ -254,7 +255,6 @@ class TestConditions:
         assert get("/tags/missing/", headers={"If-Match": '"other"'}).status_code == 404
         assert get("/tags/missing/", headers={"If-None-Match": "*"}).status_code == 404
 
-    @pytest.mark.xfail(strict=True, reason="what is not stored is sent with a date that is then forgotten")
     def test_a_date_sent_with_what_was_not_stored_gives_no_304_for_something_else(
         self, probe: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -266,9 +266,9 @@ class TestConditions:
             probe.make = staticmethod(lambda content=content: Response([content]))
             sent.append(get("/probe/"))
             get_store().close(["probe"])
-        date = sent[1]["Last-Modified"]
-        assert date == format_http_date(20)
-        assert get("/probe/", headers={"If-Modified-Since": date}).status_code == 200
+        assert ["Last-Modified" in answer for answer in sent] == [True, False, True]
+        since = {"If-Modified-Since": format_http_date(20)}  # a client may take the Date instead
+        assert get("/probe/", headers=since).status_code == 200
 
 
 class TestNotStored:
@@ -442,7 +442,6 @@ class TestCacheControl:
         probe.make = staticmethod(lambda: Response({"a": 1}, headers={"Cache-Control": "max-age=5"}))
         assert get("/probe/?format=api")["Cache-Control"] == cache_control.PRIVATE
 
-    @pytest.mark.xfail(strict=True, reason="a view's own Cache-Control is lost on a 200")
     @pytest.mark.parametrize("own", ["private", "no-store", "private, no-store"])
     def test_what_a_view_keeps_from_caches_is_never_made_public(self, probe: Any, own: str) -> None:
         probe.make = staticmethod(lambda: Response({"a": 1}, headers={"Cache-Control": own}))

@@ -17,16 +17,6 @@ import keybits
 CHECKOUT = Path(__file__).resolve().parents[2]
 SKIPPED = ("keybits.apps", "keybits.management", "keybits.migrations")
 """Django looks for what it needs in these."""
-OVERDUE = {
-    "keybits.audit": {"conf_packages", "install", "recording"},
-    "keybits.drf.query": {"FORMAT"},
-    "keybits.entries": {"SHAPING_SETTINGS"},
-    "keybits.problems": {"CACHE_CONTROL", "bad_request", "not_found", "permission_denied", "server_error"},
-    "keybits.stamps": {"family"},
-    "keybits.transactions": {"insert_in_transaction"},
-    "keybits.triggers": {"Source"},
-}
-"""Names that are used and wait for a place in their module's `__all__`."""
 MODULES = sorted(
     found.name for found in walk_packages(keybits.__path__, "keybits.") if not found.name.startswith(SKIPPED)
 )
@@ -91,7 +81,7 @@ def test_all_lists_what_is_there(name: str) -> None:
 def test_every_function_and_class_is_listed_or_has_an_underscore(name: str) -> None:
     module = import_module(name)
     own = {member for member, found in vars(module).items() if is_its_own(module, found)}
-    unlisted = own - set(members(module)) - OVERDUE.get(name, set())
+    unlisted = own - set(members(module))
     assert sorted(member for member in unlisted if not member.startswith("_")) == []
 
 
@@ -103,11 +93,4 @@ def test_nobody_reaches_for_what_is_not_listed(package: str) -> None:
 
 
 def is_offered(module: str, name: str) -> bool:
-    if f"{module}.{name}" in MODULES or name in OVERDUE.get(module, set()):
-        return True
-    return name in members(import_module(module))
-
-
-@pytest.mark.parametrize("name", OVERDUE)
-def test_what_is_overdue_is_forgotten_when_done(name: str) -> None:
-    assert OVERDUE[name].isdisjoint(members(import_module(name)))
+    return f"{module}.{name}" in MODULES or name in members(import_module(module))

@@ -86,7 +86,6 @@ class TestValues:
             rendered([value])
         assert type(value).__name__ in str(caught.value.__cause__ or caught.value)
 
-    @pytest.mark.xfail(strict=True, raises=TypeError, reason="keys that are numbers are refused")
     def test_errors_in_the_members_of_a_list_are_written(self) -> None:
         """REST framework gives them by position."""
         serializer = Numbers(data={"numbers": [1, "x"]})

@@ -1,0 +1,84 @@
+"""Content codings (RFC 9110 section 8.4.1): which there are, how they are made, and which a client is sent.
+
+They are made once, when an entry is, and kept beside the identity; each is a representation with an entity tag of
+its own. The same body always gives the same bytes: no time, no name, no padding. Values in, values out.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+
+import brotli
+import zstandard
+
+__all__ = ["IDENTITY", "SMALLEST", "acceptable", "encoded", "entity_tag"]
+
+IDENTITY = "identity"
+SMALLEST = 256
+"""Bodies of fewer bytes are sent as they are: what a coding saves, its headers cost."""
+
+
+def _gzip(body: bytes) -> bytes:
+    """RFC 1952, with a zero time and an unknown system."""
+    packer = zlib.compressobj(6, zlib.DEFLATED, 31)
+    return packer.compress(body) + packer.flush()
+
+
+def _brotli(body: bytes) -> bytes:
+    """RFC 7932."""
+    packed: bytes = brotli.compress(body, mode=brotli.MODE_TEXT, quality=5)
+    return packed
+
+
+def _zstd(body: bytes) -> bytes:
+    """RFC 8878, in a window that every browser accepts (RFC 9659)."""
+    return zstandard.ZstdCompressor(level=3, write_content_size=True).compress(body)
+
+
+CODINGS: dict[str, Callable[[bytes], bytes]] = {"br": _brotli, "zstd": _zstd, "gzip": _gzip}
+"""By the server's preference; a client's q-values come first."""
+
+_ALIASES = {"x-gzip": "gzip"}  # RFC 9110 section 8.4.1.3
+_QVALUE = re.compile(r"(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)\Z")
+
+
+def encoded(body: bytes) -> tuple[tuple[str, bytes], ...]:
+    """Return each coding of `body` that is smaller than it, by the server's preference."""
+    if len(body) < SMALLEST:
+        return ()
+    made = ((name, encode(body)) for name, encode in CODINGS.items())
+    return tuple((name, packed) for name, packed in made if len(packed) < len(body))
+
+
+def entity_tag(etag: str, coding: str) -> str:
+    """Return the tag of the coding of what `etag` is the identity's tag of (RFC 9110 section 8.8.3.3)."""
+    return etag if coding == IDENTITY else f'{etag[:-1]}-{coding}"'
+
+
+@lru_cache(maxsize=1024)
+def acceptable(field: str | None, available: Sequence[str]) -> tuple[str, ...]:
+    """Return those of `available` codings, and of identity, that an Accept-Encoding field admits, best first.
+
+    RFC 9110 section 12.5.3: no field, anything goes, and what is plainest is sent. Without a word on it identity
+    is acceptable, after all that is named. Nothing at all: the answer is a 406. Malformed members are skipped.
+    """
+    if field is None:
+        return (IDENTITY,)
+    asked = dict(_members(field.lower().split(",")))
+    quality = {name: asked.get(name, asked.get("*", 0.0)) for name in available}
+    if IDENTITY in asked or "*" in asked:
+        quality[IDENTITY] = asked.get(IDENTITY, asked.get("*", 0.0))
+    ranked = sorted((name for name in quality if quality[name] > 0), key=lambda name: -quality[name])
+    return tuple(ranked) if IDENTITY in quality else (*ranked, IDENTITY)
+
+
+def _members(members: Iterable[str]) -> Iterable[tuple[str, float]]:
+    for member in members:
+        name, _, weight = member.partition(";")
+        name, weight = name.strip(), weight.strip()
+        quality = weight.removeprefix("q=") if weight else "1"
+        if name and _QVALUE.match(quality):
+            yield _ALIASES.get(name, name), float(quality)

@@ -1,0 +1,129 @@
+"""Content codings: made once, always the same bytes, and negotiated as RFC 9110 section 12.5.3 has it."""
+
+from __future__ import annotations
+
+import gzip
+
+import brotli
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keybits.answers import Terms, answer
+from keybits.codings import SMALLEST, acceptable, encoded, entity_tag
+from keybits.entries import Entry
+from keybits.preconditions import NONE, Conditions
+from keybits.readthrough import made
+
+BODY = b'{"results":[' + b",".join(b'{"id":%d,"title":"a title"}' % n for n in range(50)) + b"]}"
+ENTRY = made(BODY, [("Content-Type", "application/json")], previous=None, witness=b"w", now=1_000)
+ALL = ("br", "zstd", "gzip")
+DECODE = {
+    "gzip": gzip.decompress,
+    "br": brotli.decompress,
+    "zstd": lambda packed: zstandard.ZstdDecompressor().decompress(packed),
+}
+
+
+def ask(
+    accept: str | None, conditions: Conditions = NONE, method: str = "GET", entry: Entry = ENTRY
+) -> tuple:
+    given = answer(entry, method, conditions, Terms(2_000, "public", "keybits; hit", accept))
+    return given.status, dict(given.headers), given.body
+
+
+class TestSection841Codings:
+    @given(st.binary(max_size=2000) | st.text(max_size=2000).map(str.encode))
+    def test_what_is_decoded_is_the_body_and_every_coding_is_smaller(self, body: bytes) -> None:
+        for coding, packed in encoded(body):
+            assert DECODE[coding](packed) == body
+            assert len(packed) < len(body)
+
+    def test_the_same_body_gives_the_same_bytes(self) -> None:
+        assert encoded(BODY) == encoded(bytes(BODY))
+        assert dict(encoded(BODY))["gzip"][4:8] == bytes(4)  # no time
+
+    def test_all_of_them_are_made_for_a_list(self) -> None:
+        assert tuple(name for name, _ in encoded(BODY)) == ALL
+
+    def test_small_bodies_have_none(self) -> None:
+        assert encoded(b"a" * (SMALLEST - 1)) == ()
+
+
+class TestSection1253Negotiation:
+    @pytest.mark.parametrize(
+        ("field", "expected"),
+        [
+            (None, ("identity",)),
+            ("", ("identity",)),
+            ("gzip", ("gzip", "identity")),
+            ("GZIP", ("gzip", "identity")),
+            ("x-gzip", ("gzip", "identity")),
+            ("gzip, br, zstd", ("br", "zstd", "gzip", "identity")),
+            ("gzip, deflate, br, zstd", ("br", "zstd", "gzip", "identity")),
+            ("gzip;q=1.0, br;q=0.5", ("gzip", "br", "identity")),
+            ("gzip;q=0", ("identity",)),
+            ("*", ("br", "zstd", "gzip", "identity")),
+            ("*;q=0", ()),
+            ("*;q=0, gzip", ("gzip",)),
+            ("identity;q=0", ()),
+            ("identity;q=0, gzip", ("gzip",)),
+            ("identity, gzip;q=0.5", ("identity", "gzip")),
+            ("identity;q=0.5, gzip;q=0.5", ("gzip", "identity")),
+            ("gzip;q=2", ("identity",)),
+            ("gzip;q=0.1234", ("identity",)),
+            (";;;, ,gzip;q=1", ("gzip", "identity")),
+            ("compress", ("identity",)),
+            ("br;q=0.001", ("br", "identity")),
+        ],
+    )
+    def test_table(self, field: str | None, expected: tuple[str, ...]) -> None:
+        assert acceptable(field, ALL) == expected
+
+    @given(st.text(st.sampled_from("gzipbrstdeny*;q=01., ")) | st.text())
+    def test_no_field_raises(self, field: str) -> None:
+        assert set(acceptable(field, ALL)) <= {*ALL, "identity"}
+
+
+class TestRepresentations:
+    def test_each_has_a_strong_tag_of_its_own_and_its_own_length(self) -> None:
+        answers = [ask(coding) for coding in ("identity", *ALL)]
+        assert len({headers["ETag"] for _, headers, _ in answers}) == 4
+        for coding, (_, headers, body) in zip(("identity", *ALL), answers, strict=True):
+            assert headers["Content-Length"] == str(len(body))
+            assert headers.get("Content-Encoding", "identity") == coding
+            assert headers["ETag"].startswith('"')
+            assert DECODE.get(coding, bytes)(body) == BODY
+
+    @pytest.mark.parametrize("accept", ["gzip", "br", "zstd", "identity", None])
+    def test_head_is_get_without_content(self, accept: str | None) -> None:
+        status, headers, _ = ask(accept)
+        assert ask(accept, method="HEAD") == (status, headers, b"")
+
+    def test_vary_is_the_same_on_everything_small_bodies_included(self) -> None:
+        small = made(b"{}", [], previous=None, witness=b"w", now=1_000)
+        hit = Conditions(if_none_match="*")
+        answers = [
+            ask("gzip"),
+            ask(None),
+            ask("gzip", hit),
+            ask("gzip", method="HEAD"),
+            ask("gzip", entry=small),
+        ]
+        assert {headers["Vary"] for _, headers, _ in answers} == {"Accept-Encoding"}
+
+    @pytest.mark.parametrize("held", ["identity", *ALL])
+    def test_who_switches_coding_revalidates_what_it_holds(self, held: str) -> None:
+        tag = entity_tag(ENTRY.etag, held)
+        status, headers, _ = ask("gzip, br, zstd", Conditions(if_none_match=f'"other", W/{tag}'))
+        assert (status, headers["ETag"]) == (304, tag)
+
+    def test_what_is_no_longer_acceptable_is_sent_anew(self) -> None:
+        tag = entity_tag(ENTRY.etag, "br")
+        status, headers, _ = ask("gzip", Conditions(if_none_match=tag))
+        assert (status, headers["Content-Encoding"]) == (200, "gzip")
+
+    def test_nothing_acceptable_is_a_406(self) -> None:
+        assert ask("identity;q=0")[0] == 406
+        assert ask("*;q=0")[0] == 406
