@@ -403,15 +403,11 @@ class TestAddress:
         assert api("/galleries", SCRIPT_NAME="/mounted")["Location"] == "/mounted/api/v1/galleries/"
 
     @pytest.mark.parametrize(
-        "host", ["evil.example", "testserver.evil.example", "testserver@evil", "testserver:x", ""]
+        "host", ["evil.example", "testserver.evil.example", "testserver@evil", "testserver:x"]
     )
-    @pytest.mark.parametrize("path", ["/", "/galleries/", "/galleries", "/nothing/", "/docs/"])
-    def test_host_that_is_not_ours_is_refused_everywhere(self, api, host, path):
-        response = api(path, headers={"Host": host})
-        if host:
-            problem(response, 400)
-        else:
-            assert response.status_code in {200, 308, 400, 404}
+    def test_host_that_is_not_ours_is_refused_everywhere(self, api, host):
+        for path in ("/", "/galleries/", "/galleries", "/nothing/", "/docs/"):
+            problem(api(path, headers={"Host": host}), 400)
 
     def test_long_path_is_not_found(self, api):
         problem(api(f"/galleries/{'a' * 10_000}/"), 404)
@@ -539,18 +535,18 @@ UNMET = [
 
 
 class TestPreconditions:
-    @pytest.mark.parametrize("headers", IGNORED, ids=str)
     @pytest.mark.parametrize("path", ["/galleries/spring/", "/screenshots/", "/"])
-    def test_field_that_cannot_be_read_is_never_an_error(self, api, world, path, headers):
-        assert api(path, headers=headers).status_code == 200
+    def test_field_that_cannot_be_read_is_never_an_error(self, api, world, path):
+        for headers in IGNORED:
+            assert api(path, headers=headers).status_code == 200, headers
 
-    @pytest.mark.parametrize("headers", UNMET, ids=str)
     @pytest.mark.parametrize("path", ["/galleries/spring/", "/screenshots/"])
-    def test_condition_that_does_not_hold_is_412(self, api, world, path, headers):
+    def test_condition_that_does_not_hold_is_412(self, api, world, path):
         etag = api(path)["ETag"]
-        response = api(path, headers=headers)
-        problem(response, 412, "precondition-failed")
-        assert response["ETag"] == etag
+        for headers in UNMET:
+            response = api(path, headers=headers)
+            problem(response, 412, "precondition-failed")
+            assert response["ETag"] == etag, headers
 
     def test_condition_on_what_does_not_exist_leaves_the_404(self, api):
         problem(api("/galleries/nothing/", headers={"If-Match": '"x"'}), 404)

@@ -72,9 +72,9 @@ def put(row, **fields):
     row.save()
 
 
-def everything(client, world):
+def everything(client, world, reads=READS):
     """Return what each read answers: its status and its document."""
-    return {read: _answer(client(world.at(read))) for read in READS}
+    return {read: _answer(client(world.at(read))) for read in reads}
 
 
 def _answer(response):
@@ -395,12 +395,15 @@ class TestWrites:
         write, affected, untouched = WRITES[name]
         before = everything(api, world)
         write(world)
-        states = {read: api(world.at(read))["Cache-Status"] for read in untouched}
-        assert set(states.values()) <= {"keybits; hit"}, states
-        after = everything(api, world)
-        get_store().clear()
-        assert after == everything(api, world)
+        responses = {read: api(world.at(read)) for read in READS}
+        hits = {
+            read for read, response in responses.items() if response.get("Cache-Status") == "keybits; hit"
+        }
+        assert hits >= set(untouched)
+        after = {read: _answer(response) for read, response in responses.items()}
         assert [read for read in affected if after[read] == before[read]] == []
+        get_store().clear()
+        assert {read: after[read] for read in hits} == everything(api, world, hits)
 
     @pytest.mark.parametrize("name", SEEN_BY_THE_OWNER)
     def test_write_in_a_private_gallery_shows_to_its_owner_alone(self, api, as_owner, world, name):
