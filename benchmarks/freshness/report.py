@@ -24,6 +24,7 @@ HEADING = """# Freshness under faults
 Written by `python -m benchmarks.freshness --write`; the words are explained in that package's modules.
 """
 SHOWN = 12
+LONGEST = 200
 SLACK = 0.25
 """Seconds that a busy machine may take beyond the documented bound, between a moment and its being noticed."""
 
@@ -64,7 +65,7 @@ def written(stack: str, run: Torture, history: History, verdict: Verdict) -> tup
         lines.append(f"| worst staleness of {kind} writes, ms | {seconds * 1000:,.0f} |")
     lines += ["", *_faults(run, history)]
     for name, found in failed.items():
-        lines += ["", f"{name}:", "", *(f"- `{trace}`" for trace in found[:SHOWN])] if found else []
+        lines += ["", f"{name}:", "", *(f"- `{trace[:LONGEST]}`" for trace in found[:SHOWN])] if found else []
     return "\n".join(lines) + "\n", not any(failed.values())
 
 
