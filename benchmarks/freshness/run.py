@@ -90,7 +90,10 @@ class Torture:
 
     def __init__(self, options: Options, deployments: Deployments) -> None:
         self.options = options
-        self.randomly = random.Random(options.seed)  # noqa: S311 - not for secrets
+        self.randomly, self._order, self._seeds = (
+            random.Random(f"{options.seed} {what}")  # noqa: S311 - not for secrets
+            for what in ("faults", "order", "processes")
+        )
         self.deployments = deployments
         self.first = deployments.make(self._settings())
         self.servers: list[LiveServer] = [self.first]
@@ -202,7 +205,7 @@ class Torture:
                 "journal": str(self.home / f"{name}.journal"),
                 "world": self.world.dump(),
                 "ports": [server.port for server in self.servers],
-                "seed": self.randomly.randrange(2**32),
+                "seed": self._seeds.randrange(2**32),
                 "until": self.until,
                 "relay": relay,
                 "subject": self.options.subject,
@@ -303,12 +306,13 @@ class Torture:
         while faults and (left := self.until - CALM - clock()) > 0.5:
             if not waiting:
                 waiting = sorted(faults)
-                self.randomly.shuffle(waiting)
+                self._order.shuffle(waiting)
             name = waiting.pop()
             begun = clock()
-            if faults[name](self, min(self.randomly.uniform(0.2, 3), max(0.2, left - 0.5))):
+            lasting, pause = self._order.uniform(0.2, 3), self._order.uniform(0.1, 0.8)
+            if faults[name](self, min(lasting, max(0.2, left - 0.5))):
                 self.happened.append((name, begun, clock()))
-                time.sleep(self.randomly.uniform(0.1, 0.8))
+                time.sleep(pause)
         time.sleep(max(0.0, self.until - clock()))
 
     def children(self, server: LiveServer) -> list[psutil.Process]:
