@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 
+import brotli
 import pytest
 from rest_framework.throttling import AnonRateThrottle
 
@@ -112,7 +114,7 @@ class TestHit:
             ("/screenshots/?domain=one.example", "/screenshots/?domain=ONE.example"),
             (
                 "/screenshots/?captured_after=2026-03-01",
-                "/screenshots/?captured_after=2026-03-01T01:00%2B01:00",
+                "/screenshots/?captured_after=2026-03-01T01:00:00%2B01:00",
             ),
             ("/screenshots/?search=caf%C3%A9+x", "/screenshots/?search=caf%c3%a9%20x"),
             ("/tags/dark/?_=1", "/tags/dark/"),
@@ -143,7 +145,6 @@ class TestHit:
         for headers in (
             {"Accept": "application/json; indent=4"},
             {"Accept-Language": "de"},
-            {"Accept-Encoding": "gzip, br"},
             {"Host": "localhost"},
             {"User-Agent": "x"},
             {"Origin": "https://elsewhere.example"},
@@ -219,6 +220,41 @@ class TestNotModified:
             ]:
                 assert api(target, headers={"If-Match": field}).status_code == status, (target, field)
             assert api(target, headers={"If-Match": etag, "If-None-Match": etag}).status_code == 304
+
+
+class TestCodings:
+    def test_each_coding_is_a_representation_of_its_own_with_a_tag_of_its_own(self, api, warm):
+        coded = 0
+        for target in warm:
+            plain = api(target)
+            assert "Accept-Encoding" in plain["Vary"]
+            for coding, decode in (("gzip", gzip.decompress), ("br", brotli.decompress)):
+                response = api(target, headers={"Accept-Encoding": coding})
+                if not response.has_header("Content-Encoding"):
+                    assert response.content == plain.content
+                    continue
+                coded += 1
+                assert response["Content-Encoding"] == coding
+                assert response["Vary"] == plain["Vary"]
+                assert decode(response.content) == plain.content
+                assert response["Content-Length"] == str(len(response.content))
+                assert response["ETag"] == f'{plain["ETag"][:-1]}-{coding}"'
+        assert coded > len(warm)
+
+    def test_client_revalidates_the_coding_that_it_holds(self, api, warm, count_queries):
+        for target in warm:
+            full = api(target, headers={"Accept-Encoding": "gzip"})
+            for field in (full["ETag"], f"W/{full['ETag']}"):
+                with count_queries() as queries:
+                    short = api(target, headers={"Accept-Encoding": "gzip", "If-None-Match": field})
+                assert (short.status_code, short["ETag"], len(queries)) == (304, full["ETag"], 0)
+                assert not short.has_header("Content-Encoding")
+
+    def test_client_that_takes_no_coding_at_all_gets_406(self, api, warm):
+        for target in warm:
+            response = api(target, headers={"Accept-Encoding": "identity;q=0, *;q=0"})
+            assert (response.status_code, response["Content-Type"]) == (406, "application/problem+json")
+            assert response["Cache-Control"] == "private, no-store"
 
 
 class TestHead:

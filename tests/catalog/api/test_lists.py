@@ -214,7 +214,7 @@ FILTERS = {
     "captured_after=2026-03-01T13:00:00.000001Z": set(),
     "captured_after=2026-03-01": PUBLIC,
     "captured_before=2026-03-01T12:00:00Z": {"pig"},
-    "captured_before=2026-03-01T11:00Z": set(),
+    "captured_before=2026-03-01T11:00:00Z": set(),
     "captured_before=2026-03-02": PUBLIC,
     "captured_after=2026-03-01T12:00:00Z&captured_before=2026-03-01T13:00:00Z": {"cat", "dog", "gnu"},
     "min_width=1280": {"cat", "gnu", "owl", "pig"},
