@@ -221,6 +221,9 @@ class Screenshot(models.Model):
         indexes: ClassVar = [
             models.Index(fields=["gallery", "position", "id"], name="screenshot_by_gallery_position"),
             models.Index(fields=["gallery", "-captured_at", "-id"], name="screenshot_by_gallery_capture"),
+            models.Index(fields=["gallery", "-created_at", "-id"], name="screenshot_by_gallery_creation"),
+            models.Index(fields=["gallery", "-updated_at", "-id"], name="screenshot_by_gallery_update"),
+            models.Index(fields=["gallery", "title", "id"], name="screenshot_by_gallery_title"),
             models.Index(fields=["-captured_at", "-id"], name="screenshot_by_capture"),
             models.Index(fields=["-created_at", "-id"], name="screenshot_by_creation"),
             models.Index(fields=["-updated_at", "-id"], name="screenshot_by_update"),
@@ -230,7 +233,6 @@ class Screenshot(models.Model):
             models.Index(fields=["orientation", "-captured_at", "-id"], name="screenshot_by_orientation"),
             models.Index(fields=["width"], name="screenshot_by_width"),
             models.Index(fields=["height"], name="screenshot_by_height"),
-            models.Index(fields=["sha256"], name="screenshot_by_sha256"),
         ]
 
     def __str__(self) -> str:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import django_filters
-from django.db.models import Q, QuerySet
+from django.db import connections
+from django.db.models import BooleanField, Exists, Func, OuterRef, Q, QuerySet, Subquery, Value
 from django_filters.rest_framework import DjangoFilterBackend
 from rest_framework.request import Request
 
 from catalog.models import Gallery, Screenshot, Tag
 from catalog.search import matching, words
 
-__all__ = ["FilterBackend", "GalleryFilter", "ScreenshotFilter", "TagFilter"]
+__all__ = ["FilterBackend", "GalleryFilter", "ScreenshotFilter", "TagFilter", "counted", "with_tags"]
+
+FEW = 5_000
+"""Rows of which a page is sorted as soon as it is found among a million along an order."""
 
 
 class FilterBackend(DjangoFilterBackend):  # type: ignore[misc]  # django-filter is untyped
@@ -56,15 +61,62 @@ class TitleFilter(django_filters.CharFilter):  # type: ignore[misc]
         return qs.filter(*starts) if terms else qs.none()
 
 
-class AllTagsFilter(django_filters.Filter):  # type: ignore[misc]
-    """Every tag that is given, by semi-joins: no row comes twice."""
+class GalleryFilterBySlug(django_filters.CharFilter):  # type: ignore[misc]
+    """One gallery that the client may see, by its key: an equal key and an order are one range of one index."""
 
-    def filter(self, qs: QuerySet[Any], value: list[str]) -> QuerySet[Any]:
-        through = Screenshot.tags.through
-        for slug in value:
-            tagged = through.objects.filter(tag__slug=slug)
-            qs = qs.filter(pk__in=tagged.values("screenshot_id"))
-        return qs
+    def filter(self, qs: QuerySet[Any], value: str) -> QuerySet[Any]:
+        if not value:
+            return qs
+        listed = Gallery.objects.listed_for(self.parent.request.user)
+        return qs.filter(gallery=Subquery(listed.filter(slug=value).values("pk")))
+
+
+class AtLeastFilter(django_filters.NumberFilter):  # type: ignore[misc]
+    """A least size. Pictures are of a few sizes, so that it lets nearly all pass or nearly none."""
+
+    def filter(self, qs: QuerySet[Any], value: Any) -> QuerySet[Any]:
+        if value is None:
+            return qs
+        passing = Q(**{f"{self.field_name}__gte": value})
+        if connections[qs.db].vendor != "sqlite" or counted(self.parent.data):
+            return qs.filter(passing)
+        large = Screenshot.objects.filter(passing).order_by()
+        if large[FEW : FEW + 1].exists():
+            return qs.filter(Func(passing, function="likely", output_field=BooleanField()))
+        return qs.filter(pk__in=large.values("pk"))
+
+
+def with_tags(screenshots: QuerySet[Any], slugs: list[str], *, with_count: bool) -> QuerySet[Any]:
+    """Return those of `screenshots` that have all these tags.
+
+    A page is found soonest from the tag's own rows where they are few, and along the list's order where they are
+    many. PostgreSQL knows which, once it is given the tags' keys; SQLite is told. A page with a count (`with_count`)
+    reads them all anyway, and is not worth the statement that finds out.
+    """
+    through = Screenshot.tags.through.objects
+    tags = Tag.objects.filter(slug__in=slugs).order_by()
+    if with_count:
+        keys = [(Subquery(Tag.objects.filter(slug=slug).values("pk")), False) for slug in slugs]
+    else:
+        # The more tags, the fewer rows have them all, and the longer is the way along the order.
+        few = FEW * len(slugs) ** 2
+        beyond = through.filter(tag=OuterRef("pk")).order_by().values("pk")[few : few + 1]
+        sqlite = connections[screenshots.db].vendor == "sqlite"
+        keys = list(tags.values_list("pk", Exists(beyond) if sqlite else Value(False)))
+    if len(keys) < len(slugs):
+        return screenshots.none()
+    for key, many in keys:
+        tagged = through.filter(tag=key)
+        if many:
+            screenshots = screenshots.filter(Exists(tagged.filter(screenshot=OuterRef("pk"))))
+        else:
+            screenshots = screenshots.filter(pk__in=tagged.values("screenshot_id"))
+    return screenshots
+
+
+def counted(parameters: Mapping[str, Any]) -> bool:
+    """Say whether the page that is asked for has a count."""
+    return not {"page", "limit", "offset"}.isdisjoint(parameters)
 
 
 class IdsFilter(django_filters.BaseInFilter, django_filters.NumberFilter):  # type: ignore[misc]
@@ -72,12 +124,12 @@ class IdsFilter(django_filters.BaseInFilter, django_filters.NumberFilter):  # ty
 
 
 class ScreenshotFilter(OrderedFilterSet):
-    gallery = django_filters.CharFilter(field_name="gallery__slug")
+    gallery = GalleryFilterBySlug()
     domain = django_filters.CharFilter(field_name="domain")
     captured_after = django_filters.IsoDateTimeFilter(field_name="captured_at", lookup_expr="gte")
     captured_before = django_filters.IsoDateTimeFilter(field_name="captured_at", lookup_expr="lt")
-    min_width = django_filters.NumberFilter(field_name="width", lookup_expr="gte")
-    min_height = django_filters.NumberFilter(field_name="height", lookup_expr="gte")
+    min_width = AtLeastFilter(field_name="width")
+    min_height = AtLeastFilter(field_name="height")
     orientation = django_filters.CharFilter(field_name="orientation")
     status = django_filters.CharFilter(field_name="state")
     ids = IdsFilter(field_name="pk")
@@ -88,7 +140,8 @@ class ScreenshotFilter(OrderedFilterSet):
         fields: list[str] = []
 
     def filter_queryset(self, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        tagged = AllTagsFilter().filter(queryset, self.data.getlist("tag"))
+        slugs = self.data.getlist("tag")
+        tagged = with_tags(queryset, slugs, with_count=counted(self.data)) if slugs else queryset
         return super().filter_queryset(tagged)
 
 
