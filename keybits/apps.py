@@ -10,7 +10,6 @@ from django.db import connections, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.db.models.signals import post_migrate
-from django.db.models.sql import compiler
 
 from keybits import checks
 from keybits.conf import conf
@@ -35,9 +34,6 @@ def _watch_writes() -> None:
         transactions.watch(connection)
     connection_created.connect(_watch, dispatch_uid="keybits watch")
     post_migrate.connect(_sync_triggers, dispatch_uid="keybits triggers")
-    compiler.SQLInsertCompiler.execute_sql = transactions.insert_in_transaction(  # type: ignore[method-assign]
-        compiler.SQLInsertCompiler.execute_sql
-    )
 
 
 def _watch(connection: BaseDatabaseWrapper, **_: Any) -> None:

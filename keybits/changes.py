@@ -2,39 +2,21 @@
 
 One table, `keybits_change`, with a row for each scope that a transaction made stale. Database triggers write it
 (`keybits.triggers`), whoever makes the change; no Python has to run for it. A writer that goes through Django
-*claims* its rows just before COMMIT, to know what it is about to change; what nobody has claimed, or what was
-claimed and never closed, a relay finds here. This module alone reads and writes the table.
+*claims* its rows just before COMMIT, to know what it is about to change; what it has not closed a relay
+closes. This module alone reads and writes the table.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-__all__ = [
-    "CHANNEL",
-    "MOST",
-    "TABLE",
-    "Change",
-    "any_outstanding",
-    "claim",
-    "forget",
-    "install",
-    "is_kept",
-    "outstanding",
-    "release",
-    "uninstall",
-]
+__all__ = ["CHANNEL", "TABLE", "claim", "forget", "install", "is_kept", "recorded", "release", "uninstall"]
 
 TABLE = "keybits_change"
 CHANNEL = "keybits_change"
-MOST = 5000
-"""Rows that a relay takes at once."""
-
 POSTGRESQL = (
     f"""
     CREATE TABLE {TABLE} (
@@ -78,23 +60,10 @@ DROP = {
 }
 CLAIM = {
     "postgresql": f"UPDATE {TABLE} SET writer = %s WHERE tx = pg_current_xact_id_if_assigned() AND writer = '' "
-    "RETURNING id, scope",
+    "RETURNING scope",
     # SQLite has one writer at a time: what is unclaimed here is this transaction's, or waits for a relay anyway.
-    "sqlite": f"UPDATE {TABLE} SET writer = %s WHERE writer = '' RETURNING id, scope",
+    "sqlite": f"UPDATE {TABLE} SET writer = %s WHERE writer = '' RETURNING scope",
 }
-OVERDUE = {
-    "postgresql": "made < clock_timestamp() - make_interval(secs => %s)",
-    "sqlite": "made < julianday('now') - %s / 86400.0",
-}
-LOCK = {"postgresql": "FOR UPDATE SKIP LOCKED", "sqlite": ""}
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What one writer left to be closed; `writer` is "" for changes that no Django process has claimed."""
-
-    writer: str
-    scopes: tuple[str, ...]
 
 
 def install(schema_editor: Any) -> None:
@@ -120,10 +89,9 @@ def is_kept(connection: BaseDatabaseWrapper) -> bool:
     return known
 
 
-def claim(connection: BaseDatabaseWrapper, writer: str) -> tuple[list[int], list[str]]:
-    """Mark the rows of the present transaction as `writer`'s; return their ids and their scopes. One statement."""
-    rows = _fetch(connection, CLAIM[connection.vendor], [writer])
-    return [row[0] for row in rows], [row[1] for row in rows]
+def claim(connection: BaseDatabaseWrapper, writer: str) -> list[str]:
+    """Mark the rows of the present transaction as `writer`'s, and return their scopes. One statement."""
+    return [scope for (scope,) in _fetch(connection, CLAIM[connection.vendor], [writer])]
 
 
 def release(connection: BaseDatabaseWrapper, writer: str) -> None:
@@ -135,26 +103,9 @@ def release(connection: BaseDatabaseWrapper, writer: str) -> None:
     _fetch(connection, "SELECT pg_notify(%s, '')", [CHANNEL])
 
 
-def any_outstanding(connection: BaseDatabaseWrapper, grace: float) -> bool:
-    """Say whether there is anything for a relay to see to: a look that takes no lock."""
-    sql = f"SELECT 1 FROM {TABLE} WHERE writer = '' OR {OVERDUE[connection.vendor]} LIMIT 1"
-    return bool(_fetch(connection, sql, [grace]))
-
-
-def outstanding(connection: BaseDatabaseWrapper, grace: float) -> tuple[list[int], list[Change]]:
-    """Return the ids and the changes that a relay must see to: unclaimed, or claimed over `grace` seconds ago.
-
-    Call it in a transaction, and `forget` them in the same one: no other relay takes them meanwhile.
-    """
-    sql = (
-        f"SELECT id, scope, writer FROM {TABLE} WHERE writer = '' OR {OVERDUE[connection.vendor]} "
-        f"ORDER BY id LIMIT {MOST} {LOCK[connection.vendor]}"
-    )
-    rows = _fetch(connection, sql, [grace])
-    scopes: defaultdict[str, list[str]] = defaultdict(list)
-    for _, scope, writer in rows:
-        scopes[writer].append(scope)
-    return [row[0] for row in rows], [Change(writer, tuple(found)) for writer, found in scopes.items()]
+def recorded(connection: BaseDatabaseWrapper) -> list[tuple[int, str, str]]:
+    """Return the id, the scope and the writer of every row; each is of a transaction that has committed."""
+    return _fetch(connection, f"SELECT id, scope, writer FROM {TABLE} ORDER BY id", [])
 
 
 def forget(connection: BaseDatabaseWrapper, ids: Sequence[int]) -> None:

@@ -182,7 +182,7 @@ def _choices() -> Iterator[CheckMessage]:
 
 
 def _durations() -> Iterator[CheckMessage]:
-    names = ("OPEN_LEASE", "RELAY_INTERVAL", "RELAY_BOUND", "GRACE", "STORE_RETRY")
+    names = ("OPEN_LEASE", "RELAY_INTERVAL", "RELAY_BOUND", "STORE_RETRY")
     wrong = [name for name in names if not _is_duration(getattr(settings, f"{PREFIX}{name}", 1))]
     for name in wrong:
         yield Error(
@@ -200,14 +200,7 @@ def _durations() -> Iterator[CheckMessage]:
             )
 
 
-_IN_ORDER = (
-    (
-        "GRACE",
-        "OPEN_LEASE",
-        "the hold of a writer that has died can end before a relay has closed its scopes",
-    ),
-    ("RELAY_INTERVAL", "RELAY_BOUND", "between two looks of a relay nothing is believed"),
-)
+_IN_ORDER = (("RELAY_INTERVAL", "RELAY_BOUND", "between two looks of a relay nothing is believed"),)
 
 
 def _is_duration(value: Any) -> bool:

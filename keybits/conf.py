@@ -69,11 +69,6 @@ class Conf:
         return float(self._get("RELAY_BOUND", 1))
 
     @property
-    def GRACE(self) -> float:
-        """Seconds that a writer has to close what it changed before a relay does it; less than `OPEN_LEASE`."""
-        return float(self._get("GRACE", 5))
-
-    @property
     def STORE_RETRY(self) -> float:
         """Seconds for which a store that has failed is left alone."""
         return float(self._get("STORE_RETRY", 0.5))

@@ -89,39 +89,22 @@ def begin(scopes: Sequence[str]) -> bytes | None:
         return None
 
 
-def made(
-    body: bytes,
-    headers: Sequence[tuple[str, str]],
-    *,
-    previous: Entry | None,
-    witness: bytes | None,
-    now: float,
-) -> Entry:
-    """Return the entry for a body just made, at Unix time `now`. Content that has not changed keeps its date."""
-    etag = etags.strong(body)
-    unchanged = previous is not None and previous.etag == etag
-    changed = previous.changed if previous and unchanged else math.floor(now) + 1
-    coded = codings.encoded(body)
-    return Entry(witness or b"", etag, changed, tuple(headers), body, coded=coded)
+def made(body: bytes, headers: Sequence[tuple[str, str]], *, witness: bytes | None, now: float) -> Entry:
+    """Return the entry for a body just made, at Unix time `now`.
 
-
-def store(key: str, entry: Entry, previous: Entry | None = None) -> bool:
-    """Keep the entry if it may be kept; say whether it was.
-
-    Where it is not, and differs from the `previous` one, that is dropped: were its content to come back, it would
-    come back with a date from before what was sent now.
+    Its date is new even where its content is not: somebody may have been sent another in between, and a date from
+    before that would tell them that they have the present one.
     """
-    kept = bool(entry.witness) and len(entry.body) <= conf.MAX_ENTRY_BYTES
-    if kept:
-        return _write(key, entry.pack())
-    if previous is not None and previous.etag != entry.etag:
-        _write(key, b"")
-    return False
+    coded = codings.encoded(body)
+    return Entry(witness or b"", etags.strong(body), math.floor(now) + 1, tuple(headers), body, coded=coded)
 
 
-def _write(key: str, frame: bytes) -> bool:
+def store(key: str, entry: Entry) -> bool:
+    """Keep the entry if it may be kept; say whether it was."""
+    if not entry.witness or len(entry.body) > conf.MAX_ENTRY_BYTES:
+        return False
     try:
-        get_store().write(key, frame)
+        get_store().write(key, entry.pack())
     except StoreError:
         logger.warning("the store takes no entry", exc_info=True)
         return False

@@ -1,9 +1,10 @@
 """What writers did not close: changes made past Django, by a process that died, or while the store was away.
 
-A relay looks at the record of changes, closes what is outstanding, deletes the rows, and vouches for the store:
-all that has been committed is closed here. Its word holds for `KEYBITS_RELAY_BOUND` seconds. So nobody believes a
-store that no relay has brought up to date, whatever happened to it meanwhile. PostgreSQL wakes a relay by
-NOTIFY; otherwise it looks every `KEYBITS_RELAY_INTERVAL` seconds.
+A relay looks at the record of changes, closes what has not been closed, and vouches for the store: all that was
+committed when it looked is closed here. Its word holds for `KEYBITS_RELAY_BOUND` seconds from that moment, by the
+store's own clock. So nobody believes a store that no relay has brought up to date, whatever happened to it
+meanwhile. Relays need no leader: closing twice is closing once. PostgreSQL wakes a relay by NOTIFY; otherwise it
+looks every `KEYBITS_RELAY_INTERVAL` seconds.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
-from django.db import DatabaseError, connections, transaction
+from django.db import DatabaseError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from keybits import changes
@@ -25,6 +28,8 @@ from keybits.stores import StoreError, get_store
 __all__ = ["Relay", "ensure_running"]
 
 logger = logging.getLogger(__name__)
+SWEEP = 1.0
+"""Seconds between two deletions of rows that have been closed: they need the write lock of SQLite."""
 
 
 class Relay:
@@ -34,6 +39,8 @@ class Relay:
         self.aliases = list(aliases or connections)
         self.stopped = threading.Event()
         self.looked = threading.Event()
+        self._closed: dict[str, set[int]] = defaultdict(set)
+        self._swept = time.monotonic()
 
     def run(self) -> None:
         """Look, close, vouch and wait, again and again. What fails is tried again after the interval."""
@@ -47,35 +54,52 @@ class Relay:
                 connections[alias].close()
 
     def once(self) -> int:
-        """Look once at every database; return how many rows were seen to. Raises what goes wrong."""
-        seen = sum(self._relay(connections[alias]) for alias in self.aliases)
-        get_store().vouch(conf.RELAY_BOUND)
+        """Look once at every database, close and vouch; return how many rows were seen to.
+
+        Raises what goes wrong, and then has vouched for nothing.
+        """
+        until = get_store().now() + int(conf.RELAY_BOUND * 1000)
+        seen = sum(self._relay(connections[alias]) for alias in self._recording())
+        get_store().vouch(until)
         return seen
+
+    def _recording(self) -> list[str]:
+        return [alias for alias in self.aliases if changes.is_kept(connections[alias])]
 
     def _look(self) -> None:
         try:
-            while self.once() >= changes.MOST:
-                pass
+            self.once()
+            if time.monotonic() - self._swept > SWEEP:
+                self.sweep()
         except (DatabaseError, StoreError):
             logger.warning("the relay failed; nothing is believed until it succeeds", exc_info=True)
             for alias in self.aliases:
                 connections[alias].close_if_unusable_or_obsolete()
 
     def _relay(self, connection: BaseDatabaseWrapper) -> int:
-        if not changes.is_kept(connection) or not changes.any_outstanding(connection, conf.GRACE):
-            return 0
-        with transaction.atomic(using=connection.alias):
-            ids, outstanding = changes.outstanding(connection, conf.GRACE)
-            self._close(outstanding)
-            changes.forget(connection, ids)
-        return len(ids)
+        """Close what has been committed and not been closed. A row that was closed once is closed for good."""
+        known = self._closed[connection.alias]
+        rows = [row for row in changes.recorded(connection) if row[0] not in known]
+        scopes: defaultdict[str, list[str]] = defaultdict(list)
+        for _, scope, writer in rows:
+            scopes[writer].append(scope)
+        _close(scopes)
+        known.update(row[0] for row in rows)
+        return len(rows)
 
-    def _close(self, outstanding: list[changes.Change]) -> None:
-        store = get_store()
-        closed = store.closed([change.writer for change in outstanding if change.writer])
-        for change in outstanding:
-            if change.writer not in closed:
-                store.close(coarsened(change.scopes), change.writer)
+    def sweep(self) -> None:
+        """Delete the rows that have been closed. Where a writer has the lock, some other time."""
+        self._swept = time.monotonic()
+        for alias, ids in self._closed.items():
+            if not ids:
+                continue
+            connection = connections[alias]
+            try:
+                _hurry(connection)
+                changes.forget(connection, sorted(ids))
+                ids.clear()
+            except DatabaseError:
+                logger.debug("rows of %s wait to be deleted", alias, exc_info=True)
 
     def _wait(self) -> None:
         """Wait for the interval, or for PostgreSQL to say that there is something to do."""
@@ -99,6 +123,22 @@ class Relay:
             logger.warning("the relay lost its connection", exc_info=True)
             connection.close()
             self.stopped.wait(conf.RELAY_INTERVAL)
+
+
+def _close(scopes: dict[str, list[str]]) -> None:
+    """Close what the writers, by name, changed, but for those that are known to have closed it themselves."""
+    store = get_store()
+    done = store.closed([writer for writer in scopes if writer])
+    for writer, names in scopes.items():
+        if writer not in done:
+            store.close(coarsened(names), writer)
+
+
+def _hurry(connection: BaseDatabaseWrapper) -> None:
+    """Do not wait long for SQLite's write lock: nobody is vouched for meanwhile."""
+    if connection.vendor == "sqlite" and threading.current_thread() is not threading.main_thread():
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA busy_timeout = 20")
 
 
 FIRST_LOOK = 1.0

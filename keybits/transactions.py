@@ -11,8 +11,9 @@ from __future__ import annotations
 import logging
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from django.db import DatabaseError, connections, transaction
@@ -26,7 +27,6 @@ from keybits.stores import StoreError, get_store
 __all__ = [
     "WriteRefusedError",
     "has_written",
-    "insert_in_transaction",
     "may_store",
     "sees_its_own_writes",
     "watch",
@@ -99,16 +99,49 @@ def _watched(execute: Callable[..., Any], sql: Any, params: Any, many: bool, con
     connection = context["connection"]
     replicas.note(connection.alias)
     text = sql if isinstance(sql, str) else "DO"  # a composed statement is taken for a write
-    if not (_WRITES.match(text) or _WITH.match(text)):
+    if not (_WRITES.match(text) or _WITH.match(text)) or changes.TABLE in text:
         return execute(sql, params, many, context)
     if _in_transaction(connection):
         connection.__dict__[STATE] = True
         return execute(sql, params, many, context)
-    if connection.vendor == "sqlite" and _RETURNING.search(text):
-        return execute(sql, params, many, context)  # its rows are read later; see `insert_in_transaction`
     with transaction.atomic(using=connection.alias):
         connection.__dict__[STATE] = True
-        return execute(sql, params, many, context)
+        result = execute(sql, params, many, context)
+        if connection.vendor == "sqlite" and _RETURNING.search(text):
+            _read_now(context["cursor"])
+        return result
+
+
+class _ReadCursor:
+    """A cursor whose rows have been read already; everything else is the cursor's own."""
+
+    def __init__(self, cursor: Any) -> None:
+        self._cursor = cursor
+        self._rows: Iterator[Any] = iter(cursor.fetchall())
+
+    def fetchone(self) -> Any:
+        return next(self._rows, None)
+
+    def fetchmany(self, size: int = 1) -> list[Any]:
+        return list(islice(self._rows, size))
+
+    def fetchall(self) -> list[Any]:
+        return list(self._rows)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._rows
+
+    def execute(self, *args: Any) -> Any:
+        self._rows = self._cursor
+        return self._cursor.execute(*args)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cursor, name)
+
+
+def _read_now(cursor: Any) -> None:
+    """Read the rows of a RETURNING: SQLite commits nothing while any are still to be read."""
+    cursor.cursor = _ReadCursor(cursor.cursor)
 
 
 def _rollback(connection: BaseDatabaseWrapper, original: Callable[[], Any]) -> Any:
@@ -121,8 +154,7 @@ def _commit(connection: BaseDatabaseWrapper, original: Callable[[], Any]) -> Any
     if not written or conf.TRACKING != "triggers" or not changes.is_kept(connection):
         return original()
     writer = uuid.uuid4().hex
-    _, scopes = changes.claim(connection, writer)
-    connection.__dict__[STATE] = False
+    scopes = changes.claim(connection, writer)
     return _commit_open(connection, original, coarsened(scopes), writer) if scopes else original()
 
 
@@ -153,7 +185,6 @@ def _open(connection: BaseDatabaseWrapper, scopes: list[str], writer: str) -> No
             "the store is out of reach; the relay will close %d scopes", len(scopes), exc_info=True
         )
         changes.release(connection, writer)
-        connection.__dict__[STATE] = False
 
 
 def _close(scopes: list[str], writer: str) -> None:
@@ -161,18 +192,3 @@ def _close(scopes: list[str], writer: str) -> None:
         get_store().close(scopes, writer)
     except StoreError:
         logger.warning("%d scopes stay open until the relay closes them", len(scopes), exc_info=True)
-
-
-def insert_in_transaction(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Give an INSERT by the ORM its transaction around the reading of its RETURNING rows, too.
-
-    SQLite commits nothing while the rows of a statement are still to be read.
-    """
-
-    def execute_sql(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if self.connection.vendor != "sqlite" or _in_transaction(self.connection):
-            return original(self, *args, **kwargs)
-        with transaction.atomic(using=self.using):
-            return original(self, *args, **kwargs)
-
-    return execute_sql

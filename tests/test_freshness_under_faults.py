@@ -31,7 +31,6 @@ from benchmarks.freshness.run import Options, Torture
 from keybits.relay import Relay
 from keybits.stores import StoreError, get_store
 
-GRACE = 1.0
 OPEN_LEASE = 3.0
 BOUND = 1.0 + 0.1
 """Seconds within which a relay closes what a writer left to it: `KEYBITS_RELAY_BOUND` and one interval."""
@@ -41,7 +40,6 @@ PATIENCE = 30.0
 """Seconds after which something that ought to happen by itself has not."""
 ENVIRONMENT = {
     "DJANGO_SETTINGS_MODULE": "benchmarks.freshness.settings",
-    "TORTURE_KEYBITS_GRACE": str(GRACE),
     "TORTURE_KEYBITS_OPEN_LEASE": str(OPEN_LEASE),
 }
 SEED = """
@@ -205,7 +203,7 @@ class TestStoreThatForgets:
         assert set(site.until_hit()) == {"new"}
 
     def test_between_open_and_commit_of_a_writer_that_dies_before_close(self, site: Site) -> None:
-        """Once somebody has been shown the new title, nobody is shown the old one."""
+        """Nobody was told that it was written; a relay finds it at its next look."""
         writer = site.write(WAITS + DIES_BEFORE_CLOSE + WRITE)
         assert writer.stdout is not None
         assert writer.stdout.readline() == "open\n"
@@ -213,16 +211,12 @@ class TestStoreThatForgets:
         assert set(site.until_hit()) == {"old"}
         writer.communicate("\n", timeout=PATIENCE)
         assert writer.returncode == -signal.SIGKILL
-        assert site.read(f"{site.list}?page_size=max")[0] == "new"
-        assert site.read()[0] == "new"
+        assert site.until_new() <= BOUND + SLACK
 
     def test_between_open_and_commit_of_a_writer_whose_breaker_has_opened(
         self, live_server_process: Starter
     ) -> None:
-        """As when another thread of its process met the store while it was away: `close` is not even tried.
-
-        The time that a writer has to close is left as it is: it is no bound for what has been acknowledged.
-        """
+        """As when another thread of its process met the store while it was away."""
         environment = {"DJANGO_SETTINGS_MODULE": ENVIRONMENT["DJANGO_SETTINGS_MODULE"]}
         site = _cached(Site(live_server_process(workers=2, environment=environment)))
         with site.writing(TRIPS):
@@ -409,7 +403,8 @@ class TestDates:
         between = site.live.get(site.detail)
         assert between.json()["title"] == "new"
         site.live.shell("import time; time.sleep(1.1)\n" + change.format("old").replace("; ", "\n"))
-        condition = {"If-Modified-Since": between.headers["Last-Modified"]}
+        assert "Last-Modified" not in between.headers  # a client may take the Date instead
+        condition = {"If-Modified-Since": between.headers["Date"]}
         again = site.live.get(site.detail, headers=condition)
         assert again.status_code == 200
         assert again.json()["title"] == "old"
@@ -424,7 +419,7 @@ def test_torture(deployments: Deployments, stack: Stack) -> None:
         writers=2,
         readers=2,
         seed=7,
-        settings={"KEYBITS_GRACE": GRACE, "KEYBITS_OPEN_LEASE": OPEN_LEASE},
+        settings={"KEYBITS_OPEN_LEASE": OPEN_LEASE},
     )
     run = Torture(options, deployments)
     try:

@@ -135,12 +135,11 @@ class _Exchange:
         made = readthrough.made(
             response.content,
             _stored_headers(response),
-            previous=found.entry,
             witness=witness,
             now=time.time(),
         )
         entry = replace(made, expires=getattr(self.request, EXPIRES, None), url=self._url())
-        stored = readthrough.store(key, entry, found.entry)
+        stored = readthrough.store(key, entry)
         status = cache_status.forwarded(found.reason, stored=stored)
         return self._send(entry if stored else replace(entry, changed=None), status)
 

@@ -7,6 +7,7 @@ contract that every adapter passes.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -27,6 +28,9 @@ T = TypeVar("T")
 
 class StoreError(Exception):
     """The store did not do what was asked: it is down, slow, full or broken. The cause is chained."""
+
+
+LEFT_ALONE = "the store has failed and has not been seen to work since"
 
 
 class Store(Protocol):
@@ -63,8 +67,15 @@ class Store(Protocol):
     def closed(self, writers: Sequence[str]) -> set[str]:
         """Return those of `writers` that are known to have closed their scopes."""
 
-    def vouch(self, seconds: float) -> None:
-        """Say that every change committed until now has been closed here; it holds for `seconds`."""
+    def now(self) -> int:
+        """Return the store's own time, in milliseconds; for `vouch`."""
+
+    def vouch(self, until: int) -> None:
+        """Say that all that was committed when the caller began has been closed here; it holds until that time.
+
+        The time is the store's (`now`, taken before looking, and what is added to it): a word that arrives late
+        holds shorter, or not at all. It never shortens another's.
+        """
 
     def sample(self, most: int) -> list[tuple[str, bytes]]:
         """Return up to `most` entries and their keys, in no order."""
@@ -74,17 +85,23 @@ class Store(Protocol):
 
 
 class Breaker:
-    """A store that is left alone for `KEYBITS_STORE_RETRY` seconds after it has failed.
+    """A store that, once it has failed, is left alone until it has been seen to work again.
 
-    Meanwhile every call raises `StoreError` at once, so that requests do not queue up behind time-outs.
+    Meanwhile every call raises `StoreError` at once, so that requests do not queue up behind time-outs. One caller
+    at a time, each `KEYBITS_STORE_RETRY` seconds at most, finds out whether it works; never a reader where a relay
+    runs in the process, for that does it anyway.
     """
 
     def __init__(self, store: Store, clock: Callable[[], float] = time.monotonic) -> None:
         self.store = store
+        self.is_tripped = False
         self._clock = clock
-        self._closed_until = 0.0
+        self._next_trial = 0.0
+        self._trial = threading.Lock()
 
     def read(self, key: str, scopes: Sequence[str]) -> Reading:
+        if self.is_tripped and conf.RELAY == "thread":
+            raise StoreError(LEFT_ALONE)
         return self._run(self.store.read, key, scopes)
 
     def mint(self, scopes: Sequence[str]) -> tuple[Stamp | None, ...]:
@@ -97,13 +114,17 @@ class Breaker:
         self._run(self.store.open, scopes, writer)
 
     def close(self, scopes: Sequence[str], writer: str = "") -> None:
-        self._run(self.store.close, scopes, writer)
+        """Always tried: a writer that has opened and committed must not be told to wait."""
+        self._try(self.store.close, scopes, writer)
 
     def closed(self, writers: Sequence[str]) -> set[str]:
         return self._run(self.store.closed, writers)
 
-    def vouch(self, seconds: float) -> None:
-        self._run(self.store.vouch, seconds)
+    def now(self) -> int:
+        return self._run(self.store.now)
+
+    def vouch(self, until: int) -> None:
+        self._run(self.store.vouch, until)
 
     def sample(self, most: int) -> list[tuple[str, bytes]]:
         return self._run(self.store.sample, most)
@@ -112,17 +133,28 @@ class Breaker:
         self._run(self.store.clear)
 
     def _run(self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        if self._clock() < self._closed_until:
-            raise StoreError("the store has just failed; it is left alone for a moment")
+        if not self.is_tripped:
+            return self._try(method, *args, **kwargs)
+        if self._clock() < self._next_trial or not self._trial.acquire(blocking=False):
+            raise StoreError(LEFT_ALONE)
         try:
-            return method(*args, **kwargs)
+            return self._try(method, *args, **kwargs)
+        finally:
+            self._trial.release()
+
+    def _try(self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            result = method(*args, **kwargs)
         except StoreError:
-            self._closed_until = self._clock() + conf.STORE_RETRY
+            self._next_trial = self._clock() + conf.STORE_RETRY
+            self.is_tripped = True
             raise
+        self.is_tripped = False
+        return result
 
 
 @lru_cache(maxsize=1)
-def get_store() -> Store:
+def get_store() -> Breaker:
     """Return the store that `KEYBITS_STORE` names, one for this process, behind a circuit breaker."""
     return Breaker(import_string(conf.STORE)())
 

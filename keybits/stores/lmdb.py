@@ -94,9 +94,15 @@ class LMDBStore:
                 if _live(txn.get(DONE + writer.encode(), db=self._meta), now) is not None
             }
 
-    def vouch(self, seconds: float) -> None:
+    def now(self) -> int:
+        return _now() // 1_000_000
+
+    def vouch(self, until: int) -> None:
+        deadline = (until * 1_000_000).to_bytes(DEADLINE, "big")
+
         def change(txn: Any) -> None:
-            txn.put(VOUCHED, _until(seconds), db=self._meta)
+            if deadline > (txn.get(VOUCHED, db=self._meta) or b""):
+                txn.put(VOUCHED, deadline, db=self._meta)
             self._sweep(txn)
 
         self._write(change)

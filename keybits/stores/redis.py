@@ -16,7 +16,9 @@ from typing import Any
 from django_redis import get_redis_connection
 from django_redis.exceptions import ConnectionInterrupted
 from redis import ConnectionPool
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
 from keybits import stamps
 from keybits.conf import conf
@@ -87,6 +89,14 @@ end
 """
 )
 
+VOUCH = """
+local time = redis.call('TIME')
+local left = ARGV[1] - (time[1] * 1000 + math.floor(time[2] / 1000))
+if left > 0 and left > redis.call('PTTL', KEYS[1]) then
+  redis.call('SET', KEYS[1], '1', 'PX', left)
+end
+"""
+
 Command = Callable[[str], Sequence[Any]]
 
 
@@ -133,8 +143,12 @@ class RedisStore:
         found = self._call(lambda run: ["MGET", *(f"{run}:done:{writer}" for writer in writers)])
         return {writer for writer, done in zip(writers, found, strict=True) if done is not None}
 
-    def vouch(self, seconds: float) -> None:
-        self._call(lambda run: ["SET", f"{run}:vouched", "1", "PX", int(seconds * 1000)])
+    def now(self) -> int:
+        seconds, microseconds = self._call(lambda _: ["TIME"])
+        return int(seconds) * 1000 + int(microseconds) // 1000
+
+    def vouch(self, until: int) -> None:
+        self._call(lambda run: ["EVAL", VOUCH, 1, f"{run}:vouched", until])
 
     def sample(self, most: int) -> list[tuple[str, bytes]]:
         names = self._names("e:*", most)
@@ -177,7 +191,11 @@ class RedisStore:
         """Connections to the primary (a replica may not have heard of a stamp's end) that know their server."""
         theirs: Any = get_redis_connection(self._alias, write=True).connection_pool
         known = type("NamedConnection", (_Named, theirs.connection_class), {})
-        return ConnectionPool(connection_class=known, **theirs.connection_kwargs)
+        kwargs = {
+            **theirs.connection_kwargs,
+            "retry": Retry(NoBackoff(), 0),
+        }  # the breaker decides when to try again
+        return ConnectionPool(connection_class=known, **kwargs)
 
 
 class _Named:

@@ -290,7 +290,7 @@ class TestE009Choices:
         assert ids() == []
 
 
-DURATIONS = ["OPEN_LEASE", "RELAY_INTERVAL", "RELAY_BOUND", "GRACE", "STORE_RETRY"]
+DURATIONS = ["OPEN_LEASE", "RELAY_INTERVAL", "RELAY_BOUND", "STORE_RETRY"]
 
 
 class TestE010Durations:
@@ -302,14 +302,12 @@ class TestE010Durations:
         assert only().msg == f"KEYBITS_{name} is {value!r}."
 
     def test_a_part_of_a_second_will_do(self, settings: Settings) -> None:
-        configure(settings, KEYBITS_STORE_RETRY=0.001, KEYBITS_RELAY_INTERVAL=0.01, KEYBITS_GRACE=1)
+        configure(settings, KEYBITS_STORE_RETRY=0.001, KEYBITS_RELAY_INTERVAL=0.01)
         assert ids() == []
 
 
 class TestE011DurationsInOrder:
-    @pytest.mark.parametrize(
-        ("shorter", "longer"), [("GRACE", "OPEN_LEASE"), ("RELAY_INTERVAL", "RELAY_BOUND")]
-    )
+    @pytest.mark.parametrize(("shorter", "longer"), [("RELAY_INTERVAL", "RELAY_BOUND")])
     def test_as_long_is_too_long(self, settings: Settings, shorter: str, longer: str) -> None:
         configure(settings, {f"KEYBITS_{shorter}": 7, f"KEYBITS_{longer}": 7})
         assert only().id == "keybits.E011"

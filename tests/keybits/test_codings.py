@@ -17,7 +17,7 @@ from keybits.preconditions import NONE, Conditions
 from keybits.readthrough import made
 
 BODY = b'{"results":[' + b",".join(b'{"id":%d,"title":"a title"}' % n for n in range(50)) + b"]}"
-ENTRY = made(BODY, [("Content-Type", "application/json")], previous=None, witness=b"w", now=1_000)
+ENTRY = made(BODY, [("Content-Type", "application/json")], witness=b"w", now=1_000)
 ALL = ("br", "zstd", "gzip")
 DECODE = {
     "gzip": gzip.decompress,
@@ -102,7 +102,7 @@ class TestRepresentations:
         assert ask(accept, method="HEAD") == (status, headers, b"")
 
     def test_vary_is_the_same_on_everything_small_bodies_included(self) -> None:
-        small = made(b"{}", [], previous=None, witness=b"w", now=1_000)
+        small = made(b"{}", [], witness=b"w", now=1_000)
         hit = Conditions(if_none_match="*")
         answers = [
             ask("gzip"),

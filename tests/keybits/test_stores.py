@@ -149,14 +149,14 @@ class TestVouching:
         store.mint(["a"])
         settings.KEYBITS_RELAY = "external"
         assert get_store().read("key", ["a"]).stamps == (None,)
-        get_store().vouch(60)
+        get_store().vouch(get_store().now() + 60_000)
         assert get_store().read("key", ["a"]).stamps != (None,)
 
     def test_a_relay_s_word_ends_by_itself(self, store: Any, settings: Any) -> None:
         settings.KEYBITS_RELAY = "external"
         relayed: Any = get_store()
         relayed.mint(["a"])
-        relayed.vouch(0.002)
+        relayed.vouch(relayed.now() + 2)
         while relayed.read("key", ["a"]).stamps != (None,):
             pass
 

@@ -66,6 +66,8 @@ def world() -> World:
 @pytest.fixture(autouse=True)
 def _nothing_is_left_to_the_relay() -> Iterator[None]:
     """Whatever a test wrote, its own commit closed: no row waits unclaimed."""
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM keybits_change")
     yield
     with connection.cursor() as cursor:
         cursor.execute("SELECT scope FROM keybits_change WHERE writer = ''")

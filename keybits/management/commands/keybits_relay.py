@@ -22,6 +22,7 @@ class Command(BaseCommand):
         relay = Relay()
         if once:
             self.stdout.write(f"{relay.once()} rows")
+            relay.sweep()
             return
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: relay.stopped.set())
