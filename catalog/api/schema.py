@@ -27,7 +27,10 @@ SPARSE = ("Gallery", "GalleryDetail", "Rendition", "Screenshot", "ScreenshotDeta
 PATH_SCHEMAS = {"gallery_slug": SLUG, "tag_slug": SLUG, "slug": SLUG, "screenshot_id": ID, "id": ID}
 
 HEADERS: dict[str, tuple[str, str]] = {
-    "ETag": ("Strong validator, made from the content (RFC 9110 section 8.8.3).", r'^"[-A-Za-z0-9_]{22}(-(gzip|br|zstd))?"$'),
+    "ETag": (
+        "Strong validator, made from the content (RFC 9110 section 8.8.3).",
+        r'^"[-A-Za-z0-9_]{22}(-(gzip|br|zstd))?"$',
+    ),
     "Last-Modified": ("When the content last changed (RFC 9110 section 8.8.2).", " GMT$"),
     "Cache-Control": ("Who may keep the answer, and for how long (RFC 9111).", "^(public|private), "),
     "Cache-Status": ("What this server's cache did (RFC 9211).", "^keybits; "),
