@@ -14,7 +14,15 @@ from rest_framework.request import Request
 from catalog.models import Gallery, Screenshot, Tag
 from catalog.search import matching, words
 
-__all__ = ["FilterBackend", "GalleryFilter", "ScreenshotFilter", "TagFilter", "counted", "with_tags"]
+__all__ = [
+    "FilterBackend",
+    "GalleryFilter",
+    "ScreenshotFilter",
+    "TagFilter",
+    "TagScreenshotFilter",
+    "counted",
+    "with_tags",
+]
 
 FEW = 5_000
 """Rows of which a page is sorted as soon as it is found among a million along an order."""
@@ -78,12 +86,18 @@ class AtLeastFilter(django_filters.NumberFilter):  # type: ignore[misc]
         if value is None:
             return qs
         passing = Q(**{f"{self.field_name}__gte": value})
-        if connections[qs.db].vendor != "sqlite" or counted(self.parent.data):
+        if connections[qs.db].vendor != "sqlite" or not self._may_ask():
             return qs.filter(passing)
         large = Screenshot.objects.filter(passing).order_by()
         if large[FEW : FEW + 1].exists():
             return qs.filter(Func(passing, function="likely", output_field=BooleanField()))
         return qs.filter(pk__in=large.values("pk"))
+
+    def _may_ask(self) -> bool:
+        """Say whether a statement may be spent on finding out: a page has one for that, and tags come first."""
+        data = self.parent.data
+        first = self.field_name == "width" or "min_width" not in data
+        return first and self.parent.tags_cost_nothing and not counted(data)
 
 
 def with_tags(screenshots: QuerySet[Any], slugs: list[str], *, with_count: bool) -> QuerySet[Any]:
@@ -139,10 +153,24 @@ class ScreenshotFilter(OrderedFilterSet):
         model = Screenshot
         fields: list[str] = []
 
+    @property
+    def tags_cost_nothing(self) -> bool:
+        """Whether no statement has been spent on tags."""
+        return not self.data.getlist("tag")
+
     def filter_queryset(self, queryset: QuerySet[Any]) -> QuerySet[Any]:
         slugs = self.data.getlist("tag")
         tagged = with_tags(queryset, slugs, with_count=counted(self.data)) if slugs else queryset
         return super().filter_queryset(tagged)
+
+
+class TagScreenshotFilter(ScreenshotFilter):
+    """Under a tag: the view has asked for all tags at once, its own and those given."""
+
+    tags_cost_nothing = False
+
+    def filter_queryset(self, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return OrderedFilterSet.filter_queryset(self, queryset)
 
 
 class GalleryFilter(OrderedFilterSet):

@@ -11,7 +11,14 @@ from rest_framework_extensions.mixins import DetailSerializerMixin
 
 from catalog import freshness
 from catalog.api import parameters
-from catalog.api.filters import GalleryFilter, ScreenshotFilter, TagFilter, counted, with_tags
+from catalog.api.filters import (
+    GalleryFilter,
+    ScreenshotFilter,
+    TagFilter,
+    TagScreenshotFilter,
+    counted,
+    with_tags,
+)
 from catalog.api.serializers import (
     GalleryDetailSerializer,
     GallerySerializer,
@@ -189,7 +196,7 @@ class TagScreenshotViewSet(  # type: ignore[misc]
 
     serializer_class = ScreenshotSerializer
     queryset = Screenshot.objects.none()
-    filterset_class = ScreenshotFilter
+    filterset_class = TagScreenshotFilter
     filters = ScreenshotViewSet.filters
     embeds = (parameters.INCLUDE,)
     list_cache_key_func = ScreenshotListKey()
@@ -197,7 +204,7 @@ class TagScreenshotViewSet(  # type: ignore[misc]
 
     def get_queryset(self) -> QuerySet[Screenshot]:
         listed = self.shown(_within(Gallery.objects.listed_for(self.request.user)))
-        slugs = [self.kwargs["parent_lookup_tags__slug"]]
+        slugs = sorted({self.kwargs["parent_lookup_tags__slug"], *self.query.all("tag")})
         return with_tags(listed, slugs, with_count=counted(self.request.query_params))
 
     def get_parent_queryset(self) -> QuerySet[Tag]:
