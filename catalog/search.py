@@ -3,6 +3,7 @@
 A word is a run of letters and digits, lower case. A query's words must all be there, each as a whole word or as
 the start of one, in the title, the alternative text, the page's title or the domain. PostgreSQL answers from a
 GIN index over an expression, SQLite from an FTS5 table that triggers keep in step; both are made by a migration.
+A migration that alters the table makes SQLite drop its triggers: `mend_index` puts them back after each `migrate`.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ import re
 from typing import Any
 
 from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import QuerySet
 from django.db.models.expressions import RawSQL
 
-__all__ = ["COLUMNS", "DOCUMENT", "matching", "words"]
+__all__ = ["COLUMNS", "DOCUMENT", "INDEX", "create_index", "drop_index", "matching", "mend_index", "words"]
 
 COLUMNS = ("title", "alt", "page_title", "domain")
+INDEX = "catalog_screenshot_search"
 _TEXT = " || ' ' || ".join(f"catalog_screenshot.{column}" for column in COLUMNS)
 DOCUMENT = f"to_tsvector('simple', regexp_replace(lower({_TEXT}), '[^[:alnum:]]+', ' ', 'g'))"
 """The expression that PostgreSQL's index is over; a query must use it to the letter."""
@@ -47,5 +50,64 @@ def _by_tsvector(queryset: QuerySet[Any], terms: list[str]) -> QuerySet[Any]:
 
 def _by_fts5(queryset: QuerySet[Any], terms: list[str]) -> QuerySet[Any]:
     query = " ".join(f'"{term}"*' for term in terms)
-    sql = "SELECT rowid FROM catalog_screenshot_search WHERE catalog_screenshot_search MATCH %s"
+    sql = f"SELECT rowid FROM {INDEX} WHERE {INDEX} MATCH %s"  # noqa: S608 - constants
     return queryset.filter(pk__in=RawSQL(sql, [query]))  # noqa: S611 - the text is a parameter
+
+
+def create_index(connection: BaseDatabaseWrapper) -> None:
+    """Make the index that `matching` answers from."""
+    if connection.vendor == "postgresql":
+        text = DOCUMENT.replace("catalog_screenshot.", "")
+        _execute(connection, f"CREATE INDEX screenshot_search ON catalog_screenshot USING gin ({text})")
+        return
+    columns = ", ".join(COLUMNS)
+    _execute(
+        connection,
+        f"CREATE VIRTUAL TABLE {INDEX} USING fts5({columns}, content='catalog_screenshot', content_rowid='id', "
+        "tokenize='unicode61 remove_diacritics 0')",
+    )
+    mend_index(connection)
+
+
+def drop_index(connection: BaseDatabaseWrapper) -> None:
+    """Undo `create_index`."""
+    if connection.vendor == "postgresql":
+        _execute(connection, "DROP INDEX screenshot_search")
+        return
+    for name in _triggers():
+        _execute(connection, f"DROP TRIGGER IF EXISTS {name}")
+    _execute(connection, f"DROP TABLE {INDEX}")
+
+
+def mend_index(connection: BaseDatabaseWrapper) -> None:
+    """On SQLite, make the triggers that are not there, and then the index anew: it may have missed changes."""
+    if connection.vendor != "sqlite":
+        return
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT name FROM sqlite_master WHERE tbl_name IN ('catalog_screenshot', %s)", [INDEX])
+        present = {name for (name,) in cursor.fetchall()}
+    missing = [statement for name, statement in _triggers().items() if name not in present]
+    if INDEX not in present or not missing:
+        return
+    for statement in missing:
+        _execute(connection, statement)
+    _execute(connection, f"INSERT INTO {INDEX}({INDEX}) VALUES ('rebuild')")  # noqa: S608 - constants
+
+
+def _triggers() -> dict[str, str]:
+    """The triggers that keep the FTS5 table in step, by name."""
+    columns = ", ".join(COLUMNS)
+    new, old = (", ".join(f"{row}.{column}" for column in COLUMNS) for row in ("new", "old"))
+    add = f"INSERT INTO {INDEX}(rowid, {columns}) VALUES (new.id, {new});"  # noqa: S608 - constants
+    remove = f"INSERT INTO {INDEX}({INDEX}, rowid, {columns}) VALUES ('delete', old.id, {old});"  # noqa: S608
+    events = {"insert": ("INSERT", add), "delete": ("DELETE", remove)}
+    events["update"] = (f"UPDATE OF {columns}", f"{remove} {add}")
+    return {
+        f"{INDEX}_{name}": f"CREATE TRIGGER {INDEX}_{name} AFTER {event} ON catalog_screenshot BEGIN {body} END"
+        for name, (event, body) in events.items()
+    }
+
+
+def _execute(connection: BaseDatabaseWrapper, statement: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
