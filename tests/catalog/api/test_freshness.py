@@ -22,12 +22,9 @@ READS = [
     "/galleries/spring/screenshots/",
     "/galleries/autumn/screenshots/?page=1",
     "/galleries/drafts/screenshots/",
-    "/galleries/renamed/screenshots/",
     "/galleries/spring/screenshots/{cat}/",
     "/galleries/autumn/screenshots/{cat}/",
-    "/galleries/spring/screenshots/{cat}/renditions/",
     "/screenshots/?include=gallery,renditions&page_size=max",
-    "/screenshots/?gallery=spring&ordering=title",
     "/screenshots/?tag=dark&tag=chart",
     "/screenshots/?domain=one.example",
     "/screenshots/?domain=two.example",
@@ -43,7 +40,6 @@ READS = [
     "/tags/dark/screenshots/",
     "/tags/form/screenshots/",
     "/tags/mobile/screenshots/",
-    "/tags/renamed/screenshots/",
 ]
 OF_AUTUMN = ("/galleries/autumn/", "/galleries/autumn/screenshots/?page=1", "/screenshots/{owl}/")
 OF_OTHER_TAGS = ("/tags/form/", "/tags/form/screenshots/", "/tags/mobile/screenshots/")
@@ -52,7 +48,6 @@ UNTOUCHED_BY_CAT = (*OF_AUTUMN, *OF_OTHER_TAGS, *OF_OTHER_DOMAINS)
 LISTS_OF_CAT = (
     "/galleries/spring/screenshots/",
     "/screenshots/?include=gallery,renditions&page_size=max",
-    "/screenshots/?gallery=spring&ordering=title",
     "/screenshots/?tag=dark&tag=chart",
     "/screenshots/?domain=one.example",
     "/tags/dark/screenshots/",
@@ -232,7 +227,6 @@ WRITES = {
             "/tags/",
             "/tags/dark/",
             "/tags/renamed/",
-            "/tags/renamed/screenshots/",
             "/screenshots/{owl}/",
         ),
         (),
@@ -265,7 +259,6 @@ WRITES = {
             "/galleries/",
             "/galleries/spring/",
             "/galleries/renamed/",
-            "/galleries/renamed/screenshots/",
         ),
         ("/galleries/autumn/", "/galleries/drafts/"),
     ),
@@ -322,7 +315,7 @@ WRITES = {
     ),
     "gallery created": (
         lambda w: Gallery.objects.create(slug="renamed", title="New"),
-        ("/galleries/", "/galleries/renamed/", "/galleries/renamed/screenshots/"),
+        ("/galleries/", "/galleries/renamed/"),
         ("/galleries/autumn/", "/galleries/spring/"),
     ),
     "gallery deleted": (
@@ -342,7 +335,6 @@ WRITES = {
             *CAT,
             "/galleries/spring/",
             "/screenshots/{cat}/renditions/",
-            "/galleries/spring/screenshots/{cat}/renditions/",
             "/screenshots/?include=gallery,renditions&page_size=max",
         ),
         UNTOUCHED_BY_CAT,

@@ -74,10 +74,9 @@ class TestWalking:
         target = ties.at(target)
         everything = api.ids(with_parameter(target, "page_size=max"))
         assert len(set(everything)) == len(everything) > 2
-        for size in (1, 3):
-            pages = api.walk(with_parameter(target, f"page_size={size}"))
-            assert ids(pages) == everything
-            assert ids(way_back(api, pages)) == everything
+        pages = api.walk(with_parameter(target, "page_size=2"))
+        assert ids(pages) == everything
+        assert ids(way_back(api, pages)) == everything
 
     @pytest.mark.parametrize("way", ["page=1&page_size=2", "limit=2", "limit=3&offset=0"])
     @pytest.mark.parametrize("path", ORDERINGS)
@@ -106,6 +105,7 @@ class TestWalking:
             pages = api.walk(target)
             assert len(ids(pages)) == len(set(ids(pages))) == len(titles)
             assert len(pages) == max(1, -(-len(titles) // size))
+            assert ids(way_back(api, pages)) == ids(pages)
 
     def test_going_forth_and_back_returns_to_the_same_page(self, api, ties):
         first = api.read("/screenshots/?page_size=3")
