@@ -137,7 +137,8 @@ def _faults(run: Torture, history: History) -> list[str]:
         ]
         writes = [seconds for seconds in writes if seconds < 1e6]
         reads = [r.ended - r.begun for r in history.reads if any(b <= r.begun < e for b, _, e in spans[name])]
-        again = [_until_hit(history, ended) for _, ended, _ in spans[name]]
+        hits = (_until_hit(history, ended) for _, ended, _ in spans[name])
+        again = [seconds for seconds in hits if seconds is not None]  # none yet, where the run ended first
         cells = [
             statistics.median(times) if times else None,
             max(times, default=None),
