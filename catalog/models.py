@@ -80,6 +80,17 @@ class ScreenshotQuerySet(models.QuerySet["Screenshot"]):
         return self.filter(~Q(gallery__visibility=Visibility.PRIVATE) | _owned_by(viewer, "gallery__"))
 
 
+class TagQuerySet(models.QuerySet["Tag"]):
+    def listed_for(self, viewer: Viewer) -> TagQuerySet:
+        """Tags that a screenshot has which the viewer may see, and those that no screenshot has.
+
+        A word that only private galleries use is theirs.
+        """
+        tagged = Screenshot.tags.through.objects.filter(tag=models.OuterRef("pk"))
+        listed = Gallery.objects.listed_for(viewer).filter(pk=models.OuterRef("screenshot__gallery"))
+        return self.filter(models.Exists(tagged.filter(models.Exists(listed))) | ~models.Exists(tagged))
+
+
 class Gallery(models.Model):
     """A titled, ordered set of screenshots; the unit of visibility and ownership."""
 
@@ -135,6 +146,8 @@ class Tag(models.Model):
     slug = models.SlugField(max_length=100, unique=True)
     name = models.CharField(max_length=100)
     kind = models.CharField(max_length=6, choices=Kind, default=Kind.TOPIC)
+
+    objects = TagQuerySet.as_manager()
 
     class Meta:
         ordering = ["slug"]

@@ -6,9 +6,11 @@ from django.contrib import admin
 from django.urls import include, path
 
 from catalog import files
+from catalog.api.root import canonical
 
 urlpatterns = [
     path("api/v1/", include("catalog.api.urls")),
+    path("api/v1", canonical, {"path": ""}),
     path("files/<str:name>", files.serve, name="file"),
     path("admin/", admin.site.urls),
 ]

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-__all__ = ["content_length_middleware", "host_middleware"]
+__all__ = ["content_length_middleware", "cookieless_middleware", "host_middleware"]
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
 
@@ -34,6 +34,24 @@ def content_length_middleware(get_response: GetResponse) -> GetResponse:
         bodiless = response.status_code in {204, 304} or response.status_code < 200
         if not (response.streaming or bodiless or response.has_header("Content-Length")):
             response["Content-Length"] = str(len(response.content))  # type: ignore[attr-defined]
+        return response
+
+    return middleware
+
+
+def cookieless_middleware(get_response: GetResponse) -> GetResponse:
+    """Take cookies off every answer that anybody may store, and the `Vary: Cookie` that came with them.
+
+    Django answers a malformed `csrftoken` with a new one on any page: one such request would put a cookie into a
+    shared cache's answer for all. What depends on a cookie is private, and keeps both.
+    """
+
+    def middleware(request: HttpRequest) -> HttpResponseBase:
+        response = get_response(request)
+        if "public" in response.get("Cache-Control", "") and response.cookies:
+            response.cookies.clear()
+            names = [name.strip() for name in response.get("Vary", "").split(",")]
+            response["Vary"] = ", ".join(name for name in names if name.lower() != "cookie")
         return response
 
     return middleware

@@ -16,6 +16,7 @@ __all__ = ["Choice", "CommaList", "Moment", "Number", "Parameter", "Text", "Valu
 
 Schema = dict[str, Any]
 _DIGITS = re.compile(r"[0-9]{1,19}")
+FIRST_YEAR, LAST_YEAR = 1900, 2099
 _SIGNED = re.compile(r"-?[0-9]{1,19}")
 _MOMENT = re.compile(
     r"(?P<date>(?:19|20)[0-9]{2}-[0-9]{2}-[0-9]{2})"
@@ -161,7 +162,10 @@ class Moment(Parameter):
             moment = datetime.fromisoformat(value.upper())
         except ValueError as error:
             raise ValueRefusedError(f"There is no such moment: {error}.") from None
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC).isoformat()
+        utc = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+        if not FIRST_YEAR <= utc.year <= LAST_YEAR:
+            raise ValueRefusedError(f"Write a moment from {FIRST_YEAR} to {LAST_YEAR}, in UTC.")
+        return utc.isoformat()
 
     def schema(self) -> Schema:
         return {

@@ -8,7 +8,9 @@ from django.urls import reverse
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-__all__ = ["ResourceUriField"]
+from catalog.models import Visibility
+
+__all__ = ["ResourceUriField", "ScreenshotUriField"]
 
 
 @extend_schema_field({"type": "string", "format": "uri-reference"})
@@ -29,3 +31,16 @@ class ResourceUriField(serializers.Field):  # type: ignore[type-arg]
 
     def to_representation(self, value: Any) -> str:
         return reverse(self.view_name, kwargs={self.lookup_url_kwarg: getattr(value, self.lookup_field)})
+
+
+class ScreenshotUriField(ResourceUriField):
+    """A screenshot's address: under its gallery where that is unlisted, for only who knows the gallery may see it."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__("screenshot-detail", "pk", "id", **kwargs)
+
+    def to_representation(self, value: Any) -> str:
+        if value.gallery.visibility != Visibility.UNLISTED:
+            return super().to_representation(value)
+        nested = {"parent_lookup_gallery__slug": value.gallery.slug, "id": value.pk}
+        return reverse("gallery-screenshot-detail", kwargs=nested)

@@ -7,7 +7,7 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from catalog.api.fields import ResourceUriField
+from catalog.api.fields import ResourceUriField, ScreenshotUriField
 from catalog.models import Gallery, Orientation, Rendition, Screenshot, State, Tag
 
 __all__ = [
@@ -74,7 +74,7 @@ class GalleryInfoSerializer(serializers.ModelSerializer[Gallery]):
 class CoverSerializer(serializers.ModelSerializer[Screenshot]):
     """The picture that stands for a gallery."""
 
-    url = ResourceUriField(view_name="screenshot-detail", lookup_field="pk", lookup_url_kwarg="id")
+    url = ScreenshotUriField()
     renditions = RenditionSerializer(many=True)
 
     class Meta:
@@ -131,7 +131,7 @@ class ScreenshotSerializer(SparseSerializer):
 
     embeddable = frozenset({"gallery_info", "renditions"})
 
-    url = ResourceUriField(view_name="screenshot-detail", lookup_field="pk", lookup_url_kwarg="id")
+    url = ScreenshotUriField()
     gallery = serializers.SlugRelatedField[Gallery](slug_field="slug", read_only=True)
     tags = serializers.SerializerMethodField()
     status = serializers.ChoiceField(source="state", choices=State.choices, read_only=True)

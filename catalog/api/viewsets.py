@@ -115,7 +115,7 @@ class GalleryViewSet(
         galleries = Gallery.objects.annotate(screenshot_count=_count(Screenshot.objects.all(), "gallery"))
         if self.detail:
             reachable = galleries.reachable_by(self.request.user)
-            return reachable.select_related("cover").prefetch_related("cover__renditions")
+            return reachable.select_related("cover__gallery").prefetch_related("cover__renditions")
         return galleries.listed_for(self.request.user)
 
 
@@ -208,7 +208,7 @@ class TagScreenshotViewSet(  # type: ignore[misc]
         return with_tags(listed, slugs, with_count=counted(self.request.query_params))
 
     def get_parent_queryset(self) -> QuerySet[Tag]:
-        return Tag.objects.filter(slug=self.kwargs["parent_lookup_tags__slug"])
+        return Tag.objects.listed_for(self.request.user).filter(slug=self.kwargs["parent_lookup_tags__slug"])
 
 
 class RenditionListKey(DefaultListKeyConstructor):
@@ -272,4 +272,4 @@ class TagViewSet(QueryMixin, CacheResponseAndETAGMixin, viewsets.ReadOnlyModelVi
 
     def get_queryset(self) -> QuerySet[Tag]:
         listed = Screenshot.objects.listed_for(self.request.user)
-        return Tag.objects.annotate(screenshot_count=_count(listed, "tags"))
+        return Tag.objects.listed_for(self.request.user).annotate(screenshot_count=_count(listed, "tags"))

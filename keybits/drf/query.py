@@ -62,7 +62,7 @@ class ClosedQueryMixin:
         self.query = Query(())
         try:
             grammar = Grammar(self.get_query_parameters())
-            self.query = _without_default_format(grammar.parse(request.META.get("QUERY_STRING", "")))
+            self.query = _without_default_format(grammar.parse(_query_string(request)))
         except QueryError as found:
             error = found
         request.GET = QueryDict(self.query.canonical)
@@ -72,3 +72,9 @@ class ClosedQueryMixin:
 def _without_default_format(query: Query) -> Query:
     """`format=json` is what one gets anyway."""
     return Query(tuple(pair for pair in query.pairs if pair != ("format", "json")))
+
+
+def _query_string(request: Any) -> str:
+    """Return the query's bytes as latin-1, as WSGI has them; Django's ASGI handler has decoded them already."""
+    text: str = request.META.get("QUERY_STRING", "")
+    return text.encode().decode("latin-1") if hasattr(request, "scope") else text

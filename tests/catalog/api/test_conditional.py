@@ -463,3 +463,12 @@ class TestThrottle:
         for number in range(3):
             api(f"/screenshots/?page_size={number + 1}", headers={"X-Forwarded-For": f"10.0.0.{number}"})
         assert api("/screenshots/?page_size=9", headers={"X-Forwarded-For": "10.0.0.9"}).status_code == 429
+
+
+class TestCookies:
+    def test_a_malformed_csrf_cookie_puts_no_cookie_on_an_answer_for_everybody(self, api, world):
+        plain = api("/screenshots/")
+        for cookie in ("csrftoken=bad", "csrftoken=", "csrftoken=x; theme=dark"):
+            response = api("/screenshots/", headers={"Cookie": cookie})
+            assert not response.cookies, cookie
+            assert (response["Vary"], response["Cache-Control"]) == (plain["Vary"], plain["Cache-Control"])

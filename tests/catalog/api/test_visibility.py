@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from catalog.models import Gallery
+from catalog.models import Gallery, Tag
 
 pytestmark = pytest.mark.django_db
 
@@ -290,3 +290,19 @@ class TestCacheKeys:
             "private, no-store",
         )
         assert api("/screenshots/")["Cache-Control"] == "public, max-age=0, must-revalidate"
+
+
+class TestAddresses:
+    def test_what_an_unlisted_gallery_links_to_answers_whoever_was_given_it(self, api, world):
+        for shot in api.read("/galleries/drafts/screenshots/")["results"]:
+            assert api(shot["url"].removeprefix("/api/v1")).status_code == 200, shot["url"]
+
+    def test_a_word_that_only_private_galleries_use_is_theirs(self, api, world, django_user_model):
+        secret = Tag.objects.create(slug="secret", name="Secret")
+        world.shots["yak"].tags.add(secret)
+        Tag.objects.create(slug="unused", name="Unused")
+        slugs = {tag["slug"] for tag in api.read("/tags/?page_size=max")["results"]}
+        assert "secret" not in slugs
+        assert "unused" in slugs
+        assert api("/tags/secret/").status_code == 404
+        assert api("/tags/secret/screenshots/").status_code == 404
