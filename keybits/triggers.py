@@ -24,7 +24,7 @@ from keybits.stamps import MOST_MEMBERS
 
 __all__ = ["drop", "statements", "sync"]
 
-VERSION = 1
+VERSION = 2
 """Change it when the statements change for the same declarations."""
 
 PRESENT = {
@@ -162,15 +162,18 @@ def _sqlite(table: str, stem: str, sources: list[_Source]) -> Iterator[str]:
 
 
 def _insert_row(source: _Source, row: str) -> str:
-    """Record the scopes of one row; those recorded and not yet claimed are not recorded twice."""
+    """Record the scopes of one row, each as a new row of the record.
+
+    What nobody has claimed yet is recorded once a scope, but never under the old id: a relay that has closed that
+    one knows it by its id, and would take the new change for the old.
+    """
     select = f"SELECT {source.expression} AS scope"
     if source.tables:
         select += f" FROM {', '.join(source.tables)} WHERE {' AND '.join(source.conditions)}"
     named = select.replace("{row}", row)
-    recorded = f"SELECT 1 FROM {TABLE} c WHERE c.scope = named.scope AND c.writer = ''"
     return (
-        f"INSERT INTO {TABLE} (scope) SELECT DISTINCT scope FROM ({named}) AS named "
-        f"WHERE scope IS NOT NULL AND NOT EXISTS ({recorded});"
+        f"DELETE FROM {TABLE} WHERE writer = '' AND scope IN ({named}); "
+        f"INSERT INTO {TABLE} (scope) SELECT DISTINCT scope FROM ({named}) AS named WHERE scope IS NOT NULL;"
     )
 
 

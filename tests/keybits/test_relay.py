@@ -101,6 +101,15 @@ class TestChangesPastDjango:
         relay.sweep()
         assert rows() == []
 
+    def test_a_change_of_what_was_closed_and_not_yet_swept_is_a_change(self, tag: Tag) -> None:
+        settle()
+        relay = Relay()
+        for name in ("one", "two", "three"):
+            before = get_store().mint(SCOPES)
+            unwatched(f"UPDATE catalog_tag SET name = '{name}'")  # noqa: S608
+            assert relay.once() == 2
+            assert not set(get_store().mint(SCOPES)) & set(before), name
+
     def test_a_row_is_closed_once_however_often_it_is_seen(self, tag: Tag) -> None:
         settle()
         unwatched("UPDATE catalog_tag SET name = 'psql'")
