@@ -325,7 +325,7 @@ class Protocol(RuleBasedStateMachine):
 
 TestProtocol = Protocol.TestCase
 TestProtocol.settings = settings(
-    max_examples=1000,
+    max_examples=1100,
     stateful_step_count=110,
     deadline=None,
     derandomize=True,

@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.contrib import admin
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.db import connection, connections, models, transaction
 from django.db.models import F
+from django.http import HttpRequest
 
+from catalog.admin import ScreenshotAdmin
 from catalog.models import Gallery, Rendition, Screenshot, Tag
 from keybits.stamps import scope_names
 from keybits.stores import get_store
@@ -123,6 +126,10 @@ def raw_delete(world: World) -> None:
     Screenshot.tags.through.objects.all()._raw_delete("default")
 
 
+def deleted_by_the_admin(world: World) -> None:
+    ScreenshotAdmin(Screenshot, admin.site).delete_queryset(HttpRequest(), Screenshot.objects.all())
+
+
 async def async_writes(world: World) -> None:
     await Screenshot.objects.aupdate(title="async")
     await sync_to_async(connections.close_all)()  # the thread's own
@@ -158,6 +165,7 @@ SCREENSHOT_WRITES: list[tuple[str, Callable[[World], object], tuple[str, ...]]] 
     ("update_or_create", lambda w: Screenshot.objects.update_or_create({"title": "n"}, pk=w.shot.pk), ()),
     ("delete", lambda w: w.shot.delete(), ()),
     ("queryset delete", lambda w: Screenshot.objects.all().delete(), ()),
+    ("admin action", deleted_by_the_admin, ()),
     ("cascade", lambda w: w.a.delete(), ("galleries",)),
     ("m2m add", lambda w: w.shot.tags.add(w.y), ("tag:y",)),
     ("m2m add from the other side", lambda w: w.y.screenshots.add(w.shot), ("tag:y",)),
