@@ -458,8 +458,12 @@ def _reads(found: dict[str, dict[str, Any]]) -> list[str]:
     for title, key in runs_of.items():
         cells = (f"{found[stack][key]['hits']:.1%} | {found[stack][key]['304']:.1%}" for stack in STACKS)
         lines.append(f"| {title} | {' | '.join(cells)} |")
-    lines += [
-        "",
+    return [*lines, "", *_by_kind(found), ""]
+
+
+def _by_kind(found: dict[str, dict[str, Any]]) -> list[str]:
+    """Hits of each kind of page, with one scope and as declared."""
+    lines = [
         "Hits by kind of page:",
         "",
         "| | "
@@ -472,7 +476,7 @@ def _reads(found: dict[str, dict[str, Any]]) -> list[str]:
             f"{found[stack][key]['kinds'][kind]:.0%}" for stack in STACKS for key in ("one scope", "declared")
         )
         lines.append(f"| {kind} | {' | '.join(cells)} |")
-    return [*lines, ""]
+    return lines
 
 
 def _elsewhere(found: dict[str, dict[str, Any]]) -> list[str]:
