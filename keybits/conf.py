@@ -29,7 +29,7 @@ class Conf:
 
     @property
     def LMDB_MAP_SIZE(self) -> int:
-        """Most bytes that the LMDB environment may take on disk. When it is full, entries are dropped, stamps kept."""
+        """Most bytes that the LMDB environment may take on disk. Entries are dropped when they take half of it."""
         return int(self._get("LMDB_MAP_SIZE", 256 * 1024 * 1024))
 
     @property

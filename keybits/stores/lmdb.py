@@ -50,6 +50,7 @@ class LMDBStore:
         self._lease = conf.STAMP_LEASE
         self._open_lease = conf.OPEN_LEASE
         self._ttl = conf.ENTRY_TTL
+        self._map_size = conf.LMDB_MAP_SIZE
         self._lock = threading.Lock()
         self._pid = 0
         self._env: Any = None
@@ -67,7 +68,11 @@ class LMDBStore:
         return self._write(lambda txn: tuple(self._mint_one(txn, _name(scope)) for scope in scopes))
 
     def write(self, key: str, entry: bytes) -> None:
-        self._write(lambda txn: txn.put(_name(key), _until(self._ttl) + entry, db=self._entries))
+        def change(txn: Any) -> None:
+            self._make_room(txn)
+            txn.put(_name(key), _until(self._ttl) + entry, db=self._entries)
+
+        self._write(change)
 
     def open(self, scopes: Sequence[str], writer: str) -> None:
         def change(txn: Any) -> None:
@@ -119,9 +124,21 @@ class LMDBStore:
     def _mint_one(self, txn: Any, name: bytes) -> Stamp | None:
         present = _live(txn.get(name, db=self._stamps), _now())
         if present is None or (len(present) > stamps.SIZE and not _holders(present)):
+            self._make_room(txn)
             present = stamps.new()
             txn.put(name, _until(self._lease) + present, db=self._stamps)
         return present if len(present) == stamps.SIZE else None
+
+    def _make_room(self, txn: Any) -> None:
+        """Forget all entries when they take half of the map, all stamps when they take a quarter.
+
+        A map that is full cannot even be cleared: to delete takes pages, too.
+        """
+        for db, share in ((self._entries, 2), (self._stamps, 4)):
+            found = txn.stat(db)
+            pages = found["branch_pages"] + found["leaf_pages"] + found["overflow_pages"]
+            if pages * found["psize"] * share > self._map_size:
+                txn.drop(db, delete=False)
 
     def _hold(self, txn: Any, name: bytes, writer: str) -> None:
         value = _live(txn.get(name, db=self._stamps), _now()) or b""

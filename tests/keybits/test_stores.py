@@ -186,6 +186,31 @@ class TestEntries:
         assert store.mint(["a"]) != before
 
 
+@pytest.mark.stack("embedded")
+class TestRoom:
+    """The map of LMDB is bounded, and never full."""
+
+    @pytest.fixture
+    def small(self, settings: Any, tmp_path: Any) -> Any:
+        settings.KEYBITS_LMDB_PATH = tmp_path / "small"
+        settings.KEYBITS_LMDB_MAP_SIZE = 2 * 1024 * 1024
+        store: Any = get_store()
+        return store.store
+
+    def test_entries_without_end_find_room_and_leave_the_stamps_alone(self, small: Any) -> None:
+        minted = small.mint(["a"])
+        for number in range(500):
+            small.write(f"key {number}", b"x" * 50_000)
+            assert small.read(f"key {number}", ["a"]).stamps == minted
+        assert small.read("key 499", []).entry == b"x" * 50_000
+
+    def test_scopes_without_end_find_room(self, small: Any) -> None:
+        for number in range(300):
+            assert None not in small.mint([f"scope:{number}:{one}" for one in range(100)])
+        small.write("key", b"x" * 50_000)
+        assert small.read("key", []).entry is not None
+
+
 class TestThreads:
     def test_threads_that_mint_at_once_agree_on_one_stamp(self, store: Any) -> None:
         found: list[Any] = []
