@@ -23,8 +23,7 @@ POSTGRESQL = (
         id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
         scope text NOT NULL,
         tx xid8 NOT NULL DEFAULT pg_current_xact_id(),
-        writer text NOT NULL DEFAULT '',
-        made timestamptz NOT NULL DEFAULT clock_timestamp()
+        writer text NOT NULL DEFAULT ''
     )
     """,
     f"CREATE INDEX {TABLE}_tx ON {TABLE} (tx)",
@@ -48,8 +47,7 @@ SQLITE = (
     CREATE TABLE {TABLE} (
         id integer PRIMARY KEY AUTOINCREMENT,
         scope text NOT NULL,
-        writer text NOT NULL DEFAULT '',
-        made real NOT NULL DEFAULT (julianday('now'))
+        writer text NOT NULL DEFAULT ''
     )
     """,
     f"CREATE UNIQUE INDEX {TABLE}_unclaimed ON {TABLE} (scope) WHERE writer = ''",

@@ -14,9 +14,10 @@ from django.core.files import File
 from django.core.files.base import ContentFile
 from django.core.files.storage import FileSystemStorage, default_storage
 
+from catalog.models import FILE_EXTENSIONS
+
 MEDIA_TYPES = {"webp": "image/webp", "jpeg": "image/jpeg"}
-_EXTENSIONS = {"webp": "webp", "jpeg": "jpg"}
-_FORMATS = {extension: format for format, extension in _EXTENSIONS.items()}
+_FORMATS = {extension: format for format, extension in FILE_EXTENSIONS.items()}
 _BASENAME = re.compile(r"([0-9a-f]{64})\.(webp|jpg)")
 
 
@@ -48,7 +49,7 @@ def open(sha256: str, format: str) -> File[bytes]:
 
 def url(sha256: str, format: str) -> str:
     """Return the address below the root of this site; it holds no host, so no request can spoil it."""
-    return f"/files/{sha256}.{_EXTENSIONS[format]}"
+    return f"/files/{sha256}.{FILE_EXTENSIONS[format]}"
 
 
 def parse(basename: str) -> tuple[str, str] | None:
@@ -59,7 +60,7 @@ def parse(basename: str) -> tuple[str, str] | None:
 
 def name(sha256: str, format: str) -> str:
     """Return the name in the storage: two digits' folder, so that no folder holds everything."""
-    return f"{sha256[:2]}/{sha256}.{_EXTENSIONS[format]}"
+    return f"{sha256[:2]}/{sha256}.{FILE_EXTENSIONS[format]}"
 
 
 def _write(final: str, data: bytes) -> None:

@@ -19,7 +19,7 @@ from django.utils.module_loading import import_string
 from keybits.conf import conf
 from keybits.stamps import Reading, Stamp
 
-__all__ = ["Breaker", "Store", "StoreError", "get_store"]
+__all__ = ["REMEMBERED", "Breaker", "Store", "StoreError", "get_store"]
 
 
 P = ParamSpec("P")
@@ -29,6 +29,9 @@ T = TypeVar("T")
 class StoreError(Exception):
     """The store did not do what was asked: it is down, slow, full or broken. The cause is chained."""
 
+
+REMEMBERED = 60
+"""Seconds for which a store knows that a writer has closed."""
 
 LEFT_ALONE = "the store has failed and has not been seen to work since"
 

@@ -22,7 +22,7 @@ import lmdb
 from keybits import stamps
 from keybits.conf import conf
 from keybits.stamps import Reading, Stamp
-from keybits.stores import StoreError
+from keybits.stores import REMEMBERED, StoreError
 
 __all__ = ["LMDBStore"]
 
@@ -34,7 +34,6 @@ HOLD = DEADLINE + WRITER
 OPEN = b"\x00" * (stamps.SIZE + 1)  # longer than a stamp: what the holds of an open scope follow
 VOUCHED = b"vouched"
 DONE = b"done:"
-REMEMBERED = 60  # seconds for which a writer is known to have closed
 SWEPT = 100
 
 
@@ -65,7 +64,11 @@ class LMDBStore:
             return Reading(entry, found)
 
     def mint(self, scopes: Sequence[str]) -> tuple[Stamp | None, ...]:
-        return self._write(lambda txn: tuple(self._mint_one(txn, _name(scope)) for scope in scopes))
+        def change(txn: Any) -> tuple[Stamp | None, ...]:
+            self._make_room(txn)
+            return tuple(self._mint_one(txn, _name(scope)) for scope in scopes)
+
+        return self._write(change)
 
     def write(self, key: str, entry: bytes) -> None:
         def change(txn: Any) -> None:
@@ -124,7 +127,6 @@ class LMDBStore:
     def _mint_one(self, txn: Any, name: bytes) -> Stamp | None:
         present = _live(txn.get(name, db=self._stamps), _now())
         if present is None or (len(present) > stamps.SIZE and not _holders(present)):
-            self._make_room(txn)
             present = stamps.new()
             txn.put(name, _until(self._lease) + present, db=self._stamps)
         return present if len(present) == stamps.SIZE else None

@@ -23,11 +23,9 @@ from redis.retry import Retry
 from keybits import stamps
 from keybits.conf import conf
 from keybits.stamps import Reading, Stamp
-from keybits.stores import StoreError
+from keybits.stores import REMEMBERED, StoreError
 
 __all__ = ["RedisStore"]
-
-REMEMBERED = 60  # seconds for which a writer is known to have closed
 
 # KEYS: stamps. The time is the server's own: leases end by one clock.
 NOW = """
