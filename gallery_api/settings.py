@@ -54,6 +54,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "keybits.middleware.host_middleware",
+    "keybits.middleware.path_middleware",
     "keybits.middleware.content_length_middleware",
     "keybits.middleware.cookieless_middleware",
     "django.middleware.security.SecurityMiddleware",

@@ -1,4 +1,4 @@
-"""What must hold for every answer, cached or not: a Host that is ours, and a length that is known.
+"""What must hold for every answer, cached or not: a Host that is ours, one spelling of its path, a known length.
 
 Django checks the Host only when somebody asks for it, and no cached answer does. CommonMiddleware would set the
 length, on a 304 too, which must have none (RFC 9110 section 15.4.5).
@@ -6,14 +6,21 @@ length, on a 304 too, which must have none (RFC 9110 section 15.4.5).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from urllib.parse import quote, unquote
 
-from django.http import HttpRequest
+from django.http import Http404, HttpRequest
 from django.http.response import HttpResponseBase
 
-__all__ = ["content_length_middleware", "cookieless_middleware", "host_middleware"]
+__all__ = ["content_length_middleware", "cookieless_middleware", "host_middleware", "path_middleware"]
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
+
+_AS_IT_IS = "/!$&'()*+,=:@~"
+"""What `reverse()` leaves unescaped, beside letters, digits and `-._` (RFC 3986 section 3.3), but no semicolon."""
+_NO_PATH_OF_OURS = re.compile(r"\A[^/]|//|/\.{1,2}(?=/|\Z)|[;\\\x00-\x1f\x7f-\x9f]")
+_PATH = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*://[^/?]*)?([^?]*)")
 
 
 def host_middleware(get_response: GetResponse) -> GetResponse:
@@ -24,6 +31,45 @@ def host_middleware(get_response: GetResponse) -> GetResponse:
         return get_response(request)
 
     return middleware
+
+
+def path_middleware(get_response: GetResponse) -> GetResponse:
+    """Refuse a path that is not spelt as `reverse()` spells it (404), before anything is looked up.
+
+    A cache in front keys by the spelling: a second one is a second entry there, and where the two read a path
+    differently (an encoded slash, a dot segment, a semicolon) the one stores what the other never meant to publish.
+    ASGI servers, gunicorn and most others tell the path as it was sent. Where a server does not, as granian by
+    WSGI, an escape cannot be told from what it stands for, and the decoded path alone is judged.
+    """
+
+    def middleware(request: HttpRequest) -> HttpResponseBase:
+        sent = _path_as_sent(request)
+        known = not _NO_PATH_OF_OURS.search(request.path_info) if sent is None else _is_canonical(sent)
+        if not known:
+            raise Http404
+        return get_response(request)
+
+    return middleware
+
+
+def _path_as_sent(request: HttpRequest) -> str | None:
+    """Return the path of the request's target, escapes and all; None where the server does not tell."""
+    scope = getattr(request, "scope", None)
+    if scope is not None:
+        raw = scope.get("raw_path")
+        target = None if raw is None else raw.decode("latin-1")
+    else:
+        target = request.META.get("RAW_URI") or request.META.get("REQUEST_URI")
+    found = None if target is None else _PATH.match(target)
+    return (found[1] or "/") if found else None
+
+
+def _is_canonical(path: str) -> bool:
+    try:
+        text = unquote(path, errors="strict")
+    except UnicodeDecodeError:
+        return False
+    return quote(text, safe=_AS_IT_IS) == path and not _NO_PATH_OF_OURS.search(text)
 
 
 def content_length_middleware(get_response: GetResponse) -> GetResponse:

@@ -1,20 +1,20 @@
-"""What holds for every answer: a Host that is ours, and a length where there may be one."""
+"""What holds for every answer: a Host that is ours, one spelling of its path, and a length where there may be one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from django.conf import settings
 from django.core.exceptions import DisallowedHost
-from django.http import FileResponse, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import FileResponse, Http404, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
-from django.test import Client, RequestFactory
-from django.urls import path
+from django.test import AsyncRequestFactory, Client, RequestFactory
+from django.urls import path, reverse
 from django.utils.module_loading import import_string
 from pytest_django import Settings
 
-from keybits.middleware import content_length_middleware, host_middleware
+from keybits.middleware import content_length_middleware, host_middleware, path_middleware
 
 LENGTH = "Content-Length"
 
@@ -24,8 +24,9 @@ def view(request: HttpRequest) -> HttpResponse:
     return HttpResponse("ok")
 
 
-urlpatterns = [path("", view)]
+urlpatterns = [path("", view), path("a/<str:name>/", lambda request, name: HttpResponse(name), name="a")]
 handler400 = "keybits.problems.bad_request"
+handler404 = "keybits.problems.not_found"
 
 
 def after(response: HttpResponseBase, method: str = "GET") -> HttpResponseBase:
@@ -57,6 +58,129 @@ class TestHost:
 
     def test_it_is_the_first_of_this_project(self) -> None:
         assert import_string(settings.MIDDLEWARE[0]) is host_middleware
+
+
+CANONICAL = (
+    "/",
+    "/a/",
+    "/a/b",
+    "/a/.well-known/..x/x..",
+    "/a/caf%C3%A9/",
+    "/a/100%25/",
+    "/a/b%20c/",
+    "/a/(b)=c,d~e/",
+)
+OTHER_SPELLINGS = {
+    "an encoded slash": "/a%2Fb/",
+    "an encoded backslash": "/a%5Cb/",
+    "an encoded dot": "/a%2Ecss",
+    "an encoded letter": "/%61/",
+    "small hexadecimal digits": "/caf%c3%a9/",
+    "an escape that need not be": "/a/%28b%29/",
+    "no escape where one must be": "/a/b c/",
+    "raw UTF-8": "/caf\u00c3\u00a9/",
+    "a doubled slash": "/a//b/",
+    "doubled slashes at the start": "//a/",
+    "a dot segment": "/a/./b/",
+    "a dot segment at the end": "/a/..",
+    "an encoded dot segment": "/a/%2e%2e/b/",
+    "a parameter": "/a;x.css",
+    "an encoded parameter": "/a%3Bx.css",
+    "a backslash": "/a\\b/",
+    "NUL": "/a%00",
+    "a line break": "/a%0Ab",
+    "a control character of Unicode": "/a%C2%85",
+    "not UTF-8": "/a%FF",
+    "half an escape": "/a%2",
+    "no escape": "/a%zz",
+    "a fragment": "/a#b",
+    "an asterisk": "*",
+}
+DECODED = {"//a/", "/a//b/", "/a/./b/", "/a/..", "/a;x.css", "/a\\b/", "/a\0", "/a\nb", "/a\x85", "*"}
+"""What is no path of ours even where escapes cannot be told from what they stand for."""
+
+
+def by_asgi(sent: str) -> HttpRequest:
+    """A request as an ASGI server makes it of a path that it was sent."""
+    request = AsyncRequestFactory().get("/")
+    request.scope["raw_path"] = sent.encode("latin-1")
+    return request
+
+
+def by_gunicorn(sent: str) -> HttpRequest:
+    return RequestFactory().get("/", RAW_URI=f"{sent}?q=//;")
+
+
+def by_other_wsgi_servers(sent: str) -> HttpRequest:
+    return RequestFactory().get("/", REQUEST_URI=f"{sent}?q=//;")
+
+
+def by_plain_wsgi(path_info: str) -> HttpRequest:
+    request = RequestFactory().get("/")
+    request.path_info = path_info
+    return request
+
+
+@pytest.mark.parametrize("server", [by_asgi, by_gunicorn, by_other_wsgi_servers])
+class TestPathAsItWasSent:
+    @pytest.mark.parametrize("sent", CANONICAL)
+    def test_the_canonical_spelling_is_answered(
+        self, server: Callable[[str], HttpRequest], sent: str
+    ) -> None:
+        assert path_middleware(view)(server(sent)).status_code == 200
+
+    @pytest.mark.parametrize("sent", OTHER_SPELLINGS.values(), ids=OTHER_SPELLINGS)
+    def test_no_other_is(self, server: Callable[[str], HttpRequest], sent: str) -> None:
+        with pytest.raises(Http404):
+            path_middleware(view)(server(sent))
+
+    def test_an_absolute_target_is_judged_by_its_path(self, server: Callable[[str], HttpRequest]) -> None:
+        """RFC 9112 section 3.2.2: a server must accept the absolute form."""
+        assert path_middleware(view)(server("http://ours.example/a/")).status_code == 200
+        assert path_middleware(view)(server("http://ours.example")).status_code == 200
+        with pytest.raises(Http404):
+            path_middleware(view)(server("http://ours.example/a//"))
+
+
+class TestPathAsItWasDecoded:
+    @pytest.mark.parametrize(
+        "path_info", ["/", "/a/b", "/a/caf\u00e9/", "/a/100%/", "/a/b c/", "/a/.well-known/"]
+    )
+    def test_what_may_be_canonical_is_answered(self, path_info: str) -> None:
+        assert path_middleware(view)(by_plain_wsgi(path_info)).status_code == 200
+
+    @pytest.mark.parametrize("path_info", sorted(DECODED))
+    def test_what_cannot_be_is_not(self, path_info: str) -> None:
+        with pytest.raises(Http404):
+            path_middleware(view)(by_plain_wsgi(path_info))
+
+    def test_an_asgi_server_need_not_tell(self) -> None:
+        request = AsyncRequestFactory().get("/a//b/")
+        request.scope.pop("raw_path", None)
+        with pytest.raises(Http404):
+            path_middleware(view)(request)
+
+
+class TestPath:
+    @pytest.fixture(autouse=True)
+    def _urls(self, settings: Settings) -> None:
+        settings.ROOT_URLCONF = __name__
+
+    @pytest.mark.parametrize(
+        "name", ["caf\u00e9", "b c", "100%", "a?b", "(b)=c,d~e", "\u0441\u043b\u043e\u0432\u043e", "a:b@c"]
+    )
+    def test_whatever_reverse_makes_is_answered(self, name: str) -> None:
+        address = reverse("a", args=[name])
+        assert Client().get(address, REQUEST_URI=address).content == name.encode()
+
+    @pytest.mark.parametrize("method", ["get", "head", "post", "options"])
+    def test_a_refusal_is_a_problem_that_nobody_stores(self, method: str) -> None:
+        answer = getattr(Client(), method)("/a/b/", REQUEST_URI="/a%2Fb/")
+        assert (answer.status_code, answer["Content-Type"]) == (404, "application/problem+json")
+        assert answer["Cache-Control"] == "private, no-store"
+
+    def test_it_comes_right_after_the_host(self) -> None:
+        assert import_string(settings.MIDDLEWARE[1]) is path_middleware
 
 
 class TestContentLength:
