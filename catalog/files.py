@@ -12,10 +12,15 @@ from typing import TYPE_CHECKING
 from django.conf import settings
 from django.http import FileResponse, HttpResponse
 
+from catalog import freshness
 from catalog.capture import storage
 from catalog.models import Screenshot
+from catalog.policy import FILES
+from keybits import edge
+from keybits.cache_control import PRIVATE
 from keybits.preconditions import Conditions, Outcome, Validators, evaluate, range_applies
 from keybits.problems import problem_response
+from keybits.surrogates import MOST_KEYS
 
 if TYPE_CHECKING:
     from django.core.files import File
@@ -24,8 +29,6 @@ if TYPE_CHECKING:
 
     from catalog.models import Viewer
 
-PUBLIC = "public, max-age=31536000, immutable"
-PRIVATE = "private, no-store"
 CHUNK = 65_536
 """Bytes read at once."""
 
@@ -48,34 +51,38 @@ def _answer(request: HttpRequest, name: str) -> HttpResponseBase:
     if request.method not in ("GET", "HEAD"):
         return _method_not_allowed()
     address = storage.parse(name)
-    cache_control = _cache_control(request, *address) if address else None
-    if address is None or cache_control is None:
+    held = _held(request, *address) if address else None
+    if address is None or held is None:
         return _not_found()
     try:
         response = _conditional(request, *address, storage.size(*address))
     except FileNotFoundError:
         return _not_found()
     if response.status_code < 400:
-        response["Cache-Control"] = cache_control
+        for field, value in held:
+            response[field] = value
     return response
 
 
 # --- Visibility ---------------------------------------------------------------------------------------------
 
 
-def _cache_control(request: HttpRequest, sha256: str, format: str) -> str | None:
-    """Return who may store the file; None where it does not exist for whoever asks."""
-    if _reachable(None, sha256, format):
-        return PUBLIC
+def _held(request: HttpRequest, sha256: str, format: str) -> list[tuple[str, str]] | None:
+    """Return the fields that say who may store the file; None where it does not exist for whoever asks."""
+    if shown := _shown(None, sha256, format):
+        takedowns = [scope for row in shown for scope in freshness.screenshot_takedown(*row)]
+        return [("Cache-Control", FILES), *edge.key_fields(takedowns)]
     # Without a session there is nobody to ask about, and to look would make the answer vary by cookie.
-    if settings.SESSION_COOKIE_NAME in request.COOKIES and _reachable(request.user, sha256, format):
-        return PRIVATE
+    if settings.SESSION_COOKIE_NAME in request.COOKIES and _shown(request.user, sha256, format):
+        return [("Cache-Control", PRIVATE)]
     return None
 
 
-def _reachable(viewer: Viewer, sha256: str, format: str) -> bool:
-    shown = Screenshot.objects.reachable_by(viewer)
-    return shown.filter(renditions__sha256=sha256, renditions__format=format).exists()
+def _shown(viewer: Viewer, sha256: str, format: str) -> list[tuple[int, str]]:
+    """Return the screenshots with this file that the viewer may see: each its id and its gallery's slug."""
+    reachable = Screenshot.objects.reachable_by(viewer)
+    rows = reachable.filter(renditions__sha256=sha256, renditions__format=format).order_by()
+    return list(rows.values_list("pk", "gallery__slug")[:MOST_KEYS])
 
 
 # --- Preconditions and ranges -------------------------------------------------------------------------------

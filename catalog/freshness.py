@@ -13,6 +13,15 @@ else is as fine as the filters: a change in one gallery leaves the pages of the 
 | `tag:{slug}` | that tag, or any screenshot that has it (or had it), changes |
 | `domain:{name}` | any screenshot of that domain changes |
 | `screenshot:{id}` | that screenshot, its tags or its renditions change |
+
+A takedown ends nothing more here, but its purge removes from the caches in front what an ordinary one only has them
+check again (`keybits.surrogates`):
+
+| scope | ends when |
+| --- | --- |
+| `takedown:gallery/{slug}` | that gallery goes, or who may see it changes |
+| `takedown:among/{slug}` | any screenshot leaves that gallery |
+| `takedown:screenshot/{id}` | that screenshot goes, or leaves its gallery |
 """
 
 from __future__ import annotations
@@ -25,7 +34,7 @@ def declare() -> None:
     """Tell keybits which scopes each row is part of. Called once, when the models are known."""
     from catalog.models import Gallery, Rendition, Screenshot, Tag  # noqa: PLC0415 - the models must be loaded
 
-    _declare(Gallery, "galleries", "gallery:{slug}")
+    _declare(Gallery, "galleries", "gallery:{slug}", "takedown:gallery/{slug} on visibility, slug")
     _declare(Tag, "tags", "tag:{slug}")
     _declare(
         Screenshot,
@@ -34,6 +43,8 @@ def declare() -> None:
         "gallery:{gallery__slug}",
         "domain:{domain}",
         "tag:{tags__slug}",
+        "takedown:among/{gallery__slug} on gallery",
+        "takedown:screenshot/{id} on gallery",
     )
     attached = (
         "screenshots",
@@ -53,7 +64,7 @@ def gallery_list() -> tuple[str, ...]:
 
 def gallery(slug: str) -> tuple[str, ...]:
     """One gallery, with its count, its cover and its tags."""
-    return (f"gallery:{slug}", "tags")
+    return (f"gallery:{slug}",)
 
 
 def screenshot_list(query: Query, gallery: str | None = None, tag: str | None = None) -> tuple[str, ...]:
@@ -88,3 +99,17 @@ def tag_list() -> tuple[str, ...]:
 def tag(slug: str) -> tuple[str, ...]:
     """One tag with its count."""
     return (f"tag:{slug}", "tags", "galleries")
+
+
+ANY_TAKEDOWN = "takedown:*"
+"""For what shows things of galleries that the request does not name."""
+
+
+def gallery_takedown(slug: str) -> tuple[str, ...]:
+    """What takes down a gallery's own pages, or something on them."""
+    return (f"takedown:gallery/{slug}", f"takedown:among/{slug}")
+
+
+def screenshot_takedown(id: int, gallery: str) -> tuple[str, ...]:
+    """What takes down one screenshot, or a file of it."""
+    return (f"takedown:screenshot/{id}", f"takedown:gallery/{gallery}")

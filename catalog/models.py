@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 hex_color = RegexValidator(r"^#[0-9a-f]{6}\Z", "Write a colour as # and six lower-case hexadecimal digits.")
 hex_digest = RegexValidator(r"^[0-9a-f]{64}\Z", "Write 64 lower-case hexadecimal digits.")
 
+LONGEST_AGE = 31_536_000
+"""Seconds of a year: RFC 9111 knows no longer age that means more."""
 FILE_EXTENSIONS = {"webp": "webp", "jpeg": "jpg"}
 
 
@@ -104,6 +106,18 @@ class Gallery(models.Model):
     position = models.PositiveIntegerField(default=0)
     owner = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="galleries"
+    )
+    max_age = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        validators=[MaxValueValidator(LONGEST_AGE)],
+        help_text="Seconds for which browsers may show this gallery without asking. Empty: as the API does.",
+    )
+    edge_max_age = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        validators=[MaxValueValidator(LONGEST_AGE)],
+        help_text="Seconds for which a cache that is told of changes may hold it. Empty: as the API does.",
     )
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from keybits import codings, etags
+from keybits import cache_control, codings, etags
 from keybits.entries import Entry
 from keybits.preconditions import Conditions, Outcome, Validators, evaluate, format_http_date
 
 __all__ = ["Answer", "Terms", "answer", "last_modified"]
 
 VARY = ("Vary", "Accept-Encoding")
+LONG_AGO = format_http_date(0)
+KEPT_BY_NOBODY = (("Cache-Control", cache_control.PRIVATE),)
 OF_THE_CONTENT = frozenset({"Content-Type", "Content-Language", "Content-Encoding", "Content-Length"})
 """What a 304 leaves to the copy that the client has; Content-Location it repeats."""
 
@@ -29,13 +31,9 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """On what terms an answer is sent: at Unix time `now`, for whom (`cache_control`), and how it came about.
-
-    `cache_control` stands for entries that have no Cache-Control of their own; `is_private` overrules those too.
-    """
+    """On what terms an answer is sent: at Unix time `now`, how it came about, and whether for one person alone."""
 
     now: float
-    cache_control: str
     cache_status: str
     accept_encoding: str | None = None
     is_private: bool = False
@@ -53,7 +51,7 @@ def answer(entry: Entry, method: str, conditions: Conditions, terms: Terms) -> A
     coding = _selected(entry, acceptable, conditions)
     etag = codings.entity_tag(entry.etag, coding)
     outcome = evaluate(method, conditions, Validators(etag, entry.changed))
-    headers = [("ETag", etag), *_dated(entry, terms.now), *_stored(entry, terms)]
+    headers = [("ETag", etag), *_dated(entry, terms.now), *_held(entry, terms), *entry.headers]
     headers += [("Cache-Status", terms.cache_status), VARY]
     if outcome is Outcome.NOT_MODIFIED:
         return Answer(304, [field for field in headers if field[0] not in OF_THE_CONTENT], b"")
@@ -71,11 +69,12 @@ def _dated(entry: Entry, now: float) -> list[tuple[str, str]]:
     return [("Last-Modified", format_http_date(last_modified(entry.changed, now)))]
 
 
-def _stored(entry: Entry, terms: Terms) -> list[tuple[str, str]]:
-    """The entry's own fields, and Cache-Control: its own where it has one and everybody may know the answer."""
-    own = [field for field in entry.headers if not (terms.is_private and field[0] == "Cache-Control")]
-    given = any(name == "Cache-Control" for name, _ in own)
-    return own if given else [("Cache-Control", terms.cache_control), *own]
+def _held(entry: Entry, terms: Terms) -> tuple[tuple[str, str], ...]:
+    """For how long whom: Expires says to old caches what Cache-Control says to everybody (RFC 9111 section 5.3)."""
+    if terms.is_private or not entry.shared:
+        return KEPT_BY_NOBODY
+    until = format_http_date(int(terms.now) + entry.max_age) if entry.max_age else LONG_AGO
+    return (*entry.shared, ("Expires", until))
 
 
 def _selected(entry: Entry, acceptable: tuple[str, ...], conditions: Conditions) -> str:

@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from fnmatch import fnmatchcase
-from string import Formatter
 from typing import Any
 
 from django.apps import apps
@@ -29,6 +28,7 @@ from keybits import bits, invalidation
 from keybits.conf import conf
 from keybits.constructors import KeyConstructor
 from keybits.entries import SHAPING_SETTINGS
+from keybits.templates import parse
 
 __all__ = ["IncompleteKeyError", "install", "observed", "recording", "recording_fills", "uncovered"]
 
@@ -113,7 +113,8 @@ def _table(table: str, constructor: KeyConstructor, scopes: tuple[str, ...]) -> 
     model = next((m for m in apps.get_models(include_auto_created=True) if m._meta.db_table == table), None)
     if model is None:
         return ""
-    templates = invalidation.templates_of(model._meta.app_label, str(model._meta.model_name))
+    declared = invalidation.templates_of(model._meta.app_label, str(model._meta.model_name))
+    templates = [text for text in declared if not parse(text).watched]
     if any(fnmatchcase(scope, _pattern(template)) for template in templates for scope in scopes):
         return ""
     if templates:
@@ -122,7 +123,7 @@ def _table(table: str, constructor: KeyConstructor, scopes: tuple[str, ...]) -> 
 
 
 def _pattern(template: str) -> str:
-    return "".join(text + ("*" if name else "") for text, name, _, _ in Formatter().parse(template))
+    return re.sub(r"{[^}]*}", "*", template)
 
 
 def _header(name: str, constructor: KeyConstructor, _: tuple[str, ...]) -> str:

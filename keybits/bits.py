@@ -54,6 +54,7 @@ __all__ = [
     "ListSqlQueryKeyBit",
     "ModelInstanceKeyBitBase",
     "PaginationKeyBit",
+    "PurgeKeyBit",
     "QueryParamsKeyBit",
     "RequestMetaKeyBit",
     "RetrieveModelKeyBit",
@@ -116,9 +117,7 @@ class CanonicalQueryKeyBit(KeyBitBase):  # type: ignore[misc]
 class FreshnessKeyBit(KeyBitBase):  # type: ignore[misc]
     """A bit that says whether a representation is still true, by naming the scopes it was made from."""
 
-    def get_scopes(
-        self, params: Any, view_instance: Any, view_method: Any, request: Any, args: Any, kwargs: Any
-    ) -> Iterable[str]:
+    def get_scopes(self, params: Any, **exchange: Any) -> Iterable[str]:
         """Return the scopes, from the request alone: no database is asked."""
         raise NotImplementedError
 
@@ -142,21 +141,32 @@ class UpdatedAtKeyBit(FreshnessKeyBit):
     def __init__(self, scope: ScopeSource | None = None) -> None:
         super().__init__(params=scope)
 
-    def get_scopes(
-        self, params: Any, view_instance: Any, view_method: Any, request: Any, args: Any, kwargs: Any
-    ) -> Iterable[str]:
-        scopes = params
-        if callable(params):
-            scopes = params(
-                view_instance=view_instance,
-                view_method=view_method,
-                request=request,
-                args=args,
-                kwargs=kwargs,
-            )
-        if isinstance(scopes, str):
-            scopes = (scopes,)
-        return [_filled(scope, kwargs) for scope in scopes or ()]
+    def get_scopes(self, params: Any, **exchange: Any) -> Iterable[str]:
+        return _named(params, exchange)
+
+
+class PurgeKeyBit(KeyBitBase):  # type: ignore[misc]
+    """More scopes that purge the answer from the caches in front, given as `UpdatedAtKeyBit`'s; no part of the key.
+
+    For what only they need to be told, because the scopes of freshness end with it anyway: a takedown, whose purge
+    is hard. A family (`takedown:*`) stands for members that the request does not name.
+    """
+
+    def __init__(self, scope: ScopeSource | None = None) -> None:
+        super().__init__(params=scope)
+
+    def get_scopes(self, params: Any, **exchange: Any) -> Iterable[str]:
+        return _named(params, exchange)
+
+    def get_data(self, **exchange: Any) -> None:
+        """Return nothing: it neither tells representations apart nor says whether one is true."""
+
+
+def _named(source: Any, exchange: Mapping[str, Any]) -> list[str]:
+    scopes = source(**exchange) if callable(source) else source
+    if isinstance(scopes, str):
+        scopes = (scopes,)
+    return [_filled(scope, exchange["kwargs"]) for scope in scopes or ()]
 
 
 def _filled(scope: str, kwargs: Mapping[str, Any]) -> str:

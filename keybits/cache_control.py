@@ -1,8 +1,14 @@
-"""How long whom: every Cache-Control value (RFC 9111 section 5.2.2) that keybits sends is made here."""
+"""How long whom: every Cache-Control value (RFC 9111 section 5.2.2) that keybits sends is made here.
+
+So are the fields for targeted caches (RFC 9213), which have the same grammar. A `Policy` is declared on a view,
+as `cache_policy`; the default has every cache ask each time, but for those that are told of every change.
+"""
 
 from __future__ import annotations
 
-__all__ = ["PRIVATE", "PUBLIC", "cache_control"]
+from dataclasses import dataclass, field, replace
+
+__all__ = ["PRIVATE", "PUBLIC", "Lifetime", "Policy", "cache_control", "strictest"]
 
 
 def cache_control(**directives: int | bool) -> str:
@@ -24,3 +30,84 @@ PUBLIC = cache_control(public=True, max_age=0, must_revalidate=True)
 
 PRIVATE = cache_control(private=True, no_store=True)
 """For one person, or not worth keeping: credentials, private galleries, errors, pages for people."""
+
+DAY = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetime:
+    """How long an answer may be used without asking, in seconds, and how much longer while asking, or in need.
+
+    The latter two are RFC 5861's: `stale_while_revalidate` shows old content to whoever asks first after a change.
+    """
+
+    max_age: int = 0
+    stale_while_revalidate: int = 0
+    stale_if_error: int = 0
+
+    def directives(self) -> dict[str, int | bool]:
+        """Return the directives that say so; what is 0 goes without saying, but for `max-age`."""
+        return {
+            "max_age": self.max_age,
+            "stale_while_revalidate": self.stale_while_revalidate or False,
+            "stale_if_error": self.stale_if_error or False,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How long an answer may be held, by everybody (browsers too), and by the caches that we purge (`edge`).
+
+    `s_maxage` is for shared caches that nobody purges: seconds for which they may show what has changed since.
+    Whatever is given to `everybody` above 0 is staleness that the project accepts; the default accepts none.
+    """
+
+    everybody: Lifetime = Lifetime()
+    s_maxage: int | None = None
+    edge: Lifetime = field(default=Lifetime(max_age=DAY, stale_if_error=DAY))
+
+    def for_everybody(self, s_maxage: int | None = None) -> str:
+        """Return Cache-Control. What is never to be used stale says so; `s_maxage` overrules the policy's."""
+        shared = self.s_maxage if s_maxage is None else s_maxage
+        lenient = self.everybody.stale_while_revalidate or self.everybody.stale_if_error
+        return cache_control(
+            public=True,
+            **self.everybody.directives(),
+            s_maxage=False if shared is None else shared,
+            must_revalidate=not lenient,
+        )
+
+    def for_the_edge(self) -> str:
+        """Return the value for the caches that we purge: of CDN-Cache-Control (RFC 9213), or Surrogate-Control."""
+        return cache_control(**self.edge.directives())
+
+    def unheld(self) -> Policy:
+        """Return the policy for an answer that is not kept here either: the edge asks each time."""
+        return replace(self, edge=Lifetime(stale_if_error=self.edge.stale_if_error))
+
+
+def strictest(first: Policy, *others: Policy) -> Policy:
+    """Return the policy that allows no more than any of those given: for an answer that shows several things."""
+    policy = first
+    for other in others:
+        policy = _stricter(policy, other)
+    return policy
+
+
+def _stricter(one: Policy, other: Policy) -> Policy:
+    shared = [
+        policy.everybody.max_age if policy.s_maxage is None else policy.s_maxage for policy in (one, other)
+    ]
+    return Policy(
+        _shorter(one.everybody, other.everybody),
+        None if one.s_maxage is other.s_maxage is None else min(shared),
+        _shorter(one.edge, other.edge),
+    )
+
+
+def _shorter(one: Lifetime, other: Lifetime) -> Lifetime:
+    return Lifetime(
+        min(one.max_age, other.max_age),
+        min(one.stale_while_revalidate, other.stale_while_revalidate),
+        min(one.stale_if_error, other.stale_if_error),
+    )

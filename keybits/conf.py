@@ -85,6 +85,12 @@ class Conf:
         return str(self._get("TRACKING", "triggers"))
 
     @property
+    def PURGERS(self) -> dict[str, dict[str, Any]]:
+        """The caches in front that are told of every change, by name: each the `BACKEND` (dotted path of a
+        `keybits.purge.Purger`) and its options. Without any, every cache asks each time."""
+        return dict(self._get("PURGERS", {}))
+
+    @property
     def REPLICAS(self) -> list[str]:
         """Aliases of the databases that are read replicas of the primary."""
         return list(self._get("REPLICAS", []))

@@ -36,7 +36,7 @@ class KeyConstructor(upstream.KeyConstructor):  # type: ignore[misc]  # drf-exte
         data = {
             name: bit.get_data(params=self._params(name, bit), **exchange)
             for name, bit in self.bits.items()
-            if not isinstance(bit, bits.FreshnessKeyBit)
+            if not isinstance(bit, bits.FreshnessKeyBit | bits.PurgeKeyBit)
         }
         return self.prepare_key({"fingerprint": fingerprint(), "bits": data})
 
@@ -48,6 +48,16 @@ class KeyConstructor(upstream.KeyConstructor):  # type: ignore[misc]  # drf-exte
             if isinstance(bit, bits.FreshnessKeyBit)
             for scope in bit.get_scopes(params=self._params(name, bit), **exchange)
         )
+
+    def surrogates(self, **exchange: Any) -> tuple[str, ...]:
+        """Return what a shared cache is told that the answer is made from: the scopes, and those of `PurgeKeyBit`s."""
+        named = {
+            scope
+            for name, bit in self.bits.items()
+            if isinstance(bit, bits.PurgeKeyBit)
+            for scope in bit.get_scopes(params=self._params(name, bit), **exchange)
+        }
+        return tuple(sorted(named.union(self.scopes(**exchange))))
 
     def prepare_key(self, key_dict: dict[str, Any]) -> str:
         """Return 32 hexadecimal digits for the data of the bits, whatever order they come in."""

@@ -24,7 +24,7 @@ from keybits.conf import conf
 
 __all__ = ["SHAPING_SETTINGS", "Entry", "EntryError", "fingerprint"]
 
-MAGIC = b"KB\x00\x03"
+MAGIC = b"KB\x00\x04"
 LENGTHS = struct.Struct("<4sII")
 SHAPING_DISTRIBUTIONS = (
     "Django",
@@ -35,9 +35,11 @@ SHAPING_DISTRIBUTIONS = (
 )
 SHAPING_SETTINGS = (
     "FORCE_SCRIPT_NAME",
+    "KEYBITS_PURGERS",
     "LANGUAGE_CODE",
     "REST_FRAMEWORK",
     "ROOT_URLCONF",
+    "SECRET_KEY",
     "STORAGES",
     "TIME_ZONE",
     "USE_I18N",
@@ -56,7 +58,9 @@ class Entry:
     `etag` is quoted and strong. `changed` is the first whole second (Unix time) after the content changed: no
     other content of this URL was ever sent with that date as its Last-Modified; None where it is not kept, so that
     nobody would remember. `headers` are those that both
-    the 200 and, but for `Content-*`, the 304 carry. `expires` (Unix time) is when the passing of time alone ends
+    the 200 and, but for `Content-*`, the 304 carry; `shared` are more of them, for whoever may have the answer from
+    a shared cache: how long to hold it, and its surrogate keys. `max_age` (seconds) is what they grant everybody.
+    `expires` (Unix time) is when the passing of time alone ends
     the entry, None where it does not. `url` is what was asked for: the path and the canonical query. `coded` are
     the content codings of the body, by the server's preference.
     """
@@ -69,13 +73,14 @@ class Entry:
     expires: float | None = None
     url: str = ""
     coded: tuple[tuple[str, bytes], ...] = ()
+    shared: tuple[tuple[str, str], ...] = ()
+    max_age: int = 0
 
     def pack(self) -> bytes:
         """Return the frame."""
         sizes = [(coding, len(body)) for coding, body in self.coded]
-        head = orjson.dumps(
-            [self.etag, self.changed, self.headers, self.expires, self.url, len(self.body), sizes]
-        )
+        about = [self.etag, self.changed, self.headers, self.expires, self.url, self.shared, self.max_age]
+        head = orjson.dumps([*about, len(self.body), sizes])
         bodies = b"".join(body for _, body in self.coded)
         return LENGTHS.pack(MAGIC, len(head), len(self.witness)) + head + self.witness + self.body + bodies
 
@@ -87,8 +92,9 @@ class Entry:
             if magic != MAGIC:
                 raise EntryError("not a keybits entry")
             start = LENGTHS.size + head_size
-            etag, changed, headers, expires, url, size, sizes = orjson.loads(frame[LENGTHS.size : start])
-            pairs = tuple(map(_field, headers))
+            head = orjson.loads(frame[LENGTHS.size : start])
+            etag, changed, headers, expires, url, shared, max_age, size, sizes = head
+            pairs, for_all = tuple(map(_field, headers)), tuple(map(_field, shared))
             tag, when = _text(etag), _moment(changed)
             ends = list(accumulate([start, witness_size, size, *(length for _, length in sizes)]))
         except (struct.error, ValueError, TypeError) as error:
@@ -97,7 +103,7 @@ class Entry:
             raise EntryError(f"{len(frame)} bytes, where its head says {ends[-1]}")
         witness, body, *rest = (frame[begin:end] for begin, end in pairwise(ends))
         coded = tuple((coding, packed) for (coding, _), packed in zip(sizes, rest, strict=True))
-        return cls(witness, tag, when, pairs, body, expires, _text(url), coded)
+        return cls(witness, tag, when, pairs, body, expires, _text(url), coded, for_all, max_age)
 
 
 def _field(value: object) -> tuple[str, str]:

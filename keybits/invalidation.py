@@ -12,7 +12,6 @@ import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from string import Formatter
 from typing import Any
 
 from django.db import connections, transaction
@@ -23,6 +22,7 @@ from keybits import changes
 from keybits.conf import conf
 from keybits.stamps import coarsened
 from keybits.stores import StoreError, get_store
+from keybits.templates import parse
 
 __all__ = ["Declaration", "changed", "declarations", "declare", "scopes_of", "templates_of"]
 
@@ -40,9 +40,9 @@ class Declaration:
 
     def scopes(self, row: dict[str, Any]) -> Iterator[str]:
         """Yield the scopes of one row of values; a template with a value missing names none."""
-        for template in self.templates:
-            if all(row[path] is not None for path in _paths(template)):
-                yield template.format_map(row)
+        for template in map(parse, self.templates):
+            if all(row[path] is not None for path in template.paths):
+                yield template.scope.format_map(row)
 
 
 _declared: dict[type[Model], Declaration] = {}
@@ -52,9 +52,11 @@ def declare(model: type[Model], *templates: str) -> None:
     """Say which scopes a row of `model` is part of, and have its changes close them.
 
     A template names fields of the model, through relations with `__`; to-many relations name one scope a row.
-    For a many-to-many relation declare its through model. Declaring a model again replaces its templates.
+    `page:{slug} on title, slug` counts changes of those fields, and the end of the row, alone; where signals have
+    to do, every change. For a many-to-many relation declare its through model. Declaring a model again replaces
+    its templates.
     """
-    paths = tuple(dict.fromkeys(path for template in templates for path in _paths(template)))
+    paths = tuple(dict.fromkeys(path for template in map(parse, templates) for path in template.paths))
     _declared[model] = Declaration(model, templates, paths)
     label = model._meta.label
     pre_save.connect(_remember, sender=model, dispatch_uid=f"keybits {label} pre_save")
@@ -155,7 +157,3 @@ def _ends(through: Any, model: type[Model], reverse: bool) -> tuple[str, str]:
     owner = [name for name in ends if issubclass(model, through._meta.get_field(name).related_model)]
     near = owner[-1] if reverse else owner[0]
     return near, next(name for name in ends if name != near)
-
-
-def _paths(template: str) -> Iterator[str]:
-    return (name for _, name, _, _ in Formatter().parse(template) if name)

@@ -15,10 +15,19 @@ from urllib.parse import parse_qsl, urlencode
 
 from keybits.parameters import Parameter, ValueRefusedError
 
-__all__ = ["LONGEST", "Grammar", "Query", "QueryError"]
+__all__ = ["LONGEST", "NO_VARY_SEARCH", "Grammar", "Query", "QueryError"]
 
 LONGEST = 8192
 TRACKING = re.compile(r"utm_.*|gclid|fbclid|_")
+_OF_NO_ACCOUNT = (
+    *("utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content", "utm_id"),
+    *("gclid", "fbclid", "_"),
+)
+NO_VARY_SEARCH = (
+    "No-Vary-Search",
+    "key-order, params=({})".format(" ".join(f'"{name}"' for name in _OF_NO_ACCOUNT)),
+)
+"""What a client's cache may leave out of its key. The field cannot say `utm_*`, so it lists those that are used."""
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 

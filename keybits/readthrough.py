@@ -23,7 +23,7 @@ from keybits.entries import Entry, EntryError
 from keybits.stamps import witness
 from keybits.stores import StoreError, get_store
 
-__all__ = ["Lookup", "aside", "begin", "look_up", "made", "store"]
+__all__ = ["Lookup", "aside", "begin", "is_current", "look_up", "made", "store"]
 
 logger = logging.getLogger(__name__)
 
@@ -109,3 +109,14 @@ def store(key: str, entry: Entry) -> bool:
         logger.warning("the store takes no entry", exc_info=True)
         return False
     return True
+
+
+def is_current(entry: Entry, scopes: Sequence[str]) -> bool:
+    """Say whether the stamps are still those that the entry was made under: nothing has been purged since.
+
+    For what is sent to be held elsewhere. A purge that comes after this look comes after the answer was made.
+    """
+    try:
+        return get_store().read("", scopes).witness == entry.witness
+    except StoreError:
+        return False

@@ -12,7 +12,6 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from string import Formatter
 from typing import Any
 
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
@@ -21,10 +20,11 @@ from django.db.models import Model
 
 from keybits.changes import TABLE
 from keybits.stamps import MOST_MEMBERS
+from keybits.templates import parse
 
 __all__ = ["drop", "statements", "sync"]
 
-VERSION = 2
+VERSION = 3
 """Change it when the statements change for the same declarations."""
 
 PRESENT = {
@@ -86,25 +86,35 @@ def statements(vendor: str, model: type[Model], templates: tuple[str, ...]) -> l
 class _Source:
     """Where a template's value comes from: `expression`, over the row itself and the tables joined to it.
 
-    In every text, `{row}` stands for the row: NEW or OLD, or a transition table.
+    In every text, `{row}` stands for the row: NEW or OLD, or a transition table. `watched` are the columns whose
+    change counts, with the row's `key`; none where every change does.
     """
 
     expression: str
     tables: tuple[str, ...] = ()
     conditions: tuple[str, ...] = ()
+    watched: tuple[str, ...] = ()
+    key: str = ""
+
+    def counts(self, event: str, row: str) -> bool:
+        """Say whether it is of interest what this row of the event was part of: what is new was never shown."""
+        return not self.watched or row == "old"
 
 
-def _source(model: type[Model], template: str) -> _Source:
-    parts = list(Formatter().parse(template))
-    paths = [name for _, name, _, _ in parts if name]
-    if len(paths) > 1:
-        raise ImproperlyConfigured(f"{template!r} names {len(paths)} fields; a template names one at most.")
-    if not paths:
-        return _Source(_quoted(template))
-    literal, tail = parts[0][0], "".join(part[0] for part in parts[1:])
-    column, tables, conditions = _walk(model, paths[0])
+def _source(model: type[Model], text: str) -> _Source:
+    template = parse(text)
+    watched = tuple(_column(model, name) for name in template.watched)
+    key = str(model._meta.pk.column)
+    if len(template.paths) > 1:
+        raise ImproperlyConfigured(
+            f"{text!r} names {len(template.paths)} fields; a template names one at most."
+        )
+    if not template.paths:
+        return _Source(_quoted(template.scope), watched=watched, key=key)
+    literal, _, tail = template.scope.partition(f"{{{template.paths[0]}}}")
+    column, tables, conditions = _walk(model, template.paths[0])
     pieces = [_quoted(literal), f"CAST({column} AS text)", *([_quoted(tail)] if tail else [])]
-    return _Source(" || ".join(pieces), tuple(tables), tuple(conditions))
+    return _Source(" || ".join(pieces), tuple(tables), tuple(conditions), watched, key)
 
 
 def _quoted(text: str) -> str:
@@ -157,20 +167,29 @@ def _stem(table: str, sources: list[_Source]) -> str:
 
 def _sqlite(table: str, stem: str, sources: list[_Source]) -> Iterator[str]:
     for event, rows in EVENTS.items():
-        body = " ".join(_insert_row(source, row.upper()) for row in rows for source in sources)
-        yield f'CREATE TRIGGER "{stem}_{event.lower()}" AFTER {event} ON "{table}" BEGIN {body} END'
+        inserts = [
+            _insert_row(source, row.upper(), event)
+            for row in rows
+            for source in sources
+            if source.counts(event, row)
+        ]
+        yield f'CREATE TRIGGER "{stem}_{event.lower()}" AFTER {event} ON "{table}" BEGIN {" ".join(inserts)} END'
 
 
-def _insert_row(source: _Source, row: str) -> str:
+def _insert_row(source: _Source, row: str, event: str) -> str:
     """Record the scopes of one row, each as a new row of the record.
 
     What nobody has claimed yet is recorded once a scope, but never under the old id: a relay that has closed that
     one knows it by its id, and would take the new change for the old.
     """
-    select = f"SELECT {source.expression} AS scope"
-    if source.tables:
-        select += f" FROM {', '.join(source.tables)} WHERE {' AND '.join(source.conditions)}"
-    named = select.replace("{row}", row)
+    conditions = list(source.conditions)
+    if source.watched and event == "UPDATE":
+        conditions.append(
+            "(" + " OR ".join(f'OLD."{name}" IS NOT NEW."{name}"' for name in source.watched) + ")"
+        )
+    tables = f" FROM {', '.join(source.tables)}" if source.tables else ""
+    where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+    named = f"SELECT {source.expression} AS scope{tables}{where}".replace("{row}", row)
     return (
         f"DELETE FROM {TABLE} WHERE writer = '' AND scope IN ({named}); "
         f"INSERT INTO {TABLE} (scope) SELECT DISTINCT scope FROM ({named}) AS named WHERE scope IS NOT NULL;"
@@ -180,7 +199,12 @@ def _insert_row(source: _Source, row: str) -> str:
 def _postgresql(table: str, stem: str, sources: list[_Source], templates: tuple[str, ...]) -> Iterator[str]:
     for event, rows in EVENTS.items():
         name = f"{stem}_{event.lower()}"
-        selects = " UNION ".join(_select_all(source, f"{row}_rows") for row in rows for source in sources)
+        selects = " UNION ".join(
+            _select_all(source, f"{row}_rows", event)
+            for row in rows
+            for source in sources
+            if source.counts(event, row)
+        )
         references = " ".join(f"{row.upper()} TABLE AS {row}_rows" for row in rows)
         yield _function(name, _insert_some(selects))
         yield (
@@ -190,10 +214,15 @@ def _postgresql(table: str, stem: str, sources: list[_Source], templates: tuple[
     yield from _on_truncate(table, f"{stem}_truncate", templates)
 
 
-def _select_all(source: _Source, rows: str) -> str:
+def _select_all(source: _Source, rows: str, event: str) -> str:
     tables = ", ".join((f"{rows} r", *source.tables))
-    conditions = f" WHERE {' AND '.join(source.conditions)}" if source.conditions else ""
-    return f"SELECT {source.expression} AS scope FROM {tables}{conditions}".replace("{row}", "r")
+    conditions = list(source.conditions)
+    if source.watched and event == "UPDATE":
+        same = [f'n."{name}" IS NOT DISTINCT FROM r."{name}"' for name in source.watched]
+        kept = " AND ".join([f'n."{source.key}" = r."{source.key}"', *same])
+        conditions.append(f"NOT EXISTS (SELECT 1 FROM new_rows n WHERE {kept})")
+    where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+    return f"SELECT {source.expression} AS scope FROM {tables}{where}".replace("{row}", "r")
 
 
 def _insert_some(selects: str) -> str:
@@ -208,10 +237,18 @@ def _insert_some(selects: str) -> str:
 
 
 def _on_truncate(table: str, name: str, templates: tuple[str, ...]) -> Iterator[str]:
-    scopes = sorted({template.split("{")[0] + ("*" if "{" in template else "") for template in templates})
+    texts = [parse(template).scope for template in templates]
+    scopes = sorted({_family(text) for text in texts})
     values = ", ".join(f"({_quoted(scope)})" for scope in scopes)
     yield _function(name, f"INSERT INTO {TABLE} (scope) VALUES {values};")
     yield f'CREATE TRIGGER "{name}" AFTER TRUNCATE ON "{table}" FOR EACH STATEMENT EXECUTE FUNCTION "{name}"()'
+
+
+def _family(text: str) -> str:
+    """Return what stands for every scope of a template: of its kind, where it has one."""
+    if "{" not in text:
+        return text
+    return text.split(":", maxsplit=1)[0] + ":*" if ":" in text else text.split("{", maxsplit=1)[0] + "*"
 
 
 def _function(name: str, body: str) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.db.models import Count, Exists, IntegerField, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
+from django.urls import reverse
 from rest_framework import mixins, viewsets
 from rest_framework_extensions.mixins import DetailSerializerMixin
 
-from catalog import freshness
+from catalog import freshness, policy
 from catalog.api import parameters
 from catalog.api.filters import (
     GalleryFilter,
@@ -28,7 +30,8 @@ from catalog.api.serializers import (
     TagSerializer,
 )
 from catalog.models import Gallery, Rendition, Screenshot, Tag
-from keybits.bits import UpdatedAtKeyBit
+from keybits.bits import PurgeKeyBit, UpdatedAtKeyBit
+from keybits.cache_control import Policy
 from keybits.constructors import DefaultListKeyConstructor, DefaultObjectKeyConstructor
 from keybits.drf import (
     CacheResponseAndETAGMixin,
@@ -49,6 +52,7 @@ __all__ = [
 ]
 
 ID = r"[1-9][0-9]{0,17}"
+DESCRIBED = 'rel="describedby"'
 SLUG = r"[-a-zA-Z0-9_]{1,100}"
 
 
@@ -62,6 +66,14 @@ class QueryMixin(ClosedQueryMixin):
         paging = () if self.detail else (*parameters.PAGES, *self.filters)  # type: ignore[attr-defined]
         return [*super().get_query_parameters(), *paging, *self.embeds, self._fields()]
 
+    def finalize_response(self, request: Any, response: Any, *args: Any, **kwargs: Any) -> Any:
+        """Say where the answer is described (RFC 8288; `describedby` is POWDER's, in IANA's registry)."""
+        final = super().finalize_response(request, response, *args, **kwargs)  # type: ignore[misc]
+        links = final.get("Link", "")
+        if final.status_code == 200 and DESCRIBED not in links:
+            final["Link"] = f"{links}{', ' if links else ''}<{reverse('schema')}>; {DESCRIBED}"
+        return final
+
     def _fields(self) -> Parameter:
         names = tuple(self.get_serializer_class().Meta.fields)  # type: ignore[attr-defined]
         return parameters.fields(names)
@@ -72,6 +84,32 @@ class DetailMixin(DetailSerializerMixin):  # type: ignore[misc]  # drf-extension
 
     def _is_request_to_detail_endpoint(self) -> bool:
         return bool(self.detail)
+
+
+class ShownMixin:
+    """What the view has just shown decides how long the answer may be held, and by which takedowns it is purged."""
+
+    cache_policy = Policy()
+    shown: Sequence[Any] = ()
+
+    def get_object(self) -> Any:
+        found = super().get_object()  # type: ignore[misc]
+        self.shown = [found]
+        return found
+
+    def paginate_queryset(self, queryset: QuerySet[Any]) -> Any:
+        page = super().paginate_queryset(queryset)  # type: ignore[misc]
+        self.shown = page or ()
+        return page
+
+    def shown_galleries(self) -> Iterable[Gallery]:
+        """The galleries that the answer shows something of, each as often as it likes."""
+        return (screenshot.gallery for screenshot in self.shown)
+
+    def get_cache_policy(self) -> Policy | None:
+        if self.detail and any(isinstance(row, Screenshot) and policy.is_pending(row) for row in self.shown):  # type: ignore[attr-defined]
+            return None
+        return policy.for_galleries(self.cache_policy, self.shown_galleries())
 
 
 def _count(rows: QuerySet[Any], by: str) -> Any:
@@ -90,14 +128,16 @@ def _within(galleries: QuerySet[Gallery]) -> QuerySet[Screenshot]:
 
 class GalleryListKey(DefaultListKeyConstructor):
     updated_at = UpdatedAtKeyBit(freshness.gallery_list())
+    takedown = PurgeKeyBit(freshness.ANY_TAKEDOWN)
 
 
 class GalleryObjectKey(DefaultObjectKeyConstructor):
     updated_at = UpdatedAtKeyBit(freshness.gallery("{slug}"))
+    takedown = PurgeKeyBit(freshness.gallery_takedown("{slug}"))
 
 
-class GalleryViewSet(
-    QueryMixin, CacheResponseAndETAGMixin, DetailMixin, viewsets.ReadOnlyModelViewSet[Gallery]
+class GalleryViewSet(  # type: ignore[misc]  # a mixin that counts on what comes after it
+    QueryMixin, CacheResponseAndETAGMixin, ShownMixin, DetailMixin, viewsets.ReadOnlyModelViewSet[Gallery]
 ):
     """Galleries: public ones, and the client's own. An unlisted one answers at its address only."""
 
@@ -110,6 +150,10 @@ class GalleryViewSet(
     filters = (parameters.SEARCH, parameters.ordering("position", "title", "created_at", "updated_at"))
     list_cache_key_func = GalleryListKey()
     object_cache_key_func = GalleryObjectKey()
+    cache_policy = policy.GALLERIES
+
+    def shown_galleries(self) -> Iterable[Gallery]:
+        return self.shown
 
     def get_queryset(self) -> QuerySet[Gallery]:
         galleries = Gallery.objects.annotate(screenshot_count=_count(Screenshot.objects.all(), "gallery"))
@@ -127,16 +171,33 @@ def _list_scopes(view_instance: Any, kwargs: dict[str, Any], **_: Any) -> tuple[
     )
 
 
+def _list_takedowns(kwargs: dict[str, Any], **_: Any) -> Any:
+    gallery = kwargs.get("parent_lookup_gallery__slug")
+    return freshness.gallery_takedown(gallery) if gallery else freshness.ANY_TAKEDOWN
+
+
+def _takedowns(view_instance: Any, **_: Any) -> list[str]:
+    """Of the screenshots that are shown, or whose renditions are."""
+    return [scope for row in view_instance.shown for scope in freshness.screenshot_takedown(*_whose(row))]
+
+
+def _whose(row: Screenshot | Rendition) -> tuple[int, str]:
+    screenshot = row.screenshot if isinstance(row, Rendition) else row
+    return screenshot.pk, screenshot.gallery.slug
+
+
 class ScreenshotListKey(DefaultListKeyConstructor):
     updated_at = UpdatedAtKeyBit(_list_scopes)
+    takedown = PurgeKeyBit(_list_takedowns)
 
 
 class ScreenshotObjectKey(DefaultObjectKeyConstructor):
     updated_at = UpdatedAtKeyBit(freshness.screenshot("{id}"))
+    takedown = PurgeKeyBit(_takedowns)
 
 
-class ScreenshotViewSet(
-    QueryMixin, CacheResponseAndETAGMixin, DetailMixin, viewsets.ReadOnlyModelViewSet[Screenshot]
+class ScreenshotViewSet(  # type: ignore[misc]  # as above
+    QueryMixin, CacheResponseAndETAGMixin, ShownMixin, DetailMixin, viewsets.ReadOnlyModelViewSet[Screenshot]
 ):
     """Screenshots of all public galleries, and of the client's own."""
 
@@ -153,11 +214,12 @@ class ScreenshotViewSet(
     embeds = (parameters.INCLUDE,)
     list_cache_key_func = ScreenshotListKey()
     object_cache_key_func = ScreenshotObjectKey()
+    cache_policy = policy.SCREENSHOTS
 
     def get_queryset(self) -> QuerySet[Screenshot]:
-        return self.shown(_within(Gallery.objects.listed_for(self.request.user)))
+        return self.with_what_is_shown(_within(Gallery.objects.listed_for(self.request.user)))
 
-    def shown(self, screenshots: QuerySet[Screenshot]) -> QuerySet[Screenshot]:
+    def with_what_is_shown(self, screenshots: QuerySet[Screenshot]) -> QuerySet[Screenshot]:
         """Add what the representation shows: the gallery by a join, tags and renditions by a query each."""
         relations = ["tags"]
         shown = f"{self.query.get('include')},{self.query.get('fields')}"
@@ -177,7 +239,7 @@ class GalleryScreenshotViewSet(NestedViewSetMixin, ScreenshotViewSet):  # type: 
     def get_queryset(self) -> QuerySet[Screenshot]:
         """Filter by the gallery's key: an equal key and an order are one range of one index, a join is not."""
         key = Subquery(self.get_parent_queryset().values("pk"))
-        return self.shown(Screenshot.objects.filter(gallery=key)).order_by("position", "id")
+        return self.with_what_is_shown(Screenshot.objects.filter(gallery=key)).order_by("position", "id")
 
     def get_parent_queryset(self) -> QuerySet[Gallery]:
         return Gallery.objects.reachable_by(self.request.user).filter(
@@ -189,6 +251,7 @@ class TagScreenshotViewSet(  # type: ignore[misc]
     NestedViewSetMixin,
     QueryMixin,
     ListCacheResponseAndETAGMixin,
+    ShownMixin,
     mixins.ListModelMixin,
     viewsets.GenericViewSet[Screenshot],
 ):
@@ -200,10 +263,11 @@ class TagScreenshotViewSet(  # type: ignore[misc]
     filters = ScreenshotViewSet.filters
     embeds = (parameters.INCLUDE,)
     list_cache_key_func = ScreenshotListKey()
-    shown = ScreenshotViewSet.shown
+    with_what_is_shown = ScreenshotViewSet.with_what_is_shown
+    cache_policy = policy.SCREENSHOTS
 
     def get_queryset(self) -> QuerySet[Screenshot]:
-        listed = self.shown(_within(Gallery.objects.listed_for(self.request.user)))
+        listed = self.with_what_is_shown(_within(Gallery.objects.listed_for(self.request.user)))
         slugs = sorted({self.kwargs["parent_lookup_tags__slug"], *self.query.all("tag")})
         return with_tags(listed, slugs, with_count=counted(self.request.query_params))
 
@@ -213,12 +277,14 @@ class TagScreenshotViewSet(  # type: ignore[misc]
 
 class RenditionListKey(DefaultListKeyConstructor):
     updated_at = UpdatedAtKeyBit(freshness.screenshot("{parent_lookup_screenshot}"))
+    takedown = PurgeKeyBit(_takedowns)
 
 
 class RenditionViewSet(  # type: ignore[misc]
     NestedViewSetMixin,
     QueryMixin,
     ListCacheResponseAndETAGMixin,
+    ShownMixin,
     mixins.ListModelMixin,
     viewsets.GenericViewSet[Rendition],
 ):
@@ -227,9 +293,14 @@ class RenditionViewSet(  # type: ignore[misc]
     serializer_class = RenditionSerializer
     queryset = Rendition.objects.none()
     list_cache_key_func = RenditionListKey()
+    cache_policy = policy.SCREENSHOTS
+
+    def shown_galleries(self) -> Iterable[Gallery]:
+        return (rendition.screenshot.gallery for rendition in self.shown)
 
     def get_queryset(self) -> QuerySet[Rendition]:
         renditions = Rendition.objects.filter(screenshot__in=self.get_parent_queryset())
+        renditions = renditions.select_related("screenshot__gallery")
         return self.filter_queryset_by_parents_lookups(renditions)
 
     def get_parent_queryset(self) -> QuerySet[Screenshot]:
@@ -249,13 +320,17 @@ class GalleryRenditionViewSet(RenditionViewSet):
 
 class TagListKey(DefaultListKeyConstructor):
     updated_at = UpdatedAtKeyBit(freshness.tag_list())
+    takedown = PurgeKeyBit(freshness.ANY_TAKEDOWN)
 
 
 class TagObjectKey(DefaultObjectKeyConstructor):
     updated_at = UpdatedAtKeyBit(freshness.tag("{slug}"))
+    takedown = PurgeKeyBit(freshness.ANY_TAKEDOWN)
 
 
-class TagViewSet(QueryMixin, CacheResponseAndETAGMixin, viewsets.ReadOnlyModelViewSet[Tag]):
+class TagViewSet(  # type: ignore[misc]  # as above
+    QueryMixin, CacheResponseAndETAGMixin, ShownMixin, viewsets.ReadOnlyModelViewSet[Tag]
+):
     """Tags, each with the number of screenshots that the client may see."""
 
     serializer_class = TagSerializer
@@ -269,6 +344,10 @@ class TagViewSet(QueryMixin, CacheResponseAndETAGMixin, viewsets.ReadOnlyModelVi
     )
     list_cache_key_func = TagListKey()
     object_cache_key_func = TagObjectKey()
+    cache_policy = policy.TAGS
+
+    def shown_galleries(self) -> Iterable[Gallery]:
+        return ()
 
     def get_queryset(self) -> QuerySet[Tag]:
         listed = Screenshot.objects.listed_for(self.request.user)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import wraps
 from typing import Any
@@ -18,15 +18,18 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpResponse
+from django.utils.encoding import escape_uri_path
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from keybits import audit, cache_control, cache_status, readthrough, replicas
+from keybits import audit, cache_control, cache_status, edge, readthrough, replicas
 from keybits.answers import Answer, Terms, answer
+from keybits.cache_control import Policy
 from keybits.constructors import DefaultListKeyConstructor, DefaultObjectKeyConstructor, KeyConstructor
 from keybits.entries import Entry
 from keybits.preconditions import Conditions
 from keybits.problems import problem_response
+from keybits.query import NO_VARY_SEARCH
 
 __all__ = [
     "CacheResponseAndETAGMixin",
@@ -47,7 +50,7 @@ FAILURES = {
     ),
     412: ("precondition-failed", "The representation is not the one that the request was meant for."),
 }
-STORED_HEADERS = ("Content-Type", "Content-Language", "Content-Location", "Link", "Cache-Control")
+STORED_HEADERS = ("Content-Type", "Content-Language", "Link")
 
 
 def cache_response_and_etag(key_func: str | KeyConstructor) -> Callable[[Handler], Handler]:
@@ -91,6 +94,7 @@ def expire(request: Request, at: datetime) -> None:
     """Say that the representation being made for `request` is true until `at` at the latest, whatever is written.
 
     For what the passing of time changes: something that is to be published at a moment. Of several the first counts.
+    No purge goes with the passing of time, so the caches in front ask each time.
     """
     present = getattr(request, EXPIRES, None)
     setattr(request, EXPIRES, min(at.timestamp(), present or math.inf))
@@ -105,7 +109,7 @@ class _Exchange:
         self.request = request
         self.args = args
         self.kwargs = kwargs
-        self.policy = cache_control.PRIVATE if credentialed(request) else cache_control.PUBLIC
+        self.is_private = credentialed(request)
 
     def respond(self, constructor: KeyConstructor) -> HttpResponse:
         if self.request.accepted_renderer.format != "json":
@@ -125,31 +129,42 @@ class _Exchange:
         witness = readthrough.begin(scopes)
         with replicas.filling() as lagging, audit.observed(self.view, constructor, scopes, self.request):
             response = self._render()
-        return self._keep(key, found, response, None if lagging else witness)
-
-    def _keep(
-        self, key: str, found: readthrough.Lookup, response: Response, witness: bytes | None
-    ) -> HttpResponse:
-        if response.status_code != 200 or response.cookies or not response.content or _keeps_out(response):
+        if not _may_be_kept(response):
             return self._pass_on(response, found.reason)
-        made = readthrough.made(
-            response.content,
-            _stored_headers(response),
-            witness=witness,
-            now=time.time(),
-        )
-        entry = replace(made, expires=getattr(self.request, EXPIRES, None), url=self._url())
-        stored = readthrough.store(key, entry)
-        status = cache_status.forwarded(found.reason, stored=stored)
-        return self._send(entry if stored else replace(entry, changed=None), status)
+        policy = _policy(self.view)
+        if policy is None:
+            return self._pass_on(response, found.reason)
+        made = self._made(response, None if lagging else witness)
+        tagged = _Tagged(scopes, constructor.surrogates(**exchange), policy, response.get("Cache-Control"))
+        return self._keep(key, made, tagged, found.reason)
+
+    def _made(self, response: Response, witness: bytes | None) -> Entry:
+        made = readthrough.made(response.content, self._headers(response), witness=witness, now=time.time())
+        url = "" if self.is_private else self._url()
+        return replace(made, expires=getattr(self.request, EXPIRES, None), url=url)
+
+    def _headers(self, response: Response) -> list[tuple[str, str]]:
+        """The fields of 200 and 304 that do not depend on who asks."""
+        fields = [(name, response[name]) for name in STORED_HEADERS if name in response]
+        fields.append(("Content-Location", response.get("Content-Location") or self._url()))
+        return [*fields, NO_VARY_SEARCH] if hasattr(self.view, "query") else fields
+
+    def _keep(self, key: str, made: Entry, tagged: _Tagged, reason: str) -> HttpResponse:
+        """Store what was made, if it may be stored, and send it; only what is current here is held elsewhere."""
+        kept = tagged.on(made, held=made.expires is None)
+        stored = readthrough.store(key, kept)
+        if not stored:
+            kept = replace(tagged.on(made, held=False), changed=None)
+        elif edge.purgers() and not readthrough.is_current(kept, tagged.scopes):
+            kept = tagged.on(made, held=False)
+        return self._send(kept, cache_status.forwarded(reason, stored=stored))
 
     def _url(self) -> str:
-        """What can be asked for again by anybody, to check the entry; nothing where it is somebody's own."""
-        if self.policy == cache_control.PRIVATE:
-            return ""
+        """The canonical address of what was asked for: its path, and its query as the key has it."""
+        path = escape_uri_path(self.request.path)
         query = getattr(self.view, "query", None)
         text = query.canonical if query is not None else self.request.META.get("QUERY_STRING", "")
-        return f"{self.request.path}?{text}" if text else self.request.path
+        return f"{path}?{text}" if text else path
 
     def _throttle(self) -> None:
         """Count the request, if that was put off until it had to be computed."""
@@ -186,23 +201,45 @@ class _Exchange:
                 Conditions.from_environ(self.request.META),
                 Terms(
                     now=time.time(),
-                    cache_control=self.policy,
                     cache_status=status,
                     accept_encoding=self.request.META.get("HTTP_ACCEPT_ENCODING"),
-                    is_private=self.policy == cache_control.PRIVATE,
+                    is_private=self.is_private,
                 ),
             )
         )
 
 
-def _keeps_out(response: Response) -> bool:
-    """Say whether the view itself forbids to keep the response, or to show it to others."""
+@dataclass(frozen=True, slots=True)
+class _Tagged:
+    """What shared caches are told of an answer: how long to hold it, and the keys of what it was made from."""
+
+    scopes: tuple[str, ...]
+    surrogates: tuple[str, ...]
+    policy: Policy
+    own: str | None
+
+    def on(self, entry: Entry, *, held: bool) -> Entry:
+        """Return the entry with these fields; the view's own Cache-Control stands in place of the policy's."""
+        if self.own is not None:
+            shared = [("Cache-Control", self.own), *edge.key_fields(self.surrogates)]
+            return replace(entry, shared=tuple(shared))
+        policy = self.policy if held else self.policy.unheld()
+        fields = edge.fields(policy, self.surrogates)
+        return replace(entry, shared=tuple(fields), max_age=policy.everybody.max_age)
+
+
+def _policy(view: Any) -> Policy | None:
+    """The view's policy for what it has just shown; None where nobody may keep that."""
+    decide = getattr(view, "get_cache_policy", None)
+    policy: Policy | None = decide() if decide else getattr(view, "cache_policy", Policy())
+    return policy
+
+
+def _may_be_kept(response: Response) -> bool:
+    """Say whether the response is whole, and the view does not forbid to keep it, or to show it to others."""
     own = response.get("Cache-Control", "").lower()
-    return "no-store" in own or "private" in own
-
-
-def _stored_headers(response: Response) -> list[tuple[str, str]]:
-    return [(name, response[name]) for name in STORED_HEADERS if name in response]
+    whole = response.status_code == 200 and bool(response.content) and not response.cookies
+    return whole and "no-store" not in own and "private" not in own
 
 
 def _http_response(result: Answer) -> HttpResponse:

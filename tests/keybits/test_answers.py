@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import accumulate, pairwise
 
 import pytest
@@ -14,16 +15,18 @@ from keybits.preconditions import NONE, Conditions, format_http_date, parse_http
 from keybits.readthrough import made
 
 STORED = (("Content-Type", "application/json"), ("Content-Language", "en"), ("Link", '<x>; rel="next"'))
-ENTRY = Entry(b"", '"tag"', 1_000, STORED, b'{"a":1}')
+SHARED = (("Cache-Control", "public, max-age=0"), ("CDN-Cache-Control", "max-age=9"), ("xkey", "k"))
+ENTRY = Entry(b"", '"tag"', 1_000, STORED, b'{"a":1}', shared=SHARED)
 NOW = 2_000.5
 MATCHING = Conditions(if_none_match='"tag"')
 READS = ["GET", "HEAD"]
+REQUIRED = ("ETag", "Last-Modified", "Expires", "Cache-Status", "Vary", "Link")
 
 
 def ask(
     method: str = "GET", conditions: Conditions = NONE, *, entry: Entry = ENTRY, now: float = NOW
 ) -> Answer:
-    return answer(entry, method, conditions, Terms(now, "public", "keybits; hit"))
+    return answer(entry, method, conditions, Terms(now, "keybits; hit"))
 
 
 def fields(given: Answer) -> dict[str, str]:
@@ -37,7 +40,8 @@ class TestSection1531Ok:
         assert fields(ask()) == {
             "ETag": '"tag"',
             "Last-Modified": format_http_date(1_000),
-            "Cache-Control": "public",
+            **dict(SHARED),
+            "Expires": format_http_date(0),
             "Cache-Status": "keybits; hit",
             "Vary": "Accept-Encoding",
             **dict(STORED),
@@ -79,12 +83,9 @@ class TestSection1545NotModified:
 
     def test_fields_are_those_of_the_200_but_for_the_content(self) -> None:
         whole = fields(ask())
-        assert fields(ask(conditions=MATCHING)) == {
-            name: whole[name]
-            for name in ("ETag", "Last-Modified", "Cache-Control", "Cache-Status", "Vary", "Link")
-        }
+        assert fields(ask(conditions=MATCHING)) == {name: whole[name] for name in (*REQUIRED, *dict(SHARED))}
 
-    @pytest.mark.parametrize("name", ["Expires", "Date"])
+    @pytest.mark.parametrize("name", ["Date"])
     def test_stored_fields_that_it_must_have(self, name: str) -> None:
         entry = Entry(b"", '"tag"', 1_000, ((name, "value"),), b"x")
         assert fields(ask(conditions=MATCHING, entry=entry))[name] == "value"
@@ -92,6 +93,28 @@ class TestSection1545NotModified:
     def test_content_location_is_one_of_them(self) -> None:
         entry = Entry(b"", '"tag"', 1_000, (("Content-Location", "/x"),), b"x")
         assert fields(ask(conditions=MATCHING, entry=entry))["Content-Location"] == "/x"
+
+
+class TestRfc9111Section53Expires:
+    def test_says_to_old_caches_what_max_age_says(self) -> None:
+        entry = replace(ENTRY, max_age=60)
+        assert fields(ask(entry=entry))["Expires"] == format_http_date(2_060)
+
+    def test_is_long_ago_where_everybody_is_to_ask(self) -> None:
+        assert parse_http_date(fields(ask())["Expires"]) == 0
+
+
+class TestPrivate:
+    """What is for one person says so, and tells nobody how long to hold it, or what it was made from."""
+
+    @pytest.mark.parametrize("conditions", [NONE, MATCHING])
+    def test_has_no_field_for_shared_caches(self, conditions: Conditions) -> None:
+        given = fields(answer(ENTRY, "GET", conditions, Terms(NOW, "keybits; hit", is_private=True)))
+        assert given["Cache-Control"] == "private, no-store"
+        assert not {"Expires", "CDN-Cache-Control", "xkey"} & set(given)
+
+    def test_so_is_an_entry_that_was_never_meant_to_be_shared(self) -> None:
+        assert fields(ask(entry=replace(ENTRY, shared=())))["Cache-Control"] == "private, no-store"
 
 
 class TestSection15513PreconditionFailed:

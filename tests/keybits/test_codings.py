@@ -29,7 +29,7 @@ DECODE = {
 def ask(
     accept: str | None, conditions: Conditions = NONE, method: str = "GET", entry: Entry = ENTRY
 ) -> tuple:
-    given = answer(entry, method, conditions, Terms(2_000, "public", "keybits; hit", accept))
+    given = answer(entry, method, conditions, Terms(2_000, "keybits; hit", accept))
     return given.status, dict(given.headers), given.body
 
 

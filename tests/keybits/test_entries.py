@@ -230,7 +230,7 @@ class TestFingerprint:
                 env={"PYTHONHASHSEED": seed, "DJANGO_SETTINGS_MODULE": "gallery_api.settings"}
                 | {
                     "VAR_DIR": str(settings.VAR_DIR),
-                    "SECRET_KEY": seed,
+                    "SECRET_KEY": settings.SECRET_KEY,
                     "PYTHONPATH": str(settings.BASE_DIR),
                 },
                 stdout=subprocess.PIPE,

@@ -246,12 +246,13 @@ class TestLinks:
             response = api(page)
             body = orjson.loads(response.content)
             links = dict(re.findall(r'<([^>]+)>; rel="(\w+)"', response["Link"]))
+            expected = {"next": body["next"], "prev": body["previous"], "describedby": "/api/v1/schema/"}
             assert {rel: address for address, rel in links.items()} == {
-                rel: body[name] for rel, name in (("next", "next"), ("prev", "previous")) if body[name]
+                rel: address for rel, address in expected.items() if address
             }
 
-    def test_single_page_has_no_link_field(self, api, world):
-        assert not api("/screenshots/").has_header("Link")
+    def test_single_page_links_to_its_description_alone(self, api, world):
+        assert api("/screenshots/")["Link"] == '</api/v1/schema/>; rel="describedby"'
 
     @pytest.mark.parametrize("target", PAGED)
     def test_links_depend_on_no_host_scheme_or_proxy(self, api, world, target):

@@ -1,0 +1,45 @@
+"""How long caches may hold each kind of answer: the one place where a viewset's policy is declared.
+
+A gallery can overrule it for what shows it: `Gallery.max_age` and `Gallery.edge_max_age`. An answer that shows
+several galleries is held no longer than any of them allows; a capture that is pending is held by nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from catalog.models import Gallery, Screenshot, State
+from keybits.cache_control import Lifetime, Policy, strictest
+
+__all__ = ["FILES", "GALLERIES", "SCREENSHOTS", "TAGS", "for_galleries", "is_pending"]
+
+GALLERIES = Policy()
+SCREENSHOTS = Policy()
+TAGS = Policy()
+FILES = "public, max-age=31536000, immutable"
+"""For bytes under a name that is made of them: there is nothing to ask."""
+
+
+def for_galleries(policy: Policy, galleries: Iterable[Gallery]) -> Policy:
+    """Return the policy for an answer that shows these galleries; `policy` where none overrules it."""
+    each = [
+        _overruled(policy, gallery) for gallery in {gallery.pk: gallery for gallery in galleries}.values()
+    ]
+    return strictest(*each) if each else policy
+
+
+def _overruled(policy: Policy, gallery: Gallery) -> Policy:
+    everybody, edge = policy.everybody, policy.edge
+    if gallery.max_age is not None:
+        everybody = replace(everybody, max_age=gallery.max_age)
+    if gallery.edge_max_age is not None:
+        edge = Lifetime(
+            max_age=gallery.edge_max_age, stale_if_error=min(edge.stale_if_error, gallery.edge_max_age)
+        )
+    return replace(policy, everybody=everybody, edge=edge)
+
+
+def is_pending(screenshot: Screenshot) -> bool:
+    """Say whether the capture has not ended: its page changes any moment, and is one person's so far."""
+    return screenshot.state == State.PENDING

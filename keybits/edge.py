@@ -1,0 +1,96 @@
+"""The caches in front of us that we purge, as configured, and what an answer says to them alone.
+
+Who is told of every change may hold an answer long; who is not, asks each time. So the fields made here are
+those of the configured purgers and of nobody else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from typing import Any
+
+import httpx
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+from django.utils.module_loading import import_string
+
+from keybits import surrogates
+from keybits.cache_control import Policy
+from keybits.conf import conf
+from keybits.purge import Purger
+
+__all__ = ["fields", "key_fields", "purgers"]
+
+Field = tuple[str, str]
+TIMEOUT = 10.0
+"""Seconds that a purge may take to connect, and again to answer."""
+
+
+@lru_cache(maxsize=1)
+def purgers() -> Mapping[str, Purger]:
+    """Return the purgers of `KEYBITS_PURGERS` by name, one of each for this process."""
+    return {name: _purger(name, dict(options)) for name, options in conf.PURGERS.items()}
+
+
+def _purger(name: str, options: dict[str, Any]) -> Purger:
+    try:
+        backend = import_string(options.pop("BACKEND"))
+    except (KeyError, ImportError) as error:
+        raise ImproperlyConfigured(
+            f"KEYBITS_PURGERS[{name!r}] needs a BACKEND that can be imported."
+        ) from error
+    purger: Purger = backend(httpx.Client(timeout=TIMEOUT), **options)
+    return purger
+
+
+def fields(policy: Policy, scopes: Iterable[str]) -> list[Field]:
+    """Return Cache-Control, the fields that the configured caches hold by, and the keys that they purge by."""
+    configured = list(purgers().values())
+    holders = sorted({name for purger in configured for name in purger.holds_by})
+    obeys_cache_control = any(not purger.holds_by for purger in configured)
+    held = policy.for_the_edge()
+    return [
+        ("Cache-Control", policy.for_everybody(policy.edge.max_age if obeys_cache_control else None)),
+        *((name, held) for name in holders),
+        *key_fields(scopes),
+    ]
+
+
+def key_fields(scopes: Iterable[str]) -> list[Field]:
+    """Return the fields of surrogate keys that the configured caches read; none where there is no such cache."""
+    configured = list(purgers().values())
+    names = sorted({name for purger in configured for name in purger.fields})
+    if not names:
+        return []
+    keys = surrogates.tags(scopes, min(purger.most_keys for purger in configured))
+    return [(name, WRITTEN[name.lower()](keys)) for name in names]
+
+
+def _spaced(keys: tuple[str, ...]) -> str:
+    return " ".join(keys)
+
+
+def _listed(keys: tuple[str, ...]) -> str:
+    return ",".join(keys)
+
+
+def _structured(keys: tuple[str, ...]) -> str:
+    """A List of Strings (RFC 9875 section 2; RFC 9651 section 3.1): keys hold nothing that needs an escape."""
+    return ", ".join(f'"{key}"' for key in keys)
+
+
+WRITTEN: dict[str, Callable[[tuple[str, ...]], str]] = {
+    "surrogate-key": _spaced,
+    "xkey": _spaced,
+    "cache-tag": _listed,
+    "cache-groups": _structured,
+}
+
+
+def _forget(*, setting: str, **_: object) -> None:
+    if setting.startswith("KEYBITS_"):
+        purgers.cache_clear()
+
+
+setting_changed.connect(_forget)

@@ -1,0 +1,221 @@
+"""What a cache in front of us must be able to do, and which ones there are: one protocol, one adapter a module.
+
+`tests/keybits/purge/test_contract.py` is the contract that every adapter passes. When something is purged is
+`keybits.purge.delivery`'s to say; an adapter only knows how its cache is told.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Self
+
+import httpx
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.http import parse_http_date_safe
+
+from keybits import surrogates
+
+__all__ = ["Order", "PurgeError", "Purger", "absolute", "batches"]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to purge: answers made from `scopes`, the absolute `urls`, or all that we ever answered.
+
+    A soft purge makes answers stale, so that the cache revalidates them and still has them while the origin is
+    down; a hard one removes them. A cache that knows only one kind does what removes more.
+
+    `id` is the same for every attempt at one order, and never used for another, not even for one of the same
+    content: a vendor that has seen it does nothing. Without an id every attempt counts as new.
+    """
+
+    scopes: tuple[str, ...] = ()
+    urls: tuple[str, ...] = ()
+    everything: bool = False
+    soft: bool = True
+    id: str = ""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys to purge: of the scopes, or the one of everything."""
+        if self.everything:
+            return (surrogates.key(surrogates.EVERYTHING),)
+        return surrogates.purged(self.scopes) if self.scopes else ()
+
+
+class PurgeError(Exception):
+    """The cache did not acknowledge. `retry_after` is in seconds, where it said so.
+
+    `permanent` says that the same order will fail again: it is configured wrongly, or the cache refuses it.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None, permanent: bool = False) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        self.permanent = permanent
+
+
+class Purger(ABC):
+    """One cache in front of us. Subclasses turn orders into requests; options are those of `KEYBITS_PURGERS`.
+
+    The options of a subclass are the keyword-only parameters of its `__init__`; others, or too few, raise
+    `ImproperlyConfigured`. Their values are in no message, log or `repr`: some are secret.
+    """
+
+    fields: tuple[str, ...] = ()
+    """Response fields that this cache reads surrogate keys from: `Surrogate-Key`, `Cache-Tag`, `xkey`, `Cache-Groups`."""
+    most_keys: int = surrogates.MOST_KEYS
+    """Keys of an answer that this cache is sure to read: `surrogates.tags` is asked for no more."""
+    holds_by: tuple[str, ...] = ()
+    """Response fields that tell this cache alone how long to hold an answer: `CDN-Cache-Control`,
+    `Surrogate-Control`; empty for one that obeys only `s-maxage`."""
+    pace: float = 0.0
+    """Seconds between two requests at least, by the vendor's documented limit."""
+    burst: int = 1
+    """Requests that may follow each other at once, after a rest of `burst` times `pace`."""
+
+    def __new__(cls, *args: Any, **options: Any) -> Self:
+        _check_names(cls, options)
+        return super().__new__(cls)
+
+    def __init__(self, client: httpx.Client, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.client = client
+        self._clock = clock
+        self._earned = clock()
+
+    @abstractmethod
+    def requests(self, order: Order) -> Iterator[httpx.Request]:
+        """Yield the requests that carry out `order`, each within the vendor's limits."""
+
+    def acknowledged(self, response: httpx.Response) -> bool:
+        """Say whether the cache has done it, or has promised to."""
+        return response.is_success
+
+    def permanent(self, response: httpx.Response) -> bool:
+        """Say whether the cache would answer the same request alike: it is refused, not put off."""
+        return 300 <= response.status_code < 500 and response.status_code not in {408, 425, 429}
+
+    def retry_after(self, response: httpx.Response) -> float | None:
+        """Return the seconds that the cache asks to wait (RFC 9110 section 10.2.3), or None."""
+        field = response.headers.get("Retry-After", "")
+        if field.isdecimal():
+            return float(field)
+        date = parse_http_date_safe(field)
+        return None if date is None else max(0.0, date - _sent(response))
+
+    def reason(self, response: httpx.Response) -> str:
+        """Return the vendor's codes for what went wrong, where it has any; never what may repeat the request."""
+        return ""
+
+    def wait(self) -> float:
+        """Return the seconds until the next request is due."""
+        return max(0.0, self._earned - self.pace * (self.burst - 1) - self._clock())
+
+    def purge(self, order: Order, sleep: Callable[[float], object] = time.sleep) -> None:
+        """Return when the cache has acknowledged all of `order`. Raises `PurgeError`; trying again is harmless.
+
+        Where the cache is several servers, one that fails keeps no other from being told.
+        """
+        failures: dict[bytes, PurgeError] = {}
+        for request in self.requests(order):
+            if request.url.netloc not in failures:
+                self._pay(sleep)
+                if failure := self._attempt(request):
+                    failures[request.url.netloc] = failure
+        if failures:
+            raise _together(list(failures.values()))
+
+    def misconfigured(self, option: str, demand: str) -> ImproperlyConfigured:
+        """Return the error that says what `option` has to be; never what it is."""
+        return ImproperlyConfigured(f"{type(self).__name__} needs {option!r} to be {demand}.")
+
+    def url(self, option: str, value: object) -> httpx.URL:
+        """Return `value` as an absolute URL. One that holds a password would be logged with it, and is refused."""
+        url = _parsed(value) if isinstance(value, str) else httpx.URL()
+        if url.scheme in {"http", "https"} and url.host and not url.userinfo:
+            return url
+        raise self.misconfigured(option, "an http(s) URL without user and password")
+
+    def text(self, option: str, value: object) -> str:
+        """Return `value`, which can stand in a header or a path as it is: visible ASCII, and some."""
+        if isinstance(value, str) and value and all("!" <= character <= "~" for character in value):
+            return value
+        raise self.misconfigured(option, "visible ASCII characters without spaces")
+
+    def _pay(self, sleep: Callable[[float], object]) -> None:
+        if wait := self.wait():
+            sleep(wait)
+        self._earned = max(self._earned, self._clock()) + self.pace
+
+    def _attempt(self, request: httpx.Request) -> PurgeError | None:
+        where = f"{request.method} {request.url.host}"
+        try:
+            response = self.client.send(request, auth=None, follow_redirects=False)
+        except httpx.HTTPError as error:  # its text may repeat a header
+            return PurgeError(f"{where}: {type(error).__name__}")
+        if self.acknowledged(response):
+            return None
+        return PurgeError(
+            f"{where} answered {response.status_code} {self.reason(response)}".rstrip(),
+            retry_after=self.retry_after(response),
+            permanent=self.permanent(response),
+        )
+
+
+def batches(items: Iterable[str], most: int) -> Iterator[tuple[str, ...]]:
+    """Yield `items` in order, `most` at a time."""
+    batch: list[str] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == most:
+            yield tuple(batch)
+            batch = []
+    if batch:
+        yield tuple(batch)
+
+
+def absolute(url: str) -> httpx.URL:
+    """Return `url`, which has a scheme and a host. Raises `PurgeError` where it has not."""
+    parsed = _parsed(url)
+    if not (parsed.scheme and parsed.host):
+        raise PurgeError("Only absolute URLs can be purged.", permanent=True)
+    return parsed
+
+
+def _parsed(url: str) -> httpx.URL:
+    try:
+        return httpx.URL(url)
+    except httpx.InvalidURL:
+        return httpx.URL()
+
+
+def _check_names(purger: type[Purger], options: dict[str, Any]) -> None:
+    parameters = inspect.signature(purger.__init__).parameters.values()
+    known = {each.name: each for each in parameters if each.kind is each.KEYWORD_ONLY}
+    unknown = sorted(options.keys() - known.keys())
+    missing = sorted(
+        name for name, each in known.items() if each.default is each.empty and name not in options
+    )
+    if unknown or missing:
+        wrong = f"has no option {unknown[0]!r}" if unknown else f"needs the option {missing[0]!r}"
+        names = ", ".join(sorted(known.keys() - {"clock"}))
+        raise ImproperlyConfigured(f"{purger.__name__} {wrong}. Its options are {names}.")
+
+
+def _together(failures: list[PurgeError]) -> PurgeError:
+    if len(failures) == 1:
+        return failures[0]
+    waits = [each.retry_after for each in failures if each.retry_after is not None]
+    return PurgeError(
+        "; ".join(map(str, failures)),
+        retry_after=max(waits, default=None),
+        permanent=all(each.permanent for each in failures),
+    )
+
+
+def _sent(response: httpx.Response) -> float:
+    return parse_http_date_safe(response.headers.get("Date", "")) or time.time()

@@ -1,0 +1,104 @@
+"""Which keys tag an answer in a shared cache, and which keys a change purges there: scopes, by other names.
+
+A key is a keyed hash of a scope, so that what the scope names (a private slug, an id) cannot be read from it. An
+answer made from more scopes than a cache has room for is tagged with fewer keys that stand for more. Whatever is
+tagged, and however coarse the change: an answer that a change made stale shares a key with its purge.
+
+| key of | tags | is purged by |
+| --- | --- | --- |
+| `kind:member` | answers made from it, while there is room | its change |
+| `kind:+` | answers made from members of the kind that there was no room to name | a change of any member |
+| `kind:*` | answers made from any member | a change of the whole kind |
+| `+` | answers made from more kinds than there was room for | any change |
+| `*` | every answer | `purge --all` |
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable
+from functools import lru_cache
+
+from django.conf import settings
+from django.core.signals import setting_changed
+
+from keybits.stamps import family
+
+__all__ = ["EVERYTHING", "MOST_BYTES", "MOST_KEYS", "key", "purged", "tags"]
+
+MOST_KEYS = 50
+"""Keys an answer is tagged with at most; Fastly and Cloudflare have room for more, not every cache has."""
+MOST_BYTES = 16 * 1024
+"""Bytes of a field of keys at most (Cloudflare's and Fastly's limit): 50 keys take less than one of them."""
+SIZE = 9
+"""Bytes of a key: 12 characters. Should two scopes ever share one, each purges the other's answers as well."""
+EVERYTHING = "*"
+ANYTHING = "+"
+
+
+@lru_cache(maxsize=65_536)
+def key(scope: str) -> str:
+    """Return 12 characters of the URL-safe alphabet of RFC 4648 section 5 that stand for `scope`."""
+    digest = hashlib.blake2b(scope.encode(), digest_size=SIZE, key=_secret(), person=b"keybits-tag")
+    return base64.urlsafe_b64encode(digest.digest()).decode()
+
+
+@lru_cache(maxsize=1)
+def _secret() -> bytes:
+    return hashlib.blake2b(settings.SECRET_KEY.encode(), digest_size=32).digest()
+
+
+def tags(scopes: Iterable[str], most: int = MOST_KEYS) -> tuple[str, ...]:
+    """Return the keys of an answer made from `scopes`, at most `most` of them (two at the least), sorted.
+
+    A family (`kind:*`) among the scopes says that the answer is made from members which it cannot name.
+    """
+    kinds = _by_kind(scopes)
+    named = set(_named(kinds))
+    crowded = sorted((kind for kind in kinds if kind), key=lambda kind: (-len(kinds[kind]), kind))
+    while len(named) > most and crowded:
+        kinds[crowded.pop(0)] = {ANYTHING}
+        named = set(_named(kinds))
+    if len(named) > most:
+        named = {EVERYTHING, ANYTHING}
+    return tuple(sorted(key(name) for name in named))
+
+
+def _by_kind(scopes: Iterable[str]) -> defaultdict[str, set[str]]:
+    """Return the members of each kind; under "" the scopes that have none."""
+    kinds: defaultdict[str, set[str]] = defaultdict(set)
+    for scope in scopes:
+        kind, colon, member = scope.partition(":")
+        kinds[kind if colon else ""].add(member if colon else kind)
+    return kinds
+
+
+def _named(kinds: dict[str, set[str]]) -> Iterable[str]:
+    yield EVERYTHING
+    for kind, members in kinds.items():
+        if not kind:
+            yield from members
+            continue
+        yield f"{kind}:*"
+        yield from (f"{kind}:{ANYTHING if member == '*' else member}" for member in members)
+
+
+def purged(scopes: Iterable[str]) -> tuple[str, ...]:
+    """Return the keys that a change of `scopes` purges, sorted: of what names them, and of what may have."""
+    named = {ANYTHING}
+    for scope in scopes:
+        named.add(scope)
+        if kind := family(scope):
+            named.add(f"{kind.removesuffix('*')}{ANYTHING}")
+    return tuple(sorted(key(name) for name in named))
+
+
+def _forget(*, setting: str, **_: object) -> None:
+    if setting == "SECRET_KEY":
+        key.cache_clear()
+        _secret.cache_clear()
+
+
+setting_changed.connect(_forget)
