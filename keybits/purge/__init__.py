@@ -67,7 +67,7 @@ class Purger(ABC):
     """
 
     fields: tuple[str, ...] = ()
-    """Response fields that this cache reads surrogate keys from: `Surrogate-Key`, `Cache-Tag`, `xkey`, `Cache-Groups`."""
+    """Response fields that this cache reads keys from: of `Surrogate-Key`, `Cache-Tag`, `xkey`, `Cache-Groups`."""
     most_keys: int = surrogates.MOST_KEYS
     """Keys of an answer that this cache is sure to read: `surrogates.tags` is asked for no more."""
     holds_by: tuple[str, ...] = ()
