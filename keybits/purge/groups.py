@@ -1,0 +1,80 @@
+"""What tells a cache between us and ourselves: an answer that names the groups to invalidate (RFC 9875 section 3).
+
+A cache believes that field on the answer to an unsafe request that it has forwarded, and on no other. So
+`keybits.purge.cache_groups` sends us such requests, through the cache, and this view answers with the groups they name.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.utils.crypto import constant_time_compare, salted_hmac
+from django.views.decorators.csrf import csrf_exempt
+
+from keybits.problems import problem_response
+from keybits.purge.webhook import signature
+
+__all__ = ["GROUPS", "invalidate", "secrets"]
+
+GROUPS = 32
+"""Groups that every cache reads from a field, of 32 characters each (RFC 9875 section 2)."""
+BYTES = 4_096
+"""Longest body that is read; 32 groups take less than a third of it."""
+TOLERANCE = 300
+"""Seconds that the clocks of two of our own machines may differ, and for which a request can be sent again."""
+GROUP = re.compile(r"[A-Za-z0-9_-]{1,32}")
+
+
+@csrf_exempt
+def invalidate(request: HttpRequest) -> HttpResponse:
+    """Answer 204 with the groups of a JSON list, if `SECRET_KEY` has signed it, and with a problem if not."""
+    if request.method != "POST":
+        refusal = problem_response(405, detail="Only POST invalidates.")
+        refusal["Allow"] = "POST"
+        return refusal
+    body = request.read(BYTES + 1)
+    if len(body) > BYTES:
+        return problem_response(413, detail=f"Send at most {BYTES} bytes.")
+    if not _is_ours(request, body):
+        return problem_response(
+            403, detail="This is for those who have the secret key, and a clock that is right."
+        )
+    groups = _groups(body)
+    if groups is None:
+        return problem_response(400, detail=f"Send a JSON list of 1 to {GROUPS} groups.")
+    field = ", ".join(f'"{group}"' for group in groups)
+    return HttpResponse(status=204, headers={"Cache-Group-Invalidation": field, "Cache-Control": "no-store"})
+
+
+def secrets() -> Iterator[bytes]:
+    """Yield what requests are signed with: the secret of `SECRET_KEY`, then those of its fallbacks."""
+    for secret in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS):
+        yield salted_hmac("keybits.purge.groups", b"", secret=secret, algorithm="sha256").digest()
+
+
+def _is_ours(request: HttpRequest, body: bytes) -> bool:
+    identity, timestamp, given = (
+        request.headers.get(f"webhook-{name}", "") for name in ("id", "timestamp", "signature")
+    )
+    if not re.fullmatch(r"[0-9]{1,12}", timestamp) or abs(time.time() - int(timestamp)) > TOLERANCE:
+        return False
+    return any(
+        constant_time_compare(signature(secret, identity, timestamp, body), given) for secret in secrets()
+    )
+
+
+def _groups(body: bytes) -> list[str] | None:
+    try:
+        groups: Any = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    fits = isinstance(groups, list) and 1 <= len(groups) <= GROUPS
+    return (
+        groups if fits and all(isinstance(each, str) and GROUP.fullmatch(each) for each in groups) else None
+    )

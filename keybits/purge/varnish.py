@@ -1,0 +1,78 @@
+"""How Varnish is told: by vmod xkey, or by bans. `docs/deploy/varnish.vcl` is the other side.
+
+| request | does |
+| --- | --- |
+| `PURGE /` with `xkey-purge: KEY KEY` | removes what has any of the keys |
+| `PURGE /` with `xkey-softpurge: KEY KEY` | makes it stale |
+| `BAN /` with `xkey-ban: KEY\\|KEY` | removes it, by a regular expression over the field `xkey` |
+| `PURGE /path?query` with the page's Host | removes that page; with `x-soft: 1` it becomes stale |
+"""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+
+import httpx
+
+from keybits.purge import Order, Purger, absolute, batches
+
+__all__ = ["BanPurger", "XkeyPurger"]
+
+KEYS = 512
+"""Keys of a request at most: with a separator each 6.5 KiB. `http_req_hdr_len` is 8 KiB, the name included."""
+
+
+class VarnishPurger(Purger):
+    """Servers that each hold their own copies, so each has to be told. `token` is sent as `x-purge-token`."""
+
+    fields = ("xkey",)
+    holds_by = ("Surrogate-Control",)
+
+    def __init__(
+        self,
+        client: httpx.Client,
+        *,
+        servers: Sequence[str],
+        token: str = "",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(client, clock=clock)
+        if not servers or isinstance(servers, str):
+            raise self.misconfigured("servers", "a list of URLs, one for each Varnish")
+        self._servers = [self.url("servers", server) for server in servers]
+        self._token = {"x-purge-token": self.text("token", token)} if token else {}
+
+    def requests(self, order: Order) -> Iterator[httpx.Request]:
+        """Yield for each server the requests by keys, then those by URL."""
+        for server in self._servers:
+            for keys in batches(order.keys, KEYS):
+                yield self._by_keys(server.copy_with(path="/"), keys, order.soft)
+            for url in order.urls:
+                yield self._by_url(server, absolute(url), order.soft)
+
+    @abstractmethod
+    def _by_keys(self, url: httpx.URL, keys: tuple[str, ...], soft: bool) -> httpx.Request:
+        """Return the request that purges `keys`."""
+
+    def _by_url(self, server: httpx.URL, url: httpx.URL, soft: bool) -> httpx.Request:
+        headers = {"Host": url.netloc.decode()} | ({"x-soft": "1"} if soft else {})
+        return self._request("PURGE", server.copy_with(raw_path=url.raw_path), headers)
+
+    def _request(self, method: str, url: httpx.URL, headers: dict[str, str]) -> httpx.Request:
+        return self.client.build_request(method, url, headers=headers | self._token)
+
+
+class XkeyPurger(VarnishPurger):
+    """Varnish with vmod xkey, which finds answers by their keys, and can make them stale."""
+
+    def _by_keys(self, url: httpx.URL, keys: tuple[str, ...], soft: bool) -> httpx.Request:
+        return self._request("PURGE", url, {"xkey-softpurge" if soft else "xkey-purge": " ".join(keys)})
+
+
+class BanPurger(VarnishPurger):
+    """Varnish without vmods. A ban is hard, and every answer is held against it when it is next asked for."""
+
+    def _by_keys(self, url: httpx.URL, keys: tuple[str, ...], soft: bool) -> httpx.Request:
+        return self._request("BAN", url, {"xkey-ban": "|".join(keys)})
