@@ -163,6 +163,15 @@ class TestSoftAndHard:
         purge(vendor, purger, everything=True, soft=False)
         assert set(vendor.states.values()) == {GONE}
 
+    @pytest.mark.parametrize(
+        "vendor", [Fastly, Cloudflare, CloudFront, CloudFrontTags, Webhook], indirect=True
+    )
+    def test_of_what_has_no_keys_too(self, vendor: Vendor, purger: Purger) -> None:
+        vendor.keep("/static", [])
+        vendor.tags["/static"] = set()
+        purge(vendor, purger, everything=True, soft=False)
+        assert vendor.states == {"/static": GONE}
+
     @hard_ones
     def test_who_knows_no_soft_one_removes(self, vendor: Vendor, purger: Purger) -> None:
         vendor.keep("/1", ["picture:1"])
@@ -395,9 +404,9 @@ class TestServersOfVarnish:
     def test_what_one_refuses_and_another_puts_off_is_tried_again(
         self, vendors: list[Vendor], client: httpx.Client
     ) -> None:
-        vendors[0].next, vendors[1].next = [Said(403)], [Said(503)]
+        vendors[0].next, vendors[1].next = [Said(403)], [Said(503, headers={"Retry-After": "9"})]
         error = failure(vendors[0], self.purger(vendors, client))
-        assert not error.permanent
+        assert (error.retry_after, error.permanent) == (9, False)
         assert "403" in str(error)
         assert "503" in str(error)
 
