@@ -42,27 +42,34 @@ class KeyConstructor(upstream.KeyConstructor):  # type: ignore[misc]  # drf-exte
 
     def scopes(self, **exchange: Any) -> tuple[str, ...]:
         """Return the scopes that the freshness bits name, sorted, each once."""
-        return stamps.scope_names(
-            scope
-            for name, bit in self.bits.items()
-            if isinstance(bit, bits.FreshnessKeyBit)
-            for scope in bit.get_scopes(params=self._params(name, bit), **exchange)
-        )
+        return stamps.scope_names(self._named(bits.FreshnessKeyBit, exchange))
 
     def surrogates(self, **exchange: Any) -> tuple[str, ...]:
-        """Return what a shared cache is told that the answer is made from: the scopes, and those of `PurgeKeyBit`s."""
-        named = {
-            scope
-            for name, bit in self.bits.items()
-            if isinstance(bit, bits.PurgeKeyBit)
-            for scope in bit.get_scopes(params=self._params(name, bit), **exchange)
-        }
-        return tuple(sorted(named.union(self.scopes(**exchange))))
+        """Return what a shared cache is told that the answer is made from, sorted, each once.
+
+        The scopes, and those of `PurgeKeyBit`s; but no family that no bit names: that would say that the answer
+        is made from any member.
+        """
+        return tuple(sorted(self._named(bits.FreshnessKeyBit | bits.PurgeKeyBit, exchange)))
+
+    @property
+    def tells_addresses_apart(self) -> bool:
+        """Say whether an entry is of one path and one query, so that it may name them."""
+        kinds = (bits.RouteKeyBit, bits.CanonicalQueryKeyBit)
+        return all(any(isinstance(bit, kind) for bit in self.bits.values()) for kind in kinds)
 
     def prepare_key(self, key_dict: dict[str, Any]) -> str:
         """Return 32 hexadecimal digits for the data of the bits, whatever order they come in."""
         text = json.dumps(key_dict, sort_keys=True, default=_plain)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    def _named(self, kind: Any, exchange: dict[str, Any]) -> set[str]:
+        return {
+            scope
+            for name, bit in self.bits.items()
+            if isinstance(bit, kind)
+            for scope in bit.get_scopes(params=self._params(name, bit), **exchange)
+        }
 
     def _params(self, name: str, bit: Any) -> Any:
         return self.params[name] if name in self.params else getattr(bit, "params", None)

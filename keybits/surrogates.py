@@ -57,7 +57,7 @@ def tags(scopes: Iterable[str], most: int = MOST_KEYS) -> tuple[str, ...]:
     """
     kinds = _by_kind(scopes)
     named = set(_named(kinds))
-    crowded = sorted((kind for kind in kinds if kind), key=lambda kind: (-len(kinds[kind]), kind))
+    crowded = sorted(filter(None, kinds), key=lambda kind: (-len(kinds[kind]), kind))
     while len(named) > most and crowded:
         kinds[crowded.pop(0)] = {ANYTHING}
         named = set(_named(kinds))
@@ -67,11 +67,11 @@ def tags(scopes: Iterable[str], most: int = MOST_KEYS) -> tuple[str, ...]:
 
 
 def _by_kind(scopes: Iterable[str]) -> defaultdict[str, set[str]]:
-    """Return the members of each kind; under "" the scopes that have none."""
+    """Return the members of each kind, its colon included; under "" the scopes that have none."""
     kinds: defaultdict[str, set[str]] = defaultdict(set)
     for scope in scopes:
-        kind, colon, member = scope.partition(":")
-        kinds[kind if colon else ""].add(member if colon else kind)
+        kind = family(scope).removesuffix("*")
+        kinds[kind].add(scope.removeprefix(kind))
     return kinds
 
 
@@ -81,8 +81,8 @@ def _named(kinds: dict[str, set[str]]) -> Iterable[str]:
         if not kind:
             yield from members
             continue
-        yield f"{kind}:*"
-        yield from (f"{kind}:{ANYTHING if member == '*' else member}" for member in members)
+        yield f"{kind}*"
+        yield from (f"{kind}{ANYTHING if member == '*' else member}" for member in members)
 
 
 def purged(scopes: Iterable[str]) -> tuple[str, ...]:
