@@ -21,7 +21,7 @@ check again (`keybits.surrogates`):
 | --- | --- |
 | `takedown:gallery/{slug}` | that gallery goes, or who may see it changes |
 | `takedown:among/{slug}` | any screenshot leaves that gallery |
-| `takedown:screenshot/{id}` | that screenshot goes, or leaves its gallery |
+| `takedown:screenshot/{id}` | that screenshot goes, leaves its gallery, or loses a rendition |
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def declare() -> None:
         "domain:{screenshot__domain}",
         "tag:{screenshot__tags__slug}",
     )
-    _declare(Rendition, *attached)
+    _declare(Rendition, *attached, "takedown:screenshot/{screenshot_id} on screenshot, format, sha256")
     _declare(Screenshot.tags.through, *attached, "tag:{tag__slug}")
 
 
@@ -63,7 +63,7 @@ def gallery_list() -> tuple[str, ...]:
 
 
 def gallery(slug: str) -> tuple[str, ...]:
-    """One gallery, with its count, its cover and its tags."""
+    """One gallery, with its count and its cover, which is one of its own screenshots."""
     return (f"gallery:{slug}",)
 
 

@@ -24,7 +24,7 @@ from keybits.templates import parse
 
 __all__ = ["drop", "statements", "sync"]
 
-VERSION = 3
+VERSION = 4
 """Change it when the statements change for the same declarations."""
 
 PRESENT = {
@@ -74,6 +74,8 @@ def _present(connection: BaseDatabaseWrapper, cursor: Any, table: str) -> list[s
 
 def statements(vendor: str, model: type[Model], templates: tuple[str, ...]) -> list[str]:
     """Return the statements that create the triggers of `model`; none for a database we have none for."""
+    if not templates:
+        return []
     sources = [_source(model, template) for template in templates]
     table = model._meta.db_table
     stem = _stem(table, sources)
@@ -96,14 +98,15 @@ class _Source:
     watched: tuple[str, ...] = ()
     key: str = ""
 
-    def counts(self, event: str, row: str) -> bool:
-        """Say whether it is of interest what this row of the event was part of: what is new was never shown."""
-        return not self.watched or row == "old"
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """The rows of an event that count: of what is watched the old one, for what is new was never shown."""
+        return ("old",) if self.watched else ("old", "new")
 
 
 def _source(model: type[Model], text: str) -> _Source:
     template = parse(text)
-    watched = tuple(_column(model, name) for name in template.watched)
+    watched = tuple(_watched(model, name, text) for name in template.watched)
     key = str(model._meta.pk.column)
     if len(template.paths) > 1:
         raise ImproperlyConfigured(
@@ -115,6 +118,12 @@ def _source(model: type[Model], text: str) -> _Source:
     column, tables, conditions = _walk(model, template.paths[0])
     pieces = [_quoted(literal), f"CAST({column} AS text)", *([_quoted(tail)] if tail else [])]
     return _Source(" || ".join(pieces), tuple(tables), tuple(conditions), watched, key)
+
+
+def _watched(model: type[Model], name: str, text: str) -> str:
+    if name not in {name for field in model._meta.concrete_fields for name in (field.name, field.attname)}:
+        raise ImproperlyConfigured(f"{text!r} watches {name!r}, which is no column of {model._meta.label}.")
+    return _column(model, name)
 
 
 def _quoted(text: str) -> str:
@@ -171,9 +180,11 @@ def _sqlite(table: str, stem: str, sources: list[_Source]) -> Iterator[str]:
             _insert_row(source, row.upper(), event)
             for row in rows
             for source in sources
-            if source.counts(event, row)
+            if row in source.rows
         ]
-        yield f'CREATE TRIGGER "{stem}_{event.lower()}" AFTER {event} ON "{table}" BEGIN {" ".join(inserts)} END'
+        if inserts:
+            name = f"{stem}_{event.lower()}"
+            yield f'CREATE TRIGGER "{name}" AFTER {event} ON "{table}" BEGIN {" ".join(inserts)} END'
 
 
 def _insert_row(source: _Source, row: str, event: str) -> str:
@@ -184,9 +195,8 @@ def _insert_row(source: _Source, row: str, event: str) -> str:
     """
     conditions = list(source.conditions)
     if source.watched and event == "UPDATE":
-        conditions.append(
-            "(" + " OR ".join(f'OLD."{name}" IS NOT NEW."{name}"' for name in source.watched) + ")"
-        )
+        columns = (source.key, *source.watched)
+        conditions.append("(" + " OR ".join(f'OLD."{name}" IS NOT NEW."{name}"' for name in columns) + ")")
     tables = f" FROM {', '.join(source.tables)}" if source.tables else ""
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
     named = f"SELECT {source.expression} AS scope{tables}{where}".replace("{row}", row)
@@ -199,14 +209,16 @@ def _insert_row(source: _Source, row: str, event: str) -> str:
 def _postgresql(table: str, stem: str, sources: list[_Source], templates: tuple[str, ...]) -> Iterator[str]:
     for event, rows in EVENTS.items():
         name = f"{stem}_{event.lower()}"
-        selects = " UNION ".join(
+        selects = [
             _select_all(source, f"{row}_rows", event)
             for row in rows
             for source in sources
-            if source.counts(event, row)
-        )
+            if row in source.rows
+        ]
+        if not selects:
+            continue
         references = " ".join(f"{row.upper()} TABLE AS {row}_rows" for row in rows)
-        yield _function(name, _insert_some(selects))
+        yield _function(name, _insert_some(" UNION ".join(selects)))
         yield (
             f'CREATE TRIGGER "{name}" AFTER {event} ON "{table}" REFERENCING {references} '
             f'FOR EACH STATEMENT EXECUTE FUNCTION "{name}"()'

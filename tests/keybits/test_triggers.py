@@ -1,0 +1,252 @@
+"""Watched templates: only a change of what they watch is recorded, and the end of the row; what it was part of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connection, transaction
+from django.db.models import Case, F, PositiveIntegerField, When
+
+from catalog.models import Gallery, Rendition, Screenshot, Tag
+from keybits import invalidation, triggers
+from keybits.stamps import MOST_MEMBERS
+from keybits.templates import Template, parse
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+AGED = "aged:{slug} on max_age, owner_id"
+
+
+def execute(sql: str, *params: Any) -> list[Any]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, params)
+        return cursor.fetchall() if cursor.description else []
+
+
+def recorded(write: Callable[[], object]) -> list[str]:
+    """Return the scopes that `write` has the database record."""
+    execute("DELETE FROM keybits_change")
+    write()
+    return sorted(scope for (scope,) in execute("SELECT scope FROM keybits_change"))
+
+
+@pytest.fixture
+def declared() -> Iterator[Callable[..., None]]:
+    """Have the database record other templates of a model for a while."""
+    models = set()
+
+    def declare(model: Any, *templates: str) -> None:
+        models.add(model)
+        triggers.sync(connection, model, templates)
+
+    yield declare
+    for model in models:
+        label = model._meta
+        triggers.sync(connection, model, invalidation.templates_of(label.app_label, label.model_name))
+
+
+@pytest.fixture
+def galleries(declared: Callable[..., None]) -> list[Gallery]:
+    """Three galleries of which only ages and owners are watched."""
+    made = [
+        Gallery.objects.create(slug=slug, title=slug, max_age=age)
+        for slug, age in zip("abc", (None, 1, 2), strict=True)
+    ]
+    declared(Gallery, AGED)
+    return made
+
+
+def upsert(slug: str, **values: Any) -> None:
+    Gallery.objects.bulk_create(
+        [Gallery(slug=slug, **values)],
+        update_conflicts=True,
+        unique_fields=["slug"],
+        update_fields=list(values),
+    )
+
+
+def updated(**values: Any) -> Callable[[], object]:
+    return lambda: Gallery.objects.update(**values)
+
+
+def only_some() -> None:
+    """One statement over all rows; the age of one of them becomes another."""
+    age = Case(When(slug="b", then=9), default=F("max_age"), output_field=PositiveIntegerField())
+    Gallery.objects.update(title="new", max_age=age)
+
+
+def renumbered() -> None:
+    execute("UPDATE catalog_gallery SET id = id + 1000 WHERE slug = 'a'")
+
+
+WRITES: dict[str, tuple[Callable[[], object], list[str]]] = {
+    "an insert": (lambda: Gallery.objects.create(slug="d", title="D", max_age=5), []),
+    "another field": (updated(title="new", description="new"), []),
+    "the field set to what it is": (updated(max_age=F("max_age")), []),
+    "the field": (lambda: Gallery.objects.filter(slug="b").update(max_age=5), ["aged:b"]),
+    "the second field watched": (lambda: owned("b"), ["aged:b"]),
+    "the field, from NULL": (lambda: Gallery.objects.filter(slug="a").update(max_age=5), ["aged:a"]),
+    "the field, to NULL": (lambda: Gallery.objects.filter(slug="b").update(max_age=None), ["aged:b"]),
+    "the field, NULL as before": (lambda: Gallery.objects.filter(slug="a").update(max_age=None), []),
+    "some rows of many": (only_some, ["aged:b"]),
+    "all rows": (updated(max_age=7), ["aged:a", "aged:b", "aged:c"]),
+    "the field and the name of the scope": (
+        lambda: Gallery.objects.filter(slug="b").update(max_age=5, slug="z"),
+        ["aged:b"],
+    ),
+    "the primary key": (renumbered, ["aged:a"]),
+    "the end of a row": (lambda: Gallery.objects.get(slug="b").delete(), ["aged:b"]),
+    "the end of many": (lambda: execute("DELETE FROM catalog_gallery"), ["aged:a", "aged:b", "aged:c"]),
+    "update_or_create that creates": (
+        lambda: Gallery.objects.update_or_create({"title": "D", "max_age": 3}, slug="d"),
+        [],
+    ),
+    "update_or_create that updates": (
+        lambda: Gallery.objects.update_or_create({"max_age": 3}, slug="c"),
+        ["aged:c"],
+    ),
+    "update_or_create of another field": (
+        lambda: Gallery.objects.update_or_create({"title": "C"}, slug="c"),
+        [],
+    ),
+    "an upsert that inserts": (lambda: upsert("d", title="D", max_age=3), []),
+    "an upsert that updates": (lambda: upsert("c", title="C", max_age=3), ["aged:c"]),
+    "an upsert that changes nothing": (lambda: upsert("c", title="C", max_age=2), []),
+}
+
+
+def owned(slug: str) -> None:
+    Gallery.objects.filter(slug=slug).update(owner=User.objects.create(username="u"))
+
+
+@pytest.mark.parametrize(("write", "scopes"), WRITES.values(), ids=WRITES)
+def test_a_watched_template_records(
+    galleries: list[Gallery], write: Callable[[], object], scopes: list[str]
+) -> None:
+    assert recorded(write) == scopes
+
+
+def test_what_is_rolled_back_is_not_recorded(galleries: list[Gallery]) -> None:
+    def write() -> None:
+        with transaction.atomic():
+            updated(max_age=9)()
+            transaction.set_rollback(True)
+
+    assert recorded(write) == []
+
+
+def test_templates_beside_it_count_every_change(
+    declared: Callable[..., None], galleries: list[Gallery]
+) -> None:
+    declared(Gallery, "galleries", "gallery:{slug}", AGED)
+    assert recorded(updated(title="new")) == ["galleries", "gallery:a", "gallery:b", "gallery:c"]
+    assert recorded(lambda: Gallery.objects.create(slug="d", title="D")) == ["galleries", "gallery:d"]
+    assert "aged:d" in recorded(Gallery.objects.all().delete)
+
+
+def test_it_may_watch_without_naming_a_field(declared: Callable[..., None], galleries: list[Gallery]) -> None:
+    declared(Gallery, "ages on max_age")
+    assert recorded(updated(title="new")) == []
+    assert recorded(updated(max_age=9)) == ["ages"]
+    assert recorded(Gallery.objects.all().delete) == ["ages"]
+
+
+def test_it_may_name_a_field_of_a_related_row(galleries: list[Gallery]) -> None:
+    """As `takedown:among/{gallery__slug} on gallery` does: what counts is the gallery that it was in."""
+    shot = Screenshot.objects.create(gallery=galleries[0], title="one", source_url="https://a.example/")
+    before = [f"takedown:among/{galleries[0].slug}", f"takedown:screenshot/{shot.pk}"]
+
+    def takedowns(write: Callable[[], object]) -> list[str]:
+        return [scope for scope in recorded(write) if scope.startswith("takedown:")]
+
+    assert takedowns(lambda: Screenshot.objects.update(title="two")) == []
+    assert takedowns(lambda: Screenshot.objects.update(gallery=galleries[1])) == before
+    assert takedowns(shot.delete) == ["takedown:among/b", before[1]]
+
+
+def test_very_many_are_recorded_as_their_family_or_one_by_one(declared: Callable[..., None]) -> None:
+    """A statement of PostgreSQL says it itself; SQLite records rows, and the writer makes one of them."""
+    declared(Gallery, AGED)
+    rows = range(MOST_MEMBERS + 1)
+    Gallery.objects.bulk_create([Gallery(slug=f"g{n}", title="g") for n in rows])
+    each = sorted(f"aged:g{n}" for n in rows)
+    assert recorded(updated(max_age=9)) == (["aged:*"] if connection.vendor == "postgresql" else each)
+
+
+@pytest.mark.stack("server")
+def test_truncate_ends_every_row(declared: Callable[..., None], galleries: list[Gallery]) -> None:
+    declared(Gallery, AGED, "ages on max_age", "galleries")
+    assert {"aged:*", "ages", "galleries"} <= set(
+        recorded(lambda: execute("TRUNCATE catalog_gallery CASCADE"))
+    )
+
+
+@pytest.mark.parametrize(
+    "templates",
+    [
+        ("aged:{slug}",),
+        ("aged:{slug} on max_age",),
+        ("aged:{slug} on owner_id, max_age",),
+        ("aged:{slug} on max_age, owner_id", "ages"),
+        (),
+    ],
+)
+def test_another_declaration_makes_other_triggers(
+    declared: Callable[..., None], galleries: list[Gallery], templates: tuple[str, ...]
+) -> None:
+    assert triggers.sync(connection, Gallery, (AGED,)) is False
+    assert triggers.sync(connection, Gallery, templates) is True
+    assert triggers.sync(connection, Gallery, templates) is False
+
+
+def test_without_templates_nothing_is_recorded(
+    declared: Callable[..., None], galleries: list[Gallery]
+) -> None:
+    declared(Gallery)
+    assert recorded(updated(max_age=9)) == []
+
+
+@pytest.mark.parametrize("vendor", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("field", ["maxage", "screenshots", "owner__username"])
+def test_a_field_that_is_no_column_is_named(vendor: str, field: str) -> None:
+    with pytest.raises(
+        ImproperlyConfigured, match=rf"watches '{field}', which is no column of catalog.Gallery"
+    ):
+        triggers.statements(vendor, Gallery, (f"aged:{{slug}} on {field}",))
+
+
+def test_a_database_without_triggers_of_ours_gets_none() -> None:
+    assert triggers.statements("mysql", Gallery, (AGED,)) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "template"),
+    [
+        ("pages", Template("pages", ())),
+        ("page:{slug}", Template("page:{slug}", ("slug",))),
+        ("page:{slug} on title", Template("page:{slug}", ("slug",), ("title",))),
+        (
+            "page:{author__name} on a,b ,  c",
+            Template("page:{author__name}", ("author__name",), ("a", "b", "c")),
+        ),
+        ("pages on title", Template("pages", (), ("title",))),
+    ],
+)
+def test_a_template_says_its_scope_and_what_it_watches(text: str, template: Template) -> None:
+    assert parse(text) == template
+
+
+def test_a_rendition_that_goes_or_becomes_another_takes_its_picture_down(galleries: list[Gallery]) -> None:
+    """Its bytes may be held for a year under their old name."""
+    shot = Screenshot.objects.create(gallery=galleries[0], title="one", source_url="https://a.example/")
+    rendition = Rendition.objects.create(screenshot=shot, width=1, sha256="a" * 64)
+    down = f"takedown:screenshot/{shot.pk}"
+    assert down not in recorded(lambda: Rendition.objects.update(bytes=5))
+    assert down in recorded(lambda: Rendition.objects.update(sha256="b" * 64))
+    assert down in recorded(lambda: Rendition.objects.update(format="jpeg"))
+    assert down in recorded(rendition.delete)
+    assert down not in recorded(lambda: shot.tags.add(Tag.objects.create(slug="x", name="X")))
