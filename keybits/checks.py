@@ -15,9 +15,11 @@ from typing import Any
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning
-from django.db import DEFAULT_DB_ALIAS
+from django.core.exceptions import ImproperlyConfigured
+from django.db import DEFAULT_DB_ALIAS, connections
 from django.utils.module_loading import import_string
 
+from keybits import changes, edge
 from keybits.conf import Conf, conf
 from keybits.stores import Store
 
@@ -44,7 +46,15 @@ def check_store(**_: Any) -> list[CheckMessage]:
 
 def check_settings(**_: Any) -> list[CheckMessage]:
     """Check that every `KEYBITS_*` setting is one, and holds what it has to hold."""
-    return [*_unknown(), *_not_positive(), *_packages(), *_choices(), *_durations(), *_replicas()]
+    return [
+        *_unknown(),
+        *_not_positive(),
+        *_packages(),
+        *_choices(),
+        *_durations(),
+        *_replicas(),
+        *_purgers(),
+    ]
 
 
 def check_middleware(**_: Any) -> list[CheckMessage]:
@@ -216,6 +226,29 @@ def _replicas() -> Iterator[CheckMessage]:
                 f"{DEFAULT_DB_ALIAS!r}. What is read from a replica that is not listed can be kept stale.",
                 id="keybits.E012",
             )
+
+
+def _purgers() -> Iterator[CheckMessage]:
+    try:
+        configured = edge.purgers()
+    except ImproperlyConfigured as error:
+        yield Error(
+            str(error),
+            hint="docs/purging.md has every BACKEND with its options; what cannot be read fails every answer.",
+            id="keybits.E013",
+        )
+        return
+    if configured and not _records_changes():
+        yield Warning(
+            "KEYBITS_PURGERS are told of nothing: the database keeps no record of changes.",
+            hint="Let KEYBITS_TRACKING be 'triggers', on PostgreSQL or SQLite, or remove the purgers: caches "
+            "that are told of nothing show what is stale for as long as they may hold it.",
+            id="keybits.W007",
+        )
+
+
+def _records_changes() -> bool:
+    return conf.TRACKING == "triggers" and connections[DEFAULT_DB_ALIAS].vendor in changes.CLAIM
 
 
 def _is_package(name: str) -> bool:

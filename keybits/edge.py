@@ -6,7 +6,7 @@ those of the configured purgers and of nobody else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -30,18 +30,42 @@ TIMEOUT = 10.0
 @lru_cache(maxsize=1)
 def purgers() -> Mapping[str, Purger]:
     """Return the purgers of `KEYBITS_PURGERS` by name, one of each for this process."""
-    return {name: _purger(name, dict(options)) for name, options in conf.PURGERS.items()}
+    return dict(_made())
 
 
-def _purger(name: str, options: dict[str, Any]) -> Purger:
+def _made() -> Iterator[tuple[str, Purger]]:
     try:
-        backend = import_string(options.pop("BACKEND"))
-    except (KeyError, ImportError) as error:
+        configured = list(conf.PURGERS.items())
+    except (TypeError, ValueError):
+        raise ImproperlyConfigured("KEYBITS_PURGERS has to be a dict of dicts.") from None
+    for name, options in configured:
+        try:
+            yield name, _purger(options)
+        except ImproperlyConfigured as error:
+            raise ImproperlyConfigured(f"KEYBITS_PURGERS[{name!r}]: {error}") from error
+
+
+def _purger(options: Any) -> Purger:
+    if not isinstance(options, dict) or not all(isinstance(name, str) for name in options):
+        raise ImproperlyConfigured("Write a dict of the BACKEND and its options.")
+    backend = _backend(options.get("BACKEND"))
+    given = {name: value for name, value in options.items() if name != "BACKEND"}
+    purger = backend(httpx.Client(timeout=TIMEOUT), **given)
+    if unknown := sorted({name for name in purger.fields if name.lower() not in WRITTEN}):
         raise ImproperlyConfigured(
-            f"KEYBITS_PURGERS[{name!r}] needs a BACKEND that can be imported."
-        ) from error
-    purger: Purger = backend(httpx.Client(timeout=TIMEOUT), **options)
+            f"{backend.__name__} reads keys from {unknown[0]}, which cannot be written."
+        )
     return purger
+
+
+def _backend(path: Any) -> type[Purger]:
+    try:
+        backend = import_string(path) if isinstance(path, str) else None
+    except ImportError:
+        backend = None
+    if isinstance(backend, type) and issubclass(backend, Purger):
+        return backend
+    raise ImproperlyConfigured("BACKEND has to be the dotted path of a keybits.purge.Purger.")
 
 
 def fields(policy: Policy, scopes: Iterable[str]) -> list[Field]:
@@ -63,7 +87,7 @@ def key_fields(scopes: Iterable[str]) -> list[Field]:
     names = sorted({name for purger in configured for name in purger.fields})
     if not names:
         return []
-    keys = surrogates.tags(scopes, min(purger.most_keys for purger in configured))
+    keys = surrogates.tags(scopes, min(purger.most_keys for purger in configured if purger.fields))
     return [(name, WRITTEN[name.lower()](keys)) for name in names]
 
 

@@ -7,6 +7,7 @@ import re
 import socket
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lmdb
@@ -95,9 +96,10 @@ class TestAll:
             KEYBITS_STOER="",
             KEYBITS_ENTRY_TTL=0,
             KEYBITS_FINGERPRINT_PACKAGES=["nowhere"],
+            KEYBITS_PURGERS={"edge": {}},
             MIDDLEWARE=["django.middleware.gzip.GZipMiddleware"],
         )
-        assert len(ids()) == 6
+        assert len(ids()) == 7
         assert all(message.hint for message in found())
 
 
@@ -322,6 +324,59 @@ class TestE012Replicas:
         settings.KEYBITS_REPLICAS = [alias]
         assert only().id == "keybits.E012"
         assert repr(alias) in only().msg
+
+
+def purger(**options: Any) -> dict[str, Any]:
+    return {"BACKEND": "keybits.purge.varnish.XkeyPurger", "servers": ["http://192.0.2.1"], **options}
+
+
+class TestE013Purgers:
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {},
+            [],
+            "keybits.purge.varnish.XkeyPurger",
+            purger(BACKEND="keybits.purge.varnish.Nothing"),
+            purger(BACKEND="keybits.stores.lmdb.LMDBStore"),
+            purger(speed=1),
+            purger(servers=["192.0.2.1"]),
+        ],
+    )
+    def test_one_that_cannot_be_made_is_named(self, settings: Settings, options: Any) -> None:
+        settings.KEYBITS_PURGERS = {"right": purger(), "wrong": options}
+        assert only().id == "keybits.E013"
+        assert only().msg.startswith("KEYBITS_PURGERS['wrong']")
+
+    @pytest.mark.parametrize("configured", [["edge"], "edge", 1, {"edge"}])
+    def test_what_is_no_dict(self, settings: Settings, configured: Any) -> None:
+        settings.KEYBITS_PURGERS = configured
+        assert ids() == ["keybits.E013"]
+
+    def test_no_value_of_an_option_is_shown(self, settings: Settings) -> None:
+        settings.KEYBITS_PURGERS = {"edge": purger(token="hunter 2", servers=["http://u:hunter2@192.0.2.1"])}
+        assert only().id == "keybits.E013"
+        assert "hunter" not in f"{only().msg}{only().hint}"
+
+    def test_one_that_can_be_made_is_right(self, settings: Settings) -> None:
+        settings.KEYBITS_PURGERS = {"edge": purger()}
+        assert ids() == []
+
+
+class TestW007PurgersThatAreToldOfNothing:
+    def test_where_nothing_is_recorded(self, settings: Settings) -> None:
+        configure(settings, KEYBITS_PURGERS={"edge": purger()}, KEYBITS_TRACKING="signals")
+        assert ids() == ["keybits.W007"]
+
+    def test_where_nothing_can_be_recorded(self, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+        settings.KEYBITS_PURGERS = {"edge": purger()}
+        with monkeypatch.context() as patch:
+            patch.setattr(checks, "connections", {"default": SimpleNamespace(vendor="mysql")})
+            assert ids() == ["keybits.W007"]
+
+    def test_without_purgers_there_is_nobody_to_tell(self, settings: Settings) -> None:
+        settings.KEYBITS_TRACKING = "signals"
+        assert ids() == []
 
 
 class TestW002HostMiddleware:
