@@ -8,12 +8,26 @@ closes. This module alone reads and writes the table.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-__all__ = ["CHANNEL", "TABLE", "claim", "forget", "install", "is_kept", "recorded", "release", "uninstall"]
+__all__ = [
+    "CHANNEL",
+    "TABLE",
+    "bell",
+    "claim",
+    "forget",
+    "install",
+    "is_kept",
+    "recorded",
+    "release",
+    "replace",
+    "uninstall",
+]
 
 TABLE = "keybits_change"
 CHANNEL = "keybits_change"
@@ -62,6 +76,8 @@ CLAIM = {
     # SQLite has one writer at a time: what is unclaimed here is this transaction's, or waits for a relay anyway.
     "sqlite": f"UPDATE {TABLE} SET writer = %s WHERE writer = '' RETURNING scope",
 }
+bell = threading.Event()
+"""Rung when this process has committed a change: its relay need not wait for the next look."""
 
 
 def install(schema_editor: Any) -> None:
@@ -87,9 +103,15 @@ def is_kept(connection: BaseDatabaseWrapper) -> bool:
     return known
 
 
-def claim(connection: BaseDatabaseWrapper, writer: str) -> list[str]:
-    """Mark the rows of the present transaction as `writer`'s, and return their scopes. One statement."""
-    return [scope for (scope,) in _fetch(connection, CLAIM[connection.vendor], [writer])]
+def claim(connection: BaseDatabaseWrapper, writer: str, *, notify: bool = False) -> list[str]:
+    """Mark the rows of the present transaction as `writer`'s, and return their scopes. One statement.
+
+    With `notify`, PostgreSQL wakes the relays when the transaction has committed.
+    """
+    sql = CLAIM[connection.vendor]
+    if notify and connection.vendor == "postgresql":
+        sql += f", pg_notify('{CHANNEL}', '')"
+    return [scope for scope, *_ in _fetch(connection, sql, [writer])]
 
 
 def release(connection: BaseDatabaseWrapper, writer: str) -> None:
@@ -104,6 +126,15 @@ def release(connection: BaseDatabaseWrapper, writer: str) -> None:
 def recorded(connection: BaseDatabaseWrapper) -> list[tuple[int, str, str]]:
     """Return the id, the scope and the writer of every row; each is of a transaction that has committed."""
     return _fetch(connection, f"SELECT id, scope, writer FROM {TABLE} ORDER BY id", [])
+
+
+def replace(connection: BaseDatabaseWrapper, ids: Sequence[int], scopes: Iterable[str]) -> None:
+    """Have rows of `scopes` stand in place of these rows, at once: what they have in common is recorded once."""
+    insert = "INSERT OR REPLACE" if connection.vendor == "sqlite" else "INSERT"
+    with transaction.atomic(using=connection.alias):
+        forget(connection, ids)
+        for scope in scopes:
+            _fetch(connection, f"{insert} INTO {TABLE} (scope) VALUES (%s)", [scope])
 
 
 def forget(connection: BaseDatabaseWrapper, ids: Sequence[int]) -> None:

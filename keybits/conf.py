@@ -91,6 +91,11 @@ class Conf:
         return dict(self._get("PURGERS", {}))
 
     @property
+    def PURGE_AGAIN(self) -> float:
+        """Seconds after which a purge that was acknowledged is sent once more, for what was under way; 0: never."""
+        return float(self._get("PURGE_AGAIN", 2))
+
+    @property
     def REPLICAS(self) -> list[str]:
         """Aliases of the databases that are read replicas of the primary."""
         return list(self._get("REPLICAS", []))
@@ -119,6 +124,21 @@ class Conf:
     def VERSION(self) -> str:
         """Anything else that shapes the bytes; change it to leave all entries behind."""
         return str(self._get("VERSION", ""))
+
+    @property
+    def WARM_URLS(self) -> str:
+        """Dotted path of a function that yields the paths which `manage.py warm` asks for first."""
+        return str(self._get("WARM_URLS", ""))
+
+    @property
+    def WARM_BASE_URL(self) -> str:
+        """Scheme and host at which what is hot is asked for, where the command is not told another."""
+        return str(self._get("WARM_BASE_URL", ""))
+
+    @property
+    def WARM_AFTER_PURGE(self) -> list[str]:
+        """Scopes, with wildcards, after whose purge the entries made from them are asked for again."""
+        return list(self._get("WARM_AFTER_PURGE", []))
 
 
 conf = Conf()

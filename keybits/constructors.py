@@ -41,7 +41,7 @@ class KeyConstructor(upstream.KeyConstructor):  # type: ignore[misc]  # drf-exte
         return self.prepare_key({"fingerprint": fingerprint(), "bits": data})
 
     def scopes(self, **exchange: Any) -> tuple[str, ...]:
-        """Return the scopes that the freshness bits name, sorted, each once."""
+        """Return the scopes that the freshness bits name, and their families: sorted, each once."""
         return stamps.scope_names(self._named(bits.FreshnessKeyBit, exchange))
 
     def surrogates(self, **exchange: Any) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from keybits import changes
 from keybits.conf import conf
+from keybits.delivery import Delivery
 from keybits.stamps import coarsened
 from keybits.stores import StoreError, get_store
 
@@ -30,6 +31,10 @@ __all__ = ["Relay", "ensure_running"]
 logger = logging.getLogger(__name__)
 SWEEP = 1.0
 """Seconds between two deletions of rows that have been closed: they need the write lock of SQLite."""
+DELIVERY_INTERVAL = 0.02
+"""Seconds between two looks of the process that purges the caches in front, where nobody wakes it."""
+MOST_ROWS = 1000
+"""Rows that may wait for a cache in front before they are recorded again, each scope once and kinds for members."""
 
 
 class Relay:
@@ -39,7 +44,9 @@ class Relay:
         self.aliases = list(aliases or connections)
         self.stopped = threading.Event()
         self.looked = threading.Event()
+        self.delivery = Delivery() if conf.PURGERS else None
         self._closed: dict[str, set[int]] = defaultdict(set)
+        self._present: dict[str, dict[int, str]] = {}
         self._swept = time.monotonic()
 
     def run(self) -> None:
@@ -50,6 +57,8 @@ class Relay:
                 self.looked.set()
                 self._wait()
         finally:
+            if self.delivery is not None:
+                self.delivery.stop()
             for alias in self.aliases:
                 connections[alias].close()
 
@@ -68,7 +77,7 @@ class Relay:
 
     def _look(self) -> None:
         try:
-            self.once()
+            self._once_and_deliver()
             if time.monotonic() - self._swept > SWEEP:
                 self.sweep()
         except (DatabaseError, StoreError):
@@ -76,30 +85,70 @@ class Relay:
             for alias in self.aliases:
                 connections[alias].close_if_unusable_or_obsolete()
 
+    def _once_and_deliver(self) -> None:
+        """Close, then purge. While the store is away nobody believes it, so that the caches are told at once."""
+        try:
+            self.once()
+        except StoreError:
+            for alias in self._recording():
+                self._note(connections[alias])
+            raise
+        finally:
+            if self.delivery is not None:
+                self.delivery.offer(
+                    {
+                        (alias, id): scope
+                        for alias, rows in self._present.items()
+                        for id, scope in rows.items()
+                    }
+                )
+
+    def _note(self, connection: BaseDatabaseWrapper) -> list[tuple[int, str, str]]:
+        """Read the record; return the rows that have not been closed here, and forget those that are gone."""
+        rows = changes.recorded(connection)
+        self._present[connection.alias] = {id: scope for id, scope, _ in rows}
+        known = self._closed[connection.alias]
+        known &= self._present[connection.alias].keys()
+        return [row for row in rows if row[0] not in known]
+
     def _relay(self, connection: BaseDatabaseWrapper) -> int:
         """Close what has been committed and not been closed. A row that was closed once is closed for good."""
-        known = self._closed[connection.alias]
-        rows = [row for row in changes.recorded(connection) if row[0] not in known]
+        rows = self._note(connection)
         scopes: defaultdict[str, list[str]] = defaultdict(list)
         for _, scope, writer in rows:
             scopes[writer].append(scope)
         _close(scopes)
-        known.update(row[0] for row in rows)
+        self._closed[connection.alias].update(row[0] for row in rows)
         return len(rows)
 
     def sweep(self) -> None:
-        """Delete the rows that have been closed. Where a writer has the lock, some other time."""
+        """Delete the rows that have been closed, and purged. Where a writer has the lock, some other time."""
         self._swept = time.monotonic()
         for alias, ids in self._closed.items():
-            if not ids:
-                continue
             connection = connections[alias]
             try:
-                _hurry(connection)
-                changes.forget(connection, sorted(ids))
-                ids.clear()
+                if done := ids & self._delivered(alias, ids):
+                    _hurry(connection)
+                    changes.forget(connection, sorted(done))
+                    ids.difference_update(done)
+                self._condense(connection)
             except DatabaseError:
                 logger.debug("rows of %s wait to be deleted", alias, exc_info=True)
+
+    def _delivered(self, alias: str, ids: set[int]) -> set[int]:
+        if self.delivery is None:
+            return set(ids)
+        return {id for name, id in self.delivery.settled() if name == alias}
+
+    def _condense(self, connection: BaseDatabaseWrapper) -> None:
+        """Bound what waits for a cache that is down."""
+        rows = self._present.get(connection.alias, {})
+        if self.delivery is None or len(rows) < MOST_ROWS or not self.delivery.leads():
+            return
+        scopes = coarsened(rows.values())
+        if len(scopes) < len(rows) / 2:
+            _hurry(connection)
+            changes.replace(connection, sorted(rows), scopes)
 
     def _wait(self) -> None:
         """Wait for the interval, or for PostgreSQL to say that there is something to do."""
@@ -108,7 +157,14 @@ class Relay:
             if connection.vendor == "postgresql" and connection.connection is not None:
                 self._listen(connection)
                 return
-        self.stopped.wait(conf.RELAY_INTERVAL)
+        self._rest()
+
+    def _rest(self) -> None:
+        delivers = self.delivery is not None and self.delivery.leads()
+        if not delivers:
+            self.stopped.wait(conf.RELAY_INTERVAL)
+        elif changes.bell.wait(min(DELIVERY_INTERVAL, conf.RELAY_INTERVAL)):
+            changes.bell.clear()
 
     def _listen(self, connection: Any) -> None:
         raw = connection.connection

@@ -45,9 +45,10 @@ def coarsened(scopes: Iterable[str]) -> list[str]:
     So a change of a hundred thousand rows sends a bounded number of messages. Every reader looks at the families
     of its scopes (`scope_names`), so nothing is missed.
     """
-    kinds = Counter(family(scope) for scope in set(scopes))
+    named = set(scopes)
+    kinds = Counter(map(family, named))
     crowded = {kind for kind, members in kinds.items() if kind and members > MOST_MEMBERS}
-    return sorted(crowded | {scope for scope in scopes if family(scope) not in crowded})
+    return sorted(crowded | {scope for scope in named if family(scope) not in crowded})
 
 
 def witness(stamps: Sequence[Stamp | None]) -> bytes | None:

@@ -154,7 +154,7 @@ def _commit(connection: BaseDatabaseWrapper, original: Callable[[], Any]) -> Any
     if not written or conf.TRACKING != "triggers" or not changes.is_kept(connection):
         return original()
     writer = uuid.uuid4().hex
-    scopes = changes.claim(connection, writer)
+    scopes = changes.claim(connection, writer, notify=bool(conf.PURGERS))
     return _commit_open(connection, original, coarsened(scopes), writer) if scopes else original()
 
 
@@ -170,6 +170,7 @@ def _commit_open(
             _close(scopes, writer)
         raise
     _close(scopes, writer)
+    changes.bell.set()
     return result
 
 

@@ -80,6 +80,16 @@ class Store(Protocol):
         holds shorter, or not at all. It never shortens another's.
         """
 
+    def lease(self, name: str, holder: str, seconds: float) -> bool:
+        """Give `holder` the lease of this name, or prolong it, unless another has it; say whether it has it now.
+
+        It ends after `seconds`, or with `release`. A store that forgets may give it to two: for work that is worth
+        doing once and harmless to do twice.
+        """
+
+    def release(self, name: str, holder: str) -> None:
+        """End the lease of this name, if `holder` has it."""
+
     def sample(self, most: int) -> list[tuple[str, bytes]]:
         """Return up to `most` entries and their keys, in no order."""
 
@@ -128,6 +138,12 @@ class Breaker:
 
     def vouch(self, until: int) -> None:
         self._run(self.store.vouch, until)
+
+    def lease(self, name: str, holder: str, seconds: float) -> bool:
+        return self._run(self.store.lease, name, holder, seconds)
+
+    def release(self, name: str, holder: str) -> None:
+        self._run(self.store.release, name, holder)
 
     def sample(self, most: int) -> list[tuple[str, bytes]]:
         return self._run(self.store.sample, most)

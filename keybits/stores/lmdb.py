@@ -34,6 +34,7 @@ HOLD = DEADLINE + WRITER
 OPEN = b"\x00" * (stamps.SIZE + 1)  # longer than a stamp: what the holds of an open scope follow
 VOUCHED = b"vouched"
 DONE = b"done:"
+LEASE = b"lease:"
 SWEPT = 100
 
 
@@ -112,6 +113,26 @@ class LMDBStore:
             if deadline > (txn.get(VOUCHED, db=self._meta) or b""):
                 txn.put(VOUCHED, deadline, db=self._meta)
             self._sweep(txn)
+
+        self._write(change)
+
+    def lease(self, name: str, holder: str, seconds: float) -> bool:
+        key = LEASE + name.encode()
+
+        def change(txn: Any) -> bool:
+            mine = _live(txn.get(key, db=self._meta), _now()) in {None, holder.encode()}
+            if mine:
+                txn.put(key, _until(seconds) + holder.encode(), db=self._meta)
+            return mine
+
+        return self._write(change)
+
+    def release(self, name: str, holder: str) -> None:
+        key = LEASE + name.encode()
+
+        def change(txn: Any) -> None:
+            if _live(txn.get(key, db=self._meta), _now()) == holder.encode():
+                txn.delete(key, db=self._meta)
 
         self._write(change)
 

@@ -95,6 +95,16 @@ if left > 0 and left > redis.call('PTTL', KEYS[1]) then
 end
 """
 
+LEASE = """
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
+RELEASE = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+"""
+
 Command = Callable[[str], Sequence[Any]]
 
 
@@ -147,6 +157,13 @@ class RedisStore:
 
     def vouch(self, until: int) -> None:
         self._call(lambda run: ["EVAL", VOUCH, 1, f"{run}:vouched", until])
+
+    def lease(self, name: str, holder: str, seconds: float) -> bool:
+        left = int(seconds * 1000)
+        return bool(self._call(lambda run: ["EVAL", LEASE, 1, f"{run}:lease:{name}", holder, left]))
+
+    def release(self, name: str, holder: str) -> None:
+        self._call(lambda run: ["EVAL", RELEASE, 1, f"{run}:lease:{name}", holder])
 
     def sample(self, most: int) -> list[tuple[str, bytes]]:
         names = self._names("e:*", most)

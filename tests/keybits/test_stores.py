@@ -161,6 +161,32 @@ class TestVouching:
             pass
 
 
+class TestLeases:
+    def test_one_holder_at_a_time_who_may_prolong_it(self, store: Any) -> None:
+        assert store.lease("work", ONE, 60)
+        assert not store.lease("work", OTHER, 60)
+        assert store.lease("work", ONE, 60)
+
+    def test_released_it_is_another_s_to_have(self, store: Any) -> None:
+        store.lease("work", ONE, 60)
+        store.release("work", ONE)
+        assert store.lease("work", OTHER, 60)
+
+    def test_nobody_releases_what_another_has(self, store: Any) -> None:
+        store.lease("work", ONE, 60)
+        store.release("work", OTHER)
+        assert not store.lease("work", OTHER, 60)
+
+    def test_it_ends_by_itself(self, store: Any) -> None:
+        store.lease("work", ONE, 0.001)
+        while not store.lease("work", OTHER, 60):
+            pass
+
+    def test_leases_have_names(self, store: Any) -> None:
+        assert store.lease("work", ONE, 60)
+        assert store.lease("more", OTHER, 60)
+
+
 class TestEntries:
     def test_an_entry_comes_back_byte_for_byte(self, store: Any) -> None:
         body = bytes(range(256)) * 100

@@ -1,0 +1,184 @@
+"""When the caches in front are told: each recorded change is purged at each of them, until it has acknowledged.
+
+One process at a time delivers (a lease in the store says which), from the rows of the record that its relay has
+closed: earlier, a cache would fetch again what is still believed here. A row stays in the record until every cache
+has acknowledged its purge twice, the second time `KEYBITS_PURGE_AGAIN` seconds later, for an answer that was under
+way when the first one passed it, or that a shield handed on. So a process that dies, or a cache that is down for an
+hour, loses nothing; purging twice is purging once.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from keybits import edge
+from keybits.conf import conf
+from keybits.purge import Order, PurgeError, Purger
+from keybits.stamps import coarsened
+from keybits.stores import StoreError, get_store
+
+__all__ = ["TAKEDOWN", "Delivery", "Line", "orders"]
+
+logger = logging.getLogger(__name__)
+TAKEDOWN = "takedown:"
+"""What the names of scopes begin with whose purge is hard: what they end must not be shown, not even in need."""
+LEASE = 2.0
+"""Seconds for which a process that delivers is known to."""
+FIRST_RETRY = 0.25
+LONGEST_RETRY = 60.0
+"""Seconds between two attempts at a cache that does not answer, at first and at most."""
+
+Row = tuple[str, int]
+"""A row of the record: the database's alias and the id."""
+
+
+def orders(scopes: Iterable[str]) -> list[Order]:
+    """Return what purges these scopes: softly, but for takedowns; whole kinds where there are very many."""
+    named = coarsened(scopes)
+    hard = tuple(scope for scope in named if scope.startswith(TAKEDOWN))
+    soft = tuple(scope for scope in named if not scope.startswith(TAKEDOWN))
+    return [Order(scopes=some, soft=some is soft, id=uuid.uuid4().hex) for some in (hard, soft) if some]
+
+
+@dataclass(slots=True)
+class _Task:
+    """A row's scope, when the cache is to be told next, and how often it has acknowledged; never again: infinity."""
+
+    scope: str
+    due: float
+    told: int = 0
+
+
+class Line:
+    """What one cache is still to be told, and what it has acknowledged. Safe under threads."""
+
+    def __init__(self, purger: Purger, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.purger = purger
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._tasks: dict[Row, _Task] = {}
+        self._failures = 0
+        self._not_before = 0.0
+        self._is_stopped = False
+
+    def offer(self, rows: Mapping[Row, str]) -> None:
+        """Take in what the record holds: new rows are due now, those that are gone are forgotten."""
+        with self._changed:
+            self._tasks = {row: task for row, task in self._tasks.items() if row in rows}
+            new = rows.keys() - self._tasks.keys()
+            self._tasks |= {row: _Task(rows[row], self._clock()) for row in new}
+            if new:
+                self._changed.notify()
+
+    def settled(self) -> set[Row]:
+        """Return the rows that need no more telling."""
+        with self._changed:
+            return {row for row, task in self._tasks.items() if task.due == math.inf}
+
+    def run(self) -> None:
+        """Deliver what is due, again and again, until it is stopped."""
+        while self._await():
+            self.once()
+
+    def stop(self) -> None:
+        """Have `run` end; what has not been acknowledged stays in the record."""
+        with self._changed:
+            self._is_stopped = True
+            self._changed.notify()
+
+    def once(self) -> bool:
+        """Tell the cache all that is due, and say whether it has acknowledged."""
+        due = self._due()
+        try:
+            for order in orders(task.scope for task in due):
+                self.purger.purge(order)
+        except PurgeError as error:
+            self._failed(error)
+            return False
+        self._acknowledged(due)
+        return True
+
+    def _await(self) -> bool:
+        """Wait until something is due, or anything has changed; say whether to go on."""
+        with self._changed:
+            at = max(min((task.due for task in self._tasks.values()), default=math.inf), self._not_before)
+            wait = at - self._clock()
+            if wait > 0 and not self._is_stopped:
+                self._changed.wait(None if at == math.inf else wait)
+            return not self._is_stopped
+
+    def _due(self) -> list[_Task]:
+        with self._changed:
+            now = self._clock()
+            if now < self._not_before:
+                return []
+            return [task for task in self._tasks.values() if task.due <= now]
+
+    def _failed(self, error: PurgeError) -> None:
+        self._failures += 1
+        longest = min(LONGEST_RETRY, FIRST_RETRY * 2.0 ** min(self._failures - 1, 16))
+        pause = error.retry_after or longest * random.uniform(0.5, 1.0)  # noqa: S311 - apart from others, not secret
+        self._not_before = self._clock() + pause
+        level = logging.ERROR if error.permanent else logging.WARNING
+        name = type(self.purger).__name__
+        logger.log(level, "%s: attempt %d failed, again in %.1f s: %s", name, self._failures, pause, error)
+
+    def _acknowledged(self, tasks: list[_Task]) -> None:
+        with self._changed:
+            self._failures, self._not_before = 0, 0.0
+            again = conf.PURGE_AGAIN
+            for task in tasks:
+                task.told += 1
+                task.due = self._clock() + again if again and task.told == 1 else math.inf
+
+
+class Delivery:
+    """The lines to all configured caches, and whether this process is the one that delivers."""
+
+    def __init__(self) -> None:
+        self.lines = [Line(purger) for purger in edge.purgers().values()]
+        self._name = uuid.uuid4().hex
+        self._asked = -math.inf
+        self._leads = False
+        self._threads: list[threading.Thread] = []
+
+    def leads(self) -> bool:
+        """Say whether this process delivers. Without a store, every process does: twice is better than never."""
+        if time.monotonic() - self._asked > LEASE / 4:
+            self._asked = time.monotonic()
+            try:
+                self._leads = get_store().lease("delivery", self._name, LEASE)
+            except StoreError:
+                self._leads = True
+        return self._leads
+
+    def offer(self, rows: Mapping[Row, str]) -> None:
+        """Deliver what the record holds, if this process is the one to do it. All of `rows` must have been closed."""
+        offered = rows if self.leads() else {}
+        if offered and not self._threads:
+            self._start()
+        for line in self.lines:
+            line.offer(offered)
+
+    def settled(self) -> set[Row]:
+        """Return the rows that every cache has acknowledged for good: they can leave the record."""
+        return set.intersection(*(line.settled() for line in self.lines))
+
+    def stop(self) -> None:
+        """Have the threads end."""
+        for line in self.lines:
+            line.stop()
+
+    def _start(self) -> None:
+        self._threads = [
+            threading.Thread(target=line.run, name="keybits-delivery", daemon=True) for line in self.lines
+        ]
+        for thread in self._threads:
+            thread.start()

@@ -1,0 +1,68 @@
+"""`manage.py purge`: tell the caches in front at once, by address, by scope, or to drop everything."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from keybits import edge
+from keybits.purge import Order, PurgeError, Purger
+
+
+class Command(BaseCommand):
+    help = "Purge the caches that KEYBITS_PURGERS names; exits with 1 where one does not acknowledge."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--url", action="append", default=[], help="An absolute address; repeatable.")
+        parser.add_argument(
+            "--scope",
+            action="append",
+            default=[],
+            help="Answers made from it, such as gallery:spring; repeatable.",
+        )
+        parser.add_argument("--all", action="store_true", help="Everything that was ever answered.")
+        parser.add_argument(
+            "--hard", action="store_true", help="Remove it, where otherwise it is only checked again."
+        )
+        parser.add_argument("--purger", action="append", default=[], help="Only this one of KEYBITS_PURGERS.")
+
+    def handle(self, *args: Any, purger: list[str], **options: Any) -> None:
+        order = _order(options)
+        failures = [
+            f"{name}: {failure}" for name, one in _named(purger).items() if (failure := _failure(one, order))
+        ]
+        if failures:
+            raise CommandError("Not purged. " + "; ".join(failures))
+        self.stdout.write(self.style.SUCCESS(f"Purged: {', '.join(_named(purger))}."))
+
+
+def _order(options: dict[str, Any]) -> Order:
+    order = Order(
+        scopes=tuple(options["scope"]),
+        urls=tuple(options["url"]),
+        everything=options["all"],
+        soft=not options["hard"],
+    )
+    if not (order.scopes or order.urls or order.everything):
+        raise CommandError("Say what: --url, --scope or --all.")
+    if relative := [url for url in order.urls if not url.startswith(("http://", "https://"))]:
+        raise CommandError(f"{relative[0]!r} is no absolute address; write https://host/path.")
+    return order
+
+
+def _named(names: list[str]) -> dict[str, Purger]:
+    purgers = edge.purgers()
+    if not purgers:
+        raise CommandError("There is nothing to purge: KEYBITS_PURGERS is empty.")
+    if unknown := sorted(set(names) - purgers.keys()):
+        raise CommandError(f"There is no purger {unknown[0]!r}; there are: {', '.join(purgers)}.")
+    return {name: purger for name, purger in purgers.items() if not names or name in names}
+
+
+def _failure(purger: Purger, order: Order) -> str:
+    try:
+        purger.purge(order)
+    except PurgeError as error:
+        return str(error)
+    return ""

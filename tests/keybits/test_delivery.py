@@ -1,0 +1,408 @@
+"""Every recorded change reaches every cache in front, at least twice, whoever dies or is away meanwhile."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Iterator
+from io import StringIO
+from itertools import pairwise
+from typing import Any
+
+import httpx
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection
+
+from catalog.models import Gallery, Tag
+from keybits import changes, delivery, edge, relay, stamps
+from keybits.delivery import Delivery, Line, orders
+from keybits.purge import Order, PurgeError, Purger
+from keybits.relay import Relay
+from keybits.stores import StoreError, get_store
+
+
+class Cache(Purger):
+    """A cache that notes what it was told; `failing` is what it answers with instead of acknowledging."""
+
+    fields = ("xkey",)
+    holds_by = ("Surrogate-Control",)
+    told: list[Order]
+    failing: PurgeError | None
+
+    def __init__(self, client: httpx.Client, **given: Any) -> None:
+        super().__init__(client, **given)
+        self.told = []
+        self.failing = None
+        self.heard = threading.Event()
+
+    def requests(self, order: Order) -> Iterator[httpx.Request]:
+        return iter(())
+
+    def purge(self, order: Order, sleep: Callable[[float], object] = lambda _: None) -> None:
+        if self.failing is not None:
+            raise self.failing
+        self.told.append(order)
+        self.heard.set()
+
+    @property
+    def scopes(self) -> list[str]:
+        return [scope for order in self.told for scope in order.scopes]
+
+
+class Clock:
+    """A clock that only tests move."""
+
+    now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def cache() -> Cache:
+    return Cache(httpx.Client())
+
+
+@pytest.fixture
+def line(cache: Cache, clock: Clock) -> Line:
+    return Line(cache, clock=clock)
+
+
+def row(number: int) -> tuple[str, int]:
+    return "default", number
+
+
+class TestOrders:
+    def test_are_soft_but_for_takedowns(self) -> None:
+        hard, soft = orders(["gallery:a", "takedown:gallery/a", "galleries"])
+        assert (hard.scopes, hard.soft) == (("takedown:gallery/a",), False)
+        assert (soft.scopes, soft.soft) == (("galleries", "gallery:a"), True)
+
+    def test_the_hard_one_comes_first(self) -> None:
+        assert [order.soft for order in orders(["takedown:x", "y"])] == [False, True]
+
+    def test_name_each_scope_once_and_kinds_for_very_many(self) -> None:
+        many = [f"page:{n}" for n in range(stamps.MOST_MEMBERS + 1)]
+        assert [order.scopes for order in orders([*many, "x", "x"])] == [("page:*", "x")]
+
+    def test_of_nothing_are_none(self) -> None:
+        assert orders([]) == []
+
+
+class TestLine:
+    def test_a_row_is_settled_when_it_was_acknowledged_twice(
+        self, line: Line, cache: Cache, clock: Clock
+    ) -> None:
+        line.offer({row(1): "a"})
+        assert line.once()
+        assert (cache.scopes, line.settled()) == (["a"], set())
+        assert line.once()
+        assert cache.scopes == ["a"]
+        clock.now += 2
+        assert line.once()
+        assert (cache.scopes, line.settled()) == (["a", "a"], {row(1)})
+
+    def test_or_once_where_that_is_enough(self, line: Line, settings: Any) -> None:
+        settings.KEYBITS_PURGE_AGAIN = 0
+        line.offer({row(1): "a"})
+        line.once()
+        assert line.settled() == {row(1)}
+
+    def test_rows_of_one_scope_are_one_purge(self, line: Line, cache: Cache) -> None:
+        line.offer({row(1): "a", row(2): "a", row(3): "b"})
+        line.once()
+        assert [order.scopes for order in cache.told] == [("a", "b")]
+
+    def test_offering_again_is_offering_once(self, line: Line, cache: Cache) -> None:
+        line.offer({row(1): "a"})
+        line.once()
+        line.offer({row(1): "a"})
+        line.once()
+        assert cache.scopes == ["a"]
+
+    def test_what_has_left_the_record_is_forgotten(self, line: Line, cache: Cache) -> None:
+        line.offer({row(1): "a", row(2): "b"})
+        line.offer({row(2): "b"})
+        line.once()
+        assert cache.scopes == ["b"]
+
+    def test_a_cache_that_is_down_for_an_hour_hears_everything_afterwards(
+        self, line: Line, cache: Cache, clock: Clock
+    ) -> None:
+        cache.failing = PurgeError("down")
+        for minute in range(60):
+            line.offer({row(n): f"s{n}" for n in range(minute + 1)})
+            line.once()
+            clock.now += 60
+        assert cache.told == []
+        cache.failing = None
+        line.once()
+        assert set(cache.scopes) == {f"s{n}" for n in range(60)}
+
+    def test_a_cache_that_is_down_is_tried_less_and_less_often(
+        self, line: Line, cache: Cache, clock: Clock
+    ) -> None:
+        cache.failing = PurgeError("down")
+        line.offer({row(1): "a"})
+        tried = []
+        for _ in range(4_000):
+            if clock.now >= line._not_before:
+                tried.append(clock.now)
+                line.once()
+            clock.now += 0.1
+        pauses = [later - earlier for earlier, later in pairwise(tried)]
+        assert pauses[0] < 0.5
+        assert 29 < pauses[-1] < 61
+
+    def test_it_is_left_alone_for_as_long_as_it_asks(self, line: Line, cache: Cache, clock: Clock) -> None:
+        cache.failing = PurgeError("too many", retry_after=300)
+        line.offer({row(1): "a"})
+        line.once()
+        cache.failing = None
+        clock.now += 299
+        line.once()
+        assert cache.told == []
+        clock.now += 1
+        line.once()
+        assert cache.scopes == ["a"]
+
+    def test_a_change_after_the_first_purge_is_purged_by_itself(
+        self, line: Line, cache: Cache, clock: Clock
+    ) -> None:
+        line.offer({row(1): "a"})
+        line.once()
+        line.offer({row(1): "a", row(2): "a"})
+        line.once()
+        assert cache.scopes == ["a", "a"]
+        assert line.settled() == set()
+
+    def test_its_thread_delivers_as_soon_as_there_is_something(self, cache: Cache) -> None:
+        line = Line(cache)
+        thread = threading.Thread(target=line.run, daemon=True)
+        thread.start()
+        line.offer({row(1): "a"})
+        assert cache.heard.wait(30)
+        line.stop()
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+@pytest.fixture
+def purgers(settings: Any) -> Callable[[], dict[str, Any]]:
+    """Configure two caches; called, return them."""
+    settings.KEYBITS_PURGERS = {name: {"BACKEND": f"{__name__}.Cache"} for name in ("near", "far")}
+    settings.KEYBITS_PURGE_AGAIN = 0
+
+    def both() -> dict[str, Any]:
+        return dict(edge.purgers())
+
+    return both
+
+
+def recorded() -> list[str]:
+    return sorted(scope for _, scope, _ in changes.recorded(connection))
+
+
+def settle() -> None:
+    changes.forget(connection, [id for id, _, _ in changes.recorded(connection)])
+
+
+@pytest.fixture
+def deliver(purgers: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Relay]]:
+    """Look once with a relay whose lines are served here, without threads; `deliver()` returns the relay."""
+    monkeypatch.setattr(Delivery, "_start", lambda self: None)
+    get_store().clear()
+    settle()
+    one = Relay(["default"])
+
+    def look() -> Relay:
+        one._once_and_deliver()
+        assert one.delivery is not None
+        for line in one.delivery.lines:
+            line.once()
+        one.sweep()
+        return one
+
+    yield look
+    settle()
+
+
+@pytest.mark.django_db(transaction=True)
+class TestFromTheRecord:
+    def test_a_row_leaves_it_when_every_cache_has_acknowledged(self, deliver: Any, purgers: Any) -> None:
+        near, far = purgers().values()
+        far.failing = PurgeError("down")
+        Tag.objects.create(slug="x", name="X")
+        deliver()
+        assert set(near.scopes) == {"tags", "tag:x"}
+        assert recorded() == ["tag:x", "tags"]
+        far.failing = None
+        for line in deliver().delivery.lines:
+            line._not_before = 0
+        deliver()
+        assert set(far.scopes) == {"tags", "tag:x"}
+        assert recorded() == []
+
+    def test_a_process_that_takes_over_tells_what_the_last_had_not_heard_acknowledged(
+        self, deliver: Any, purgers: Any
+    ) -> None:
+        _, far = purgers().values()
+        far.failing = PurgeError("down")
+        Tag.objects.create(slug="x", name="X")
+        deliver()
+        get_store().clear()  # the lease of the dead ends
+        far.failing = None
+        successor = Relay(["default"])
+        successor._once_and_deliver()
+        assert successor.delivery is not None
+        for line in successor.delivery.lines:
+            line.once()
+        assert set(far.scopes) == {"tags", "tag:x"}
+
+    def test_one_process_delivers_and_the_others_leave_the_record_alone(
+        self, deliver: Any, purgers: Any
+    ) -> None:
+        deliver()
+        Tag.objects.create(slug="x", name="X")
+        other = Relay(["default"])
+        other._once_and_deliver()
+        other.sweep()
+        assert other.delivery is not None
+        assert not other.delivery.leads()
+        assert recorded() == ["tag:x", "tags"]
+        deliver()
+        assert recorded() == []
+
+    def test_scopes_are_closed_before_they_are_purged(
+        self, deliver: Any, purgers: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A cache that is told earlier fetches again what is still believed here."""
+        order: list[str] = []
+        close = relay._close
+        monkeypatch.setattr(relay, "_close", lambda scopes: (order.append("closed"), close(scopes)))
+        monkeypatch.setattr(Cache, "purge", lambda self, _: order.append("purged"))
+        with connection.cursor() as cursor:
+            wrappers, connection.execute_wrappers = connection.execute_wrappers, []
+            cursor.execute("INSERT INTO catalog_tag (slug, name, kind) VALUES ('x', 'X', 'topic')")
+            connection.execute_wrappers = wrappers
+        deliver()
+        assert order[:2] == ["closed", "purged"]
+
+    def test_while_the_store_is_away_the_caches_are_told_all_the_same(
+        self, deliver: Any, purgers: Any, monkeypatch: pytest.MonkeyPatch, settings: Any
+    ) -> None:
+        near, _ = purgers().values()
+        Tag.objects.create(slug="x", name="X")
+
+        def away(*_: Any) -> int:
+            raise StoreError("out of reach")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(type(get_store().store), "now", away)
+            with pytest.raises(StoreError):
+                deliver()
+            one = Relay(["default"])
+            with pytest.raises(StoreError):
+                one._once_and_deliver()
+            assert one.delivery is not None
+            for line in one.delivery.lines:
+                line.once()
+        assert set(near.scopes) == {"tags", "tag:x"}
+
+    def test_what_waits_for_a_cache_is_bounded(
+        self, deliver: Any, purgers: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(relay, "MOST_ROWS", 50)
+        near, far = purgers().values()
+        near.failing = far.failing = PurgeError("down")
+        for n in range(30):
+            Tag.objects.create(slug=f"t{n}", name=str(n))
+            Tag.objects.filter(slug=f"t{n}").update(name="again")
+        everything = set(recorded())
+        deliver()
+        left = recorded()
+        assert len(left) == len(set(left)) < 50
+        assert set(left) == everything
+
+    def test_a_takedown_is_recorded_with_the_change_and_purged_hard(self, deliver: Any, purgers: Any) -> None:
+        gallery = Gallery.objects.create(slug="g", title="G")
+        deliver()
+        near, _ = purgers().values()
+        near.told.clear()
+        gallery.visibility = "private"
+        gallery.save()
+        deliver()
+        assert [order.scopes for order in near.told if not order.soft] == [("takedown:gallery/g",)]
+
+    def test_the_bell_rings_for_a_commit_of_this_process(self, purgers: Any) -> None:
+        changes.bell.clear()
+        Tag.objects.create(slug="x", name="X")
+        assert changes.bell.is_set()
+
+
+class TestLease:
+    def test_without_a_store_every_process_delivers(
+        self, purgers: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def away(*_: Any) -> bool:
+            raise StoreError("out of reach")
+
+        monkeypatch.setattr(type(get_store().store), "lease", away)
+        assert Delivery().leads()
+
+    def test_a_process_that_stops_prolonging_it_loses_it(
+        self, purgers: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        get_store().clear()
+        monkeypatch.setattr(delivery, "LEASE", 0.001)
+        assert Delivery().leads()
+        second = Delivery()
+        monkeypatch.setattr(delivery, "LEASE", 60)
+        while not second.leads():
+            second._asked = -math.inf
+        assert not Delivery().leads()
+
+
+class TestCommand:
+    def purge(self, *args: str) -> str:
+        out = StringIO()
+        call_command("purge", *args, stdout=out)
+        return out.getvalue()
+
+    def test_by_scope_address_and_all(self, purgers: Any) -> None:
+        assert "near, far" in self.purge("--scope", "gallery:a", "--url", "https://a.example/x", "--hard")
+        assert [cache.told for cache in purgers().values()] == [
+            [Order(scopes=("gallery:a",), urls=("https://a.example/x",), soft=False)]
+        ] * 2
+        self.purge("--all", "--purger", "far")
+        near, far = purgers().values()
+        assert (len(near.told), far.told[-1]) == (1, Order(everything=True))
+
+    @pytest.mark.parametrize(
+        ("args", "says"),
+        [
+            ([], "Say what"),
+            (["--url", "/x"], "no absolute address"),
+            (["--all", "--purger", "x"], "there are: near, far"),
+        ],
+    )
+    def test_says_what_is_missing(self, purgers: Any, args: list[str], says: str) -> None:
+        with pytest.raises(CommandError, match=says):
+            self.purge(*args)
+
+    def test_fails_where_a_cache_does_not_acknowledge_and_tells_the_others(self, purgers: Any) -> None:
+        near, far = purgers().values()
+        near.failing = PurgeError("refused")
+        with pytest.raises(CommandError, match="near: refused"):
+            self.purge("--all")
+        assert far.told == [Order(everything=True)]
+
+    def test_without_caches_says_so(self, settings: Any) -> None:
+        with pytest.raises(CommandError, match="KEYBITS_PURGERS is empty"):
+            self.purge("--all")
