@@ -65,6 +65,7 @@ __all__ = [
     "UniqueViewIdKeyBit",
     "UpdatedAtKeyBit",
     "UserKeyBit",
+    "canonical_query",
 ]
 
 Scopes = str | Iterable[str]
@@ -98,6 +99,14 @@ class RouteKeyBit(KeyBitBase):  # type: ignore[misc]  # drf-extensions is untype
         return [get_script_prefix(), list(args), {name: str(value) for name, value in kwargs.items()}]
 
 
+def canonical_query(view: Any, request: Any) -> str:
+    """Return the query of `request` as the key has it: what means the same is written the same."""
+    query = getattr(view, "query", None)
+    if isinstance(query, Query):
+        return query.canonical
+    return urlencode(sorted((name, value) for name, values in request.GET.lists() for value in values))
+
+
 class CanonicalQueryKeyBit(KeyBitBase):  # type: ignore[misc]
     """The query as `keybits.query` writes it: permutations and tracking parameters mean the same representation.
 
@@ -108,10 +117,7 @@ class CanonicalQueryKeyBit(KeyBitBase):  # type: ignore[misc]
     def get_data(
         self, params: Any, view_instance: Any, view_method: Any, request: Any, args: Any, kwargs: Any
     ) -> str:
-        query = getattr(view_instance, "query", None)
-        if isinstance(query, Query):
-            return query.canonical
-        return urlencode(sorted((name, value) for name, values in request.GET.lists() for value in values))
+        return canonical_query(view_instance, request)
 
 
 class FreshnessKeyBit(KeyBitBase):  # type: ignore[misc]

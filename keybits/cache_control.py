@@ -45,12 +45,18 @@ class Lifetime:
     stale_while_revalidate: int = 0
     stale_if_error: int = 0
 
+    def __post_init__(self) -> None:
+        """Refuse what is no delta-seconds (RFC 9111 section 1.2.2)."""
+        if min(self.max_age, self.stale_while_revalidate, self.stale_if_error) < 0:
+            raise ValueError(f"{self} has an age below 0; give seconds from 0 on.")
+
     def directives(self) -> dict[str, int | bool]:
-        """Return the directives that say so; what is 0 goes without saying, but for `max-age`."""
+        """Return the directives that say so; what is never to be used stale says that too (section 5.2.2.2)."""
         return {
             "max_age": self.max_age,
             "stale_while_revalidate": self.stale_while_revalidate or False,
             "stale_if_error": self.stale_if_error or False,
+            "must_revalidate": not (self.stale_while_revalidate or self.stale_if_error),
         }
 
 
@@ -67,23 +73,21 @@ class Policy:
     edge: Lifetime = field(default=Lifetime(max_age=DAY, stale_if_error=DAY))
 
     def for_everybody(self, s_maxage: int | None = None) -> str:
-        """Return Cache-Control. What is never to be used stale says so; `s_maxage` overrules the policy's."""
+        """Return Cache-Control; `s_maxage` overrules the policy's."""
         shared = self.s_maxage if s_maxage is None else s_maxage
-        lenient = self.everybody.stale_while_revalidate or self.everybody.stale_if_error
-        return cache_control(
-            public=True,
-            **self.everybody.directives(),
-            s_maxage=False if shared is None else shared,
-            must_revalidate=not lenient,
-        )
+        lasting = {"max_age": 0, "s_maxage": False if shared is None else shared}
+        return cache_control(public=True, **(lasting | self.everybody.directives()))
 
     def for_the_edge(self) -> str:
         """Return the value for the caches that we purge: of CDN-Cache-Control (RFC 9213), or Surrogate-Control."""
         return cache_control(**self.edge.directives())
 
     def unheld(self) -> Policy:
-        """Return the policy for an answer that is not kept here either: the edge asks each time."""
-        return replace(self, edge=Lifetime(stale_if_error=self.edge.stale_if_error))
+        """Return the policy for an answer that no purge may reach: the edge asks each time.
+
+        Also while we are down: what was taken down meanwhile must not come back.
+        """
+        return replace(self, edge=Lifetime())
 
 
 def strictest(first: Policy, *others: Policy) -> Policy:

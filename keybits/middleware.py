@@ -13,7 +13,13 @@ from urllib.parse import quote, unquote
 from django.http import Http404, HttpRequest
 from django.http.response import HttpResponseBase
 
-__all__ = ["content_length_middleware", "cookieless_middleware", "host_middleware", "path_middleware"]
+__all__ = [
+    "content_length_middleware",
+    "cookieless_middleware",
+    "host_middleware",
+    "path_middleware",
+    "spelt",
+]
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
 
@@ -69,7 +75,12 @@ def _is_canonical(path: str) -> bool:
         text = unquote(path, errors="strict")
     except UnicodeDecodeError:
         return False
-    return quote(text, safe=_AS_IT_IS) == path and not _NO_PATH_OF_OURS.search(text)
+    return spelt(text) == path and not _NO_PATH_OF_OURS.search(text)
+
+
+def spelt(path: str) -> str:
+    """Return the one spelling of a path that is given without escapes."""
+    return quote(path, safe=_AS_IT_IS)
 
 
 def content_length_middleware(get_response: GetResponse) -> GetResponse:

@@ -26,6 +26,8 @@ from keybits.stores import StoreError, get_store
 __all__ = ["Lookup", "aside", "begin", "is_current", "look_up", "made", "store"]
 
 logger = logging.getLogger(__name__)
+NO_ENTRY = "-"
+"""A key that no entry has, for a look at the stamps alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,6 @@ def is_current(entry: Entry, scopes: Sequence[str]) -> bool:
     For what is sent to be held elsewhere. A purge that comes after this look comes after the answer was made.
     """
     try:
-        return get_store().read("", scopes).witness == entry.witness
+        return get_store().read(NO_ENTRY, scopes).witness == entry.witness
     except StoreError:
         return False

@@ -18,18 +18,20 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpResponse
-from django.utils.encoding import escape_uri_path
+from django.utils.http import escape_leading_slashes
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from keybits import audit, cache_control, cache_status, edge, readthrough, replicas
 from keybits.answers import Answer, Terms, answer
+from keybits.bits import canonical_query
 from keybits.cache_control import Policy
 from keybits.constructors import DefaultListKeyConstructor, DefaultObjectKeyConstructor, KeyConstructor
 from keybits.entries import Entry
+from keybits.middleware import spelt
 from keybits.preconditions import Conditions
 from keybits.problems import problem_response
-from keybits.query import NO_VARY_SEARCH
+from keybits.query import NO_VARY_SEARCH, Query
 
 __all__ = [
     "CacheResponseAndETAGMixin",
@@ -50,7 +52,7 @@ FAILURES = {
     ),
     412: ("precondition-failed", "The representation is not the one that the request was meant for."),
 }
-STORED_HEADERS = ("Content-Type", "Content-Language", "Link")
+STORED_HEADERS = ("Content-Type", "Content-Language", "Content-Location", "Link")
 
 
 def cache_response_and_etag(key_func: str | KeyConstructor) -> Callable[[Handler], Handler]:
@@ -133,21 +135,24 @@ class _Exchange:
             return self._pass_on(response, found.reason)
         policy = _policy(self.view)
         if policy is None:
+            response["Cache-Control"] = cache_control.PRIVATE
             return self._pass_on(response, found.reason)
-        made = self._made(response, None if lagging else witness)
+        headers = self._headers(response, addressed=constructor.tells_addresses_apart)
+        made = self._made(response, headers, None if lagging else witness)
         tagged = _Tagged(scopes, constructor.surrogates(**exchange), policy, response.get("Cache-Control"))
         return self._keep(key, made, tagged, found.reason)
 
-    def _made(self, response: Response, witness: bytes | None) -> Entry:
-        made = readthrough.made(response.content, self._headers(response), witness=witness, now=time.time())
+    def _made(self, response: Response, headers: list[tuple[str, str]], witness: bytes | None) -> Entry:
+        made = readthrough.made(response.content, headers, witness=witness, now=time.time())
         url = "" if self.is_private else self._url()
         return replace(made, expires=getattr(self.request, EXPIRES, None), url=url)
 
-    def _headers(self, response: Response) -> list[tuple[str, str]]:
-        """The fields of 200 and 304 that do not depend on who asks."""
+    def _headers(self, response: Response, *, addressed: bool) -> list[tuple[str, str]]:
+        """The fields of 200 and 304 that do not depend on who asks, nor by which address if several share them."""
         fields = [(name, response[name]) for name in STORED_HEADERS if name in response]
-        fields.append(("Content-Location", response.get("Content-Location") or self._url()))
-        return [*fields, NO_VARY_SEARCH] if hasattr(self.view, "query") else fields
+        if addressed and "Content-Location" not in response:
+            fields.append(("Content-Location", self._url()))
+        return [*fields, NO_VARY_SEARCH] if isinstance(getattr(self.view, "query", None), Query) else fields
 
     def _keep(self, key: str, made: Entry, tagged: _Tagged, reason: str) -> HttpResponse:
         """Store what was made, if it may be stored, and send it; only what is current here is held elsewhere."""
@@ -161,10 +166,9 @@ class _Exchange:
 
     def _url(self) -> str:
         """The canonical address of what was asked for: its path, and its query as the key has it."""
-        path = escape_uri_path(self.request.path)
-        query = getattr(self.view, "query", None)
-        text = query.canonical if query is not None else self.request.META.get("QUERY_STRING", "")
-        return f"{path}?{text}" if text else path
+        path = escape_leading_slashes(spelt(self.request.path))
+        query = canonical_query(self.view, self.request)
+        return f"{path}?{query}" if query else path
 
     def _throttle(self) -> None:
         """Count the request, if that was put off until it had to be computed."""
