@@ -32,12 +32,17 @@ def for_galleries(policy: Policy, galleries: Iterable[Gallery]) -> Policy:
 def _overruled(policy: Policy, gallery: Gallery) -> Policy:
     everybody, edge = policy.everybody, policy.edge
     if gallery.max_age is not None:
-        everybody = replace(everybody, max_age=gallery.max_age)
+        everybody = _for(gallery.max_age, everybody)
     if gallery.edge_max_age is not None:
-        edge = Lifetime(
-            max_age=gallery.edge_max_age, stale_if_error=min(edge.stale_if_error, gallery.edge_max_age)
-        )
+        edge = _for(gallery.edge_max_age, edge)
     return replace(policy, everybody=everybody, edge=edge)
+
+
+def _for(seconds: int, lifetime: Lifetime) -> Lifetime:
+    """Return the lifetime made `seconds` long; what is stale is used no longer than what is fresh."""
+    return Lifetime(
+        seconds, min(lifetime.stale_while_revalidate, seconds), min(lifetime.stale_if_error, seconds)
+    )
 
 
 def is_pending(screenshot: Screenshot) -> bool:

@@ -106,8 +106,12 @@ class ShownMixin:
         """The galleries that the answer shows something of, each as often as it likes."""
         return (screenshot.gallery for screenshot in self.shown)
 
+    def shown_captures(self) -> Iterable[Screenshot]:
+        """The screenshots that the whole answer is about."""
+        return (row for row in self.shown if self.detail and isinstance(row, Screenshot))  # type: ignore[attr-defined]
+
     def get_cache_policy(self) -> Policy | None:
-        if self.detail and any(isinstance(row, Screenshot) and policy.is_pending(row) for row in self.shown):  # type: ignore[attr-defined]
+        if any(map(policy.is_pending, self.shown_captures())):
             return None
         return policy.for_galleries(self.cache_policy, self.shown_galleries())
 
@@ -177,8 +181,9 @@ def _list_takedowns(kwargs: dict[str, Any], **_: Any) -> Any:
 
 
 def _takedowns(view_instance: Any, **_: Any) -> list[str]:
-    """Of the screenshots that are shown, or whose renditions are."""
-    return [scope for row in view_instance.shown for scope in freshness.screenshot_takedown(*_whose(row))]
+    """Of the screenshots that are shown, or whose renditions are; of any, where none there are tell whose."""
+    shown = [scope for row in view_instance.shown for scope in freshness.screenshot_takedown(*_whose(row))]
+    return shown or [freshness.ANY_TAKEDOWN]
 
 
 def _whose(row: Screenshot | Rendition) -> tuple[int, str]:
@@ -296,7 +301,10 @@ class RenditionViewSet(  # type: ignore[misc]
     cache_policy = policy.SCREENSHOTS
 
     def shown_galleries(self) -> Iterable[Gallery]:
-        return (rendition.screenshot.gallery for rendition in self.shown)
+        return (screenshot.gallery for screenshot in self.shown_captures())
+
+    def shown_captures(self) -> Iterable[Screenshot]:
+        return (rendition.screenshot for rendition in self.shown)
 
     def get_queryset(self) -> QuerySet[Rendition]:
         renditions = Rendition.objects.filter(screenshot__in=self.get_parent_queryset())

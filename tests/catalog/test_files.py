@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.core.files.storage import default_storage
+from django.db import connection
 from django.test import Client, RequestFactory
 
 from catalog import files
 from catalog.capture import storage
 from catalog.models import Gallery, Rendition, Screenshot
+from keybits import surrogates
 
 pytestmark = pytest.mark.django_db
 
@@ -400,3 +403,110 @@ class TestRanges:
         for field in ("bytes=0-", "bytes=-1"):
             with pytest.raises(files.RangeError):
                 files.read_range(field, 0)
+
+
+class TestTakedowns:
+    """A name lasts for ever, what it may be shown to does not: the caches in front are told when it ends."""
+
+    @pytest.fixture(autouse=True)
+    def _purged(self, settings: Any) -> None:
+        backend = "keybits.purge.varnish.XkeyPurger"
+        settings.KEYBITS_PURGERS = {"edge": {"BACKEND": backend, "servers": ["http://192.0.2.1"]}}
+
+    @staticmethod
+    def keys(response: Any) -> set[str]:
+        return set(response["xkey"].split())
+
+    @staticmethod
+    def purged_by(write: Callable[[], object]) -> set[str]:
+        with connection.cursor() as cursor:
+            cursor.execute("DELETE FROM keybits_change")
+            write()
+            cursor.execute("SELECT scope FROM keybits_change WHERE scope LIKE 'takedown:%%'")
+            scopes = [scope for (scope,) in cursor.fetchall()]
+        return set(surrogates.purged(scopes)) if scopes else set()
+
+    @pytest.mark.parametrize("visibility", ["public", "unlisted"])
+    @pytest.mark.parametrize(
+        "write",
+        [
+            lambda gallery: Gallery.objects.filter(pk=gallery.pk).update(visibility="private"),
+            lambda gallery: gallery.delete(),
+            lambda gallery: gallery.screenshots.get().delete(),
+            lambda gallery: gallery.screenshots.update(gallery=Gallery.objects.create(slug="z", title="Z")),
+            lambda gallery: Rendition.objects.all().delete(),
+            lambda gallery: Rendition.objects.update(sha256="0" * 64),
+            lambda gallery: Rendition.objects.update(format="jpeg"),
+        ],
+        ids=["hidden", "gallery deleted", "deleted", "moved", "rendition deleted", "replaced", "recoded"],
+    )
+    def test_whatever_ends_it_purges_the_file(
+        self, client: Client, visibility: str, write: Callable[[Gallery], object]
+    ) -> None:
+        gallery = add(visibility)
+        tagged = self.keys(client.get(URL))
+
+        assert tagged & self.purged_by(lambda: write(gallery))
+
+    def test_what_goes_elsewhere_does_not(self, client: Client) -> None:
+        add()
+        tagged = self.keys(client.get(URL))
+        other = Gallery.objects.create(slug="other", title="Other")
+        shot = Screenshot.objects.create(gallery=other, title="S", source_url="https://a.example/")
+
+        assert not tagged & self.purged_by(shot.delete)
+        assert not tagged & self.purged_by(other.delete)
+
+    def test_of_several_places_each_counts(self, client: Client) -> None:
+        places = [add() for _ in range(3)]
+        for gallery in places:
+            assert self.keys(client.get(URL)) & self.purged_by(gallery.delete)
+        assert client.get(URL).status_code == HTTPStatus.NOT_FOUND
+
+    def test_a_place_that_is_hidden_is_not_one(self, client: Client) -> None:
+        hidden = add("private")
+        add("public")
+
+        assert not self.keys(client.get(URL)) & self.purged_by(hidden.delete)
+
+    def test_what_is_shown_in_very_many_places_has_no_more_keys_than_there_is_room_for(
+        self, client: Client, django_assert_num_queries: Any
+    ) -> None:
+        galleries = [add() for _ in range(surrogates.MOST_KEYS + 5)]
+        with django_assert_num_queries(1):
+            response = client.get(URL)
+
+        assert len(self.keys(response)) <= surrogates.MOST_KEYS
+        for gallery in galleries:
+            assert self.keys(client.get(URL)) & self.purged_by(gallery.delete)
+
+    @pytest.mark.parametrize(
+        "field", [{}, {"Range": "bytes=0-1"}, {"If-None-Match": ETAG}], ids=["200", "206", "304"]
+    )
+    @pytest.mark.parametrize("method", ["get", "head"])
+    def test_every_answer_that_can_be_stored_has_the_keys(
+        self, client: Client, method: str, field: dict[str, str]
+    ) -> None:
+        add()
+        whole = client.get(URL)
+        response = getattr(client, method)(URL, headers=field)
+
+        assert response["xkey"] == whole["xkey"]
+        assert response["Cache-Control"] == PUBLIC
+
+    @pytest.mark.parametrize(
+        ("field", "status"),
+        [({"If-Match": '"other"'}, 412), ({"Range": f"bytes={SIZE}-"}, 416)],
+    )
+    def test_an_error_has_none(self, client: Client, field: dict[str, str], status: int) -> None:
+        add()
+        response = client.get(URL, headers=field)
+
+        assert response.status_code == status
+        assert "xkey" not in response
+
+    def test_a_private_file_has_none(self, client: Client, owner: User) -> None:
+        add("private", owner)
+        client.force_login(owner)
+
+        assert "xkey" not in client.get(URL)
