@@ -141,6 +141,9 @@ KEYBITS_LMDB_PATH = VAR_DIR / "keybits.lmdb"
 KEYBITS_AUDIT = env.str("KEYBITS_AUDIT", default="off")
 KEYBITS_PURGERS = env.json("PURGERS", default={})
 KEYBITS_FINGERPRINT_PACKAGES = ["catalog", "gallery_api"]
+KEYBITS_WARM_URLS = "catalog.first_pages.urls"
+KEYBITS_WARM_BASE_URL = env.str("WARM_BASE_URL", default="")
+KEYBITS_WARM_AFTER_PURGE = env.list("WARM_AFTER_PURGE", default=[])
 
 # --- API ----------------------------------------------------------------------------------------------------
 REST_FRAMEWORK = {
