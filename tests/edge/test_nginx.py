@@ -1,0 +1,240 @@
+"""What `docs/deploy/nginx.conf` does: told of no change, it asks each time, and never shows what has changed."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+from edge.origin import TO_EVERYBODY, Origin
+from edge.programs import raw
+
+pytestmark = pytest.mark.stack("embedded")
+
+PAGE = "/api/v1/tags/"
+PRIVATE = {"Cache-Control": "private, no-store"}
+PICTURE = {"Cache-Control": "public, max-age=31536000, immutable", "Accept-Ranges": "bytes"}
+
+
+class TestAsking:
+    """Each request costs the origin a 304 at most, and shows what the origin shows."""
+
+    def test_what_has_not_changed_costs_a_304_each_time(self, proxy: httpx.Client, origin: Origin) -> None:
+        origin.answer(PAGE, "one", TO_EVERYBODY)
+        assert [proxy.get(PAGE).text for _ in range(4)] == ["one"] * 4
+        assert origin.statuses(PAGE) == [200, 304, 304, 304]
+
+    def test_what_has_changed_is_shown_at_once(self, proxy: httpx.Client, origin: Origin) -> None:
+        for body in ("one", "two", "three"):
+            origin.answer(PAGE, body, TO_EVERYBODY)
+            assert proxy.get(PAGE).text == body
+
+    def test_who_asks_after_a_change_is_not_given_what_was_asked_for_before(
+        self, proxy: httpx.Client, origin: Origin
+    ) -> None:
+        """Requests are not collapsed: nobody tells nginx that what it waits for is old."""
+        origin.answer(PAGE, "old", TO_EVERYBODY)
+        with ThreadPoolExecutor() as pool, origin.slow(PAGE) as gate:
+            first = pool.submit(proxy.get, PAGE)
+            gate.wait()
+            origin.answer(PAGE, "new", TO_EVERYBODY)
+            assert proxy.get(PAGE).text == "new"
+            gate.open.set()
+            first.result()
+        assert proxy.get(PAGE).text == "new"
+
+    def test_a_client_that_has_it_gets_a_304(self, proxy: httpx.Client, origin: Origin) -> None:
+        origin.answer(PAGE, "one", TO_EVERYBODY)
+        etag = proxy.get(PAGE).headers["etag"]
+        for tag in (etag, f"W/{etag}", f'"x", {etag}'):
+            assert proxy.get(PAGE, headers={"If-None-Match": tag}).status_code == 304
+
+    def test_pictures_are_held_and_served_in_parts(self, proxy: httpx.Client, origin: Origin) -> None:
+        origin.answer("/files/a.webp", "0123456789", PICTURE)
+        for _ in range(2):
+            part = proxy.get("/files/a.webp", headers={"Range": "bytes=2-4"})
+            assert (part.status_code, part.text) == (206, "234")
+        assert proxy.get("/files/a.webp").text == "0123456789"
+        assert len(origin.requests("/files/a.webp")) == 1
+
+    def test_head_asks_by_get_and_gets_no_content(self, proxy: httpx.Client, origin: Origin) -> None:
+        origin.answer(PAGE, "one", TO_EVERYBODY)
+        head = proxy.head(PAGE)
+        assert (head.content, head.headers["content-length"]) == (b"", "3")
+        assert proxy.get(PAGE).text == "one"
+
+
+class TestNotHeld:
+    """What nobody may hold is not there when the origin is gone."""
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            PRIVATE,
+            {},
+            TO_EVERYBODY | {"Set-Cookie": "a=b"},
+            TO_EVERYBODY | {"Vary": "*"},
+            TO_EVERYBODY | {"Vary": "Accept-Encoding, Cookie"},
+        ],
+        ids=str,
+    )
+    def test_what_is_not_for_all_is_not_held(
+        self, proxy: httpx.Client, origin: Origin, headers: dict[str, str]
+    ) -> None:
+        origin.answer(PAGE, "one", headers)
+        assert proxy.get(PAGE).text == "one"
+        proxy.get(PAGE)
+        assert origin.statuses(PAGE) == [200, 200]
+        origin.down()
+        assert proxy.get(PAGE).status_code == 502
+
+    @pytest.mark.parametrize(
+        "credentials", [{"Authorization": "Token 1"}, {"Cookie": "a=b; sessionid=1"}], ids=str
+    )
+    def test_who_shows_a_credential_gets_the_origin_s_answer_and_it_is_not_held(
+        self, proxy: httpx.Client, origin: Origin, credentials: dict[str, str]
+    ) -> None:
+        origin.answer(PAGE, "private", PICTURE)
+        assert proxy.get(PAGE, headers=credentials).text == "private"
+        origin.answer(PAGE, "public", PICTURE)
+        assert proxy.get(PAGE).text == "public"
+        origin.answer(PAGE, "private", PICTURE)
+        assert proxy.get(PAGE, headers=credentials).text == "private"
+        for name, value in credentials.items():
+            assert origin.requests(PAGE)[-1].headers[name] == value
+
+    def test_conditions_of_a_write_reach_the_origin(self, proxy: httpx.Client, origin: Origin) -> None:
+        proxy.patch(PAGE, headers={"If-Match": '"x"', "Authorization": "Token 1"}, content=b"{}")
+        assert origin.asked[0].headers["If-Match"] == '"x"'
+
+    def test_other_cookies_do_not_reach_the_origin(self, proxy: httpx.Client, origin: Origin) -> None:
+        origin.answer(PAGE, "one", TO_EVERYBODY)
+        proxy.get(PAGE, headers={"Cookie": "csrftoken=1"})
+        assert origin.requests(PAGE)[0].headers["Cookie"] is None
+
+    @pytest.mark.parametrize(
+        "path",
+        ["/admin/", "/api//v1/", "/api/v1/tags;x/", "/api/v1/ta%67s/", "/api/v1/a/../b/", "/api/v1/a%2Fb/"],
+    )
+    def test_a_path_with_two_readings_is_passed_as_it_is(
+        self, origin: Origin, proxy: httpx.Client, path: str
+    ) -> None:
+        origin.answer(path, "one", PICTURE)
+        for _ in range(2):
+            raw(proxy.base_url.port or 0, f"GET {path} HTTP/1.1\r\nHost: {proxy.headers['Host']}\r\n")
+        assert [asked.target for asked in origin.asked] == [path] * 2
+
+
+class TestNames:
+    """Codings are representations of their own; headers rename nothing."""
+
+    @pytest.mark.parametrize(
+        ("accepted", "sent"),
+        [
+            ("gzip, deflate, br, zstd", "br"),
+            ("gzip, zstd", "zstd"),
+            ("gzip, deflate", "gzip"),
+            ("gzip;q=1.0,deflate;q=0.6,identity;q=0.3", "gzip"),
+            ("deflate", None),
+            ("identity", None),
+            (None, None),
+            ("br;q=0.5, gzip;q=0.8", "br;q=0.5, gzip;q=0.8"),
+            ("br;q=0, gzip", "br;q=0, gzip"),
+            ("*", "*"),
+            ("identity;q=0, br", "identity;q=0, br"),
+        ],
+    )
+    def test_a_request_names_the_one_coding_it_will_get(
+        self, proxy: httpx.Client, origin: Origin, accepted: str | None, sent: str | None
+    ) -> None:
+        proxy.get(PAGE, headers={} if accepted is None else {"Accept-Encoding": accepted})
+        assert origin.asked[0].headers["Accept-Encoding"] == sent
+
+    def test_codings_are_held_side_by_side_with_their_own_strong_tags(
+        self, proxy: httpx.Client, origin: Origin
+    ) -> None:
+        codings = {"gzip, br": "br", "zstd": "zstd", "gzip": "gzip", "": "identity"}
+        for accepted, coding in codings.items():
+            origin.answer(PAGE, coding, PICTURE | {"Vary": "Accept-Encoding", "ETag": f'"{coding}"'})
+            proxy.get(PAGE, headers={"Accept-Encoding": accepted})
+        for accepted, coding in codings.items():
+            answer = proxy.get(PAGE, headers={"Accept-Encoding": accepted})
+            assert (answer.text, answer.headers["etag"]) == (coding, f'"{coding}"')
+        assert len(origin.requests(PAGE)) == 4
+
+    @pytest.mark.parametrize(
+        "header",
+        ["Forwarded", "X-Forwarded-Host", "X-Forwarded-Prefix", "X-HTTP-Method-Override", "X-Original-URL"],
+    )
+    def test_a_header_that_renames_a_request_reaches_nobody(
+        self, proxy: httpx.Client, origin: Origin, header: str
+    ) -> None:
+        proxy.get(PAGE, headers={header: "evil"})
+        assert origin.asked[0].headers[header] is None
+
+    def test_the_client_s_host_reaches_the_origin(self, proxy: httpx.Client, origin: Origin) -> None:
+        proxy.get(PAGE, headers={"Host": "gallery.example", "X-Forwarded-Proto": "https"})
+        assert origin.asked[0].headers["Host"] == "gallery.example"
+        assert origin.asked[0].headers["X-Forwarded-Proto"] == "http"
+
+
+class TestAnswers:
+    """What is said to clients."""
+
+    def test_headers_come_through_and_cache_status_is_appended(
+        self, proxy: httpx.Client, origin: Origin
+    ) -> None:
+        said = TO_EVERYBODY | {"Content-Location": PAGE, "No-Vary-Search": "key-order", "ETag": '"e"'}
+        secret = {"Surrogate-Control": "max-age=1", "xkey": "k", "CDN-Cache-Control": "max-age=1"}
+        origin.answer(PAGE, "one", said | secret | {"Cache-Status": "keybits; hit"})
+        for did in ("fwd=uri-miss", "fwd=stale; fwd-status=304"):
+            answer = proxy.get(PAGE)
+            assert {name: answer.headers.get(name) for name in said} == said
+            assert answer.headers["cache-status"] == f"keybits; hit, nginx; {did}"
+            assert not {"surrogate-control", "xkey", "x-accel-expires"} & set(answer.headers)
+
+    def test_a_websocket_comes_through(self, proxy: httpx.Client, origin: Origin) -> None:
+        proxy.get("/ws/captures/1/", headers={"Upgrade": "websocket", "Connection": "Upgrade"})
+        assert origin.asked[0].headers["Upgrade"] == "websocket"
+        proxy.get(PAGE, headers={"Upgrade": "websocket", "Connection": "Upgrade"})
+        assert origin.asked[1].headers["Upgrade"] is None
+
+
+class TestWhileTheOriginFails:
+    """What nginx holds is shown while the origin fails, and no longer."""
+
+    def test_what_is_held_is_shown_while_the_origin_is_gone(
+        self, proxy: httpx.Client, origin: Origin
+    ) -> None:
+        origin.answer(PAGE, "old", TO_EVERYBODY)
+        proxy.get(PAGE)
+        origin.down()
+        stale = proxy.get(PAGE)
+        assert (stale.status_code, stale.text) == (200, "old")
+        assert stale.headers["cache-status"] == "nginx; fwd=stale; detail=stale-if-error"
+        origin.up()
+        origin.answer(PAGE, "new", TO_EVERYBODY)
+        assert proxy.get(PAGE).text == "new"
+
+    @pytest.mark.parametrize("status", [500, 502, 503, 504])
+    def test_an_error_of_the_origin_is_a_failure(
+        self, proxy: httpx.Client, origin: Origin, status: int
+    ) -> None:
+        origin.answer(PAGE, "old", TO_EVERYBODY)
+        proxy.get(PAGE)
+        origin.answer(PAGE, "broken", PRIVATE, status)
+        assert proxy.get(PAGE).text == "old"
+
+    def test_what_the_origin_no_longer_has_is_not_shown(self, proxy: httpx.Client, origin: Origin) -> None:
+        origin.answer(PAGE, "old", TO_EVERYBODY)
+        proxy.get(PAGE)
+        origin.answer(PAGE, "gone", PRIVATE, 404)
+        assert proxy.get(PAGE).status_code == 404
+
+    def test_with_nothing_to_show_the_origin_s_own_error_comes_through(
+        self, proxy: httpx.Client, origin: Origin
+    ) -> None:
+        origin.answer(PAGE, "broken", PRIVATE | {"Retry-After": "7"}, 503)
+        answer = proxy.get(PAGE)
+        assert (answer.status_code, answer.text, answer.headers["retry-after"]) == (503, "broken", "7")
