@@ -35,12 +35,12 @@ LATER = timedelta(hours=1)
 
 
 class ProbeKey(DefaultListKeyConstructor):
-    updated_at = bits.UpdatedAtKeyBit("probe")
+    updated_at = bits.UpdatedAtKeyBit("probe:1")
     takedown = bits.PurgeKeyBit("takedown:probe")
 
 
 class BareKey(KeyConstructor):
-    updated_at = bits.UpdatedAtKeyBit("probe")
+    updated_at = bits.UpdatedAtKeyBit("probe:1")
 
 
 class RoutedKey(BareKey):
@@ -130,7 +130,7 @@ def told(answer: Any) -> dict[str, str]:
 
 def not_held(answer: Any) -> bool:
     """Say whether a cache that is purged asks each time, and can be purged of the answer all the same."""
-    assert answer["xkey"].split() == list(surrogates.tags(["probe", "takedown:probe"]))
+    assert answer["xkey"].split() == list(surrogates.tags(["probe:1", "takedown:probe"]))
     assert answer["Surrogate-Control"] in {HELD, NOT_HELD}
     return bool(answer["Surrogate-Control"] == NOT_HELD)
 
@@ -208,9 +208,9 @@ class TestHeld:
 
     def test_keys_are_of_the_scopes_and_takedowns_and_of_no_whole_kind(self, purged: None) -> None:
         keys = set(get()["xkey"].split())
-        assert keys == set(surrogates.tags(["probe", "takedown:probe"]))
+        assert keys == set(surrogates.tags(["probe:1", "takedown:probe"]))
         assert keys & set(surrogates.purged(["takedown:probe"]))
-        assert not keys & set(surrogates.purged(["takedown:other"]))
+        assert not keys & set(surrogates.purged(["takedown:other", "probe:2"]))
 
     def test_what_expires_is_not_held(self, probe: Any, purged: None) -> None:
         """No purge goes with the passing of time."""
@@ -236,7 +236,7 @@ class TestHeld:
             assert not_held(get())
 
     def test_what_was_made_in_an_open_scope_is_not_held(self, purged: None) -> None:
-        get_store().open(["probe"], "somebody")
+        get_store().open(["probe:1"], "somebody")
         assert not_held(get())
 
     @pytest.mark.parametrize("overtake", ["open", "close"])
@@ -246,7 +246,7 @@ class TestHeld:
         """Its purge may have come and gone; nothing would end the answer in front."""
 
         def make(request: Request) -> Response:
-            getattr(get_store(), overtake)(["probe"], "somebody")
+            getattr(get_store(), overtake)(["probe:1"], "somebody")
             return Response([1])
 
         probe.make = staticmethod(make)
