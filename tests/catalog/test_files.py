@@ -266,8 +266,8 @@ class TestRepresentation:
         assert head.content == b""
 
     @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"])
-    def test_nothing_but_get_and_head_is_allowed(self, client: Client, method: str) -> None:
-        response = client.generic(method, URL)
+    def test_nothing_but_get_and_head_is_allowed(self, method: str) -> None:
+        response = Client(enforce_csrf_checks=True).generic(method, URL)
 
         assert response.status_code == HTTPStatus.METHOD_NOT_ALLOWED
         assert response["Allow"] == "GET, HEAD"
