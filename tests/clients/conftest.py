@@ -1,0 +1,69 @@
+"""What the real clients meet: a deployment with pictures in it, and the wire to it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+from stacks.live import Deployments, LiveServer
+
+from clients.wire import Wire
+
+SEED = """
+from io import BytesIO
+from PIL import Image
+from catalog.capture import storage
+from catalog.models import *
+from django.contrib.auth import get_user_model
+from rest_framework.authtoken.models import Token
+
+def rendition(shot, format):
+    data = BytesIO()
+    Image.effect_noise((320, 200), 40).save(data, format)
+    picture = data.getvalue()
+    sha256 = storage.store(picture, format)
+    shot.renditions.create(width=320, height=200, format=format, bytes=len(picture), sha256=sha256)
+
+owner = get_user_model().objects.create_user("owner", password="pw")
+Token.objects.create(user=owner, key="0" * 40)
+Gallery.objects.create(slug="hidden", title="Hidden", visibility="private", owner=owner)
+a = Gallery.objects.create(slug="a", title="A")
+x = Tag.objects.create(slug="x", name="X")
+for number in range(8):
+    shot = Screenshot.objects.create(
+        gallery=a, title=f"one {number}", source_url="https://one.example/", position=number,
+        width=1280, height=800, state="ready",
+    )
+    shot.tags.add(x)
+    for format in ("webp", "jpeg"):
+        rendition(shot, format)
+a.cover = shot
+a.save()
+"""
+
+
+@pytest.fixture(scope="module")
+def live(deployments: Deployments) -> Iterator[LiveServer]:
+    """A deployment with one public gallery of eight screenshots with pictures, and a private one.
+
+    The tests of a module share it: what they write must be new each time.
+    """
+    server = deployments.make({})
+    try:
+        server.start(workers=1)  # what more of them do, test_live.py says
+        server.shell(SEED)
+        yield server
+    finally:
+        deployments.discard(server)
+
+
+@pytest.fixture
+def wire(live: LiveServer) -> Iterator[Wire]:
+    """The way to `live` that remembers."""
+    with Wire(live) as between:
+        thread = threading.Thread(target=between.serve_forever, daemon=True)
+        thread.start()
+        yield between
+        between.shutdown()
+        thread.join()
