@@ -4,9 +4,10 @@ import os
 
 from django.core.asgi import get_asgi_application
 
+from keybits.fastpath.asgi import FastPath
 from keybits.relay import ensure_running
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gallery_api.settings")
 
-application = get_asgi_application()
+application = FastPath(get_asgi_application())
 ensure_running()

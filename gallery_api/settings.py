@@ -138,6 +138,7 @@ WHITENOISE_USE_FINDERS = True
 # --- keybits ------------------------------------------------------------------------------------------------
 KEYBITS_STORE = "keybits.stores.redis.RedisStore" if REDIS_URL else "keybits.stores.lmdb.LMDBStore"
 KEYBITS_LMDB_PATH = VAR_DIR / "keybits.lmdb"
+KEYBITS_FASTPATH = env.bool("KEYBITS_FASTPATH", default=True)
 KEYBITS_AUDIT = env.str("KEYBITS_AUDIT", default="off")
 KEYBITS_PURGERS = env.json("PURGERS", default={})
 KEYBITS_FINGERPRINT_PACKAGES = ["catalog", "gallery_api"]

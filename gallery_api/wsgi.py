@@ -4,9 +4,10 @@ import os
 
 from django.core.wsgi import get_wsgi_application
 
+from keybits.fastpath.wsgi import FastPath
 from keybits.relay import ensure_running
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gallery_api.settings")
 
-application = get_wsgi_application()
+application = FastPath(get_wsgi_application())
 ensure_running()

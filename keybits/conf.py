@@ -111,6 +111,22 @@ class Conf:
         return list(self._get("FINGERPRINT_SETTINGS", []))
 
     @property
+    def FASTPATH(self) -> bool:
+        """Whether hits and 304s are answered in front of Django's handler (`keybits.fastpath`)."""
+        return bool(self._get("FASTPATH", True))
+
+    @property
+    def FASTPATH_MIDDLEWARE(self) -> list[str]:
+        """Dotted paths of middlewares, beside those that keybits knows, that add the same fields to every public
+        answer, whatever the request: with any other, every request goes through Django."""
+        return list(self._get("FASTPATH_MIDDLEWARE", []))
+
+    @property
+    def MEMORY_BYTES(self) -> int:
+        """Most bytes of entries and of what goes with them that each process keeps in its own memory."""
+        return int(self._get("MEMORY_BYTES", 64 * 1024 * 1024))
+
+    @property
     def MAX_ENTRY_BYTES(self) -> int:
         """Longest body that is stored, in bytes; longer ones are computed each time."""
         return int(self._get("MAX_ENTRY_BYTES", 1024 * 1024))

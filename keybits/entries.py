@@ -76,6 +76,12 @@ class Entry:
     shared: tuple[tuple[str, str], ...] = ()
     max_age: int = 0
 
+    @property
+    def size(self) -> int:
+        """Bytes that its bodies take, and about what its fields do."""
+        fields = sum(len(name) + len(value) for name, value in (*self.headers, *self.shared))
+        return len(self.body) + sum(len(body) for _, body in self.coded) + 2 * fields + 512
+
     def pack(self) -> bytes:
         """Return the frame."""
         sizes = [(coding, len(body)) for coding, body in self.coded]

@@ -17,13 +17,13 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-from keybits import cache_status, codings, etags, relay, transactions
+from keybits import cache_status, codings, etags, memory, relay, transactions
 from keybits.conf import conf
 from keybits.entries import Entry, EntryError
 from keybits.stamps import witness
 from keybits.stores import StoreError, get_store
 
-__all__ = ["Lookup", "aside", "begin", "is_current", "look_up", "made", "store"]
+__all__ = ["Lookup", "aside", "begin", "is_current", "is_fresh", "look_up", "made", "store"]
 
 logger = logging.getLogger(__name__)
 NO_ENTRY = "-"
@@ -63,18 +63,33 @@ def look_up(key: str, scopes: Sequence[str]) -> Lookup:
     if transactions.sees_its_own_writes():
         return Lookup(None, False, cache_status.BYPASS)
     try:
-        reading = get_store().read(key, scopes)
-        if reading.entry is None:
-            return Lookup(None, False, cache_status.MISS)
-        entry = Entry.unpack(reading.entry)
+        return _look(key, tuple(scopes))
     except StoreError:
         logger.warning("the store cannot be read", exc_info=True)
         return Lookup(None, False, cache_status.BYPASS)
+
+
+def _look(key: str, scopes: tuple[str, ...]) -> Lookup:
+    """Believe what is in memory if the stamps are its own; else ask the store for both."""
+    held = memory.entries().get(key)
+    if held is not None and is_fresh(held.entry, get_store().witness(scopes)):
+        return Lookup(held.entry, True, "")
+    reading = get_store().read(key, scopes)
+    if reading.entry is None:
+        return Lookup(None, False, cache_status.MISS)
+    try:
+        entry = Entry.unpack(reading.entry)
     except EntryError:
         return Lookup(None, False, cache_status.MISS)
-    in_time = entry.expires is None or time.time() < entry.expires
-    fresh = in_time and reading.witness == entry.witness
+    fresh = is_fresh(entry, reading.witness)
+    if fresh:
+        memory.hold(key, entry)
     return Lookup(entry, fresh, "" if fresh else cache_status.STALE)
+
+
+def is_fresh(entry: Entry, witness: bytes | None) -> bool:
+    """Say whether the entry is true, where the stamps of its scopes are now those of `witness`."""
+    return witness == entry.witness and (entry.expires is None or time.time() < entry.expires)
 
 
 def begin(scopes: Sequence[str]) -> bytes | None:
@@ -110,6 +125,7 @@ def store(key: str, entry: Entry) -> bool:
     except StoreError:
         logger.warning("the store takes no entry", exc_info=True)
         return False
+    memory.hold(key, entry)
     return True
 
 

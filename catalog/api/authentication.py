@@ -14,6 +14,8 @@ __all__ = ["SessionCookieAuthentication"]
 class SessionCookieAuthentication(SessionAuthentication):
     """Django's session, looked at only when there can be one: no query, no `Vary: Cookie` for anybody else."""
 
+    keybits_closed = True
+
     def authenticate(self, request: Request) -> tuple[Any, None] | None:
         if settings.SESSION_COOKIE_NAME not in request.COOKIES:
             return None

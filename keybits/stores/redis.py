@@ -8,16 +8,20 @@ bytes, never pickles.
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
 from typing import Any
 
+import hiredis
 from django_redis import get_redis_connection
 from django_redis.exceptions import ConnectionInterrupted
 from redis import ConnectionPool
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
 from keybits import stamps
@@ -26,6 +30,9 @@ from keybits.stamps import Reading, Stamp
 from keybits.stores import REMEMBERED, StoreError
 
 __all__ = ["RedisStore"]
+
+QUESTIONS = 10_000
+"""Packed questions that a connection remembers, some 300 bytes each."""
 
 # KEYS: stamps. The time is the server's own: leases end by one clock.
 NOW = """
@@ -116,6 +123,7 @@ class RedisStore:
         self._lease = conf.STAMP_LEASE
         self._open_lease = int(conf.OPEN_LEASE * 1000)
         self._ttl = conf.ENTRY_TTL
+        self._lines = threading.local()
 
     def read(self, key: str, scopes: Sequence[str]) -> Reading:
         entry, vouched, *found = self._call(
@@ -124,6 +132,18 @@ class RedisStore:
         if conf.RELAY != "off" and vouched is None:
             found = [None] * len(scopes)
         return Reading(entry, tuple(found))
+
+    def witness(self, scopes: tuple[str, ...]) -> bytes | None:
+        with _errors():
+            return self._line.witness(scopes)
+
+    @property
+    def _line(self) -> _Line:
+        """This thread's own connection, in this process: one that another uses too would mix up the answers."""
+        line: _Line | None = getattr(self._lines, "line", None)
+        if line is None or line.pid != os.getpid():
+            line = self._lines.line = _Line(self._pool, needs_word=conf.RELAY != "off")
+        return line
 
     def mint(self, scopes: Sequence[str]) -> tuple[Stamp | None, ...]:
         fresh = [stamps.new() for _ in scopes]
@@ -223,6 +243,72 @@ class _Named:
         self.send_command("INFO", "server")  # type: ignore[attr-defined]
         lines = self.read_response().decode().splitlines()  # type: ignore[attr-defined]
         self.namespace = "keybits:" + next(line[7:] for line in lines if line.startswith("run_id:"))
+
+
+class _Line:
+    """One connection that asks one question: redis-py makes it (TLS, password, database), we talk over its socket.
+
+    The question is packed once for each set of scopes, and the answer read by hiredis alone: redis-py's own way
+    there costs more than the network (`benchmarks/in_process.py`).
+    """
+
+    def __init__(self, pool: Any, *, needs_word: bool) -> None:
+        self.pid = os.getpid()
+        self._pool = pool
+        self._needs_word = needs_word
+        self._connection: Any = None
+        self._questions: dict[tuple[str, ...], bytes] = {}
+
+    def witness(self, scopes: tuple[str, ...]) -> bytes | None:
+        """Ask for the stamps of `scopes`, and the relay's word. Where the server has hung up, it is called again."""
+        if self._connection is None:
+            self._connect()
+            return self._ask(scopes)
+        try:
+            return self._ask(scopes)
+        except (RedisConnectionError, ConnectionError):
+            self._connect()
+            return self._ask(scopes)
+
+    def _ask(self, scopes: tuple[str, ...]) -> bytes | None:
+        try:
+            self._socket.sendall(self._questions.get(scopes) or self._pack(scopes))
+            vouched, *found = self._answer()
+        except BaseException:
+            self._disconnect()  # an answer left unread would be taken for the next one's
+            raise
+        return stamps.witness(found) if vouched is not None or not self._needs_word else None
+
+    def _answer(self) -> list[bytes | None]:
+        while (answer := self._reader.gets()) is False:
+            data = self._socket.recv(65_536)
+            if not data:
+                raise RedisConnectionError("the server closed the connection")
+            self._reader.feed(data)
+        if isinstance(answer, Exception):
+            raise answer
+        found: list[bytes | None] = answer
+        return found
+
+    def _pack(self, scopes: tuple[str, ...]) -> bytes:
+        if len(self._questions) >= QUESTIONS:
+            self._questions.clear()
+        run = self._connection.namespace
+        packed = b"".join(self._connection.pack_command("MGET", f"{run}:vouched", *_stamps(run, scopes)))
+        self._questions[scopes] = packed
+        return packed
+
+    def _connect(self) -> None:
+        connection = self._pool.make_connection()
+        connection.connect()
+        self._connection = connection
+        self._socket = connection._sock
+        self._reader = hiredis.Reader(replyError=ResponseError)
+        self._questions.clear()
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        connection.disconnect()
 
 
 @contextmanager

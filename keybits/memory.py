@@ -1,0 +1,129 @@
+"""What this process keeps of entries, so that a hit moves no bytes: bounded in bytes, never believed by itself.
+
+An entry in memory is as good as one in the store: its stamps decide. So nothing here has to be told of a change,
+and a process that forks, sleeps or loses the store keeps nothing old alive.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Hashable
+from functools import lru_cache
+from typing import Generic, TypeVar
+
+from django.core.signals import setting_changed
+
+from keybits.conf import conf
+from keybits.entries import Entry
+
+__all__ = ["Held", "Memory", "entries", "hold"]
+
+T = TypeVar("T")
+OVERHEAD = 600
+"""Bytes that keeping anything costs beside its own, measured with tracemalloc: the key, the slots, the dictionary."""
+
+
+class _Slot(Generic[T]):
+    __slots__ = ("size", "used", "value")
+
+    def __init__(self, value: T, size: int) -> None:
+        self.value = value
+        self.size = size
+        self.used = False
+
+
+class Memory(Generic[T]):
+    """Values by key, at most `budget` bytes of them; the least recently used go first (second chance).
+
+    Reading takes no lock and moves nothing. A value larger than a sixteenth of the budget is not kept, so that no
+    one thing drives out the rest. Safe under threads and after fork.
+    """
+
+    def __init__(self, budget: int) -> None:
+        self._budget = budget
+        self._slots: OrderedDict[Hashable, _Slot[T]] = OrderedDict()
+        self._lock = threading.Lock()
+        self.size = 0
+
+    def get(self, key: Hashable) -> T | None:
+        """Return the value under `key`, or None."""
+        slot = self._slots.get(key)
+        if slot is None:
+            return None
+        slot.used = True
+        return slot.value
+
+    def put(self, key: Hashable, value: T, size: int) -> None:
+        """Keep `value`, of `size` bytes, under `key`."""
+        cost = size + OVERHEAD
+        with self._lock:
+            self._drop(key)
+            if cost * 16 > self._budget:
+                return
+            self._slots[key] = _Slot(value, cost)
+            self.size += cost
+            self._shrink()
+
+    def charge(self, key: Hashable, size: int) -> None:
+        """Count `size` more bytes to what is under `key`, if it is still there."""
+        with self._lock:
+            slot = self._slots.get(key)
+            if slot is not None:
+                slot.size += size
+                self.size += size
+                self._shrink()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._slots.clear()
+            self.size = 0
+
+    def _drop(self, key: Hashable) -> None:
+        slot = self._slots.pop(key, None)
+        if slot is not None:
+            self.size -= slot.size
+
+    def _shrink(self) -> None:
+        while self.size > self._budget:
+            key, slot = next(iter(self._slots.items()))
+            if slot.used:
+                slot.used = False
+                self._slots.move_to_end(key)
+            else:
+                self._drop(key)
+
+
+class Held:
+    """An entry in memory, and the answers that it has given: pure functions of it, so they are made once."""
+
+    __slots__ = ("answers", "entry", "key")
+
+    def __init__(self, key: str, entry: Entry) -> None:
+        self.key = key
+        self.entry = entry
+        self.answers: dict[Hashable, object] = {}
+
+
+@lru_cache(maxsize=1)
+def entries() -> Memory[Held]:
+    """Return this process's memory of entries: three quarters of `KEYBITS_MEMORY_BYTES`."""
+    return Memory(conf.MEMORY_BYTES * 3 // 4)
+
+
+def hold(key: str, entry: Entry) -> Held:
+    """Keep the entry in memory, in place of what was there, and return what holds it."""
+    held = Held(key, entry)
+    entries().put(key, held, entry.size)
+    return held
+
+
+def _forget(*, setting: str, **_: object) -> None:
+    if setting.startswith("KEYBITS_"):
+        entries.cache_clear()
+
+
+setting_changed.connect(_forget)
+os.register_at_fork(after_in_child=entries.cache_clear)
