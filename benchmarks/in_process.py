@@ -1,0 +1,53 @@
+"""What does a read cost without any server? The application called directly, and the CPU of the calling thread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+from benchmarks.harness.cases import CASES, until_right
+from benchmarks.harness.direct import Direct
+from benchmarks.harness.options import Options
+from benchmarks.harness.rounds import CONTROL, Rounds
+from benchmarks.harness.tables import table
+from benchmarks.harness.variants import REFERENCE
+from benchmarks.server_cpu import Cell
+
+__all__ = ["measure", "statements", "written"]
+
+CALIBRATION = 20
+
+
+def measure(workers: dict[str, Direct], options: Options) -> Rounds[Cell]:
+    """Have all workers take turns; costs are microseconds of one request."""
+    cells = [(name, case) for name, worker in workers.items() for case in worker.variant.cases]
+    first = {cell: until_right(partial(_turn, workers, cell, CALIBRATION), []) for cell in cells}
+    counts = {cell: options.counted(microseconds / 1e6) for cell, microseconds in first.items()}
+    rounds: Rounds[Cell] = Rounds((REFERENCE, "200"), (CONTROL, "200"))
+    rounds.run(cells, lambda cell: _turn(workers, cell, counts[cell]), options.rounds)
+    return rounds
+
+
+def _turn(workers: dict[str, Direct], cell: Cell, count: int) -> float:
+    name, case = cell
+    return workers[name].microseconds(case, count)
+
+
+def statements(workers: dict[str, Direct]) -> dict[Cell, float]:
+    """Return how many SQL statements one request sends."""
+    return {
+        (name, case): worker.order("sql", case, 5)["statements"]
+        for name, worker in workers.items()
+        for case in worker.variant.cases
+    }
+
+
+def written(rounds: Rounds[Cell], titles: dict[str, str]) -> list[str]:
+    columns = ["", "answer", "CPU a call, us (quartiles)", "ratio to the bare Django view (quartiles)"]
+    return [rounds.verdict(), "", *table(columns, _rows(rounds, titles))]
+
+
+def _rows(rounds: Rounds[Cell], titles: dict[str, str]) -> Iterator[list[str]]:
+    for name, case in rounds.cells():
+        cost, ratio = rounds.cost((name, case)), rounds.ratio((name, case))
+        yield [titles[name], CASES[case], cost.ratio(), ratio.ratio()]

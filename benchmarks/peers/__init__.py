@@ -1,0 +1,1 @@
+"""The peers: the same page from the same rows, as others would serve it."""

@@ -1,0 +1,145 @@
+"""What happens when everybody asks for the same cold list at once? How often the database computes it, and the wait.
+
+The servers are as deployed: granian with two workers and its own number of threads. The connections are open before
+the first request is sent, and all requests are sent before the first answer is read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from benchmarks.harness.cases import PAGE, WrongAnswerError, address, numbers
+from benchmarks.harness.client import Connection, request
+from benchmarks.harness.options import Options
+from benchmarks.harness.serving import ApplicationServer
+from benchmarks.harness.tables import table
+from benchmarks.harness.variants import Variant
+from benchmarks.harness.world import Deployment, World
+
+__all__ = ["Stampede", "able", "measure", "written"]
+
+COLD = 5
+"""How many cold lists are stormed, each once."""
+SINGLE = 20
+WORKERS = 2
+
+
+@dataclass
+class Stampede:
+    """Computations of each cold list, and milliseconds: of one miss alone, of every answer in a storm."""
+
+    computed: list[int] = field(default_factory=list)
+    single: list[float] = field(default_factory=list)
+    storm: list[float] = field(default_factory=list)
+
+    def p99(self) -> float:
+        return statistics.quantiles(self.storm, n=100)[98]
+
+
+def able(variant: Variant) -> bool:
+    """Say whether the variant computes something, and keeps it."""
+    return "miss" in variant.cases
+
+
+def measure(world: World, variants: list[Variant], options: Options) -> dict[str, Stampede]:
+    return {variant.key: _storms(world, variant, options) for variant in variants if able(variant)}
+
+
+def _storms(world: World, variant: Variant, options: Options) -> Stampede:
+    deployment, count = _counted(world.deployment(variant, "stampede"), variant)
+    server = ApplicationServer(deployment, _command)
+    server.start()
+    try:
+        return _stormed(server.port, count, options)
+    finally:
+        server.kill()
+
+
+def _counted(deployment: Deployment, variant: Variant) -> tuple[Deployment, Path]:
+    """Return the deployment with its entry point replaced by the one that counts, and where it counts."""
+    path = deployment.directory / "computed"
+    path.touch()
+    more = {"BENCHMARK_TARGET": variant.wsgi, "BENCHMARK_COUNT": str(path)}
+    return replace(deployment, environment={**deployment.environment, **more}), path
+
+
+def _command(port: int) -> list[str]:
+    target = ["--interface", "wsgi", "benchmarks.harness.counting:application"]
+    return [
+        "granian",
+        "--workers",
+        str(WORKERS),
+        "--no-log",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        *target,
+    ]
+
+
+def _stormed(port: int, count: Path, options: Options) -> Stampede:
+    found, fresh = Stampede(), numbers()
+    link = Connection(port)
+    for _ in range(SINGLE):
+        begun = time.perf_counter()
+        _right(*link.ask(request(address(next(fresh)))))
+        found.single.append((time.perf_counter() - begun) * 1000)
+    link.close()
+    for _ in range(COLD):
+        before = os.path.getsize(count)
+        found.storm += _storm(port, request(address(next(fresh))), options.requests)
+        found.computed.append(os.path.getsize(count) - before)
+    return found
+
+
+def _storm(port: int, sent: bytes, count: int) -> list[float]:
+    """Return the milliseconds after which each of the answers was there."""
+    links = [Connection(port) for _ in range(count)]
+    begun = time.perf_counter()
+    for link in links:
+        link.send(sent)
+    answers = [(link.receive(), time.perf_counter()) for link in _as_they_answer(links)]
+    for (head, body), _ in answers:
+        _right(head, body)
+    for link in links:
+        link.close()
+    return [(ended - begun) * 1000 for _, ended in answers]
+
+
+def _as_they_answer(links: list[Connection]) -> Iterator[Connection]:
+    with selectors.DefaultSelector() as waiting:
+        for link in links:
+            waiting.register(link.socket, selectors.EVENT_READ, link)
+        while waiting.get_map():
+            for key, _ in waiting.select():
+                waiting.unregister(key.fileobj)
+                yield key.data
+
+
+def _right(head: bytes, body: bytes) -> None:
+    if head[9:12] != b"200" or len(json.loads(body)["results"]) != 50:
+        raise WrongAnswerError(head.decode(errors="replace"))
+
+
+def written(found: dict[str, Stampede], titles: dict[str, str], options: Options) -> list[str]:
+    said = (
+        f"{options.requests} requests at once for `{PAGE}` under an address that nobody had asked for, {COLD} times; "
+        f"granian, {WORKERS} workers. *Computed* is how often the database was asked for the page, at most and at best."
+    )
+    columns = ["", "computed", "one miss alone, ms", "p99 in the storm, ms", "ratio"]
+    return [said, "", *table(columns, _rows(found, titles))]
+
+
+def _rows(found: dict[str, Stampede], titles: dict[str, str]) -> Iterator[list[str]]:
+    for key, one in found.items():
+        single, p99 = statistics.median(one.single), one.p99()
+        often = f"{max(one.computed)} (best {min(one.computed)})"
+        yield [titles[key], often, f"{single:.1f}", f"{p99:.0f}", f"{p99 / single:.1f}"]
