@@ -1,6 +1,7 @@
 """Cache poisoning: what one client sends beside the address must not be in what another gets at that address.
 
-Each row asks for an address that nobody has asked for, with the attack, and then without it.
+Each row asks for an address that nobody has asked for, with the attack and then without it, and again once the
+address is well known.
 """
 
 from __future__ import annotations
@@ -18,9 +19,14 @@ EVIL, PORT = "evil.example", ":1337"
 def poisoned(
     at: Column, *fields: tuple[str, str], target: str = "", method: str = "GET", body: bytes = b""
 ) -> Reply:
-    """Attack a fresh address; return what the next client gets there, which must be whole."""
+    """Attack an address before anybody asks for it and after many have; return what the next client gets."""
     address = at.fresh()
-    at.ask(target.replace("{}", address) or address, *fields, method=method, body=body)
+    attacked = target.replace("{}", address) or address
+    for _ in range(2):
+        at.ask(attacked, *fields, method=method, body=body)
+    for _ in range(2):
+        victim(at, address)
+    at.ask(attacked, *fields, method=method, body=body)
     return victim(at, address)
 
 
@@ -114,9 +120,7 @@ def by_method_override(at: Column) -> None:
 @row(SECTION)
 def by_method_override_in_the_query(at: Column) -> None:
     """`_method` in the query."""
-    address = at.fresh()
-    at.ask(f"{address}&_method=DELETE")
-    victim(at, address)
+    poisoned(at, target="{}&_method=DELETE")
 
 
 @row(SECTION)
@@ -133,33 +137,25 @@ def by_a_get_with_content(at: Column) -> None:
 @row(SECTION)
 def by_an_unkeyed_parameter(at: Column) -> None:
     """A parameter that the server does not know: it may be refused or told apart, but not be shown to others."""
-    address = at.fresh()
-    at.ask(f"{address}&callback={EVIL}")
-    victim(at, address)
+    poisoned(at, target=f"{{}}&callback={EVIL}")
 
 
 @row(SECTION)
 def by_a_tracking_parameter(at: Column) -> None:
     """A tracking parameter, which many caches leave out of their keys."""
-    address = at.fresh()
-    at.ask(f"{address}&utm_content={EVIL}")
-    victim(at, address)
+    poisoned(at, target=f"{{}}&utm_content={EVIL}")
 
 
 @row(SECTION)
 def by_a_cloaked_parameter(at: Column) -> None:
     """Parameter cloaking: a semicolon that one parser takes for an ampersand."""
-    address = at.fresh()
-    at.ask(f"{address}&utm_content=x;page_size=1")
-    victim(at, address)
+    poisoned(at, target="{}&utm_content=x;page_size=1")
 
 
 @row(SECTION)
 def by_a_repeated_parameter(at: Column) -> None:
     """A parameter given twice: the answer to one of them is not the answer to both."""
-    address = at.fresh()
-    at.ask(f"{address}&page_size=1")
-    victim(at, address)
+    poisoned(at, target="{}&page_size=1")
 
 
 @row(SECTION)
@@ -193,9 +189,7 @@ def by_accept_html(at: Column) -> None:
 @row(SECTION)
 def by_format_api(at: Column) -> None:
     """`?format=api`."""
-    address = at.fresh()
-    at.ask(f"{address}&format=api")
-    victim(at, address)
+    poisoned(at, target="{}&format=api")
 
 
 @row(SECTION)

@@ -18,7 +18,8 @@ CONTENT = "Kept from view"
 def _owner_then_anybody(at: Column, target: str, credentials: tuple[str, str]) -> None:
     mine = at.ask(target, credentials)
     expect(CONTENT in mine, "not even for its owner")
-    expect(CONTENT not in at.ask(target), "shown to anybody after its owner had asked")
+    for _ in range(3):
+        expect(CONTENT not in at.ask(target), "shown to anybody after its owner had asked")
 
 
 @row(SECTION)
@@ -49,7 +50,8 @@ def a_session_s_list_is_not_another_s(at: Column) -> None:
 def anybody_s_answer_is_not_the_owner_s(at: Column) -> None:
     """What anybody was shown is not what the owner gets: the owner sees the private gallery."""
     target = LIST + "?page_size=8"
-    at.ask(target)
+    for _ in range(3):
+        at.ask(target)
     for credentials in (at.token, at.session):
         expect(CONTENT in at.ask(target, credentials), "not shown")
 
