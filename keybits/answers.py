@@ -37,6 +37,8 @@ class Terms:
     cache_status: str
     accept_encoding: str | None = None
     is_private: bool = False
+    age: int | None = None
+    """Seconds that the entry is past its confirmation (RFC 9111 section 5.1); None for what is true now."""
 
 
 def answer(entry: Entry, method: str, conditions: Conditions, terms: Terms) -> Answer:
@@ -53,6 +55,7 @@ def answer(entry: Entry, method: str, conditions: Conditions, terms: Terms) -> A
     outcome = evaluate(method, conditions, Validators(etag, entry.changed))
     headers = [("ETag", etag), *_dated(entry, terms.now), *_held(entry, terms), *entry.headers]
     headers += [("Cache-Status", terms.cache_status), VARY]
+    headers += [] if terms.age is None else [("Age", str(terms.age))]
     if outcome is Outcome.NOT_MODIFIED:
         return Answer(304, [field for field in headers if field[0] not in OF_THE_CONTENT], b"")
     if outcome is Outcome.PRECONDITION_FAILED:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["BYPASS", "HIT", "MISS", "STALE", "forwarded"]
+__all__ = ["BYPASS", "HIT", "MISS", "STALE", "forwarded", "stale"]
 
 HIT = "keybits; hit"
 MISS = "uri-miss"
@@ -13,14 +13,22 @@ BYPASS = "bypass"
 _TOKEN = re.compile(r"[A-Za-z*][A-Za-z0-9!#$%&'*+.^_`|~:/-]*")
 
 
-def forwarded(reason: str, *, stored: bool = False, detail: str = "") -> str:
+def stale(seconds: int) -> str:
+    """Return the value for an entry that was shown though its end may be `seconds` ago (RFC 9211 section 2.5)."""
+    return f"keybits; hit; ttl={-seconds}"
+
+
+def forwarded(reason: str, *, stored: bool = False, collapsed: bool = False, detail: str = "") -> str:
     """Return the value for a request that went on to the view, and why (RFC 9211 section 2.2).
 
     `uri-miss`: there was no entry. `stale`: there was one, no longer true. `bypass`: the cache was not asked.
+    `collapsed`: another request, at the same time, was answered by the view for this one too.
     """
     value = f"keybits; fwd={reason}"
     if stored:
         value += "; stored"
+    if collapsed:
+        value += "; collapsed"
     return f"{value}; detail={_item(detail)}" if detail else value
 
 

@@ -57,12 +57,14 @@ class Entry:
 
     `etag` is quoted and strong. `changed` is the first whole second (Unix time) after the content changed: no
     other content of this URL was ever sent with that date as its Last-Modified; None where it is not kept, so that
-    nobody would remember. `headers` are those that both
-    the 200 and, but for `Content-*`, the 304 carry; `shared` are more of them, for whoever may have the answer from
-    a shared cache: how long to hold it, and its surrogate keys. `max_age` (seconds) is what they grant everybody.
-    `expires` (Unix time) is when the passing of time alone ends
-    the entry, None where it does not. `url` is what was asked for: the path and the canonical query. `coded` are
-    the content codings of the body, by the server's preference.
+    nobody would remember. `headers` are those that both the 200 and, but for `Content-*`, the 304 carry; `shared`
+    are more of them, for whoever may have the answer from a shared cache: how long to hold it, and its surrogate
+    keys. `max_age` (seconds) is what they grant everybody. `expires` (Unix time) is when the passing of time alone
+    ends the entry, None where it does not. `url` is what was asked for: the path and the canonical query. `coded`
+    are the content codings of the body, by the server's preference. `cost` is what making it took, in seconds.
+
+    `stale` is for how many seconds after its end it may be shown while another is made, as long as the stamps of
+    the scopes `guard` (takedowns) are those of `guarded`.
     """
 
     witness: bytes
@@ -75,6 +77,10 @@ class Entry:
     coded: tuple[tuple[str, bytes], ...] = ()
     shared: tuple[tuple[str, str], ...] = ()
     max_age: int = 0
+    cost: float = 0.0
+    stale: int = 0
+    guard: tuple[str, ...] = ()
+    guarded: bytes = b""
 
     @property
     def size(self) -> int:
@@ -86,7 +92,8 @@ class Entry:
         """Return the frame."""
         sizes = [(coding, len(body)) for coding, body in self.coded]
         about = [self.etag, self.changed, self.headers, self.expires, self.url, self.shared, self.max_age]
-        head = orjson.dumps([*about, len(self.body), sizes])
+        lately = [self.cost, self.stale, self.guard, self.guarded.hex()]
+        head = orjson.dumps([*about, *lately, len(self.body), sizes])
         bodies = b"".join(body for _, body in self.coded)
         return LENGTHS.pack(MAGIC, len(head), len(self.witness)) + head + self.witness + self.body + bodies
 
@@ -99,7 +106,9 @@ class Entry:
                 raise EntryError("not a keybits entry")
             start = LENGTHS.size + head_size
             head = orjson.loads(frame[LENGTHS.size : start])
-            etag, changed, headers, expires, url, shared, max_age, size, sizes = head
+            etag, changed, headers, expires, url, shared, max_age, *lately, size, sizes = head
+            cost, stale, guard, guarded = lately
+            names, guarded = tuple(map(_text, guard)), bytes.fromhex(guarded)
             pairs, for_all = tuple(map(_field, headers)), tuple(map(_field, shared))
             tag, when = _text(etag), _moment(changed)
             ends = list(accumulate([start, witness_size, size, *(length for _, length in sizes)]))
@@ -109,7 +118,8 @@ class Entry:
             raise EntryError(f"{len(frame)} bytes, where its head says {ends[-1]}")
         witness, body, *rest = (frame[begin:end] for begin, end in pairwise(ends))
         coded = tuple((coding, packed) for (coding, _), packed in zip(sizes, rest, strict=True))
-        return cls(witness, tag, when, pairs, body, expires, _text(url), coded, for_all, max_age)
+        fields = (witness, tag, when, pairs, body, expires, _text(url), coded, for_all, max_age)
+        return cls(*fields, cost, stale, names, guarded)
 
 
 def _field(value: object) -> tuple[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Hashable
 from functools import lru_cache
@@ -97,13 +98,17 @@ class Memory(Generic[T]):
 
 
 class Held:
-    """An entry in memory, and the answers that it has given: pure functions of it, so they are made once."""
+    """An entry in memory, and the answers that it has given: pure functions of it, so they are made once.
 
-    __slots__ = ("answers", "entry", "key")
+    `confirmed` is when its stamps were last seen to be those of then, by the clock of `time.monotonic`.
+    """
+
+    __slots__ = ("answers", "confirmed", "entry", "key")
 
     def __init__(self, key: str, entry: Entry) -> None:
         self.key = key
         self.entry = entry
+        self.confirmed = time.monotonic()
         self.answers: dict[Hashable, object] = {}
 
 

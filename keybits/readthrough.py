@@ -15,15 +15,32 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from time import monotonic
 
 from keybits import cache_status, codings, etags, memory, relay, transactions
 from keybits.conf import conf
 from keybits.entries import Entry, EntryError
-from keybits.stamps import witness
+from keybits.stamps import scope_names, witness
 from keybits.stores import StoreError, get_store
 
-__all__ = ["Lookup", "aside", "begin", "is_current", "is_fresh", "look_up", "made", "store"]
+__all__ = [
+    "Lookup",
+    "aside",
+    "begin",
+    "confirmed",
+    "ends_soon",
+    "fresh",
+    "guarded",
+    "is_current",
+    "is_fresh",
+    "look_up",
+    "made",
+    "stale_for",
+    "store",
+]
+EARLY = 5
+"""How many times what it took to make an entry is time enough to make it again."""
 
 logger = logging.getLogger(__name__)
 NO_ENTRY = "-"
@@ -72,7 +89,7 @@ def look_up(key: str, scopes: Sequence[str]) -> Lookup:
 def _look(key: str, scopes: tuple[str, ...]) -> Lookup:
     """Believe what is in memory if the stamps are its own; else ask the store for both."""
     held = memory.entries().get(key)
-    if held is not None and is_fresh(held.entry, get_store().witness(scopes)):
+    if held is not None and confirmed(held, get_store().witness(scopes)):
         return Lookup(held.entry, True, "")
     reading = get_store().read(key, scopes)
     if reading.entry is None:
@@ -90,6 +107,60 @@ def _look(key: str, scopes: tuple[str, ...]) -> Lookup:
 def is_fresh(entry: Entry, witness: bytes | None) -> bool:
     """Say whether the entry is true, where the stamps of its scopes are now those of `witness`."""
     return witness == entry.witness and (entry.expires is None or time.time() < entry.expires)
+
+
+def confirmed(held: memory.Held, witness: bytes | None) -> bool:
+    """Say whether what is in memory is true; remember when it was, where it may be shown for a while afterwards."""
+    fresh = is_fresh(held.entry, witness)
+    if fresh and held.entry.stale:
+        held.confirmed = monotonic()
+    return fresh
+
+
+def ends_soon(entry: Entry) -> bool:
+    """Say whether the passing of time ends the entry in less than it takes to make it, with room to spare.
+
+    One request makes it anew then, while it still serves the others: a lease says which, where XFetch throws dice.
+    """
+    return entry.expires is not None and time.time() > entry.expires - EARLY * entry.cost
+
+
+def fresh(key: str, scopes: Sequence[str]) -> Entry | None:
+    """Return the entry if it is there and true. Never raises."""
+    found = look_up(key, scopes)
+    return found.entry if found.fresh else None
+
+
+def stale_for(key: str) -> int | None:
+    """Return for how many seconds at most the entry in memory has not been true, if it may be shown all the same.
+
+    None where its policy, or a takedown since, forbids it, or nobody knows for how long.
+    """
+    held = memory.entries().get(key)
+    if held is None or not held.entry.stale:
+        return None
+    age = math.ceil(monotonic() - held.confirmed)
+    if age > held.entry.stale:
+        return None
+    try:
+        is_up = get_store().witness(held.entry.guard) == held.entry.guarded
+    except StoreError:
+        return None
+    return age if is_up else None
+
+
+def guarded(entry: Entry, scopes: Sequence[str], guard: Sequence[str], seconds: int) -> Entry:
+    """Let the entry be shown for `seconds` after its end, while none of the takedowns in `guard` has come.
+
+    The stamps of the guard are read after those of `scopes`: a takedown in between ends both, and allows nothing.
+    """
+    if not seconds or not entry.witness or not guard:
+        return entry
+    names = scope_names(guard)
+    stamps = begin(names)
+    if stamps is None or not is_current(entry, scopes):
+        return entry
+    return replace(entry, stale=seconds, guard=names, guarded=stamps)
 
 
 def begin(scopes: Sequence[str]) -> bytes | None:

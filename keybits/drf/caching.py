@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import wraps
+from functools import partial, wraps
+from time import monotonic
 from typing import Any
 
 from django.conf import settings
@@ -22,7 +23,7 @@ from django.utils.http import escape_leading_slashes
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from keybits import audit, cache_control, cache_status, edge, readthrough, replicas
+from keybits import audit, cache_control, cache_status, edge, flight, readthrough, replicas
 from keybits.answers import Answer, Terms, answer
 from keybits.bits import canonical_query
 from keybits.cache_control import Policy
@@ -126,25 +127,51 @@ class _Exchange:
             "args": self.args,
             "kwargs": self.kwargs,
         }
-        key, scopes = constructor.identity(**exchange), constructor.scopes(**exchange)
-        found = readthrough.look_up(key, scopes)
-        self.identity = key, scopes
-        if found.entry is not None and found.fresh:
+        self.exchange = exchange
+        self.key, self.scopes = constructor.identity(**exchange), constructor.scopes(**exchange)
+        found = readthrough.look_up(self.key, self.scopes)
+        if found.entry is not None and found.fresh and not readthrough.ends_soon(found.entry):
             return self._send(found.entry, cache_status.HIT)
+        witness = readthrough.begin(self.scopes)
+        if witness is None:  # there is nothing that others could wait for
+            return self._fill(found.reason, None)
+        return self._alone(found, witness)
+
+    def _alone(self, found: readthrough.Lookup, witness: bytes) -> HttpResponse:
+        """Have one request make it: the others wait, or show what they have, where that is still allowed."""
+        present = found.entry if found.fresh else None
+        age = None if found.fresh else readthrough.stale_for(self.key)
+        look = partial(readthrough.fresh, self.key, self.scopes)
+        with flight.alone(self.key, look, patient=present is None and age is None) as landing:
+            if present is not None and not landing.leads:
+                return self._send(present, cache_status.HIT)
+            if present is None and landing.entry is not None:
+                status = cache_status.forwarded(found.reason, collapsed=True)
+                return self._send(landing.entry, status)
+            if age is not None and found.entry is not None and not landing.leads:
+                return self._send(found.entry, cache_status.stale(age), age)
+            return self._fill(found.reason, readthrough.begin(self.scopes) if landing.waited else witness)
+
+    def _fill(self, reason: str, witness: bytes | None) -> HttpResponse:
+        """Compute it, and keep it where that may be."""
         self._throttle()
-        witness = readthrough.begin(scopes)
-        with replicas.filling() as lagging, audit.observed(self.view, constructor, scopes, self.request):
+        start = monotonic()
+        with (
+            replicas.filling() as lagging,
+            audit.observed(self.view, self.constructor, self.scopes, self.request),
+        ):
             response = self._render()
         if not _may_be_kept(response):
-            return self._pass_on(response, found.reason)
+            return self._pass_on(response, reason)
         policy = _policy(self.view)
         if policy is None:
             response["Cache-Control"] = cache_control.PRIVATE
-            return self._pass_on(response, found.reason)
-        headers = self._headers(response, addressed=constructor.tells_addresses_apart)
+            return self._pass_on(response, reason)
+        headers = self._headers(response, addressed=self.constructor.tells_addresses_apart)
         made = self._made(response, headers, None if lagging else witness)
-        tagged = _Tagged(scopes, constructor.surrogates(**exchange), policy, response.get("Cache-Control"))
-        return self._keep(key, made, tagged, found.reason)
+        named = self.constructor.surrogates(**self.exchange)
+        tagged = _Tagged(self.scopes, named, policy, response.get("Cache-Control"))
+        return self._keep(replace(made, cost=round(monotonic() - start, 6)), tagged, reason)
 
     def _made(self, response: Response, headers: list[tuple[str, str]], witness: bytes | None) -> Entry:
         made = readthrough.made(response.content, headers, witness=witness, now=time.time())
@@ -158,10 +185,10 @@ class _Exchange:
             fields.append(("Content-Location", self._url()))
         return [*fields, NO_VARY_SEARCH] if isinstance(getattr(self.view, "query", None), Query) else fields
 
-    def _keep(self, key: str, made: Entry, tagged: _Tagged, reason: str) -> HttpResponse:
+    def _keep(self, made: Entry, tagged: _Tagged, reason: str) -> HttpResponse:
         """Store what was made, if it may be stored, and send it; only what is current here is held elsewhere."""
         kept = tagged.on(made, held=made.expires is None)
-        stored = readthrough.store(key, kept)
+        stored = readthrough.store(self.key, tagged.guarded(kept))
         if not stored:
             kept = replace(tagged.on(made, held=False), changed=None)
         elif edge.purgers() and not readthrough.is_current(kept, tagged.scopes):
@@ -200,7 +227,7 @@ class _Exchange:
         response["Content-Length"] = str(len(response.content))
         return response
 
-    def _send(self, entry: Entry, status: str) -> HttpResponse:
+    def _send(self, entry: Entry, status: str, age: int | None = None) -> HttpResponse:
         self.view.headers = {}  # REST framework would add Allow and Vary, which the entry does without
         given = answer(
             entry,
@@ -211,9 +238,11 @@ class _Exchange:
                 cache_status=status,
                 accept_encoding=self.request.META.get("HTTP_ACCEPT_ENCODING"),
                 is_private=self.is_private,
+                age=age,
             ),
         )
-        self._note(given)
+        if age is None:
+            self._note(given)
         return _http_response(given)
 
     def _note(self, given: Answer) -> None:
@@ -221,7 +250,7 @@ class _Exchange:
         source = getattr(self.request._request, "scope", self.request.META)
         holder: Holder | None = source.get(HOLDER)
         if holder is not None and not self.is_private and is_closed(type(self.view), self.constructor):
-            holder.key, holder.scopes = self.identity
+            holder.key, holder.scopes = self.key, self.scopes
             holder.answer = given
 
 
@@ -242,6 +271,12 @@ class _Tagged:
         policy = self.policy if held else self.policy.unheld()
         fields = edge.fields(policy, self.surrogates)
         return replace(entry, shared=tuple(fields), max_age=policy.everybody.max_age)
+
+    def guarded(self, entry: Entry) -> Entry:
+        """Return the entry with leave to be shown after its end, where the policy gives it to everybody."""
+        seconds = 0 if self.own is not None else self.policy.everybody.stale_while_revalidate
+        takedowns = sorted(set(self.surrogates) - set(self.scopes))
+        return readthrough.guarded(entry, self.scopes, takedowns, seconds)
 
 
 def _policy(view: Any) -> Policy | None:

@@ -24,7 +24,7 @@ from keybits.answers import Answer, Terms, answer
 from keybits.conf import conf
 from keybits.memory import Held, Memory
 from keybits.preconditions import Conditions
-from keybits.readthrough import is_fresh
+from keybits.readthrough import confirmed, ends_soon
 from keybits.stores import StoreError, get_store
 
 __all__ = ["HOLDER", "Ask", "Final", "Holder", "Lane", "Question", "is_open_to", "lane"]
@@ -149,7 +149,7 @@ def _is_true(held: Held, scopes: tuple[str, ...]) -> bool:
     if store.is_tripped:
         return False
     try:
-        return is_fresh(held.entry, store.store.witness(scopes))
+        return confirmed(held, store.store.witness(scopes)) and not ends_soon(held.entry)
     except StoreError:
         return False  # the long way finds out the same, says so, and leaves the store alone for a while
 
