@@ -340,6 +340,7 @@ sub vcl_deliver {
     }
     call purge_what_slipped_through;
     call find_tag;
+    call distrust_date;
     call date;
     call say_what_was_done;
     call strip;
@@ -368,6 +369,13 @@ sub find_tag {
     if (resp.http.ETag && (req.http.If-None-Match ~ "^[ \t]*\*[ \t]*$"
         || std.strstr(req.http.If-None-Match, regsub(resp.http.ETag, "^W/", "")))) {
         set req.http.If-None-Match = resp.http.ETag;
+    }
+}
+
+# An answer sent in the second that its Last-Modified names may share it with one before (RFC 9110 section 8.8.2.2).
+sub distrust_date {
+    if (std.time(resp.http.Date, now) - std.time(resp.http.Last-Modified, now) < 1s) {
+        unset req.http.If-Modified-Since;
     }
 }
 

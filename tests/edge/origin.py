@@ -156,8 +156,9 @@ class _Listener(ThreadingHTTPServer):
 def _send(handler: BaseHTTPRequestHandler, asked: Asked, page: Page) -> None:
     unchanged = page.status == 200 and page.etag() in handler.headers.get("If-None-Match", "")
     asked.answered = 304 if unchanged else page.status
-    handler.send_response(asked.answered)
-    for name, value in ({"ETag": page.etag()} | dict(page.headers)).items():
+    handler.send_response_only(asked.answered)
+    usual = {"ETag": page.etag(), "Date": handler.date_time_string()}
+    for name, value in (usual | dict(page.headers)).items():
         handler.send_header(name, value)
     if not unchanged:
         handler.send_header("Content-Length", str(len(page.body)))

@@ -50,6 +50,13 @@ class TestAsking:
         for tag in (etag, f"W/{etag}", f'"x", {etag}'):
             assert proxy.get(PAGE, headers={"If-None-Match": tag}).status_code == 304
 
+    def test_a_date_alone_proves_nothing(self, proxy: httpx.Client, origin: Origin) -> None:
+        """Of two contents within a second nginx may have the first one's date."""
+        long_ago = "Thu, 01 Jan 2015 00:00:00 GMT"
+        origin.answer(PAGE, "one", TO_EVERYBODY | {"Last-Modified": long_ago})
+        for _ in range(2):
+            assert proxy.get(PAGE, headers={"If-Modified-Since": long_ago}).status_code == 200
+
     def test_pictures_are_held_and_served_in_parts(self, proxy: httpx.Client, origin: Origin) -> None:
         origin.answer("/files/a.webp", "0123456789", PICTURE)
         for _ in range(2):
@@ -162,6 +169,15 @@ class TestNames:
             answer = proxy.get(PAGE, headers={"Accept-Encoding": accepted})
             assert (answer.text, answer.headers["etag"]) == (coding, f'"{coding}"')
         assert len(origin.requests(PAGE)) == 4
+
+    def test_scripts_of_other_origins_get_their_own(self, proxy: httpx.Client, origin: Origin) -> None:
+        varying = PICTURE | {"Vary": "Accept-Encoding, Origin"}
+        for site in ("https://a.example", "https://b.example"):
+            origin.answer(PAGE, site, varying | {"Access-Control-Allow-Origin": site})
+            for _ in range(2):
+                answer = proxy.get(PAGE, headers={"Origin": site})
+                assert answer.headers["access-control-allow-origin"] == answer.text == site
+        assert len(origin.asked) == 2
 
     @pytest.mark.parametrize(
         "header",

@@ -208,6 +208,17 @@ class TestConditions:
         assert edge.get(PAGE, headers={"If-None-Match": '"x"'}).status_code == 200
         assert len(origin.requests(PAGE)) == 1
 
+    @pytest.mark.parametrize(("later", "status"), [(0, 200), (1, 304), (60, 304)])
+    def test_a_date_proves_something_when_its_second_had_passed(
+        self, edge: httpx.Client, origin: Origin, later: int, status: int
+    ) -> None:
+        """RFC 9110 section 8.8.2.2: of two contents within a second the first one's date is no validator."""
+        changed = formatdate(time() - 999, usegmt=True)
+        dated = {"Last-Modified": changed, "Date": formatdate(time() - 999 + later, usegmt=True)}
+        origin.answer(PAGE, "one", held("k") | dated)
+        for _ in range(2):
+            assert edge.get(PAGE, headers={"If-Modified-Since": changed}).status_code == status
+
     def test_the_strong_tag_stays_strong(self, edge: httpx.Client, origin: Origin) -> None:
         origin.answer(PAGE, "one", held("k", ETag='"s-br"', Content_Encoding="x"))
         assert edge.get(PAGE).headers["etag"] == edge.get(PAGE).headers["etag"] == '"s-br"'
@@ -473,5 +484,5 @@ class TestAnswers:
 
     def test_nothing_else_is_piped(self, varnish: Varnish, origin: Origin) -> None:
         """A pipe is a way past every rule here: RFC 9110 section 7.8 leaves an upgrade to who understands it."""
-        raw(varnish.port, f"GET {PAGE} HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n")
+        raw(varnish.port, f"GET {PAGE} HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade, close\r\n")
         assert origin.asked[0].headers["Upgrade"] is None

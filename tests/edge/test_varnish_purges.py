@@ -91,6 +91,16 @@ class TestPurges:
         assert answer.headers["cache-status"] == "varnish; fwd=stale; fwd-status=304; stored"
         assert edge.get(PAGE).headers["cache-status"].startswith("varnish; hit")
 
+    @every_soft_way
+    def test_so_does_what_may_not_be_shown_stale(
+        self, edge: httpx.Client, origin: Origin, purge: How
+    ) -> None:
+        origin.answer(PAGE, "one", held("key", "max-age=86400"))
+        edge.get(PAGE)
+        purge(edge)
+        edge.get(PAGE)
+        assert origin.statuses(PAGE) == [200, 304]
+
     @every_hard_way
     def test_a_hard_purge_leaves_nothing_to_show_and_nothing_to_ask_with(
         self, edge: httpx.Client, origin: Origin, purge: How
