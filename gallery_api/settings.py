@@ -58,6 +58,7 @@ MIDDLEWARE = [
     "keybits.middleware.content_length_middleware",
     "keybits.middleware.cookieless_middleware",
     "django.middleware.security.SecurityMiddleware",
+    "keybits.middleware.open_to_all_origins_middleware",
     "corsheaders.middleware.CorsMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -194,7 +195,7 @@ CORS_ALLOW_ALL_ORIGINS = True
 CORS_URLS_REGEX = r"^/(api|files)/"
 CORS_ALLOW_METHODS = ["GET", "HEAD", "OPTIONS"]
 CORS_ALLOW_HEADERS = ["accept", "authorization", "content-type", "if-none-match", "if-modified-since"]
-CORS_EXPOSE_HEADERS = ["ETag", "Link", "Cache-Status", "Retry-After"]
+CORS_EXPOSE_HEADERS = ["ETag", "Link", "Cache-Status", "Content-Location", "Age", "Retry-After"]
 
 LOGGING = {
     "version": 1,

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from urllib.parse import quote, unquote
 
+from django.conf import settings
 from django.http import Http404, HttpRequest
 from django.http.response import HttpResponseBase
 
@@ -17,6 +18,7 @@ __all__ = [
     "content_length_middleware",
     "cookieless_middleware",
     "host_middleware",
+    "open_to_all_origins_middleware",
     "path_middleware",
     "spelt",
 ]
@@ -96,6 +98,42 @@ def content_length_middleware(get_response: GetResponse) -> GetResponse:
     return middleware
 
 
+def open_to_all_origins_middleware(get_response: GetResponse) -> GetResponse:
+    """Tell every origin the same, also who names none, where django-cors-headers lets all of them in.
+
+    It tells those only that send Origin, so its answers vary by that field and shared caches keep one for each
+    origin, of what is the same for all. Put it before `corsheaders.middleware.CorsMiddleware`.
+    """
+    told = [("Access-Control-Allow-Origin", "*")]
+    if exposed := ", ".join(getattr(settings, "CORS_EXPOSE_HEADERS", ())):
+        told.append(("Access-Control-Expose-Headers", exposed))
+    to_all = getattr(settings, "CORS_ALLOW_ALL_ORIGINS", False) and not getattr(
+        settings, "CORS_ALLOW_CREDENTIALS", False
+    )
+
+    def middleware(request: HttpRequest) -> HttpResponseBase:
+        response = get_response(request)
+        if to_all and _stop_varying_by(response, "origin"):
+            for name, value in told:
+                response[name] = value
+        return response
+
+    return middleware
+
+
+def _stop_varying_by(response: HttpResponseBase, field: str) -> bool:
+    """Take `field` out of Vary; say whether it was there."""
+    names = [name.strip() for name in response.get("Vary", "").split(",")]
+    others = [name for name in names if name.lower() != field]
+    if len(others) == len(names):
+        return False
+    if others:
+        response["Vary"] = ", ".join(others)
+    else:
+        del response["Vary"]
+    return True
+
+
 def cookieless_middleware(get_response: GetResponse) -> GetResponse:
     """Take cookies off every answer that anybody may store, and the `Vary: Cookie` that came with them.
 
@@ -107,8 +145,7 @@ def cookieless_middleware(get_response: GetResponse) -> GetResponse:
         response = get_response(request)
         if "public" in response.get("Cache-Control", "") and response.cookies:
             response.cookies.clear()
-            names = [name.strip() for name in response.get("Vary", "").split(",")]
-            response["Vary"] = ", ".join(name for name in names if name.lower() != "cookie")
+            _stop_varying_by(response, "cookie")
         return response
 
     return middleware

@@ -45,6 +45,7 @@ KNOWN_MIDDLEWARE = frozenset(
         "keybits.middleware.content_length_middleware",
         "keybits.middleware.cookieless_middleware",
         "keybits.middleware.host_middleware",
+        "keybits.middleware.open_to_all_origins_middleware",
         "keybits.middleware.path_middleware",
         "whitenoise.middleware.WhiteNoiseMiddleware",
     }

@@ -9,12 +9,17 @@ from django.conf import settings
 from django.core.exceptions import DisallowedHost
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
-from django.test import AsyncRequestFactory, Client, RequestFactory
+from django.test import AsyncRequestFactory, Client, RequestFactory, override_settings
 from django.urls import path, reverse
 from django.utils.module_loading import import_string
 from pytest_django import Settings
 
-from keybits.middleware import content_length_middleware, host_middleware, path_middleware
+from keybits.middleware import (
+    content_length_middleware,
+    host_middleware,
+    open_to_all_origins_middleware,
+    path_middleware,
+)
 
 LENGTH = "Content-Length"
 
@@ -213,3 +218,36 @@ class TestContentLength:
             length = len(file.read())
             file.seek(0)
             assert after(FileResponse(file))[LENGTH] == str(length)
+
+
+class TestOpenToAllOrigins:
+    """What every origin may read is told to all alike, so that a shared cache keeps one answer."""
+
+    def ask(self, vary: str | None, **settings: object) -> HttpResponse:
+        with override_settings(**({"CORS_ALLOW_ALL_ORIGINS": True} | settings)):
+
+            def answer(_: object) -> HttpResponse:
+                return HttpResponse(headers={} if vary is None else {"Vary": vary})
+
+            return open_to_all_origins_middleware(answer)(RequestFactory().get("/"))
+
+    def test_who_names_no_origin_is_told_too_and_nothing_varies_by_it(self) -> None:
+        response = self.ask("Accept-Encoding, origin", CORS_EXPOSE_HEADERS=["ETag", "Link"])
+        assert response["Access-Control-Allow-Origin"] == "*"
+        assert response["Access-Control-Expose-Headers"] == "ETag, Link"
+        assert response["Vary"] == "Accept-Encoding"
+
+    def test_a_vary_of_nothing_else_goes(self) -> None:
+        assert not self.ask("Origin").has_header("Vary")
+
+    @pytest.mark.parametrize("vary", [None, "Accept-Encoding", "x-origin"])
+    def test_answers_that_do_not_vary_by_it_are_left_alone(self, vary: str | None) -> None:
+        response = self.ask(vary)
+        assert response.get("Vary") == vary
+        assert not response.has_header("Access-Control-Allow-Origin")
+
+    @pytest.mark.parametrize(
+        "settings", [{"CORS_ALLOW_ALL_ORIGINS": False}, {"CORS_ALLOW_CREDENTIALS": True}]
+    )
+    def test_where_some_origins_are_told_apart_nothing_is_changed(self, settings: dict[str, object]) -> None:
+        assert self.ask("origin", **settings)["Vary"] == "origin"
