@@ -21,7 +21,6 @@ from keybits import edge
 from keybits.cache_control import PRIVATE
 from keybits.preconditions import Conditions, Outcome, Validators, evaluate, range_applies
 from keybits.problems import problem_response
-from keybits.surrogates import MOST_KEYS
 
 if TYPE_CHECKING:
     from django.core.files import File
@@ -70,21 +69,23 @@ def _answer(request: HttpRequest, name: str) -> HttpResponseBase:
 
 
 def _held(request: HttpRequest, sha256: str, format: str) -> list[tuple[str, str]] | None:
-    """Return the fields that say who may store the file; None where it does not exist for whoever asks."""
+    """Return the fields that say who may store the file; None where it does not exist for whoever asks.
+
+    Of several screenshots that show it one is enough to be purged by: while that one stays, so may the file.
+    """
     if shown := _shown(None, sha256, format):
-        takedowns = [scope for row in shown for scope in freshness.screenshot_takedown(*row)]
-        return [("Cache-Control", FILES), *edge.key_fields(takedowns)]
+        return [("Cache-Control", FILES), *edge.key_fields(freshness.screenshot_takedown(*shown))]
     # Without a session there is nobody to ask about, and to look would make the answer vary by cookie.
     if settings.SESSION_COOKIE_NAME in request.COOKIES and _shown(request.user, sha256, format):
         return [("Cache-Control", PRIVATE)]
     return None
 
 
-def _shown(viewer: Viewer, sha256: str, format: str) -> list[tuple[int, str]]:
-    """Return the screenshots with this file that the viewer may see: each its id and its gallery's slug."""
+def _shown(viewer: Viewer, sha256: str, format: str) -> tuple[int, str] | None:
+    """Return the id of a screenshot with this file that the viewer may see, and its gallery's slug."""
     reachable = Screenshot.objects.reachable_by(viewer)
     rows = reachable.filter(renditions__sha256=sha256, renditions__format=format).order_by()
-    return list(rows.values_list("pk", "gallery__slug")[:MOST_KEYS])
+    return rows.values_list("pk", "gallery__slug").first()
 
 
 # --- Preconditions and ranges -------------------------------------------------------------------------------
