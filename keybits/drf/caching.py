@@ -134,7 +134,7 @@ class _Exchange:
             return self._send(found.entry, cache_status.HIT)
         witness = readthrough.begin(self.scopes)
         if witness is None:  # there is nothing that others could wait for
-            return self._fill(found.reason, None)
+            return self._fill(found.reason or cache_status.STALE, None)
         return self._alone(found, witness)
 
     def _alone(self, found: readthrough.Lookup, witness: bytes) -> HttpResponse:
@@ -150,7 +150,8 @@ class _Exchange:
                 return self._send(landing.entry, status)
             if age is not None and found.entry is not None and not landing.leads:
                 return self._send(found.entry, cache_status.stale(age), age)
-            return self._fill(found.reason, readthrough.begin(self.scopes) if landing.waited else witness)
+            reason = found.reason or cache_status.STALE  # it ends soon
+            return self._fill(reason, readthrough.begin(self.scopes) if landing.waited else witness)
 
     def _fill(self, reason: str, witness: bytes | None) -> HttpResponse:
         """Compute it, and keep it where that may be."""

@@ -1,0 +1,283 @@
+"""What many ask for at once is made once; nobody waits for the dead, and nobody is shown what was taken down."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.db import connections
+from django.http import HttpResponse
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.test import APIRequestFactory
+from rest_framework.views import APIView
+
+from keybits import flight, memory, readthrough
+from keybits.bits import PurgeKeyBit, UpdatedAtKeyBit
+from keybits.cache_control import Lifetime, Policy
+from keybits.constructors import DefaultObjectKeyConstructor
+from keybits.drf import cache_response_and_etag, expire
+from keybits.drf.renderers import JSONRenderer
+from keybits.entries import Entry
+from keybits.flight import alone
+from keybits.stores import StoreError, get_store
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+class Key(DefaultObjectKeyConstructor):
+    updated_at = UpdatedAtKeyBit("thing")
+    takedown = PurgeKeyBit("takedown:thing")
+
+
+class Probe(APIView):
+    """Says how often it was asked; `meanwhile` runs while it makes its answer."""
+
+    authentication_classes = ()
+    throttle_classes = ()
+    renderer_classes = (JSONRenderer,)
+    asked = 0
+    meanwhile: Callable[[Request], object] = staticmethod(lambda request: None)
+    answers: Callable[[], Response] = staticmethod(lambda: Response({"asked": Probe.asked}))
+    cache_policy = Policy()
+
+    @cache_response_and_etag(Key())
+    def get(self, request: Request) -> Response:
+        Probe.asked += 1
+        Probe.meanwhile(request)
+        return Probe.answers()
+
+
+@pytest.fixture(autouse=True)
+def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    get_store().clear()
+    memory.entries().clear()
+    for name in ("asked", "meanwhile", "answers"):
+        monkeypatch.setattr(Probe, name, vars(Probe)[name])
+
+
+def get() -> HttpResponse:
+    try:
+        response = Probe.as_view()(APIRequestFactory().get("/probe/"))
+        response.render() if hasattr(response, "render") else None
+        return response
+    finally:
+        if threading.current_thread() is not threading.main_thread():
+            connections.close_all()
+
+
+@pytest.fixture
+def crowd() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(max_workers=20) as pool:
+        yield pool
+
+
+def all_wait(number: int) -> Callable[[Request], object]:
+    """Return what holds a leader up until `number` others wait for it."""
+
+    def meanwhile(_: object) -> None:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and _waiting() < number:
+            threading.Event().wait(0.001)
+
+    return meanwhile
+
+
+def _waiting() -> int:
+    events = list(flight._flights.values())
+    return sum(len(event._cond._waiters) for event in events)  # type: ignore[attr-defined]
+
+
+class TestThreads:
+    def test_of_twenty_that_ask_at_once_one_computes(
+        self, crowd: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Probe, "meanwhile", staticmethod(all_wait(19)))
+        answers = list(crowd.map(lambda _: get(), range(20)))
+        assert Probe.asked == 1
+        assert {answer.content for answer in answers} == {b'{"asked":1}'}
+        statuses = sorted(answer["Cache-Status"] for answer in answers)
+        assert statuses == ["keybits; fwd=uri-miss; collapsed"] * 19 + ["keybits; fwd=uri-miss; stored"]
+
+    def test_those_who_waited_for_what_cannot_be_kept_compute_for_themselves_all_at_once(
+        self, crowd: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """One after the other, twenty askers of a missing thing would wait for nineteen answers."""
+        together = threading.Barrier(4, timeout=30)
+        first = threading.Event()
+
+        def meanwhile(request: Request) -> None:
+            if not first.is_set():
+                first.set()
+                all_wait(4)(request)
+            else:
+                together.wait()
+
+        monkeypatch.setattr(Probe, "meanwhile", staticmethod(meanwhile))
+        monkeypatch.setattr(Probe, "answers", staticmethod(lambda: Response({}, status=404)))
+        answers = list(crowd.map(lambda _: get(), range(5)))
+        assert [answer.status_code for answer in answers] == [404] * 5
+        assert not together.broken
+
+    def test_a_leader_that_fails_lets_the_others_go(
+        self, crowd: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        fails = iter([True])
+
+        def meanwhile(request: Request) -> None:
+            if next(fails, False):
+                all_wait(1)(request)
+                raise RuntimeError("the database has gone")
+
+        monkeypatch.setattr(Probe, "meanwhile", staticmethod(meanwhile))
+        answers = [crowd.submit(get) for _ in range(2)]
+        failed = [answer for answer in answers if answer.exception(30) is not None]
+        assert len(failed) == 1
+        assert flight._flights == {}
+
+    def test_what_a_write_overtook_is_given_to_nobody(
+        self, crowd: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Who asked after the write waits for an answer from before it, and must not be given that."""
+        overtaken = iter([True])
+
+        def meanwhile(request: Request) -> None:
+            if next(overtaken, False):
+                get_store().close(["thing"])
+                all_wait(1)(request)
+
+        monkeypatch.setattr(Probe, "meanwhile", staticmethod(meanwhile))
+        answers = list(crowd.map(lambda _: get(), range(2)))
+        assert Probe.asked == 2
+        assert {answer.content for answer in answers} == {b'{"asked":1}', b'{"asked":2}'}
+
+    def test_while_a_scope_is_open_nobody_waits(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        get_store().open(["thing"], "w" * 32)
+        monkeypatch.setattr(flight, "alone", None)
+        assert get()["Cache-Status"] == "keybits; fwd=uri-miss"
+        get_store().close(["thing"], "w" * 32)
+
+
+class TestProcesses:
+    def look(self) -> Entry | None:
+        return None
+
+    def test_another_s_entry_is_taken_as_soon_as_it_is_there(self) -> None:
+        get_store().lease("fill:key", "other", 60)
+        made = [None, None, Entry(b"w", '"e"', 1, (), b"x")]
+        with alone("key", lambda: made.pop(0)) as landing:
+            assert landing.entry is not None
+            assert not landing.leads
+
+    def test_a_leader_that_died_is_replaced_when_its_lease_ends(self) -> None:
+        get_store().lease("fill:key", "dead", 0.01)
+        with alone("key", self.look) as landing:
+            assert (landing.entry, landing.leads) == (None, True)
+
+    def test_nobody_waits_for_ever(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(flight, "PATIENCE", 0.01)
+        get_store().lease("fill:key", "frozen", 60)
+        with alone("key", self.look) as landing:
+            assert landing.entry is None
+
+    def test_the_lead_is_given_back(self) -> None:
+        with alone("key", self.look):
+            assert not get_store().lease("fill:key", "other", 60)
+        assert get_store().lease("fill:key", "other", 60)
+
+    def test_who_leads_looks_once_more(self) -> None:
+        """It may have been made between the first look and the lead."""
+        made = Entry(b"w", '"e"', 1, (), b"x")
+        with alone("key", lambda: made) as landing:
+            assert landing.entry is made
+
+    def test_without_a_store_everybody_computes(self, monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+        settings.KEYBITS_STORE_RETRY = 0
+
+        def away(*_: Any) -> bool:
+            raise StoreError("out of reach")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(type(get_store().store), "lease", away)
+            with alone("key", self.look) as landing:
+                assert (landing.entry, landing.leads) == (None, True)
+
+    def test_a_child_waits_for_no_thread_of_its_parent(self) -> None:
+        flight._flights["key"] = threading.Event()
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0 if not flight._flights else 1)
+        flight._flights.clear()
+        assert os.waitpid(pid, 0)[1] == 0
+
+
+class TestEndsSoon:
+    def test_one_makes_it_anew_while_it_serves_the_others(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def meanwhile(request: Request) -> None:
+            expire(request, datetime.now(UTC) + timedelta(seconds=60))
+            if Probe.asked == 2:
+                others.append(get()["Cache-Status"])
+
+        others: list[str] = []
+        monkeypatch.setattr(Probe, "meanwhile", staticmethod(meanwhile))
+        get()
+        monkeypatch.setattr(readthrough, "EARLY", 10**9)
+        assert get()["Cache-Status"] == "keybits; fwd=stale; stored"
+        assert others == ["keybits; hit"]
+
+
+class TestStale:
+    """RFC 5861 section 3, inside the server: who would have to wait is shown what has just ended."""
+
+    @pytest.fixture(autouse=True)
+    def _policy(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Probe, "cache_policy", Policy(Lifetime(stale_while_revalidate=30)))
+
+    def while_made_again(
+        self, monkeypatch: pytest.MonkeyPatch, *, before: Callable[[], object]
+    ) -> HttpResponse:
+        """Return what a second request is sent while a first makes the answer again."""
+        others: list[HttpResponse] = []
+        monkeypatch.setattr(flight, "PATIENCE", 0.01)
+        get()
+        before()
+        again = iter([True])
+
+        def meanwhile(_: Request) -> None:
+            if next(again, False):
+                others.append(get())
+
+        monkeypatch.setattr(Probe, "meanwhile", staticmethod(meanwhile))
+        get()
+        return others[0]
+
+    def test_is_shown_with_its_age_while_another_is_made(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        answer = self.while_made_again(monkeypatch, before=lambda: get_store().close(["thing"]))
+        assert answer.content == b'{"asked":1}'
+        assert answer["Age"] in {"0", "1"}
+        assert answer["Cache-Status"] == f"keybits; hit; ttl=-{answer['Age']}"
+
+    def test_is_not_shown_after_a_takedown(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        answer = self.while_made_again(
+            monkeypatch, before=lambda: get_store().close(["thing", "takedown:thing"])
+        )
+        assert answer.content != b'{"asked":1}'
+
+    def test_is_not_shown_longer_than_the_policy_allows(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def later() -> None:
+            get_store().close(["thing"])
+            now = time.monotonic()
+            monkeypatch.setattr(readthrough, "monotonic", lambda: now + 31)
+
+        assert self.while_made_again(monkeypatch, before=later).content != b'{"asked":1}'
+
+    def test_is_not_shown_where_the_policy_does_not_say_so(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Probe, "cache_policy", Policy())
+        answer = self.while_made_again(monkeypatch, before=lambda: get_store().close(["thing"]))
+        assert answer.content != b'{"asked":1}'
