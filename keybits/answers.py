@@ -54,7 +54,7 @@ def answer(entry: Entry, method: str, conditions: Conditions, terms: Terms) -> A
     etag = codings.entity_tag(entry.etag, coding)
     outcome = evaluate(method, conditions, Validators(etag, entry.changed))
     headers = [("ETag", etag), *_dated(entry, terms.now), *_held(entry, terms), *entry.headers]
-    headers += [("Cache-Status", terms.cache_status), VARY]
+    headers += [("Cache-Status", terms.cache_status), *_vary(entry)]
     headers += [] if terms.age is None else [("Age", str(terms.age))]
     if outcome is Outcome.NOT_MODIFIED:
         return Answer(304, [field for field in headers if field[0] not in OF_THE_CONTENT], b"")
@@ -64,6 +64,11 @@ def answer(entry: Entry, method: str, conditions: Conditions, terms: Terms) -> A
     headers += [] if coding == codings.IDENTITY else [("Content-Encoding", coding)]
     headers += [("Content-Length", str(len(body)))]
     return Answer(200, headers, b"" if method == "HEAD" else body)
+
+
+def _vary(entry: Entry) -> list[tuple[str, str]]:
+    """By what the answer varies: its coding, where the view has named nothing else beside it."""
+    return [] if any(name == "Vary" for name, _ in entry.headers) else [VARY]
 
 
 def _dated(entry: Entry, now: float) -> list[tuple[str, str]]:

@@ -115,6 +115,7 @@ class _Exchange:
         self.args = args
         self.kwargs = kwargs
         self.is_private = credentialed(request)
+        self.varies = ""
 
     def respond(self, constructor: KeyConstructor) -> HttpResponse:
         self.constructor = constructor
@@ -184,6 +185,8 @@ class _Exchange:
         fields = [(name, response[name]) for name in STORED_HEADERS if name in response]
         if addressed and "Content-Location" not in response:
             fields.append(("Content-Location", self._url()))
+        if self.varies:
+            fields.append(("Vary", f"{self.varies}, Accept-Encoding"))
         return [*fields, NO_VARY_SEARCH] if isinstance(getattr(self.view, "query", None), Query) else fields
 
     def _keep(self, made: Entry, tagged: _Tagged, reason: str) -> HttpResponse:
@@ -211,6 +214,7 @@ class _Exchange:
     def _render(self) -> Response:
         """Run the handler, and render what it returns."""
         response: Response = self.method(self.view, self.request, *self.args, **self.kwargs)
+        self.varies = response.get("Vary", "")  # its own: the framework adds more
         finalized: Response = self.view.finalize_response(self.request, response, *self.args, **self.kwargs)
         finalized.render()
         return finalized
@@ -288,10 +292,13 @@ def _policy(view: Any) -> Policy | None:
 
 
 def _may_be_kept(response: Response) -> bool:
-    """Say whether the response is whole, and the view does not forbid to keep it, or to show it to others."""
+    """Say whether the response is whole, and the view does not forbid to keep it, or to show it to others.
+
+    `Vary: *` forbids both (RFC 9111 section 4.1).
+    """
     own = response.get("Cache-Control", "").lower()
     whole = response.status_code == 200 and bool(response.content) and not response.cookies
-    return whole and "no-store" not in own and "private" not in own
+    return whole and "*" not in response.get("Vary", "") and "no-store" not in own and "private" not in own
 
 
 def _http_response(result: Answer) -> HttpResponse:
