@@ -22,11 +22,10 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from django.conf import settings
-from django.core.signals import setting_changed
 
 from keybits.stamps import family
 
-__all__ = ["EVERYTHING", "MOST_BYTES", "MOST_KEYS", "key", "purged", "tags"]
+__all__ = ["EVERYTHING", "MOST_BYTES", "MOST_KEYS", "key", "keys", "purged", "tags"]
 
 MOST_KEYS = 50
 """Keys an answer is tagged with at most; Fastly and Cloudflare have room for more, not every cache has."""
@@ -38,16 +37,25 @@ EVERYTHING = "*"
 ANYTHING = "+"
 
 
-@lru_cache(maxsize=65_536)
 def key(scope: str) -> str:
     """Return 12 characters of the URL-safe alphabet of RFC 4648 section 5 that stand for `scope`."""
-    digest = hashlib.blake2b(scope.encode(), digest_size=SIZE, key=_secret(), person=b"keybits-tag")
+    return _key(scope, settings.SECRET_KEY)
+
+
+def keys(scope: str) -> tuple[str, ...]:
+    """Return the key of `scope`, and those that it had under `SECRET_KEY_FALLBACKS`: caches may hold them yet."""
+    return tuple(_key(scope, secret) for secret in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS))
+
+
+@lru_cache(maxsize=65_536)
+def _key(scope: str, secret: str) -> str:
+    digest = hashlib.blake2b(scope.encode(), digest_size=SIZE, key=_hashed(secret), person=b"keybits-tag")
     return base64.urlsafe_b64encode(digest.digest()).decode()
 
 
-@lru_cache(maxsize=1)
-def _secret() -> bytes:
-    return hashlib.blake2b(settings.SECRET_KEY.encode(), digest_size=32).digest()
+@lru_cache(maxsize=8)
+def _hashed(secret: str) -> bytes:
+    return hashlib.blake2b(secret.encode(), digest_size=32).digest()
 
 
 def tags(scopes: Iterable[str], most: int = MOST_KEYS) -> tuple[str, ...]:
@@ -92,13 +100,4 @@ def purged(scopes: Iterable[str]) -> tuple[str, ...]:
         named.add(scope)
         if kind := family(scope):
             named.add(f"{kind.removesuffix('*')}{ANYTHING}")
-    return tuple(sorted(key(name) for name in named))
-
-
-def _forget(*, setting: str, **_: object) -> None:
-    if setting == "SECRET_KEY":
-        key.cache_clear()
-        _secret.cache_clear()
-
-
-setting_changed.connect(_forget)
+    return tuple(sorted(each for name in named for each in keys(name)))

@@ -43,7 +43,7 @@ class Order:
     def keys(self) -> tuple[str, ...]:
         """The keys to purge: of the scopes, or the one of everything."""
         if self.everything:
-            return (surrogates.key(surrogates.EVERYTHING),)
+            return surrogates.keys(surrogates.EVERYTHING)
         return surrogates.purged(self.scopes) if self.scopes else ()
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pytest_django import Settings
 
 from keybits import stamps
+from keybits.purge import Order
 from keybits.surrogates import EVERYTHING, MOST_BYTES, MOST_KEYS, key, purged, tags
 
 KINDS = ("", "a", "b", "page", "*", "+")
@@ -138,3 +139,22 @@ class TestSecrecy:
             [sys.executable, "-c", program], env=environment, capture_output=True, check=True
         )
         assert tuple(done.stdout.decode().split()) == tags(["a:1", "b:2", "c:*", "d"])
+
+
+class TestRotation:
+    def test_what_was_tagged_before_a_new_secret_is_purged_while_the_old_one_is_kept(
+        self, settings: Settings
+    ) -> None:
+        settings.SECRET_KEY = "old"
+        before = set(tags(["gallery:spring"]))
+        settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "new", ["old"]
+        after = set(tags(["gallery:spring"]))
+        assert not before & after
+        assert before & set(purged(["gallery:spring"]))
+        assert after & set(purged(["gallery:spring"]))
+
+    def test_so_is_everything(self, settings: Settings) -> None:
+        settings.SECRET_KEY = "old"
+        before = set(tags(["gallery:spring"]))
+        settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "new", ["old"]
+        assert before & set(Order(everything=True).keys)
