@@ -48,7 +48,7 @@ def generator() -> str:
 def measure(running: dict[str, Running], options: Options) -> dict[Cell, Latency]:
     ask = _by_wrk if shutil.which("wrk") else _by_threads
     found = {cell: Latency() for cell in cells(running)}
-    for number in range(min(ROUNDS, options.rounds)):
+    for number in range(1 if options.count else ROUNDS):
         for (name, case), one in found.items():
             with running[name].load(case, options.connections):  # the server is awake, and has the page
                 turn = partial(ask, running[name], case, options, number)

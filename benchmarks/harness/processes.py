@@ -1,8 +1,8 @@
-"""What a server's processes have used: CPU to the nanosecond where the kernel says so, and memory."""
+"""What a server's processes have used: CPU to the nanosecond, and memory."""
 
 from __future__ import annotations
 
-from contextlib import suppress
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +11,8 @@ import psutil  # type: ignore[import-untyped]
 __all__ = ["Memory", "cpu", "memory"]
 
 PROC = Path("/proc")
+SCHEDULED = 2
+"""Linux: the clock that counts what the scheduler gave, user and system."""
 
 
 class Memory(NamedTuple):
@@ -33,18 +35,12 @@ def cpu(pid: int) -> float:
 
 
 def _of_one(process: psutil.Process) -> float:
-    """The scheduler counts nanoseconds for each thread; where it does not, the kernel's ticks must do."""
-    tasks = list((PROC / str(process.pid) / "task").glob("*/schedstat"))
-    if not tasks:
-        times = process.cpu_times()
-        return float(times.user + times.system)
-    return sum(map(_of_thread, tasks)) / 1e9
+    """Read the process's own CPU clock: to the nanosecond, and with the threads that have ended.
 
-
-def _of_thread(schedstat: Path) -> int:
-    with suppress(OSError):  # it has just ended
-        return int(schedstat.read_text().split()[0])
-    return 0
+    Django under ASGI runs each synchronous view in a thread that ends with the request: a sum over the threads that
+    are there would miss most of what it costs. The number of that clock is made as clock_getcpuclockid(3) makes it.
+    """
+    return time.clock_gettime((~process.pid << 3) | SCHEDULED)
 
 
 def memory(pid: int) -> Memory:

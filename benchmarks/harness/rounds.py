@@ -18,7 +18,9 @@ __all__ = ["CONTROL", "Rounds", "Spread"]
 Cell = TypeVar("Cell", bound=Hashable)
 CONTROL = "again"
 """The key of the reference's second turn."""
-TOO_NOISY = "**too noisy: nothing can be concluded from these figures**"
+FEWEST = 5
+"""Rounds below which a spread says nothing, however narrow it looks."""
+TOO_NOISY = "**too noisy, or asked too rarely: nothing can be concluded from these figures**"
 BIAS, WIDTH = 0.05, 0.15
 """The control's median may be so far from 1, and its quartiles so far apart, before nothing is concluded."""
 
@@ -76,6 +78,8 @@ class Rounds(Generic[Cell]):
 
     def is_quiet(self) -> bool:
         noise = self.noise()
+        if len(self.costs[self.reference]) < FEWEST:
+            return False
         return abs(noise.median - 1) <= BIAS and noise.high - noise.low <= WIDTH
 
     def verdict(self) -> str:

@@ -1,0 +1,167 @@
+"""The benchmarks of reads run, answer every question and judge every bar; how fast anything was is not asked here."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import benchmarks.__main__ as benchmarks
+from benchmarks.__main__ import MARKERS
+from benchmarks.bars import BARS, Bar, Measured
+from benchmarks.harness.cases import Expected, WrongAnswerError
+from benchmarks.harness.processes import cpu
+from benchmarks.harness.rounds import Rounds
+
+ROOT = Path(__file__).resolve().parents[1]
+VARIANTS = "bare-callable,fast-lmdb,fast-redis,drf-extensions,fastapi"
+SECTIONS = (
+    "## The bars",
+    "## In-process",
+    "## CPU of the server, under granian-wsgi",
+    "## Round trips",
+    "## Latency, under granian-wsgi",
+    "## Memory of the server, under granian-wsgi",
+    "## A stampede",
+    "## A scan",
+)
+
+
+@pytest.fixture(scope="module")
+def report() -> str:
+    command = [sys.executable, "-m", "benchmarks", "--quick", "--variants", VARIANTS]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600)
+    assert run.returncode == 0, run.stderr[-5000:]
+    return run.stdout.partition("# The whole report")[2]
+
+
+@pytest.mark.stack("embedded")
+class TestReport:
+    def test_every_question_has_its_section(self, report: str) -> None:
+        assert [section for section in SECTIONS if f"\n{section}\n" not in report] == []
+
+    def test_every_bar_is_judged_or_said_not_to_be_measured(self, report: str) -> None:
+        rows = {line.split(" | ")[0].removeprefix("| "): line for line in report.splitlines()}
+        verdicts = ("met", "missed", "not measured")
+        assert all(any(word in rows[bar.words] for word in verdicts) for bar in BARS)
+
+    def test_the_reference_is_held_against_itself(self, report: str) -> None:
+        assert "The reference against itself: " in report
+        assert "bare Django view, again (A/A)" in report
+
+    def test_it_says_where_with_what_and_how_it_was_made(self, report: str) -> None:
+        assert f"`python -m benchmarks --quick --variants {VARIANTS}`" in report
+        assert "Django 5" in report
+
+    def test_what_is_not_installed_is_named(self, report: str) -> None:
+        left_out = "fastapi is not installed" in report
+        assert left_out != ("| FastAPI" in report)
+
+
+def rounds(again: list[float]) -> Rounds[str]:
+    return Rounds(
+        "view",
+        "again",
+        {"view": [1.0] * len(again), "again": again, "mine": [0.2, 0.4, 0.3, 0.3, 0.3][: len(again)]},
+    )
+
+
+class TestNoise:
+    def test_a_reference_that_agrees_with_itself_lets_conclude(self) -> None:
+        assert rounds([1.0, 1.02, 0.98, 1.01, 1.0]).is_quiet()
+
+    @pytest.mark.parametrize("again", [[1.2] * 5, [0.7, 1.3, 0.9, 1.1, 1.0], [1.0, 1.0]])
+    def test_a_reference_that_does_not_is_said_to_be_noise(self, again: list[float]) -> None:
+        assert not rounds(again).is_quiet()
+        assert "nothing can be concluded" in rounds(again).verdict()
+
+    def test_a_ratio_is_of_two_turns_of_one_round(self) -> None:
+        found = rounds([1.0] * 4).ratio("mine")
+        assert (found.median, found.low, found.high) == pytest.approx((0.3, 0.275, 0.325))
+
+
+class TestBar:
+    @pytest.mark.parametrize(
+        ("sign", "limit", "value", "verdict"),
+        [
+            ("<=", 0.5, 0.25, "met by 50%"),
+            ("<=", 0.5, 0.75, "**missed** by 50%"),
+            (">=", 60, 90, "met by 50%"),
+            (">=", 60, 30, "**missed** by 50%"),
+            ("=", 1, 1.01, "met"),
+            ("=", 1, 2, "**missed** by 1.00"),
+        ],
+    )
+    def test_it_is_met_or_missed_by_a_part_of_its_limit(
+        self, sign: str, limit: float, value: float, verdict: str
+    ) -> None:
+        assert Bar("a hit", sign, limit, lambda _: value, ()).margin(value) == verdict
+
+    def test_nothing_measured_is_quiet_and_says_nothing(self) -> None:
+        assert Measured().is_quiet()
+
+
+def spend(seconds: float) -> None:
+    begun = time.thread_time()
+    while time.thread_time() - begun < seconds:
+        pass
+
+
+class TestKeeping:
+    def test_only_what_stands_between_the_marks_is_replaced(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        readme, results = tmp_path / "README.md", tmp_path / "reads.md"
+        readme.write_text(f"before\n{MARKERS[0]}\nold\n{MARKERS[1]}\nafter\n")
+        monkeypatch.setattr(benchmarks, "README", readme)
+        monkeypatch.setattr(benchmarks, "RESULTS", results)
+        benchmarks.keep("# report\n\n", "new")
+        assert readme.read_text() == f"before\n{MARKERS[0]}\n\nnew\n{MARKERS[1]}\nafter\n"
+        assert results.read_text() == "# report\n"
+
+    def test_the_readme_has_the_marks(self) -> None:
+        assert all(mark in (ROOT / "README.md").read_text() for mark in MARKERS)
+
+
+class TestCPU:
+    def test_a_thread_that_has_ended_counts(self) -> None:
+        """Django under ASGI has a thread for each request: not to count them makes everything look cheap."""
+        before = cpu(os.getpid())
+        thread = threading.Thread(target=spend, args=(0.1,))
+        thread.start()
+        thread.join()
+        assert cpu(os.getpid()) - before >= 0.1
+
+    def test_another_process_counts_with_its_children(self) -> None:
+        code = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"
+        child = "import time\nwhile time.process_time() < 0.1: pass\nprint('spent', flush=True); input()"
+        parent = [sys.executable, "-c", code, child]
+        with subprocess.Popen(parent, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "spent\n"
+            assert cpu(process.pid) >= 0.1
+            process.communicate("\n")
+
+
+class TestExpected:
+    RIGHT = Expected(200, 5, (b'etag: "a"',))
+
+    def test_the_right_answer_passes(self) -> None:
+        self.RIGHT.check(b'HTTP/1.1 200 OK\r\netag: "a"', 5)
+
+    @pytest.mark.parametrize(
+        ("head", "length"),
+        [
+            (b'HTTP/1.1 304 Not Modified\r\netag: "a"', 5),
+            (b'HTTP/1.1 200 OK\r\netag: "a"', 4),
+            (b'HTTP/1.1 200 OK\r\netag: "b"', 5),
+        ],
+    )
+    def test_a_wrong_status_length_or_etag_does_not(self, head: bytes, length: int) -> None:
+        with pytest.raises(WrongAnswerError):
+            self.RIGHT.check(head, length)
