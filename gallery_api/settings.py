@@ -137,7 +137,9 @@ STATIC_ROOT.mkdir(exist_ok=True)
 WHITENOISE_USE_FINDERS = True
 
 # --- keybits ------------------------------------------------------------------------------------------------
-KEYBITS_STORE = "keybits.stores.redis.RedisStore" if REDIS_URL else "keybits.stores.lmdb.LMDBStore"
+KEYBITS_STORE = env.str("KEYBITS_STORE", default="") or (
+    "keybits.stores.redis.RedisStore" if REDIS_URL else "keybits.stores.lmdb.LMDBStore"
+)
 KEYBITS_LMDB_PATH = VAR_DIR / "keybits.lmdb"
 KEYBITS_FASTPATH = env.bool("KEYBITS_FASTPATH", default=True)
 KEYBITS_AUDIT = env.str("KEYBITS_AUDIT", default="off")

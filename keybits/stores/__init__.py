@@ -7,6 +7,7 @@ contract that every adapter passes.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -164,6 +165,11 @@ class Breaker:
     def clear(self) -> None:
         self._run(self.store.clear)
 
+    def trip(self) -> None:
+        """Leave the store alone from now on: it has just been seen to fail."""
+        self._next_trial = self._clock() + conf.STORE_RETRY
+        self.is_tripped = True
+
     def _run(self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         if not self.is_tripped:
             return self._try(method, *args, **kwargs)
@@ -178,8 +184,7 @@ class Breaker:
         try:
             result = method(*args, **kwargs)
         except StoreError:
-            self._next_trial = self._clock() + conf.STORE_RETRY
-            self.is_tripped = True
+            self.trip()
             raise
         self.is_tripped = False
         return result
@@ -197,3 +202,4 @@ def _forget(*, setting: str, **_: object) -> None:
 
 
 setting_changed.connect(_forget)
+os.register_at_fork(after_in_child=get_store.cache_clear)  # a lock that another thread held would stay held

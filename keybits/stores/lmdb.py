@@ -274,7 +274,7 @@ def _name(text: str) -> bytes:
     return name if len(name) <= LONGEST_KEY else b"#" + blake2b(name, digest_size=32).digest()
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(maxsize=8_192)  # some 500 bytes each, and beside KEYBITS_MEMORY_BYTES
 def _names(scopes: tuple[str, ...]) -> tuple[bytes, ...]:
     return tuple(map(_name, scopes))
 

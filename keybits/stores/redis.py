@@ -21,7 +21,7 @@ from django_redis.exceptions import ConnectionInterrupted
 from redis import ConnectionPool
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import InvalidResponse, RedisError, ResponseError
 from redis.retry import Retry
 
 from keybits import stamps
@@ -29,10 +29,10 @@ from keybits.conf import conf
 from keybits.stamps import Reading, Stamp
 from keybits.stores import REMEMBERED, StoreError
 
-__all__ = ["RedisStore"]
+__all__ = ["RedisStore", "redis_errors"]
 
-QUESTIONS = 10_000
-"""Packed questions that a connection remembers, some 300 bytes each."""
+QUESTIONS = 2_000
+"""Packed questions that a thread's connection remembers, some 1,000 bytes each, beside `KEYBITS_MEMORY_BYTES`."""
 
 # KEYS: stamps. The time is the server's own: leases end by one clock.
 NOW = """
@@ -134,7 +134,7 @@ class RedisStore:
         return Reading(entry, tuple(found))
 
     def witness(self, scopes: tuple[str, ...]) -> bytes | None:
-        with _errors():
+        with redis_errors():
             return self._line.witness(scopes)
 
     @property
@@ -210,7 +210,7 @@ class RedisStore:
 
     def _call(self, command: Command) -> Any:
         """Send one command, named by the server that this very connection reaches, and return its answer."""
-        with _errors():
+        with redis_errors():
             connection: Any = self._pool.get_connection()
             try:
                 connection.send_command(*command(connection.namespace))
@@ -273,13 +273,13 @@ class _Line:
     def _ask(self, scopes: tuple[str, ...]) -> bytes | None:
         try:
             self._socket.sendall(self._questions.get(scopes) or self._pack(scopes))
-            vouched, *found = self._answer()
+            vouched, *found = self._answer(len(scopes) + 1)
         except BaseException:
             self._disconnect()  # an answer left unread would be taken for the next one's
             raise
         return stamps.witness(found) if vouched is not None or not self._needs_word else None
 
-    def _answer(self) -> list[bytes | None]:
+    def _answer(self, values: int) -> list[bytes | None]:
         while (answer := self._reader.gets()) is False:
             data = self._socket.recv(65_536)
             if not data:
@@ -287,8 +287,11 @@ class _Line:
             self._reader.feed(data)
         if isinstance(answer, Exception):
             raise answer
-        found: list[bytes | None] = answer
-        return found
+        if (
+            type(answer) is not list or len(answer) != values
+        ):  # a push of RESP3 is a list, too, but of its own type
+            raise InvalidResponse(f"the server said {answer!r}, where {values} values were asked for")
+        return answer
 
     def _pack(self, scopes: tuple[str, ...]) -> bytes:
         if len(self._questions) >= QUESTIONS:
@@ -303,7 +306,7 @@ class _Line:
         connection.connect()
         self._connection = connection
         self._socket = connection._sock
-        self._reader = hiredis.Reader(replyError=ResponseError)
+        self._reader = hiredis.Reader(protocolError=InvalidResponse, replyError=ResponseError)
         self._questions.clear()
 
     def _disconnect(self) -> None:
@@ -312,7 +315,8 @@ class _Line:
 
 
 @contextmanager
-def _errors() -> Iterator[None]:
+def redis_errors() -> Iterator[None]:
+    """Have whatever goes wrong between here and Redis raised as `StoreError`."""
     try:
         yield
     except (RedisError, ConnectionInterrupted, OSError) as error:

@@ -1,0 +1,193 @@
+"""The store of many machines with the stamps near: Redis says which have ended, and a hit asks nobody.
+
+A connection of each process tracks every stamp (CLIENT TRACKING in broadcast mode, Redis 6 and later) and is read
+empty at each hit, before anything is believed. What Redis has sent by then counts; what is still on its way does not:
+a reader can be behind a write by the time that one message takes from Redis to this process. A message that never
+arrives is bounded as everything is, by the relays' word, which is asked for over the same connection and holds for
+`KEYBITS_RELAY_BOUND` seconds at most. `keybits.stores.redis` itself, with a round trip for each hit, has no such bound.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import hiredis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from keybits import stamps
+from keybits.conf import conf
+from keybits.stamps import Stamp
+from keybits.stores.redis import RedisStore, redis_errors
+
+__all__ = ["NearRedisStore"]
+
+MOST_STAMPS = 100_000
+"""Stamps that a process remembers, some 200 bytes each; beyond, it begins anew."""
+LONGEST = 60.0
+"""Seconds for which stamps are remembered at most: Redis tells of the end of a lease only when it comes across it."""
+
+
+class NearRedisStore(RedisStore):
+    """As `RedisStore`, but a hit takes no round trip where this process has the stamps. Opt in by `KEYBITS_STORE`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._making = threading.Lock()
+        self._tracked: _Tracked | None = None
+
+    def witness(self, scopes: tuple[str, ...]) -> bytes | None:
+        with redis_errors():
+            return self._here().witness(scopes)
+
+    def _here(self) -> _Tracked:
+        """This process's own connection: after a fork, another one."""
+        tracked = self._tracked
+        if tracked is None or tracked.pid != os.getpid():
+            with self._making:
+                tracked = self._tracked
+                if tracked is None or tracked.pid != os.getpid():
+                    tracked = self._tracked = _Tracked(self._pool, needs_word=conf.RELAY != "off")
+        return tracked
+
+
+class _Tracked:
+    """The stamps that Redis has not said have ended, and the connection over which it says so. Safe under threads."""
+
+    def __init__(self, pool: Any, *, needs_word: bool) -> None:
+        self.pid = os.getpid()
+        self._pool = pool
+        self._needs_word = needs_word
+        self._lock = threading.Lock()
+        self._connection: Any = None
+        self._stamps: dict[str, Stamp] = {}
+        self._word_holds = 0.0
+        self._begun = 0.0
+
+    def witness(self, scopes: tuple[str, ...]) -> bytes | None:
+        """Hear what Redis has said, then look; ask for what is not here. Anything that fails forgets everything."""
+        with self._lock:
+            try:
+                return self._witness(scopes)
+            except BaseException:
+                self._disconnect()
+                raise
+
+    def _witness(self, scopes: tuple[str, ...]) -> bytes | None:
+        if self._connection is None:
+            self._connect()
+        elif not self._hear():
+            self._connect()
+        now = time.monotonic()
+        if now - self._begun > self._longest or len(self._stamps) > MOST_STAMPS:
+            self._begin(now)
+        if (self._needs_word and now >= self._word_holds) or not self._stamps.keys() >= set(scopes):
+            self._ask(scopes, now)
+        if self._needs_word and now >= self._word_holds:
+            return None
+        return stamps.witness([self._stamps.get(scope) for scope in scopes])
+
+    def _ask(self, scopes: Sequence[str], now: float) -> None:
+        """Ask for the relay's word and the stamps, in one round trip."""
+        run = self._run
+        names = [f"{run}:s:{scope}" for scope in scopes]
+        self._send(["PTTL", f"{run}:vouched"], ["MGET", *names])
+        left, found = self._answer(), self._answer()
+        self._word_holds = now + left / 1000
+        for scope, stamp in zip(scopes, found, strict=True):
+            if stamp is not None:
+                self._stamps[scope] = stamp
+            else:
+                self._stamps.pop(scope, None)
+        self._take_in()  # what came in the wake of the answer
+
+    def _hear(self) -> bool:
+        """Take in what Redis has sent unasked; say whether the connection is still there."""
+        while self._poll.poll(0) or self._pending():
+            data = self._receive()
+            if not data:
+                return False
+            self._reader.feed(data)
+            self._take_in()
+        return True
+
+    def _take_in(self) -> None:
+        while (message := self._reader.gets()) is not False:
+            self._note(message)
+
+    def _note(self, message: Any) -> None:
+        """Forget the stamps that an invalidation names: all, where it names none."""
+        if not isinstance(message, hiredis.PushNotification) or message[0] != b"invalidate":
+            raise RedisConnectionError(f"{message!r} was not asked for")
+        if message[1] is None:
+            self._stamps.clear()
+            return
+        for name in message[1]:
+            self._stamps.pop(name[self._prefix :].decode(), None)
+
+    def _answer(self) -> Any:
+        """Return the next answer; invalidations may come before it."""
+        while True:
+            answer = self._reader.gets()
+            if isinstance(answer, hiredis.PushNotification):
+                self._note(answer)
+            elif isinstance(answer, Exception):
+                raise answer
+            elif answer is not False:
+                return answer
+            else:
+                self._wait()
+
+    def _wait(self) -> None:
+        if not self._pending() and not self._poll.poll(self._timeout * 1000):
+            raise RedisTimeoutError("Redis did not answer in time")
+        data = self._receive()
+        if not data:
+            raise RedisConnectionError("Redis closed the connection")
+        self._reader.feed(data)
+
+    def _receive(self) -> bytes:
+        received: bytes = self._socket.recv(65_536)
+        return received
+
+    def _pending(self) -> bool:
+        """Say whether TLS has bytes for us that the socket does not show."""
+        return bool(getattr(self._socket, "pending", bool)())
+
+    def _send(self, *commands: Sequence[Any]) -> None:
+        self._socket.sendall(b"".join(b"".join(self._connection.pack_command(*each)) for each in commands))
+
+    def _connect(self) -> None:
+        self._disconnect()
+        connection = self._pool.make_connection()
+        connection.connect()
+        self._connection = connection
+        self._socket = connection._sock
+        self._timeout = connection.socket_timeout or 5.0
+        self._run = connection.namespace
+        self._prefix = len(f"{self._run}:s:")
+        self._reader = hiredis.Reader(replyError=ResponseError)
+        self._poll = select.poll()
+        self._poll.register(self._socket, select.POLLIN)
+        self._send(["HELLO", "3"], ["CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", f"{self._run}:s:"])
+        self._answer()
+        self._answer()
+        self._begin(time.monotonic())
+
+    def _begin(self, now: float) -> None:
+        self._stamps.clear()
+        self._begun = now
+        self._longest = min(LONGEST, conf.STAMP_LEASE / 10)
+
+    def _disconnect(self) -> None:
+        self._stamps.clear()
+        self._word_holds = 0.0
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.disconnect()

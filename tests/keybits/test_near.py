@@ -1,0 +1,152 @@
+"""Stamps kept near: what Redis says has ended is believed no more, and with Redis gone nothing is."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.conf import settings as configured
+from django_redis import get_redis_connection
+
+from keybits.stores import StoreError, get_store
+from keybits.stores.near import NearRedisStore
+
+pytestmark = pytest.mark.stack("server")
+SCOPES = ("a", "b")
+
+
+@pytest.fixture
+def near(settings: Any) -> Iterator[NearRedisStore]:
+    settings.KEYBITS_STORE = "keybits.stores.near.NearRedisStore"
+    settings.KEYBITS_RELAY = "off"
+    store: Any = get_store()
+    store.clear()
+    yield store.store
+    store.clear()
+
+
+def eventually(true: Callable[[], bool]) -> bool:
+    """Wait for a message of Redis to arrive: nothing here says when."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if true():
+            return True
+    return False
+
+
+def commands(near: NearRedisStore) -> int:
+    """Return how many MGET the server has seen."""
+    stats = get_redis_connection("default").info("commandstats")
+    return int(stats.get("cmdstat_mget", {}).get("calls", 0))
+
+
+class TestWitness:
+    def test_is_the_store_s_own(self, near: NearRedisStore) -> None:
+        near.mint(SCOPES)
+        assert near.witness(SCOPES) == near.read("none", SCOPES).witness is not None
+
+    def test_is_asked_for_once(self, near: NearRedisStore) -> None:
+        near.mint(SCOPES)
+        assert eventually(lambda: near.witness(SCOPES) == near.read("none", SCOPES).witness)
+        near.witness(SCOPES)
+        before = commands(near)
+        for _ in range(100):
+            assert near.witness(SCOPES) is not None
+        assert commands(near) == before
+
+    @pytest.mark.parametrize("end", ["close", "open"])
+    def test_ends_when_another_connection_ends_a_stamp(self, near: NearRedisStore, end: str) -> None:
+        near.mint(SCOPES)
+        assert near.witness(SCOPES) is not None
+        if end == "open":
+            near.open(["b"], "w" * 32)
+        else:
+            near.close(["b"])
+        assert eventually(lambda: near.witness(SCOPES) is None)
+
+    def test_a_stamp_that_is_minted_anew_is_another_witness(self, near: NearRedisStore) -> None:
+        near.mint(SCOPES)
+        first = near.witness(SCOPES)
+        for _ in range(50):
+            near.close(["a"])
+            near.mint(SCOPES)
+            assert eventually(lambda: near.witness(SCOPES) == near.read("none", SCOPES).witness)
+        assert near.witness(SCOPES) != first
+
+    def test_of_no_stamp_is_none_and_not_remembered(self, near: NearRedisStore) -> None:
+        assert near.witness(SCOPES) is None
+        near.mint(SCOPES)
+        assert eventually(lambda: near.witness(SCOPES) is not None)
+
+    def test_a_server_that_forgets_everything_is_believed(self, near: NearRedisStore) -> None:
+        near.mint(SCOPES)
+        assert near.witness(SCOPES) is not None
+        get_redis_connection("default").flushall()
+        assert eventually(lambda: near.witness(SCOPES) is None)
+
+
+class TestWord:
+    def test_without_a_relay_s_word_there_is_none(self, near: NearRedisStore, settings: Any) -> None:
+        settings.KEYBITS_RELAY = "external"
+        store: Any = get_store()
+        store.mint(SCOPES)
+        assert store.witness(SCOPES) is None
+        store.vouch(store.now() + 60_000)
+        assert store.witness(SCOPES) is not None
+
+    def test_it_ends_without_a_message(self, near: NearRedisStore, settings: Any) -> None:
+        settings.KEYBITS_RELAY = "external"
+        store: Any = get_store()
+        store.mint(SCOPES)
+        store.vouch(store.now() + 100)
+        assert eventually(lambda: store.witness(SCOPES) is None)
+
+
+class TestConnection:
+    def test_one_that_was_closed_is_made_anew_and_nothing_of_before_is_believed(
+        self, near: NearRedisStore
+    ) -> None:
+        near.mint(SCOPES)
+        before = near.witness(SCOPES)
+        client = get_redis_connection("default")
+        ours = client.client_list()
+        for each in ours:
+            if "T" in each["flags"] or "t" in each["flags"] or "B" in each["flags"]:
+                client.client_kill_filter(_id=each["id"])
+        near.close(["a"])
+        near.mint(SCOPES)
+        assert eventually(lambda: near.witness(SCOPES) == near.read("none", SCOPES).witness)
+        assert near.witness(SCOPES) != before
+
+    def test_with_nobody_there_it_is_an_error_and_everything_is_forgotten(
+        self, near: NearRedisStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        near.mint(SCOPES)
+        near.witness(SCOPES)
+        tracked: Any = near._tracked
+        tracked._socket.shutdown(2)
+
+        def refuses() -> Any:
+            raise ConnectionRefusedError("nobody there")
+
+        monkeypatch.setattr(tracked._pool, "make_connection", refuses)
+        with pytest.raises(StoreError):
+            near.witness(SCOPES)
+        assert tracked._stamps == {}
+
+    def test_a_child_has_one_of_its_own(self, near: NearRedisStore) -> None:
+        near.mint(SCOPES)
+        near.witness(SCOPES)
+        theirs = near._tracked
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0 if near.witness(SCOPES) is not None and near._tracked is not theirs else 1)
+        assert os.waitpid(pid, 0)[1] == 0
+        assert near.witness(SCOPES) is not None
+
+
+def test_the_stack_has_a_redis() -> None:
+    assert configured.REDIS_URL
