@@ -51,6 +51,8 @@ class Said:
     body: bytes = b"{}"
     times: int = 1
     """How often the body is sent, one after the other."""
+    missing: int = 0
+    """Bytes that are announced and never sent."""
 
 
 class Stub:
@@ -97,11 +99,13 @@ class Stub:
                 said = stub.answer(self.path, {name.lower(): value for name, value in self.headers.items()})
                 self.send_response_only(said.status)
                 length = 0 if said.status == 304 else len(said.body) * said.times
-                for name, value in (said.headers | {"Content-Length": str(length)}).items():
+                announced = {"Content-Length": str(length + said.missing)}
+                for name, value in (said.headers | announced).items():
                     self.send_header(name, value)
                 self.end_headers()
                 for _ in range(said.times if length else 0):
                     self.wfile.write(said.body)
+                self.close_connection = said.missing > 0
 
             def log_message(self, *args: Any) -> None:
                 pass
@@ -299,11 +303,9 @@ class TestTheAnswer:
         finally:
             tracemalloc.stop()
 
-    def test_it_is_read_to_the_end(self, stub: Stub) -> None:
-        stub.says = lambda heard: Said(headers={"X": "1"}, body=b"x" * 65_536, times=64)
-        report = walk(stub, hots(3))
-        assert report.outcomes == {"200": 3}
-        assert not report.failures
+    def test_one_that_breaks_off_has_failed(self, stub: Stub) -> None:
+        stub.says = lambda heard: Said(missing=1)
+        assert walk(stub, hots(1)).failures == [Visit("/0/", "RemoteProtocolError", failed=True)]
 
     def test_a_redirect_is_not_followed_and_has_failed(self, stub: Stub) -> None:
         stub.says = lambda heard: Said(308, {"Location": "/elsewhere/"})
@@ -374,6 +376,25 @@ class TestPoliteness:
         if concurrency == 1:
             assert {later - sooner for sooner, later in pairwise(sent)} == {0.25}
 
+    def test_a_slow_answer_earns_no_burst(self, stub: Stub) -> None:
+        stub.says = lambda heard: Said(headers=stub.clock.sleep(60 if heard.target == "/0/" else 0) or {})
+        walk(stub, hots(4), Manners(rate=4, concurrency=1, codings=("br",)))
+        sent = [heard.at for heard in stub.heard]
+        assert [later - sooner for sooner, later in pairwise(sent)] == [60, 0.25, 0.25]
+
+    def test_while_one_waits_for_its_turn_no_other_does(self, clock: Clock) -> None:
+        pace = warming._Pace(1, threading.Event(), clock, clock.sleep)
+        taken: list[bool] = []
+
+        def sleep(seconds: float) -> None:
+            taken.append(pace._turn.locked())
+            clock.sleep(seconds)
+
+        pace._sleep = sleep
+        pace.wait()
+        pace.wait()
+        assert taken == [True]
+
     def test_so_many_urls_are_asked_for_at_a_time_and_no_more(self, stub: Stub) -> None:
         together = threading.Barrier(3, timeout=30)
         lock, now, most = threading.Lock(), [0], [0]
@@ -413,7 +434,7 @@ class TestPoliteness:
         def interrupt(visit: Visit) -> None:
             raise KeyboardInterrupt
 
-        slow = Manners(rate=0.0001, concurrency=2, codings=("br",))  # the second is due in hours
+        slow = Manners(rate=1 / 60, concurrency=2, codings=("br",))  # the second is due in a minute
         with pytest.raises(KeyboardInterrupt):
             warming.warm(stub.base, hots(5), slow, on_visit=interrupt)
         assert len(stub.heard) == 1
