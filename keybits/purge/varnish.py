@@ -18,7 +18,7 @@ import httpx
 
 from keybits.purge import Order, Purger, absolute, batches
 
-__all__ = ["BanPurger", "XkeyPurger"]
+__all__ = ["BanPurger", "VarnishPurger", "XkeyPurger"]
 
 KEYS = 512
 """Keys of a request at most: with a separator each 6.5 KiB. `http_req_hdr_len` is 8 KiB, the name included."""

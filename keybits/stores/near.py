@@ -80,9 +80,7 @@ class _Tracked:
                 raise
 
     def _witness(self, scopes: tuple[str, ...]) -> bytes | None:
-        if self._connection is None:
-            self._connect()
-        elif not self._hear():
+        if self._connection is None or not self._hear():
             self._connect()
         now = time.monotonic()
         if now - self._begun > self._longest or len(self._stamps) > MOST_STAMPS:
