@@ -19,6 +19,7 @@ __all__ = [
     "CHANNEL",
     "TABLE",
     "bell",
+    "can_be_kept",
     "claim",
     "forget",
     "install",
@@ -91,6 +92,11 @@ def uninstall(schema_editor: Any) -> None:
     """Drop the table."""
     for statement in DROP.get(schema_editor.connection.vendor, ()):
         schema_editor.execute(statement)
+
+
+def can_be_kept(vendor: str) -> bool:
+    """Say whether databases of this vendor can keep the record."""
+    return vendor in CLAIM
 
 
 def is_kept(connection: BaseDatabaseWrapper) -> bool:

@@ -248,7 +248,7 @@ def _purgers() -> Iterator[CheckMessage]:
 
 
 def _records_changes() -> bool:
-    return conf.TRACKING == "triggers" and connections[DEFAULT_DB_ALIAS].vendor in changes.CLAIM
+    return conf.TRACKING == "triggers" and changes.can_be_kept(connections[DEFAULT_DB_ALIAS].vendor)
 
 
 def _is_package(name: str) -> bool:

@@ -23,6 +23,7 @@ from keybits.conf import conf
 from keybits.purge import Order, PurgeError, Purger
 from keybits.stamps import coarsened
 from keybits.stores import StoreError, get_store
+from keybits.warming import warm_after
 
 __all__ = ["TAKEDOWN", "Delivery", "Line", "orders"]
 
@@ -103,6 +104,7 @@ class Line:
             self._failed(error)
             return False
         self._acknowledged(due)
+        warm_after({task.scope for task in due if task.told == 1})
         return True
 
     def _await(self) -> bool:

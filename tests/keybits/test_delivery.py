@@ -182,6 +182,17 @@ class TestLine:
         assert cache.scopes == ["a", "a"]
         assert line.settled() == set()
 
+    def test_what_is_hot_is_asked_for_again_after_its_first_purge(
+        self, line: Line, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        warmed: list[set[str]] = []
+        monkeypatch.setattr(delivery, "warm_after", warmed.append)
+        line.offer({row(1): "a"})
+        line.once()
+        clock.now += 2
+        line.once()
+        assert [scopes for scopes in warmed if scopes] == [{"a"}]
+
     def test_its_thread_delivers_as_soon_as_there_is_something(self, cache: Cache) -> None:
         line = Line(cache)
         thread = threading.Thread(target=line.run, daemon=True)
