@@ -104,7 +104,7 @@ class Line:
             self._failed(error)
             return False
         self._acknowledged(due)
-        warm_after({task.scope for task in due if task.told == 1})
+        warm_after({task.scope for task in due if task.due == math.inf})
         return True
 
     def _await(self) -> bool:

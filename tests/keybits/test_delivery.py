@@ -182,13 +182,14 @@ class TestLine:
         assert cache.scopes == ["a", "a"]
         assert line.settled() == set()
 
-    def test_what_is_hot_is_asked_for_again_after_its_first_purge(
+    def test_what_is_hot_is_asked_for_again_after_its_last_purge(
         self, line: Line, clock: Clock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         warmed: list[set[str]] = []
         monkeypatch.setattr(delivery, "warm_after", warmed.append)
         line.offer({row(1): "a"})
         line.once()
+        assert not any(warmed)
         clock.now += 2
         line.once()
         assert [scopes for scopes in warmed if scopes] == [{"a"}]
