@@ -15,8 +15,9 @@ from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import Case, F, Q, Value, When
-from django.urls import reverse
 from django.utils import timezone
+
+from keybits.addresses import address
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
@@ -302,7 +303,7 @@ class Rendition(models.Model):
     @property
     def address(self) -> str:
         """Where the bytes are served: a path made of their sha256, the same for ever and on every host."""
-        return reverse("file", args=[f"{self.sha256}.{FILE_EXTENSIONS[self.format]}"])
+        return address("file", name=f"{self.sha256}.{FILE_EXTENSIONS[self.format]}")
 
 
 def domain_of(url: str) -> str:

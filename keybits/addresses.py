@@ -1,0 +1,73 @@
+"""What `reverse` says of a route, many times over: the route is looked up once, and not for every row of a page.
+
+The address is Django's own, by Django's own pattern: a value that the route does not match raises what `reverse`
+raises. Namespaces, routes of several patterns, and whatever else is not plain are left to `reverse`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+from urllib.parse import quote
+
+from django.urls import get_resolver, get_script_prefix, get_urlconf, reverse
+from django.urls.resolvers import URLResolver
+from django.utils.http import RFC3986_SUBDELIMS, escape_leading_slashes
+
+__all__ = ["address", "addresses"]
+
+SAFE = RFC3986_SUBDELIMS + "/~:@"
+"""What Django leaves as it is in a path."""
+_NOTHING_TO_QUOTE = re.compile(r"[-A-Za-z0-9_.~/]*", re.ASCII).fullmatch
+Write = Callable[..., str]
+
+
+def address(name: str, /, **values: Any) -> str:
+    """Return `reverse(name, kwargs=values)`."""
+    return addresses(name, *values)(**values)
+
+
+def addresses(name: str, *parameters: str) -> Write:
+    """Return what writes the addresses of a route, given values for these parameters by their names.
+
+    It holds for one request: under the prefix and the URLconf that are in force now.
+    """
+    return _route(get_resolver(get_urlconf()), get_script_prefix(), name, parameters)
+
+
+@lru_cache(maxsize=256)
+def _route(resolver: URLResolver, prefix: str, name: str, parameters: tuple[str, ...]) -> Write:
+    found = resolver.reverse_dict.getlist(name)
+    if ":" in name or len(found) != 1 or len(found[0][0]) != 1:
+        return _by_reverse(name)
+    [(template, names)], pattern, defaults, converters = found[0]
+    if defaults or sorted(names) != sorted(parameters):
+        return _by_reverse(name)
+    texts = {name: converters[name].to_url if name in converters else str for name in names}
+    return _writing(name, prefix.replace("%", "%%") + template, f"^{re.escape(prefix)}{pattern}", texts)
+
+
+def _writing(name: str, template: str, pattern: str, texts: dict[str, Callable[[Any], str]]) -> Write:
+    """Return what fills in the template, as `URLResolver.reverse` does; what does not match is left to `reverse`."""
+    matches = re.compile(pattern).search
+
+    def write(**values: Any) -> str:
+        try:
+            text = template % {name: texts[name](value) for name, value in values.items()}
+        except ValueError:  # a converter's way to say that it has no text for it
+            return reverse(name, kwargs=values)
+        return _quoted(text) if matches(text) else reverse(name, kwargs=values)
+
+    return write
+
+
+def _quoted(path: str) -> str:
+    if _NOTHING_TO_QUOTE(path) and not path.startswith("//"):
+        return path
+    return escape_leading_slashes(quote(path, safe=SAFE))
+
+
+def _by_reverse(name: str) -> Write:
+    return lambda **values: reverse(name, kwargs=values)
