@@ -379,8 +379,8 @@ class TestNames:
     @pytest.mark.parametrize("host", ["GALLERY.example", "gallery.example.", "gallery.example:80"])
     def test_a_host_has_one_spelling(self, varnish: Varnish, origin: Origin, host: str) -> None:
         origin.answer(PAGE, "one", held("k"))
-        raw(varnish.port, f"GET {PAGE} HTTP/1.1\r\nHost: gallery.example\r\n")
-        raw(varnish.port, f"GET {PAGE} HTTP/1.1\r\nHost: {host}\r\n")
+        for spelt in ("gallery.example", host):
+            assert b" 200 " in raw(varnish.port, f"GET {PAGE} HTTP/1.1\r\nHost: {spelt}\r\n").splitlines()[0]
         assert [asked.headers["Host"] for asked in origin.asked] == ["gallery.example"]
 
     @pytest.mark.parametrize("host", ["a b", "a/b", "a@b", "a:b", "<a>", ""])
@@ -484,5 +484,8 @@ class TestAnswers:
 
     def test_nothing_else_is_piped(self, varnish: Varnish, origin: Origin) -> None:
         """A pipe is a way past every rule here: RFC 9110 section 7.8 leaves an upgrade to who understands it."""
-        raw(varnish.port, f"GET {PAGE} HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade, close\r\n")
+        raw(
+            varnish.port,
+            f"GET {PAGE} HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade, close\r\n",
+        )
         assert origin.asked[0].headers["Upgrade"] is None

@@ -101,6 +101,18 @@ class TestPurges:
         edge.get(PAGE)
         assert origin.statuses(PAGE) == [200, 304]
 
+    @every_soft_way
+    def test_so_does_what_could_not_be_held_before(
+        self, edge: httpx.Client, origin: Origin, purge: How
+    ) -> None:
+        origin.answer(PAGE, "nothing", {"Cache-Control": "private, no-store"}, 404)
+        edge.get(PAGE)
+        origin.answer(PAGE, "one", held("key"))
+        edge.get(PAGE)
+        purge(edge)
+        edge.get(PAGE)
+        assert origin.statuses(PAGE) == [404, 200, 304]
+
     @every_hard_way
     def test_a_hard_purge_leaves_nothing_to_show_and_nothing_to_ask_with(
         self, edge: httpx.Client, origin: Origin, purge: How
@@ -151,13 +163,16 @@ class TestWhoMayPurge:
         headers = purge.headers | {"X-Forwarded-For": "203.0.113.1"}
         assert edge.request(purge.method, purge.path, headers=headers).status_code == 403
 
-    def test_not_who_is_elsewhere(self, origin: Origin, tmp_path_factory: pytest.TempPathFactory) -> None:
-        directory = tmp_path_factory.mktemp("elsewhere")
-        varnish = Varnish(directory, origin.port)
+    def test_not_who_is_elsewhere_who_is_not_believed_to_end_tls_either(
+        self, origin: Origin, tmp_path_factory: pytest.TempPathFactory
+    ) -> None:
+        varnish = Varnish(tmp_path_factory.mktemp("elsewhere"), origin.port)
         text = varnish.vcl.read_text()
-        varnish.vcl.write_text(text.replace('"127.0.0.1"; # yours', '"192.0.2.1"; # yours'))
+        varnish.vcl.write_text(text.replace('    "127.0.0.1"; # yours', '    "192.0.2.1"; # yours'))
         with started(varnish) as edge:
             assert edge.request("PURGE", "/", headers={"xkey-purge": "key"}).status_code == 403
+            edge.get(PAGE, headers={"X-Forwarded-Proto": "https"})
+            assert origin.asked[0].headers["X-Forwarded-Proto"] == "http"
 
     def test_not_who_does_not_know_the_token(
         self,
