@@ -13,7 +13,7 @@ from benchmarks.harness.tables import table
 from benchmarks.harness.variants import REFERENCE
 from benchmarks.server_cpu import Cell
 
-__all__ = ["measure", "statements", "written"]
+__all__ = ["measure", "not_passed_by", "statements", "written"]
 
 CALIBRATION = 20
 
@@ -40,6 +40,16 @@ def statements(workers: dict[str, Direct]) -> dict[Cell, float]:
         for name, worker in workers.items()
         for case in worker.variant.cases
     }
+
+
+def not_passed_by(workers: dict[str, Direct]) -> list[Cell]:
+    """Return the hits and 304s that went into Django though their variant promises to answer in front of it."""
+    return [
+        (name, case)
+        for name, worker in workers.items()
+        for case in ("200", "304")
+        if worker.variant.passes_django_by and worker.order("entered", case)
+    ]
 
 
 def written(rounds: Rounds[Cell], titles: dict[str, str]) -> list[str]:

@@ -34,6 +34,11 @@ class Variant:
     core: bool = False
     ours: bool = False
 
+    @property
+    def passes_django_by(self) -> bool:
+        """Whether its hits and 304s are promised to be answered in front of Django."""
+        return self.environment.get("KEYBITS_FASTPATH") == "on"
+
     def target(self, interface: str) -> tuple[str, str]:
         """Return the interface it is served by, if possible the one asked for, and its application."""
         other = {"wsgi": "asgi", "asgi": "wsgi"}[interface]

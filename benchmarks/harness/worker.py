@@ -190,6 +190,20 @@ class Worker:
             self.caller.run([self._prepared(case) for _ in range(count)])
         return {"statements": counted[0] / count}
 
+    def entered(self, case: str) -> int:
+        """Return how many of three requests went into Django: a fast path that is not taken sends the same bytes."""
+        from django.core.signals import request_started  # noqa: PLC0415 - not every peer has it
+
+        seen: list[Any] = []
+
+        def note(**_: Any) -> None:
+            seen.append(case)
+
+        request_started.connect(note, weak=False)
+        self.caller.run([self._prepared(case) for _ in range(3)])
+        request_started.disconnect(note)
+        return len(seen)
+
     def scan(self, base: str, count: int) -> dict[str, float]:
         """Ask for so many addresses that nobody has asked for, and return what this process then holds."""
         for _ in range(count):

@@ -29,8 +29,20 @@ INSTALLED_APPS = [
 
 REDIS_URL = env.str("REDIS_URL", default="")
 if REDIS_URL:
-    CACHES = {"default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": REDIS_URL}}
+    CACHES = {
+        "default": {
+            "BACKEND": "django_redis.cache.RedisCache",
+            "LOCATION": REDIS_URL,
+            # redis-py's own 100 are fewer than a server's threads in a stampede, and it does not wait for one
+            "OPTIONS": {"CONNECTION_POOL_KWARGS": {"max_connections": 2_000}},
+        }
+    }
 if PEER == "queryset_cache":
     INSTALLED_APPS = ["cacheops", *INSTALLED_APPS]
     CACHEOPS_REDIS = REDIS_URL
     CACHEOPS = {"catalog.*": {"ops": "all", "timeout": 86_400}}
+LOGGING = {
+    "version": 1,
+    "handlers": {"console": {"class": "logging.StreamHandler"}},
+    "loggers": {"django.request": {"handlers": ["console"], "level": "ERROR"}},
+}
