@@ -23,9 +23,8 @@ FILES = "public, max-age=31536000, immutable"
 
 def for_galleries(policy: Policy, galleries: Iterable[Gallery]) -> Policy:
     """Return the policy for an answer that shows these galleries; `policy` where none overrules it."""
-    each = [
-        _overruled(policy, gallery) for gallery in {gallery.pk: gallery for gallery in galleries}.values()
-    ]
+    unlike = {(gallery.max_age, gallery.edge_max_age): gallery for gallery in galleries}
+    each = [_overruled(policy, gallery) for gallery in unlike.values()]
     return strictest(*each) if each else policy
 
 

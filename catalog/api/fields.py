@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from django.urls import reverse
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from catalog.models import Visibility
+from keybits.addresses import addresses
 
 __all__ = ["ResourceUriField", "ScreenshotUriField"]
 
@@ -29,8 +30,18 @@ class ResourceUriField(serializers.Field):  # type: ignore[type-arg]
         self.lookup_url_kwarg = lookup_url_kwarg or lookup_field
         super().__init__(source="*", read_only=True, **kwargs)
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """What an address is made of."""
+        return (self.lookup_field,)
+
     def to_representation(self, value: Any) -> str:
-        return reverse(self.view_name, kwargs={self.lookup_url_kwarg: getattr(value, self.lookup_field)})
+        return self.to_representations([value])[0]
+
+    def to_representations(self, values: Sequence[Any]) -> list[str]:
+        """Return the addresses of a whole page."""
+        write = addresses(self.view_name, self.lookup_url_kwarg)
+        return [write(**{self.lookup_url_kwarg: getattr(value, self.lookup_field)}) for value in values]
 
 
 class ScreenshotUriField(ResourceUriField):
@@ -39,8 +50,17 @@ class ScreenshotUriField(ResourceUriField):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("screenshot-detail", "pk", "id", **kwargs)
 
-    def to_representation(self, value: Any) -> str:
-        if value.gallery.visibility != Visibility.UNLISTED:
-            return super().to_representation(value)
-        nested = {"parent_lookup_gallery__slug": value.gallery.slug, "id": value.pk}
-        return reverse("gallery-screenshot-detail", kwargs=nested)
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """What an address is made of."""
+        return (*super().reads, "gallery__visibility", "gallery__slug")
+
+    def to_representations(self, values: Sequence[Any]) -> list[str]:
+        own = addresses("screenshot-detail", "id")
+        nested = addresses("gallery-screenshot-detail", "parent_lookup_gallery__slug", "id")
+        return [
+            own(id=value.pk)
+            if value.gallery.visibility != Visibility.UNLISTED
+            else nested(parent_lookup_gallery__slug=value.gallery.slug, id=value.pk)
+            for value in values
+        ]

@@ -29,7 +29,20 @@ FEW = 5_000
 
 
 class FilterBackend(DjangoFilterBackend):  # type: ignore[misc]  # django-filter is untyped
-    """django-filter, for lists alone: a detail is what its address says."""
+    """django-filter, for lists alone: a detail is what its address says.
+
+    To filter, a filter set is made of the filters that are given alone; the form on the page for people has all.
+    """
+
+    whole = False
+
+    def get_filterset_kwargs(self, request: Request, queryset: QuerySet[Any], view: Any) -> dict[str, Any]:
+        kwargs: dict[str, Any] = super().get_filterset_kwargs(request, queryset, view)
+        return kwargs | {"whole": self.whole}
+
+    def to_html(self, request: Request, queryset: QuerySet[Any], view: Any) -> Any:
+        self.whole = True
+        return super().to_html(request, queryset, view)
 
     def filter_queryset(self, request: Request, queryset: QuerySet[Any], view: Any) -> QuerySet[Any]:
         if getattr(view, "detail", False):
@@ -39,10 +52,27 @@ class FilterBackend(DjangoFilterBackend):  # type: ignore[misc]  # django-filter
 
 
 class OrderedFilterSet(django_filters.FilterSet):  # type: ignore[misc]
-    """Orders by `ordering`, else by the view's own default, and always by id last: no two rows tie."""
+    """Orders by `ordering`, else by the view's own default, and always by id last: no two rows tie.
+
+    A filter that is not given keeps everything, so that it need not be made, unless the set is to be shown `whole`.
+    """
+
+    base_filters: Any
+
+    def __init__(self, data: Any = None, *args: Any, whole: bool = True, **kwargs: Any) -> None:
+        if not whole:
+            self.base_filters = {name: each for name, each in self.base_filters.items() if name in data}
+        super().__init__(data, *args, **kwargs)
+
+    def is_valid(self) -> bool:
+        return not self.filters or bool(super().is_valid())
+
+    @property
+    def qs(self) -> Any:
+        return super().qs if self.filters else self.filter_queryset(self.queryset)
 
     def filter_queryset(self, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        filtered: QuerySet[Any] = super().filter_queryset(queryset)
+        filtered: QuerySet[Any] = super().filter_queryset(queryset) if self.filters else queryset
         name = self.data.get("ordering")
         if name is None:
             return filtered

@@ -9,6 +9,7 @@ from rest_framework import serializers
 
 from catalog.api.fields import ResourceUriField, ScreenshotUriField
 from catalog.models import Gallery, Orientation, Rendition, Screenshot, State, Tag
+from keybits.drf import reads
 
 __all__ = [
     "GalleryDetailSerializer",
@@ -27,6 +28,13 @@ class SparseSerializer(serializers.ModelSerializer[Any]):
     """
 
     embeddable: frozenset[str] = frozenset()
+
+    @classmethod
+    def shape(cls, view: Any) -> tuple[str | None, ...]:
+        """Return what the fields are chosen by, for `keybits.drf.projection`."""
+        query = getattr(view, "query", None)
+        described = getattr(view, "swagger_fake_view", False)
+        return (query.get("fields"), query.get("include")) if query is not None and not described else ()
 
     def get_fields(self) -> dict[str, Any]:
         fields = super().get_fields()
@@ -56,6 +64,7 @@ class RenditionSerializer(SparseSerializer):
         read_only_fields = fields
 
     @extend_schema_field({"type": "string", "format": "uri-reference"})
+    @reads("sha256", "format")
     def get_url(self, rendition: Rendition) -> str:
         return rendition.address
 
@@ -168,6 +177,7 @@ class ScreenshotSerializer(SparseSerializer):
         read_only_fields = fields
 
     @extend_schema_field({"type": "array", "items": {"type": "string"}})
+    @reads("tags__slug")
     def get_tags(self, screenshot: Screenshot) -> list[str]:
         return sorted(tag.slug for tag in screenshot.tags.all())
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cache, lru_cache
 from typing import Any
 
 from django.db.models import Count, Exists, IntegerField, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
-from django.urls import reverse
 from rest_framework import mixins, viewsets
 from rest_framework_extensions.mixins import DetailSerializerMixin
 
@@ -29,7 +29,8 @@ from catalog.api.serializers import (
     ScreenshotSerializer,
     TagSerializer,
 )
-from catalog.models import Gallery, Rendition, Screenshot, Tag
+from catalog.models import Gallery, GalleryQuerySet, Rendition, Screenshot, Tag
+from keybits.addresses import address
 from keybits.bits import PurgeKeyBit, UpdatedAtKeyBit
 from keybits.cache_control import Policy
 from keybits.constructors import DefaultListKeyConstructor, DefaultObjectKeyConstructor
@@ -38,6 +39,8 @@ from keybits.drf import (
     ClosedQueryMixin,
     ListCacheResponseAndETAGMixin,
     NestedViewSetMixin,
+    ProjectedListMixin,
+    settled,
 )
 from keybits.parameters import Choice, Parameter
 
@@ -71,7 +74,7 @@ class QueryMixin(ClosedQueryMixin):
         final = super().finalize_response(request, response, *args, **kwargs)  # type: ignore[misc]
         links = final.get("Link", "")
         if final.status_code == 200 and DESCRIBED not in links:
-            final["Link"] = f"{links}{', ' if links else ''}<{reverse('schema')}>; {DESCRIBED}"
+            final["Link"] = f"{links}{', ' if links else ''}<{address('schema')}>; {DESCRIBED}"
         return final
 
     def _fields(self) -> Parameter:
@@ -86,10 +89,14 @@ class DetailMixin(DetailSerializerMixin):  # type: ignore[misc]  # drf-extension
         return bool(self.detail)
 
 
-class ShownMixin:
-    """What the view has just shown decides how long the answer may be held, and by which takedowns it is purged."""
+class ShownMixin(ProjectedListMixin):
+    """What the view has just shown decides how long the answer may be held, and by which takedowns it is purged.
+
+    In a list these are no instances, but what was read of them: `projected` says what is asked of them here.
+    """
 
     cache_policy = Policy()
+    projected: tuple[str, ...] = ("gallery__max_age", "gallery__edge_max_age")
     shown: Sequence[Any] = ()
 
     def get_object(self) -> Any:
@@ -120,6 +127,16 @@ def _count(rows: QuerySet[Any], by: str) -> Any:
     """The number of `rows` for each outer row that `by` points to."""
     counted = rows.filter(**{by: OuterRef("pk")}).order_by().values(by).annotate(n=Count("pk")).values("n")
     return Coalesce(Subquery(counted, output_field=IntegerField()), 0)
+
+
+def _listed_for(viewer: Any) -> QuerySet[Screenshot]:
+    """The screenshots that appear in lists; for everybody it is always the same queryset."""
+    return _within(Gallery.objects.listed_for(viewer)) if viewer.is_authenticated else _public()
+
+
+@cache
+def _public() -> QuerySet[Screenshot]:
+    return settled(_within(Gallery.objects.listed_for(None)))
 
 
 def _within(galleries: QuerySet[Gallery]) -> QuerySet[Screenshot]:
@@ -155,16 +172,21 @@ class GalleryViewSet(  # type: ignore[misc]  # a mixin that counts on what comes
     list_cache_key_func = GalleryListKey()
     object_cache_key_func = GalleryObjectKey()
     cache_policy = policy.GALLERIES
+    projected = ("max_age", "edge_max_age")
 
     def shown_galleries(self) -> Iterable[Gallery]:
         return self.shown
 
     def get_queryset(self) -> QuerySet[Gallery]:
-        galleries = Gallery.objects.annotate(screenshot_count=_count(Screenshot.objects.all(), "gallery"))
         if self.detail:
-            reachable = galleries.reachable_by(self.request.user)
+            reachable = _counted_galleries().reachable_by(self.request.user)
             return reachable.select_related("cover__gallery").prefetch_related("cover__renditions")
-        return galleries.listed_for(self.request.user)
+        return _counted_galleries().listed_for(self.request.user)
+
+
+@cache
+def _counted_galleries() -> GalleryQuerySet:
+    return settled(Gallery.objects.annotate(screenshot_count=_count(Screenshot.objects.all(), "gallery")))
 
 
 def _list_scopes(view_instance: Any, kwargs: dict[str, Any], **_: Any) -> tuple[str, ...]:
@@ -182,13 +204,9 @@ def _list_takedowns(kwargs: dict[str, Any], **_: Any) -> Any:
 
 def _takedowns(view_instance: Any, **_: Any) -> list[str]:
     """Of the screenshots that are shown, or whose renditions are; of any, where none there are tell whose."""
-    shown = [scope for row in view_instance.shown for scope in freshness.screenshot_takedown(*_whose(row))]
-    return shown or [freshness.ANY_TAKEDOWN]
-
-
-def _whose(row: Screenshot | Rendition) -> tuple[int, str]:
-    screenshot = row.screenshot if isinstance(row, Rendition) else row
-    return screenshot.pk, screenshot.gallery.slug
+    shown = ((capture.pk, capture.gallery.slug) for capture in view_instance.shown_captures())
+    scopes = [scope for capture in shown for scope in freshness.screenshot_takedown(*capture)]
+    return scopes or [freshness.ANY_TAKEDOWN]
 
 
 class ScreenshotListKey(DefaultListKeyConstructor):
@@ -222,7 +240,7 @@ class ScreenshotViewSet(  # type: ignore[misc]  # as above
     cache_policy = policy.SCREENSHOTS
 
     def get_queryset(self) -> QuerySet[Screenshot]:
-        return self.with_what_is_shown(_within(Gallery.objects.listed_for(self.request.user)))
+        return self.with_what_is_shown(_listed_for(self.request.user))
 
     def with_what_is_shown(self, screenshots: QuerySet[Screenshot]) -> QuerySet[Screenshot]:
         """Add what the representation shows: the gallery by a join, tags and renditions by a query each."""
@@ -242,14 +260,25 @@ class GalleryScreenshotViewSet(NestedViewSetMixin, ScreenshotViewSet):  # type: 
     )
 
     def get_queryset(self) -> QuerySet[Screenshot]:
-        """Filter by the gallery's key: an equal key and an order are one range of one index, a join is not."""
-        key = Subquery(self.get_parent_queryset().values("pk"))
-        return self.with_what_is_shown(Screenshot.objects.filter(gallery=key)).order_by("position", "id")
+        slug, viewer = self.kwargs["parent_lookup_gallery__slug"], self.request.user
+        screenshots = _in_gallery(slug, viewer) if viewer.is_authenticated else _in_public_gallery(slug)
+        return self.with_what_is_shown(screenshots).order_by("position", "id")
 
     def get_parent_queryset(self) -> QuerySet[Gallery]:
         return Gallery.objects.reachable_by(self.request.user).filter(
             slug=self.kwargs["parent_lookup_gallery__slug"]
         )
+
+
+def _in_gallery(slug: str, viewer: Any) -> QuerySet[Screenshot]:
+    """The gallery's screenshots by its key: an equal key and an order are one range of one index, a join is not."""
+    reachable = Gallery.objects.reachable_by(viewer).filter(slug=slug)
+    return Screenshot.objects.filter(gallery=Subquery(reachable.values("pk")))
+
+
+@lru_cache(maxsize=512)
+def _in_public_gallery(slug: str) -> QuerySet[Screenshot]:
+    return settled(_in_gallery(slug, None))
 
 
 class TagScreenshotViewSet(  # type: ignore[misc]
@@ -272,7 +301,7 @@ class TagScreenshotViewSet(  # type: ignore[misc]
     cache_policy = policy.SCREENSHOTS
 
     def get_queryset(self) -> QuerySet[Screenshot]:
-        listed = self.with_what_is_shown(_within(Gallery.objects.listed_for(self.request.user)))
+        listed = self.with_what_is_shown(_listed_for(self.request.user))
         slugs = sorted({self.kwargs["parent_lookup_tags__slug"], *self.query.all("tag")})
         return with_tags(listed, slugs, with_count=counted(self.request.query_params))
 
@@ -299,6 +328,12 @@ class RenditionViewSet(  # type: ignore[misc]
     queryset = Rendition.objects.none()
     list_cache_key_func = RenditionListKey()
     cache_policy = policy.SCREENSHOTS
+    projected = (
+        "screenshot__state",
+        "screenshot__gallery__slug",
+        "screenshot__gallery__max_age",
+        "screenshot__gallery__edge_max_age",
+    )
 
     def shown_galleries(self) -> Iterable[Gallery]:
         return (screenshot.gallery for screenshot in self.shown_captures())
@@ -353,10 +388,21 @@ class TagViewSet(  # type: ignore[misc]  # as above
     list_cache_key_func = TagListKey()
     object_cache_key_func = TagObjectKey()
     cache_policy = policy.TAGS
+    projected = ()
 
     def shown_galleries(self) -> Iterable[Gallery]:
         return ()
 
     def get_queryset(self) -> QuerySet[Tag]:
-        listed = Screenshot.objects.listed_for(self.request.user)
-        return Tag.objects.listed_for(self.request.user).annotate(screenshot_count=_count(listed, "tags"))
+        viewer = self.request.user
+        return _counted_tags(viewer) if viewer.is_authenticated else _public_tags()
+
+
+def _counted_tags(viewer: Any) -> QuerySet[Tag]:
+    listed = Screenshot.objects.listed_for(viewer)
+    return Tag.objects.listed_for(viewer).annotate(screenshot_count=_count(listed, "tags"))
+
+
+@cache
+def _public_tags() -> QuerySet[Tag]:
+    return settled(_counted_tags(None))

@@ -1,0 +1,456 @@
+"""A serializer compiled for lists: the columns that it shows, and how a page of them becomes its items.
+
+The serializer stays the one definition of the shape. What is compiled is what REST framework would do: its fields,
+their sources and the values that they make. Anything of which that is not known refuses the whole serializer
+(`NoProjectionError`), and the view then uses the serializer itself; nothing is ever half compiled.
+
+What a computed field reads is not to be found out, so it says it: a method of a `SerializerMethodField` with
+`@reads(...)`, a field of one's own (`source="*"`) with an attribute `reads` (and, where that is quicker, a method
+`to_representations` for a page at once). That is a promise that the value is made
+from those paths alone. A serializer of which a request chooses the fields has `shape(view)`, which returns what it
+chooses them by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from copy import deepcopy
+from datetime import UTC, datetime
+from itertools import chain, islice
+from typing import Any, TypeVar
+
+from django.core.signals import setting_changed
+from django.db.models import CharField, ForeignKey, QuerySet, TextField
+from django.db.models.constants import LOOKUP_SEP
+from django.db.models.query import BaseIterable, ModelIterable
+from django.utils import timezone
+from rest_framework import ISO_8601, serializers
+from rest_framework.relations import RelatedField
+from rest_framework.settings import api_settings
+
+from keybits.drf.rows import Layout, NoProjectionError, Reads, Row, UndeclaredReadError, Values
+
+__all__ = ["NoProjectionError", "Projection", "UndeclaredReadError", "projection", "reads"]
+
+Column = Sequence[Any]
+Convert = Callable[[Column], Column]
+Maker = Callable[[Sequence[Values], Sequence[Column]], Iterable[Any]]
+Binder = Callable[[Layout], Maker]
+F = TypeVar("F", bound=Callable[..., Any])
+MOST = 512
+"""Compiled shapes that are remembered: sparse fields are chosen by clients."""
+
+
+def reads(*paths: str) -> Callable[[F], F]:
+    """Say what a method of a `SerializerMethodField` reads off its object: it reads nothing else, from nowhere."""
+
+    def declare(method: F) -> F:
+        method.reads = paths  # type: ignore[attr-defined]
+        return method
+
+    return declare
+
+
+class Projection:
+    """What one serializer shows of each row of a list, whatever the list.
+
+    `besides` are paths that the view reads of its rows.
+    """
+
+    def __init__(self, serializer: serializers.BaseSerializer[Any], besides: tuple[str, ...] = ()) -> None:
+        self.reads = Reads(_model(serializer))
+        self.binders = _compiled(serializer, self.reads)
+        for path in besides:
+            self.reads.add(path)
+        self._layouts: dict[tuple[str, ...], Layout] = {}
+        self._makers: dict[Layout, list[tuple[str, Maker]]] = {}
+        self._bound(())
+        serializer._context = _Sealed()  # what is kept must know no request
+        projection = self
+
+        class Rows(BaseIterable):  # type: ignore[type-arg]
+            def __iter__(self) -> Any:
+                names = _order(self.queryset)
+                return iter(projection._bound(names).read(self.queryset))
+
+        self._rows = Rows
+
+    def refusal(self, queryset: QuerySet[Any]) -> str:
+        """Say why rows of `queryset` cannot be read as columns; "" where they can."""
+        query = queryset.query
+        if queryset.model is not self.reads.model or queryset._iterable_class is not ModelIterable:
+            return "the queryset does not give plain instances of the serializer's model"
+        if query.distinct or query.combinator or query.group_by is not None or query.extra or query.is_sliced:
+            return "the queryset is distinct, grouped, combined, sliced or has extra columns"
+        if not self.reads.annotations <= set(query.annotation_select):
+            return "the queryset does not have every annotation that the serializer shows"
+        if not all(isinstance(lookup, str) for lookup in queryset._prefetch_related_lookups):  # type: ignore[attr-defined]
+            return "the queryset chooses what it prefetches"
+        return ""
+
+    def over(self, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Return `queryset` so that it gives stand-ins (`rows.Row`); it is filtered, ordered and sliced as before."""
+        plain = queryset.prefetch_related(None)
+        plain._iterable_class = self._rows
+        return plain
+
+    def items(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
+        """Return what the serializer makes of these rows, which a queryset from `over` gave."""
+        return _items(self._makers[rows[0].layout], [row.values for row in rows]) if rows else []
+
+    def _bound(self, order: tuple[str, ...]) -> Layout:
+        """Return the layout for an order, whose columns are read too: pages begin and end at them."""
+        if order not in self._layouts:
+            wanted = deepcopy(self.reads)
+            for name in order:
+                wanted.add(name)
+            layout = Layout(wanted)
+            self._makers[layout] = [(name, bind(layout)) for name, bind in self.binders]
+            self._layouts[order] = layout
+        return self._layouts[order]
+
+
+class _Sealed(Mapping[str, Any]):
+    """The context of a compiled serializer: there is none."""
+
+    def __getitem__(self, key: str) -> Any:
+        raise UndeclaredReadError(
+            f"the serializer's context is asked for {key!r}, which belongs to one request"
+        )
+
+    def __iter__(self) -> Any:
+        raise UndeclaredReadError("the serializer's context is asked for, which belongs to one request")
+
+    __len__ = __iter__
+
+
+def _order(queryset: QuerySet[Any]) -> tuple[str, ...]:
+    """The model's own plain columns among those by which `queryset` is ordered."""
+    names = queryset.query.order_by or queryset.model._meta.ordering
+    own = {field.attname for field in queryset.model._meta.concrete_fields}
+    plain = (name.removeprefix("-") for name in names if isinstance(name, str))
+    return tuple(name for name in plain if name in own)
+
+
+def _items(makers: Sequence[tuple[str, Maker]], rows: Sequence[Values]) -> list[dict[str, Any]]:
+    if not rows:
+        return []
+    columns = list(zip(*rows, strict=True))
+    names = [name for name, _ in makers]
+    made = zip(*(make(rows, columns) for _, make in makers), strict=True)
+    return [dict(zip(names, cells, strict=True)) for cells in made] if makers else [{} for _ in rows]
+
+
+# --- One projection for each shape --------------------------------------------------------------------------------
+
+_known: dict[Hashable, Projection | str] = {}
+
+
+def projection(view: Any) -> Projection | str:
+    """Return the projection of the list that `view` is about to show, or why there is none."""
+    cls = view.get_serializer_class()
+    key = (cls, _shape(cls, view), tuple(view.projected))
+    if key not in _known:
+        if len(_known) >= MOST:
+            _known.clear()
+        _known[key] = _made(view)
+    return _known[key]
+
+
+def give_up(found: Projection, reason: str) -> None:
+    """Never again use `found`: something was read that had not been declared."""
+    for key, known in list(_known.items()):
+        if known is found:
+            _known[key] = reason
+
+
+def _made(view: Any) -> Projection | str:
+    if type(view).get_serializer.__module__ != "rest_framework.generics":
+        return f"{type(view).__name__} makes its serializers in a way of its own"
+    try:
+        return Projection(view.get_serializer(), tuple(view.projected))
+    except (NoProjectionError, UndeclaredReadError) as refusal:
+        return str(refusal)
+
+
+def _shape(cls: type[Any], view: Any) -> Hashable:
+    """Return what the request chooses the fields by: nothing, unless the serializer says otherwise."""
+    shape: Hashable = cls.shape(view) if hasattr(cls, "shape") else None
+    return shape
+
+
+def _forget(**_: object) -> None:
+    _known.clear()
+
+
+setting_changed.connect(_forget)
+
+
+# --- Serializers --------------------------------------------------------------------------------------------------
+
+
+def _model(serializer: Any) -> Any:
+    if not isinstance(serializer, serializers.ModelSerializer):
+        raise NoProjectionError(f"{type(serializer).__name__} is no ModelSerializer")
+    return serializer.Meta.model
+
+
+def _compiled(serializer: Any, place: Reads, prefix: str = "") -> list[tuple[str, Binder]]:
+    """Return what makes each member, in order; `place` is told what is read, `prefix` leads to it."""
+    _insist(serializer, serializers.Serializer)
+    _insist_on_shape(serializer)
+    if _model(serializer) is not place.model:
+        raise NoProjectionError(f"{type(serializer).__name__} is of another model than what it is given")
+    return [(field.field_name, _field(field, place, prefix)) for field in serializer._readable_fields]
+
+
+def _insist(field: Any, stock: Any) -> None:
+    """Refuse a field that does anything of its own between its object and its value."""
+    for name in ("to_representation", "get_attribute"):
+        if getattr(type(field), name) is not getattr(stock, name):
+            raise NoProjectionError(f"{_named(field)} has {name} of its own")
+
+
+def _insist_on_shape(serializer: Any) -> None:
+    """Refuse a serializer whose fields may depend on what the shape of the whole does not tell."""
+    cls, whole = type(serializer), type(serializer.root)
+    if (
+        getattr(cls.Meta, "list_serializer_class", serializers.ListSerializer)
+        is not serializers.ListSerializer
+    ):
+        raise NoProjectionError(f"{cls.__name__} has lists of its own")
+    told = _function(cls, "shape") is not None and _function(cls, "shape") is _function(whole, "shape")
+    for name in ("__new__", "__init__", "many_init", "get_fields", "fields", "_readable_fields"):
+        owner = next(base for base in cls.__mro__ if name in vars(base))
+        if not told and owner.__module__ not in {serializers.__name__, serializers.Field.__module__}:
+            raise NoProjectionError(
+                f"{cls.__name__} has {name} of its own, and the whole no shape(view) for it"
+            )
+
+
+def _function(cls: type[Any], name: str) -> Any:
+    method = getattr(cls, name, None)
+    return getattr(method, "__func__", method)
+
+
+def _named(field: Any) -> str:
+    parent = f"{type(field.parent).__name__}." if field.parent else ""
+    return f"{parent}{field.field_name or type(field).__name__}"
+
+
+def _field(field: Any, place: Reads, prefix: str) -> Binder:
+    if isinstance(field, serializers.SerializerMethodField):
+        _insist(field, serializers.SerializerMethodField)
+        method = getattr(field.parent, field.method_name)
+        declared = getattr(method, "reads", None)
+        return _computed(field, declared, lambda rows: list(map(method, rows)), place, prefix)
+    if field.source_attrs == []:
+        if type(field).get_attribute is not serializers.Field.get_attribute:
+            raise NoProjectionError(f"{_named(field)} has get_attribute of its own")
+        return _own(field, place, prefix)
+    if isinstance(field, serializers.ListSerializer):
+        return _many(field, place, prefix)
+    if isinstance(field, serializers.BaseSerializer):
+        return _one(field, place, prefix)
+    return _column(field, *_converted(field, place), prefix)
+
+
+def _own(field: Any, place: Reads, prefix: str) -> Binder:
+    """A field of one's own, given the whole object; with `to_representations`, those of a page at once."""
+    make = getattr(field, "to_representations", lambda rows: list(map(field.to_representation, rows)))
+    return _computed(field, getattr(field, "reads", None), make, place, prefix)
+
+
+def _computed(field: Any, declared: Any, make: Convert, place: Reads, prefix: str) -> Binder:
+    """A member that is made from stand-ins."""
+    if declared is None:
+        raise NoProjectionError(f"{_named(field)} does not say what it reads; declare it with @reads(...)")
+    for path in declared:
+        place.add(path)
+
+    def bind(layout: Layout) -> Maker:
+        row = layout.classes[prefix]
+        return lambda rows, _: make(list(map(row, rows)))
+
+    return bind
+
+
+def _column(field: Any, path: str, convert: Convert, prefix: str) -> Binder:
+    """A member that is one column's value."""
+
+    def bind(layout: Layout) -> Maker:
+        position = layout.index[prefix + path]
+        return lambda _, columns: convert(columns[position])
+
+    return bind
+
+
+def _one(field: Any, place: Reads, prefix: str) -> Binder:
+    """A serializer of what a foreign key refers to; None where it refers to nothing."""
+    name = _single(field)
+    inner = f"{prefix}{name}{LOOKUP_SEP}"
+    binders = _compiled(field, place.foreign(name), inner)
+
+    def bind(layout: Layout) -> Maker:
+        key = layout.index[f"{inner}pk"]
+        makers = [(name, bind(layout)) for name, bind in binders]
+
+        def make(rows: Sequence[Values], _: Sequence[Column]) -> Iterable[Any]:
+            present = [values for values in rows if values[key] is not None]
+            made = iter(_items(makers, present))
+            return [None if values[key] is None else next(made) for values in rows]
+
+        return make
+
+    return bind
+
+
+def _many(field: Any, place: Reads, prefix: str) -> Binder:
+    """A serializer of each row of a to-many relation."""
+    _insist(field, serializers.ListSerializer)
+    name = _single(field)
+    binders = _compiled(field.child, place.relation(name))
+
+    def bind(layout: Layout) -> Maker:
+        position, inner = layout.slots[prefix + name], layout.attached(prefix + name).layout
+        makers = [(name, bind(inner)) for name, bind in binders]
+
+        def make(_: Sequence[Values], columns: Sequence[Column]) -> Iterable[Any]:
+            lists = columns[position]
+            made = iter(_items(makers, list(chain.from_iterable(lists))))
+            return [list(islice(made, len(each))) for each in lists]
+
+        return make
+
+    return bind
+
+
+def _single(field: Any) -> str:
+    if len(field.source_attrs) != 1:
+        raise NoProjectionError(f"{_named(field)} goes a way of several steps")
+    return str(field.source_attrs[0])
+
+
+# --- Values -------------------------------------------------------------------------------------------------------
+
+
+def _converted(field: Any, place: Reads) -> tuple[str, Convert]:
+    """Return the path of the column that `field` shows, and what makes its values."""
+    if isinstance(field, RelatedField):
+        return _related(field, place)
+    if type(field).get_attribute is not serializers.Field.get_attribute:
+        raise NoProjectionError(f"{_named(field)} has get_attribute of its own")
+    path = LOOKUP_SEP.join(field.source_attrs)
+    return path, _conversion(field, _leaf(path, place))
+
+
+def _leaf(path: str, place: Reads) -> Any:
+    """Have `path` read, and return the model's field at its end; None for an annotation."""
+    *ways, name = path.split(LOOKUP_SEP)
+    for way in ways:
+        if place.field(way) is not None and place.field(way).null:
+            raise NoProjectionError(f"{place.model._meta.label}: {way} can lead nowhere")
+        place = place.foreign(way)
+    found = place.field(name)
+    if found is not None and (found.is_relation or not hasattr(found, "attname")):
+        raise NoProjectionError(f"{place.model._meta.label}: {name} is no column")
+    place.add(name)
+    return found
+
+
+def _related(field: Any, place: Reads) -> tuple[str, Convert]:
+    """A foreign key, shown as another column of what it refers to, or as its own."""
+    name = _single(field)
+    if isinstance(field, serializers.SlugRelatedField):
+        _insist(field, serializers.SlugRelatedField)
+        if _leaf(field.slug_field, place.foreign(name)) is None:
+            raise NoProjectionError(f"{_named(field)} shows no column")
+        return f"{name}{LOOKUP_SEP}{field.slug_field}", _as_it_is
+    _insist(field, serializers.PrimaryKeyRelatedField)
+    found = place.field(name)
+    if not isinstance(found, ForeignKey) or not found.target_field.primary_key or field.pk_field is not None:
+        raise NoProjectionError(f"{_named(field)} shows no foreign key")
+    place.add(found.attname)
+    return found.attname, _as_it_is
+
+
+def _conversion(field: Any, column: Any) -> Convert:
+    """Return what makes a column's values into those of `field`: what REST framework would, and no slower than need be.
+
+    Only of its own fields is it known that they look at the value alone.
+    """
+    method = type(field).to_representation
+    if method in _PLAIN:
+        return _each(_PLAIN[method])
+    if method is serializers.DateTimeField.to_representation:
+        return _moments(field)
+    if method is serializers.ChoiceField.to_representation and _means_itself(field, column):
+        return _each(str)
+    if method not in _PURE or getattr(field, "localize", False):
+        raise NoProjectionError(f"{_named(field)} makes its value in a way of its own")
+    return _each(field.to_representation)
+
+
+_PLAIN: dict[Any, Callable[[Any], Any]] = {
+    serializers.CharField.to_representation: str,
+    serializers.IntegerField.to_representation: int,
+    serializers.FloatField.to_representation: float,
+}
+_PURE: frozenset[Any] = frozenset(
+    kind.to_representation
+    for kind in (
+        serializers.BigIntegerField,
+        serializers.BooleanField,
+        serializers.ChoiceField,
+        serializers.DateField,
+        serializers.DecimalField,
+        serializers.DurationField,
+        serializers.JSONField,
+        serializers.ReadOnlyField,
+        serializers.TimeField,
+        serializers.UUIDField,
+    )
+)
+
+
+def _as_it_is(values: Column) -> Column:
+    return values
+
+
+def _each(convert: Callable[[Any], Any]) -> Convert:
+    """REST framework shows None as None, whatever the field."""
+
+    def column(values: Column) -> Column:
+        if None in values:
+            return [None if value is None else convert(value) for value in values]
+        return list(map(convert, values))
+
+    return column
+
+
+def _means_itself(field: Any, column: Any) -> bool:
+    """Say whether every text that the column can have is shown as it is."""
+    choices = field.choice_strings_to_values.items()
+    return isinstance(column, CharField | TextField) and all(
+        type(value) is str and value == text for text, value in choices
+    )
+
+
+def _moments(field: Any) -> Convert:
+    """Dates with times; in the common case, which is UTC in ISO 8601, without asking for the time zone each time."""
+    stock = _each(field.to_representation)
+
+    def column(values: Column) -> Column:
+        if not _writes_utc(field) or not all(
+            type(value) is datetime and value.tzinfo is UTC for value in values
+        ):
+            return stock(values)
+        return [f"{value.isoformat()[:-6]}Z" for value in values]
+
+    return column
+
+
+def _writes_utc(field: Any) -> bool:
+    zone = getattr(field, "timezone", None) or timezone.get_current_timezone()
+    written = getattr(field, "format", api_settings.DATETIME_FORMAT)
+    return str(zone) == "UTC" and isinstance(written, str) and written.lower() == ISO_8601

@@ -1,0 +1,297 @@
+"""Rows that stand in for model instances: what has been read, and nothing else, by the names that the model has.
+
+Decides how a path (`gallery__slug`, `tags__slug`) is read off a model: own columns and those behind foreign keys by
+one statement, to-many relations by one more each. A stand-in has what was read, the model's own properties over it,
+and no way back to the database: anything else that is asked of it raises `UndeclaredReadError`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from inspect import getattr_static
+from typing import Any, ClassVar
+
+from django.core.exceptions import FieldDoesNotExist
+from django.db import connections
+from django.db.models import ForeignKey, IntegerField, Manager, Model, QuerySet, signals
+from django.db.models.constants import LOOKUP_SEP
+from django.db.models.fields.related_descriptors import ForeignKeyDeferredAttribute
+from django.db.models.query_utils import DeferredAttribute
+
+from keybits.drf.statements import Statements
+
+__all__ = ["Layout", "NoProjectionError", "Reads", "Row", "UndeclaredReadError"]
+
+Values = Sequence[Any]
+
+
+class NoProjectionError(Exception):
+    """This cannot be read as columns. The message says what, for whoever wonders why."""
+
+
+class UndeclaredReadError(Exception):
+    """Something was asked of a stand-in that had not been declared, and so was not read."""
+
+
+class Row:
+    """One row as the model would have it. Rows are equal as instances are: by model and key."""
+
+    __slots__ = ("values",)
+    model: ClassVar[type[Model]]
+    layout: ClassVar[Layout]
+    pk: Any
+
+    def __init__(self, values: Values) -> None:
+        self.values = values
+
+    def __getattr__(self, name: str) -> Any:
+        """Return the model's property of this name, over what was read."""
+        if name.startswith("__"):
+            raise AttributeError(name)
+        found = getattr_static(self.model, name, None)
+        if isinstance(found, property) and found.fget is not None and name != "pk":
+            return found.fget(self)
+        raise UndeclaredReadError(
+            f"{self.model._meta.label}.{name} is read; declare it with @reads({name!r})"
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Row) and (self.model, self.pk) == (other.model, other.pk)
+
+    def __hash__(self) -> int:
+        return hash(self.pk)
+
+    def __str__(self) -> str:
+        return str(self.model.__str__(self))  # as the model would, of what was read
+
+
+class Related:
+    """The rows of a to-many relation, as a manager has them: `all()`, and nothing that would ask the database."""
+
+    __slots__ = ("rows",)
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self.rows = tuple(rows)
+
+    def all(self) -> tuple[Row, ...]:
+        return self.rows
+
+    def __getattr__(self, name: str) -> Any:
+        raise UndeclaredReadError(
+            f"{name}() of a relation is asked for; rows that have been read have all() only"
+        )
+
+
+class Reads:
+    """What is read of one model: a tree of paths.
+
+    `annotations` are names that the model does not have: the queryset must.
+    """
+
+    def __init__(self, model: type[Model]) -> None:
+        _insist_on_plain(model)
+        self.model = model
+        self.columns: dict[str, None] = {"pk": None}
+        self.annotations: set[str] = set()
+        self.ones: dict[str, Reads] = {}
+        self.many: dict[str, Reads] = {}
+
+    def add(self, path: str) -> None:
+        """Read what `path` leads to, or raise `NoProjectionError`."""
+        name, _, rest = path.partition(LOOKUP_SEP)
+        if name in {"pk", self._pk} and not rest:
+            return
+        field = self.field(name)
+        if field is None:
+            self._annotation(path)
+        elif _is_many(field):
+            self.relation(name).add(rest or "pk")
+        elif field.is_relation and name == field.name:
+            self.foreign(name).add(rest or "pk")
+        else:
+            self._column(field, path)
+
+    def foreign(self, name: str) -> Reads:
+        """Return what is read behind a foreign key."""
+        field = self.field(name)
+        if not isinstance(field, ForeignKey) or not field.target_field.primary_key:
+            raise self._no(f"{name} is no foreign key to a primary key")
+        return self.ones.setdefault(name, Reads(field.related_model))
+
+    def relation(self, name: str) -> Reads:
+        """Return what is read of each row of a to-many relation."""
+        field = self.field(name)
+        if field is None or not _is_many(field):
+            raise self._no(f"{name} is no relation to many")
+        return self.many.setdefault(name, Reads(field.related_model))
+
+    def field(self, name: str) -> Any:
+        """Return the field, or the relation from elsewhere, that the model's attribute `name` stands for."""
+        for relation in self.model._meta.related_objects:
+            if relation.get_accessor_name() == name:
+                return relation
+        try:
+            field = self.model._meta.get_field(name)
+        except FieldDoesNotExist:
+            return None
+        return None if field.auto_created and not field.concrete else field
+
+    @property
+    def _pk(self) -> str:
+        return str(self.model._meta.pk.attname)
+
+    def _column(self, field: Any, path: str) -> None:
+        static = getattr_static(self.model, field.attname, None)
+        plain = type(static) in {DeferredAttribute, ForeignKeyDeferredAttribute}
+        if path != field.attname or not field.concrete or not plain:
+            raise self._no(f"{path} is no plain column")
+        self.columns[path] = None
+
+    def _annotation(self, path: str) -> None:
+        if LOOKUP_SEP in path or getattr_static(self.model, path, None) is not None:
+            raise self._no(f"{path} is no column")
+        self.annotations.add(path)
+        self.columns[path] = None
+
+    def _no(self, reason: str) -> NoProjectionError:
+        return NoProjectionError(f"{self.model._meta.label}: {reason}")
+
+
+def _is_many(field: Any) -> bool:
+    return bool(field.many_to_many or (field.one_to_many and field.auto_created))
+
+
+def _insist_on_plain(model: type[Model]) -> None:
+    """Refuse a model whose instances are not simply what the database has."""
+    made_as_usual = (
+        model.from_db.__func__ is Model.from_db.__func__  # type: ignore[attr-defined]
+        and model.__init__ is Model.__init__
+        and model.__getattribute__ is Model.__getattribute__
+    )
+    listened_to = any(signal.has_listeners(model) for signal in (signals.pre_init, signals.post_init))
+    if not made_as_usual or listened_to:
+        raise NoProjectionError(f"{model._meta.label}: its instances are not made as usual")
+
+
+class Layout:
+    """Where in a tuple each thing that `reads` names is: columns first, then a list for each to-many relation."""
+
+    def __init__(self, reads: Reads) -> None:
+        self.reads = reads
+        self.paths = tuple(_paths(reads))
+        self.index = {path: position for position, path in enumerate(self.paths)}
+        self.many = [Attached(reads, name) for name in reads.many]
+        self.slots = {name: len(self.paths) + position for position, name in enumerate(reads.many)}
+        self.statements = Statements(self.paths)
+        self.classes: dict[str, type[Row]] = {}
+        self.row = self._row(reads, "")
+
+    def _row(self, reads: Reads, prefix: str) -> type[Row]:
+        """Return the class of the stand-ins for the rows that `prefix` leads to."""
+        members: dict[str, Any] = {name: _value(self.index[prefix + name]) for name in reads.columns}
+        own = str(reads.model._meta.pk.attname)
+        members[own] = members["pk"]
+        self.index[prefix + own] = self.index[f"{prefix}pk"]
+        for name, behind in reads.ones.items():
+            inner = f"{prefix}{name}{LOOKUP_SEP}"
+            members[name] = _one(self.index[f"{inner}pk"], self._row(behind, inner))
+        if not prefix:
+            members |= {each.name: _all(self.slots[each.name], each.layout.row) for each in self.many}
+        about = {"__slots__": (), "model": reads.model, "layout": self}
+        self.classes[prefix] = type(f"{reads.model.__name__}Row", (Row,), about | members)
+        return self.classes[prefix]
+
+    def attached(self, name: str) -> Attached:
+        """Return the to-many relation of this name."""
+        return next(each for each in self.many if each.name == name)
+
+    def read(self, queryset: QuerySet[Any]) -> list[Row]:
+        """Return the rows of `queryset` in this layout of this layout: one statement, and one for each relation."""
+        return [self.row(values) for values in self._values(queryset)]
+
+    def _values(self, queryset: QuerySet[Any]) -> list[Values]:
+        rows = self.statements.rows(queryset)
+        for each in self.many if rows else ():
+            found = each.read([row[0] for row in rows], queryset.db)
+            rows = [(*row, found.get(row[0], ())) for row in rows]
+        return rows
+
+
+def _paths(reads: Reads, prefix: str = "") -> Iterator[str]:
+    yield from (prefix + name for name in reads.columns)
+    for name, behind in reads.ones.items():
+        if behind.many or behind.annotations:
+            raise NoProjectionError(f"{reads.model._meta.label}: too much is read behind {name}")
+        yield from _paths(behind, f"{prefix}{name}{LOOKUP_SEP}")
+
+
+def _value(position: int) -> property:
+    return property(lambda row: row.values[position])
+
+
+def _one(position: int, row_class: type[Row]) -> property:
+    return property(lambda row: None if row.values[position] is None else row_class(row.values))
+
+
+def _all(position: int, row_class: type[Row]) -> property:
+    return property(lambda row: Related(map(row_class, row.values[position])))
+
+
+class Attached:
+    """The rows of one to-many relation, for all rows of a page at once, in the order of their own model."""
+
+    def __init__(self, reads: Reads, name: str) -> None:
+        field, inner = reads.field(name), reads.many[name]
+        if inner.many or inner.annotations:
+            raise NoProjectionError(f"{reads.model._meta.label}: too much is read of each of {name}")
+        self.name = name
+        self.layout = Layout(inner)
+        self.back, self.key = _way_back(field)
+        self._has_numbers_for_keys = isinstance(reads.model._meta.pk, IntegerField)
+        self._statements: dict[tuple[str, int], str | None] = {}
+
+    def read(self, keys: Sequence[Any], using: str) -> dict[Any, list[Values]]:
+        """Return the rows by the key of what they belong to."""
+        found: defaultdict[Any, list[Values]] = defaultdict(list)
+        for row in self._rows(keys, using):
+            found[row[-1]].append(row)
+        return found
+
+    def _rows(self, keys: Sequence[Any], using: str) -> Iterable[Values]:
+        statement = self._statement(using, len(keys))
+        if statement is None:
+            return self._queryset(keys, using)
+        with connections[using].cursor() as cursor:
+            cursor.execute(statement, list(keys))
+            rows: list[Values] = cursor.fetchall()
+        return rows
+
+    def _queryset(self, keys: Sequence[Any], using: str) -> QuerySet[Any, Any]:
+        rows = self.layout.reads.model._default_manager.using(using).filter(**{f"{self.back}__in": keys})
+        return rows.values_list(*self.layout.paths, self.key)
+
+    def _statement(self, using: str, count: int) -> str | None:
+        """Return the SQL of that queryset for so many keys, if it is always the same and what it gives is plain."""
+        if (using, count) not in self._statements:
+            self._statements[using, count] = self._compiled(using, count)
+        return self._statements[using, count]
+
+    def _compiled(self, using: str, count: int) -> str | None:
+        manager = self.layout.reads.model._default_manager
+        if type(manager).get_queryset is not Manager.get_queryset or not self._has_numbers_for_keys:
+            return None
+        compiler = self._queryset(range(count), using).query.get_compiler(using)
+        statement, parameters = compiler.as_sql()
+        plain = not compiler.get_converters([column for column, *_ in compiler.select])
+        return statement if plain and list(parameters) == list(range(count)) else None
+
+
+def _way_back(field: Any) -> tuple[str, str]:
+    """Return how the rows of a relation name what they belong to: the relation, and its key."""
+    if field.many_to_many:
+        name = field.related_query_name() if field.concrete else field.field.name
+        return name, f"{name}{LOOKUP_SEP}pk"
+    if not field.field.target_field.primary_key:
+        raise NoProjectionError(f"{field.field} refers to no primary key")
+    return field.field.name, field.field.attname
