@@ -1,0 +1,487 @@
+"""What is compiled gives the bytes of the serializer, and what is not known to is not compiled."""
+
+from __future__ import annotations
+
+import json
+import logging
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from zoneinfo import ZoneInfo
+
+import orjson
+import pytest
+from django.contrib.auth.models import Group, User
+from django.db.models import Count, JSONField, Prefetch, Value
+from django.db.models.signals import post_init
+from django.test import RequestFactory
+from rest_framework import generics, pagination, serializers, viewsets
+
+from catalog.models import Gallery, Rendition, Screenshot, Tag
+from keybits.drf import ProjectedListMixin, lists, reads
+from keybits.drf.projection import Projection
+from keybits.drf.rows import UndeclaredReadError
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def shots():
+    """Three screenshots: one with everything, one with next to nothing, one that is odd."""
+    owner = User.objects.create_user("owner")
+    gallery = Gallery.objects.create(slug="one", title="One", owner=owner)
+    other = Gallery.objects.create(slug="other", title="Other", max_age=5)
+    full = Screenshot.objects.create(
+        gallery=gallery,
+        title="Full",
+        source_url="https://one.example/",
+        http_status=200,
+        full_page=True,
+        device_pixel_ratio=1.1,
+        metadata={"a": [1, None, 1e300, {"é": "\u2028"}], "big": 2**53},
+        captured_at=datetime(2026, 1, 1, 12, 30, 0, 5, tzinfo=UTC),
+    )
+    Screenshot.objects.create(gallery=other, title="Bare", source_url="", metadata=Value(None, JSONField()))
+    odd = Screenshot.objects.create(
+        gallery=other, title="猫", source_url="", metadata=[], device_pixel_ratio=1e-300
+    )
+    Gallery.objects.filter(pk=gallery.pk).update(cover=full)
+    for slug in ("b", "a"):
+        full.tags.add(Tag.objects.create(slug=slug, name=slug.upper()))
+    for width in (3, 1, 2):
+        Rendition.objects.create(screenshot=full, width=width, sha256="f" * 64)
+    odd.tags.add(Tag.objects.get(slug="a"))
+    return Screenshot.objects.order_by("id")
+
+
+def serializer(of, /, *names, **members):
+    """Make a serializer of `of` that shows these fields."""
+    meta = type("Meta", (), {"model": of, "fields": list(names)})
+    return type("TheSerializer", (serializers.ModelSerializer,), {"Meta": meta, **members})
+
+
+def view_of(cls, queryset, **members):
+    """Make a view that lists `queryset` by the serializer `cls`, with a request."""
+    own = {
+        "queryset": queryset,
+        "serializer_class": cls,
+        "pagination_class": None,
+        "filter_backends": [],
+        "asked": None,
+    }
+    kind = type("TheView", (ProjectedListMixin, viewsets.ReadOnlyModelViewSet), own | members)
+    view = kind(detail=False, action_map={"get": "list"}, kwargs={}, format_kwarg=None)
+    view.request = view.initialize_request(RequestFactory().get("/", members.get("asked")))
+    return view
+
+
+def listed(view):
+    """Return the bytes of the list, and whether they come from a projection."""
+    response = view.list(view.request)
+    return orjson.dumps(response.data), isinstance(lists.explain(view), Projection)
+
+
+def by_serializer(cls, queryset):
+    """Return the bytes as REST framework alone makes them."""
+    return orjson.dumps(cls(queryset, many=True).data)
+
+
+def assert_compiled(cls, queryset, **members):
+    """See that the list is compiled, and has the serializer's bytes."""
+    view = view_of(cls, queryset, **members)
+    assert lists.explain(view) == lists.explain(view), "it is compiled once"
+    body, compiled = listed(view)
+    assert compiled, lists.explain(view)
+    assert body == by_serializer(cls, queryset)
+
+
+def assert_refused(cls, queryset, why, **members):
+    """See that the list is made by the serializer, for the reason given."""
+    view = view_of(cls, queryset, **members)
+    assert why in str(lists.explain(view))
+    body, compiled = listed(view)
+    assert not compiled
+    assert body == by_serializer(cls, queryset)
+
+
+class TestFields:
+    def test_every_kind_of_column(self, shots):
+        names = [
+            "id",
+            "pk",
+            "title",
+            "http_status",
+            "full_page",
+            "device_pixel_ratio",
+            "metadata",
+            "captured_at",
+        ]
+        assert_compiled(serializer(Screenshot, *names, "state", "color_scheme", "source_url"), shots)
+
+    @pytest.mark.parametrize("written", [None, "iso-8601", "%d %B %Y"])
+    def test_how_dates_are_written(self, shots, written):
+        own = serializers.DateTimeField(format=written)
+        assert_compiled(serializer(Screenshot, "captured_at", captured_at=own), shots)
+
+    def test_dates_in_a_zone_of_their_own(self, shots):
+        own = serializers.DateTimeField(default_timezone=ZoneInfo("Asia/Kathmandu"))
+        assert_compiled(serializer(Screenshot, "captured_at", captured_at=own), shots)
+
+    def test_other_names_and_ways(self, shots):
+        members = {
+            "heading": serializers.CharField(source="title"),
+            "of": serializers.CharField(source="gallery.slug"),
+            "age": serializers.IntegerField(source="gallery.max_age"),
+            "choice": serializers.ChoiceField(source="title", choices=[("Full", "x"), (1, "y")]),
+            "text": serializers.CharField(source="http_status"),
+        }
+        assert_compiled(serializer(Screenshot, *members, **members), shots)
+
+    def test_foreign_keys(self, shots):
+        members = {
+            "gallery": serializers.SlugRelatedField(slug_field="slug", read_only=True),
+            "key": serializers.PrimaryKeyRelatedField(source="gallery", read_only=True),
+        }
+        assert_compiled(serializer(Screenshot, "gallery", "key", **members), shots)
+        names = {"cover": serializers.SlugRelatedField(slug_field="title", read_only=True)}
+        galleries = Gallery.objects.order_by("id")
+        assert_compiled(serializer(Gallery, "slug", "cover", **names), galleries)
+        assert_compiled(serializer(Gallery, "slug", "cover", "owner"), galleries)
+
+    def test_annotations(self, shots):
+        own = {"twice": serializers.IntegerField(), "plain": serializers.ReadOnlyField()}
+        queryset = shots.annotate(twice=Value(2), plain=Value("x"))
+        assert_compiled(serializer(Screenshot, "id", *own, **own), queryset)
+
+    def test_serializers_within(self, shots):
+        tag = serializer(Tag, "slug", "name")
+        owner = serializer(User, "username")
+        members = {"owner": owner(), "named": owner(source="owner")}
+        gallery = serializer(Gallery, "slug", "owner", "named", "max_age", **members)
+        shot = {
+            "gallery": gallery(),
+            "tags": tag(many=True),
+            "renditions": serializer(Rendition, "width")(many=True),
+        }
+        assert_compiled(serializer(Screenshot, "id", *shot, **shot), shots)
+        cover = serializer(Screenshot, "title", "gallery", gallery=serializer(Gallery, "slug")())
+        assert_compiled(serializer(Gallery, "slug", "cover", cover=cover()), Gallery.objects.order_by("id"))
+
+    def test_what_computes_and_says_what_it_reads(self, shots):
+        @reads("title", "gallery__title", "tags__slug", "renditions__screenshot_id")
+        def get_text(self, shot):
+            return f"{shot} {shot.gallery.title} {[tag.slug for tag in shot.tags.all()]} {len(shot.renditions.all())}"
+
+        members = {"text": serializers.SerializerMethodField(), "get_text": get_text}
+        assert_compiled(serializer(Screenshot, "id", "text", **members), shots)
+
+    def test_property_of_the_model(self, shots):
+        @reads("sha256", "format")
+        def get_url(self, rendition):
+            return rendition.address
+
+        members = {"url": serializers.SerializerMethodField(), "get_url": get_url}
+        assert_compiled(serializer(Rendition, "url", **members), Rendition.objects.all())
+
+    def test_no_rows_and_no_fields(self, shots):
+        assert_compiled(serializer(Screenshot, "id"), shots.none())
+        assert_compiled(serializer(Screenshot), shots)
+
+
+class Shouting(serializers.CharField):
+    def to_representation(self, value):
+        return super().to_representation(value).upper()
+
+
+class Elsewhere(serializers.CharField):
+    def get_attribute(self, instance):
+        return instance.title * 2
+
+
+class OwnList(serializers.ListSerializer):
+    def to_representation(self, data):
+        return super().to_representation(data)[:1]
+
+
+class Chosen(serializers.ModelSerializer):
+    class Meta:
+        model = Screenshot
+        fields = ["id", "title"]
+
+    def get_fields(self):
+        return {
+            name: field for name, field in super().get_fields().items() if name != self.context.get("without")
+        }
+
+
+class TestRefusals:
+    @pytest.mark.parametrize("field", [Shouting(), Elsewhere(), serializers.HyperlinkedIdentityField("x")])
+    def test_field_of_ones_own(self, shots, field):
+        cls = serializer(Screenshot, "title", title=field)
+        assert "title" in str(lists.explain(view_of(cls, shots)))
+
+    def test_field_of_ones_own_is_shown_as_it_shows(self, shots):
+        assert_refused(
+            serializer(Screenshot, "title", title=Shouting()),
+            shots,
+            "title makes its value in a way of its own",
+        )
+        assert_refused(serializer(Screenshot, "title", title=Elsewhere()), shots, "title has get_attribute")
+
+    def test_method_that_does_not_say_what_it_reads(self, shots):
+        members = {"text": serializers.SerializerMethodField(), "get_text": lambda self, shot: shot.title}
+        assert_refused(serializer(Screenshot, "text", **members), shots, "does not say what it reads")
+
+    def test_serializer_with_a_shape_of_its_own(self, shots):
+        def to_representation(self, instance):
+            return {"id": instance.pk}
+
+        cls = serializer(Screenshot, "id", "title", to_representation=to_representation)
+        assert_refused(cls, shots, "has to_representation of its own")
+
+    def test_fields_chosen_by_who_knows_what(self, shots):
+        assert_refused(Chosen, shots, "has get_fields of its own")
+        within = serializer(Gallery, "screenshots", screenshots=Chosen(many=True))
+        assert_refused(within, Gallery.objects.order_by("id"), "has get_fields of its own")
+
+    def test_list_of_its_own(self, shots):
+        cls = serializer(Screenshot, "id")
+        cls.Meta.list_serializer_class = OwnList
+        assert_refused(cls, shots, "has lists of its own")
+
+    def test_property_that_does_not_say_what_it_reads(self, shots):
+        own = {"address": serializers.ReadOnlyField()}
+        assert_refused(
+            serializer(Rendition, "address", **own), Rendition.objects.all(), "address is no column"
+        )
+
+    def test_way_that_can_lead_nowhere(self, shots):
+        own = {"who": serializers.CharField(source="owner.username", default="nobody")}
+        assert_refused(serializer(Gallery, "who", **own), Gallery.objects.order_by("id"), "can lead nowhere")
+
+    def test_relations_in_other_ways(self, shots):
+        assert_refused(serializer(Screenshot, "tags"), shots, "tags")
+        own = {"gallery": serializers.StringRelatedField()}
+        assert_refused(serializer(Screenshot, "gallery", **own), shots, "gallery")
+
+    def test_localized_numbers(self, shots):
+        own = {"http_status": serializers.DecimalField(max_digits=5, decimal_places=1, localize=True)}
+        assert_refused(
+            serializer(Screenshot, "http_status", **own), shots.filter(http_status=200), "way of its own"
+        )
+
+    def test_instances_that_are_not_made_as_usual(self, shots):
+        def shout(instance, **_):
+            instance.title = instance.title.upper()
+
+        post_init.connect(shout, sender=Screenshot)
+        try:
+            assert_refused(serializer(Screenshot, "title"), shots, "not made as usual")
+        finally:
+            post_init.disconnect(shout, sender=Screenshot)
+
+    def test_serializers_made_in_another_way(self, shots):
+        def get_serializer(self, *args, **kwargs):
+            return self.serializer_class(*args, **kwargs)
+
+        cls = serializer(Screenshot, "id")
+        assert_refused(cls, shots, "in a way of its own", get_serializer=get_serializer)
+
+    def test_what_is_no_model_serializer(self, shots):
+        class Plain(serializers.Serializer):
+            title = serializers.CharField()
+
+        assert_refused(Plain, shots, "is no ModelSerializer")
+
+    def test_list_method_of_ones_own(self, shots):
+        class Behind:
+            def list(self, request):
+                return SimpleNamespace(data=["mine"])
+
+        kind = type("TheView", (ProjectedListMixin, Behind, generics.GenericAPIView), {})
+        view = kind()
+        view.serializer_class, view.queryset = serializer(Screenshot, "id"), shots
+        assert "list of its own" in lists.explain(view)
+        assert view.list(None).data == ["mine"]
+
+
+class TestQuerysets:
+    """What a queryset does that columns would not show: the serializer is asked for this page, and this page alone."""
+
+    def querysets(self, shots):
+        chosen = Prefetch("tags", queryset=Tag.objects.filter(slug="b"))
+        return {
+            "distinct": shots.distinct(),
+            "grouped": shots.annotate(n=Count("tags")),
+            "sliced": shots[:2],
+            "combined": shots.order_by().union(shots.order_by()).order_by("id"),
+            "extra": shots.extra(select={"one": "1"}),
+            "chosen": shots.prefetch_related(chosen),
+            "named": shots.prefetch_related(Prefetch("tags", queryset=Tag.objects.filter(slug="a"))),
+        }
+
+    @pytest.mark.parametrize(
+        "name", ["distinct", "grouped", "sliced", "combined", "extra", "chosen", "named"]
+    )
+    def test_serializer_is_asked(self, shots, name, caplog):
+        queryset = self.querysets(shots)[name]
+        cls = serializer(Screenshot, "id", "title", "tags", tags=serializer(Tag, "slug")(many=True))
+        with caplog.at_level(logging.WARNING):
+            body, compiled = listed(view_of(cls, shots, get_queryset=lambda self: queryset))
+        assert compiled, "the serializer could be"
+        assert "by its serializer" in caplog.text
+        assert body == by_serializer(cls, queryset)
+
+    def test_annotation_that_is_not_there(self, shots):
+        own = {"plain": serializers.CharField(default="none")}
+        cls = serializer(Screenshot, "plain", **own)
+        assert listed(view_of(cls, shots))[0] == by_serializer(cls, shots)
+
+    def test_rows_of_another_model(self, shots):
+        cls = serializer(Group, "name")
+        tags = Tag.objects.all()
+        assert listed(view_of(cls, Group.objects.all(), get_queryset=lambda self: tags))[0] == by_serializer(
+            cls, tags
+        )
+
+    def test_everything_that_does_not_change_what_is_shown(self, shots):
+        cls = serializer(Screenshot, "id", "tags", tags=serializer(Tag, "slug")(many=True))
+        for queryset in (
+            shots.only("title"),
+            shots.defer("id"),
+            shots.select_related("gallery"),
+            shots.reverse(),
+        ):
+            assert_compiled(cls, queryset.prefetch_related("tags", "renditions"))
+
+
+class TestUndeclaredReads:
+    def members(self, *paths):
+        @reads(*paths)
+        def get_text(self, shot):
+            return shot.title if shot.http_status else "none"
+
+        return {"text": serializers.SerializerMethodField(), "get_text": get_text}
+
+    def test_serializer_is_asked_from_then_on(self, shots, caplog):
+        cls = serializer(Screenshot, "text", **self.members("http_status"))
+        view = view_of(cls, shots)
+        assert isinstance(lists.explain(view), Projection)
+        with caplog.at_level(logging.WARNING):
+            body, compiled = listed(view)
+        assert body == by_serializer(cls, shots)
+        assert not compiled
+        assert "declare it with @reads('title')" in lists.explain(view)
+        assert "declare it with @reads('title')" in caplog.text
+
+    def test_page_that_does_not_come_to_it_is_compiled(self, shots):
+        assert_compiled(
+            serializer(Screenshot, "text", **self.members("http_status")), shots.filter(http_status=None)
+        )
+
+    def test_context_belongs_to_one_request(self, shots):
+        @reads("title")
+        def get_text(self, shot):
+            return f"{shot.title}{self.context.get('request') is None}"
+
+        members = {"text": serializers.SerializerMethodField(), "get_text": get_text}
+        view = view_of(serializer(Screenshot, "text", **members), shots)
+        body, compiled = listed(view)
+        assert not compiled
+        assert json.loads(body)[0] == {"text": "FullFalse"}
+
+    @pytest.mark.parametrize("asked", ["filter", "count", "exists", "first"])
+    def test_relation_has_all_alone(self, shots, asked):
+        @reads("tags__slug")
+        def get_text(self, shot):
+            return str(getattr(shot.tags, asked)())
+
+        members = {"text": serializers.SerializerMethodField(), "get_text": get_text}
+        cls = serializer(Screenshot, "text", **members)
+        body, compiled = listed(view_of(cls, shots))
+        assert not compiled
+        assert body == by_serializer(cls, shots)
+
+
+class TestRows:
+    def rows(self, shots, *paths):
+        view = view_of(serializer(Screenshot, "id"), shots, projected=paths)
+        return list(lists.explain(view).over(shots))
+
+    def test_rows_are_equal_as_instances_are(self, shots):
+        one, two, three = self.rows(shots, "gallery__slug")
+        assert one != two != three
+        assert two.gallery == three.gallery
+        assert one.gallery != two.gallery
+        assert len({two.gallery, three.gallery}) == 1
+        assert one != one.gallery
+        assert one == self.rows(shots)[0]
+
+    def test_only_what_was_declared(self, shots):
+        row = self.rows(shots, "gallery__slug", "tags__slug")[0]
+        assert (row.pk, row.id, row.gallery.slug) == (row.pk, row.pk, "one")
+        for ask in (
+            lambda: row.title,
+            lambda: str(row),
+            lambda: row.gallery.title,
+            lambda: row.tags.filter,
+            lambda: row.save,
+            lambda: hasattr(row, "domain"),
+        ):
+            with pytest.raises(UndeclaredReadError):
+                ask()
+
+    def test_no_row_behind_an_empty_key(self, shots):
+        galleries = Gallery.objects.order_by("id")
+        view = view_of(serializer(Gallery, "id"), galleries, projected=("cover__title", "owner__username"))
+        one, other = lists.explain(view).over(galleries)
+        assert (one.cover.title, one.owner.username) == ("Full", "owner")
+        assert (other.cover, other.owner) == (None, None)
+
+
+class TestPages:
+    """REST framework's own ways through a list, over rows that are no instances."""
+
+    @pytest.mark.parametrize("asked", [{}, {"page": 2}, {"limit": 1, "offset": 1}])
+    def test_stock_pagination(self, shots, asked):
+        class Cursors(pagination.CursorPagination):
+            ordering, page_size = ("-captured_at", "title"), 2
+
+        class Pages(pagination.PageNumberPagination):
+            page_size = 2
+
+        way = Pages if "page" in asked else pagination.LimitOffsetPagination if asked else Cursors
+        cls = serializer(Screenshot, "id")
+        members = {"pagination_class": way, "asked": asked}
+        ours, compiled = listed(view_of(cls, shots, **members))
+        assert compiled
+        view = view_of(cls, shots, **members)
+        page = view.paginate_queryset(shots)
+        assert ours == orjson.dumps(view.get_paginated_response(cls(page, many=True).data).data)
+
+
+def test_what_is_chosen_by_the_request_has_a_projection_each(shots):
+    class Sparse(serializers.ModelSerializer):
+        class Meta:
+            model = Screenshot
+            fields = ["id", "title"]
+
+        @classmethod
+        def shape(cls, view):
+            return view.request.query_params.get("fields")
+
+        def get_fields(self):
+            wanted = self.context["request"].query_params.get("fields")
+            return {name: field for name, field in super().get_fields().items() if name == wanted}
+
+    for name in ("id", "title", "id"):
+        body, compiled = listed(view_of(Sparse, shots, asked={"fields": name}))
+        assert compiled
+        assert [set(item) for item in json.loads(body)] == [{name}] * 3
+
+
+def test_page_is_read_anew_each_time(shots):
+    view = view_of(serializer(Screenshot, "title", "captured_at"), shots)
+    first, _ = listed(view)
+    Screenshot.objects.update(title="New", captured_at=datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=1))
+    assert listed(view)[0] != first
+    assert listed(view)[0] == by_serializer(view.serializer_class, shots.all())
