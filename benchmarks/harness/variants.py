@@ -80,7 +80,7 @@ VARIANTS = (
         "fast-near",
         "**fast path, Redis near**",
         "on",
-        "keybits.stores.near.NearStore",
+        "keybits.stores.near.NearRedisStore",
         redis=True,
         needs=NEAR,
     ),

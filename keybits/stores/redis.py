@@ -9,7 +9,7 @@ bytes, never pickles.
 from __future__ import annotations
 
 import os
-import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
@@ -123,7 +123,8 @@ class RedisStore:
         self._lease = conf.STAMP_LEASE
         self._open_lease = int(conf.OPEN_LEASE * 1000)
         self._ttl = conf.ENTRY_TTL
-        self._lines = threading.local()
+        self._needs_word = conf.RELAY != "off"
+        self._idle: deque[_Line] = deque()
 
     def read(self, key: str, scopes: Sequence[str]) -> Reading:
         entry, vouched, *found = self._call(
@@ -135,15 +136,21 @@ class RedisStore:
 
     def witness(self, scopes: tuple[str, ...]) -> bytes | None:
         with redis_errors():
-            return self._line.witness(scopes)
+            line = self._idle_line()
+            found = line.witness(scopes)  # one that fails hangs up, and is left behind
+            self._idle.append(line)
+            return found
 
-    @property
-    def _line(self) -> _Line:
-        """This thread's own connection, in this process: one that another uses too would mix up the answers."""
-        line: _Line | None = getattr(self._lines, "line", None)
-        if line is None or line.pid != os.getpid():
-            line = self._lines.line = _Line(self._pool, needs_word=conf.RELAY != "off")
-        return line
+    def _idle_line(self) -> _Line:
+        """Return a line that nobody talks on, made in this process: another's answers would be mixed up with ours.
+
+        They belong to no thread: Django's ASGI handler has a new one for each request.
+        """
+        try:
+            line = self._idle.pop()
+        except IndexError:
+            return _Line(self._pool, needs_word=self._needs_word)
+        return line if line.pid == os.getpid() else _Line(self._pool, needs_word=self._needs_word)
 
     def mint(self, scopes: Sequence[str]) -> tuple[Stamp | None, ...]:
         fresh = [stamps.new() for _ in scopes]
@@ -228,6 +235,7 @@ class RedisStore:
         known = type("NamedConnection", (_Named, theirs.connection_class), {})
         kwargs = {
             **theirs.connection_kwargs,
+            "max_connections": 2**31,  # redis-py stops at 100, and the next thread would find the store away
             "retry": Retry(NoBackoff(), 0),
         }  # the breaker decides when to try again
         return ConnectionPool(connection_class=known, **kwargs)
