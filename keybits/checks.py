@@ -21,6 +21,7 @@ from django.utils.module_loading import import_string
 
 from keybits import changes, edge
 from keybits.conf import Conf, conf
+from keybits.envelopes import strangers
 from keybits.stores import Store
 
 __all__ = ["check_middleware", "check_settings", "check_store"]
@@ -60,7 +61,7 @@ def check_settings(**_: Any) -> list[CheckMessage]:
 def check_middleware(**_: Any) -> list[CheckMessage]:
     """Check that nothing between the server and the views undoes what keybits decides."""
     installed = [(name, _imported(name)) for name in settings.MIDDLEWARE]
-    return [*_host(name for name, _ in installed), *_harmful(installed)]
+    return [*_host(name for name, _ in installed), *_harmful(installed), *_strange(installed)]
 
 
 # --- The store ----------------------------------------------------------------------------------------------
@@ -304,6 +305,19 @@ def _harmful(installed: Iterable[tuple[str, Any]]) -> Iterator[CheckMessage]:
         for kinds, harm, hint, check_id in _HARMFUL:
             if any(_is_kind_of(middleware, kind) for kind in kinds):
                 yield Warning(f"MIDDLEWARE has {name!r}, which {harm}.", hint=hint, id=check_id)
+
+
+def _strange(installed: Iterable[tuple[str, Any]]) -> Iterator[CheckMessage]:
+    """Of those that something else is said of, it is enough to say that."""
+    sound = {name for name, found in installed if found is not None and not list(_harmful([(name, found)]))}
+    unknown = [name for name in strangers() if name in sound] if conf.FASTPATH else []
+    if unknown:
+        yield Warning(
+            f"KEYBITS_FASTPATH has no effect: keybits does not know what {', '.join(unknown)} may look at, or add.",
+            hint="Name in KEYBITS_FASTPATH_MIDDLEWARE what adds the same fields to every public answer, remove the "
+            "rest, or set KEYBITS_FASTPATH to False.",
+            id="keybits.W008",
+        )
 
 
 def _imported(path: str) -> Any:

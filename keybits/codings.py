@@ -20,6 +20,9 @@ IDENTITY = "identity"
 SMALLEST = 256
 """Bodies of fewer bytes are sent as they are: what a coding saves, its headers cost."""
 
+LONGEST = 256
+"""Characters of an Accept-Encoding field beyond which what it admits is worked out each time: a client chooses them."""
+
 
 def _gzip(body: bytes) -> bytes:
     """RFC 1952, with a zero time and an unknown system."""
@@ -58,7 +61,6 @@ def entity_tag(etag: str, coding: str) -> str:
     return etag if coding == IDENTITY else f'{etag[:-1]}-{coding}"'
 
 
-@lru_cache(maxsize=1024)
 def acceptable(field: str | None, available: Sequence[str]) -> tuple[str, ...]:
     """Return those of `available` codings, and of identity, that an Accept-Encoding field admits, best first.
 
@@ -67,6 +69,11 @@ def acceptable(field: str | None, available: Sequence[str]) -> tuple[str, ...]:
     """
     if field is None:
         return (IDENTITY,)
+    return (_ranked if len(field) <= LONGEST else _ranked.__wrapped__)(field, available)
+
+
+@lru_cache(maxsize=1024)
+def _ranked(field: str, available: Sequence[str]) -> tuple[str, ...]:
     asked = dict(_members(field.lower().split(",")))
     quality = {name: asked.get(name, asked.get("*", 0.0)) for name in available}
     if IDENTITY in asked or "*" in asked:

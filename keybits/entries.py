@@ -13,8 +13,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata, util
-from itertools import accumulate, pairwise
+from itertools import accumulate, chain, pairwise
 from pathlib import Path
+from sys import getsizeof
 
 import orjson
 from django.conf import settings
@@ -26,6 +27,8 @@ __all__ = ["SHAPING_SETTINGS", "Entry", "EntryError", "fingerprint"]
 
 MAGIC = b"KB\x00\x04"
 LENGTHS = struct.Struct("<4sII")
+RECORD = 900
+"""Bytes that an entry takes beside its texts: itself, and the tuples and numbers that it is made of."""
 SHAPING_DISTRIBUTIONS = (
     "Django",
     "djangorestframework",
@@ -84,9 +87,9 @@ class Entry:
 
     @property
     def size(self) -> int:
-        """Bytes that its bodies take, and about what its fields do."""
-        fields = sum(len(name) + len(value) for name, value in (*self.headers, *self.shared))
-        return len(self.body) + sum(len(body) for _, body in self.coded) + 2 * fields + 512
+        """Bytes that it takes in memory."""
+        texts = (*chain(*self.headers, *self.shared, *self.coded, self.guard), self.etag, self.url)
+        return sum(map(getsizeof, (self.body, self.witness, self.guarded, *texts))) + RECORD + 16 * len(texts)
 
     def pack(self) -> bytes:
         """Return the frame."""

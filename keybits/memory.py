@@ -7,23 +7,26 @@ and a process that forks, sleeps or loses the store keeps nothing old alive.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Hashable
 from functools import lru_cache
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from django.core.signals import setting_changed
 
 from keybits.conf import conf
 from keybits.entries import Entry
 
-__all__ = ["Held", "Memory", "entries", "hold"]
+__all__ = ["Held", "Memory", "entries", "footprint", "hold"]
 
 T = TypeVar("T")
 OVERHEAD = 600
 """Bytes that keeping anything costs beside its own, measured with tracemalloc: the key, the slots, the dictionary."""
+SHARE = 16
+"""No one thing may take more than this part of a memory."""
 
 
 class _Slot(Generic[T]):
@@ -39,7 +42,7 @@ class Memory(Generic[T]):
     """Values by key, at most `budget` bytes of them; the least recently used go first (second chance).
 
     Reading takes no lock and moves nothing. A value larger than a sixteenth of the budget is not kept, so that no
-    one thing drives out the rest. Safe under threads and after fork.
+    one thing drives out the rest. Safe under threads; after a fork make a new one.
     """
 
     def __init__(self, budget: int) -> None:
@@ -58,29 +61,32 @@ class Memory(Generic[T]):
 
     def put(self, key: Hashable, value: T, size: int) -> None:
         """Keep `value`, of `size` bytes, under `key`."""
-        cost = size + OVERHEAD
         with self._lock:
             self._drop(key)
-            if cost * 16 > self._budget:
-                return
-            self._slots[key] = _Slot(value, cost)
-            self.size += cost
-            self._shrink()
+            if self._fits(size):
+                self._slots[key] = _Slot(value, size + OVERHEAD)
+                self.size += size + OVERHEAD
+                self._shrink()
 
-    def charge(self, key: Hashable, size: int) -> None:
-        """Count `size` more bytes to what is under `key`, if it is still there."""
+    def weigh(self, key: Hashable, value: T, size: int) -> bool:
+        """Count `value` as `size` bytes from now on; say whether it is still under `key`, and may be so large."""
         with self._lock:
             slot = self._slots.get(key)
-            if slot is not None:
-                slot.size += size
-                self.size += size
-                self._shrink()
+            if slot is None or slot.value is not value or not self._fits(size):
+                return False
+            self.size += size + OVERHEAD - slot.size
+            slot.size = size + OVERHEAD
+            self._shrink()
+            return True
 
     def clear(self) -> None:
         """Forget everything."""
         with self._lock:
             self._slots.clear()
             self.size = 0
+
+    def _fits(self, size: int) -> bool:
+        return (size + OVERHEAD) * SHARE <= self._budget
 
     def _drop(self, key: Hashable) -> None:
         slot = self._slots.pop(key, None)
@@ -97,6 +103,14 @@ class Memory(Generic[T]):
                 self._drop(key)
 
 
+def footprint(value: object) -> int:
+    """Return the bytes that text, bytes, and tuples, lists and dicts of them take, as if nobody shared any."""
+    size = sys.getsizeof(value)
+    if isinstance(value, dict):
+        return size + sum(map(footprint, value.items()))
+    return size + sum(map(footprint, value)) if isinstance(value, tuple | list) else size
+
+
 class Held:
     """An entry in memory, and the answers that it has given: pure functions of it, so they are made once.
 
@@ -109,7 +123,7 @@ class Held:
         self.key = key
         self.entry = entry
         self.confirmed = time.monotonic()
-        self.answers: dict[Hashable, object] = {}
+        self.answers: dict[Any, Any] = {}
 
 
 @lru_cache(maxsize=1)

@@ -46,14 +46,23 @@ class WriteRefusedError(DatabaseError):
     """The store is out of reach and `KEYBITS_WRITE_POLICY` is `refuse`: nothing was committed. Try again later."""
 
 
+_writing: set[int] = set()
+"""The connections whose transaction has written; mostly none, so that a read asks no connection."""
+
+
 def watch(connection: BaseDatabaseWrapper) -> None:
     """Watch a connection from now on; watching twice is watching once."""
     if STATE in connection.__dict__:
         return
-    connection.__dict__[STATE] = False
+    _mark(connection, written=False)
     connection.execute_wrappers.append(_watched)
     connection._commit = partial(_commit, connection, connection._commit)  # type: ignore[attr-defined]
     connection._rollback = partial(_rollback, connection, connection._rollback)  # type: ignore[attr-defined]
+
+
+def _mark(connection: BaseDatabaseWrapper, *, written: bool) -> None:
+    connection.__dict__[STATE] = written
+    (_writing.add if written else _writing.discard)(id(connection))
 
 
 def has_written(connection: BaseDatabaseWrapper) -> bool:
@@ -63,7 +72,7 @@ def has_written(connection: BaseDatabaseWrapper) -> bool:
 
 def sees_its_own_writes() -> bool:
     """Say whether this thread is in a transaction that has written: what is stored is older than what it sees."""
-    return any(has_written(connection) for connection in connections.all(initialized_only=True))
+    return bool(_writing) and any(map(has_written, connections.all(initialized_only=True)))
 
 
 def may_store() -> bool:
@@ -102,10 +111,10 @@ def _watched(execute: Callable[..., Any], sql: Any, params: Any, many: bool, con
     if not (_WRITES.match(text) or _WITH.match(text)) or changes.TABLE in text:
         return execute(sql, params, many, context)
     if _in_transaction(connection):
-        connection.__dict__[STATE] = True
+        _mark(connection, written=True)
         return execute(sql, params, many, context)
     with transaction.atomic(using=connection.alias):
-        connection.__dict__[STATE] = True
+        _mark(connection, written=True)
         result = execute(sql, params, many, context)
         if connection.vendor == "sqlite" and _RETURNING.search(text):
             _read_now(context["cursor"])
@@ -145,12 +154,13 @@ def _read_now(cursor: Any) -> None:
 
 
 def _rollback(connection: BaseDatabaseWrapper, original: Callable[[], Any]) -> Any:
-    connection.__dict__[STATE] = False
+    _mark(connection, written=False)
     return original()
 
 
 def _commit(connection: BaseDatabaseWrapper, original: Callable[[], Any]) -> Any:
-    written, connection.__dict__[STATE] = connection.__dict__[STATE], False
+    written = connection.__dict__[STATE]
+    _mark(connection, written=False)
     if not written or conf.TRACKING != "triggers" or not changes.is_kept(connection):
         return original()
     writer = uuid.uuid4().hex

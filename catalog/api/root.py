@@ -20,6 +20,7 @@ from keybits import cache_control
 from keybits.bits import UpdatedAtKeyBit
 from keybits.constructors import DefaultObjectKeyConstructor
 from keybits.drf import ClosedQueryMixin, cache_response_and_etag
+from keybits.drf.closed import closed
 from keybits.drf.renderers import JSONRenderer
 from keybits.parameters import Choice, Parameter
 
@@ -53,6 +54,7 @@ class RootView(ClosedQueryMixin, APIView):
         return Response({name: reverse(view) for name, view in RESOURCES.items()})
 
 
+@closed
 class SchemaView(ClosedQueryMixin, SpectacularAPIView):
     """This API in OpenAPI 3.1, as JSON like everything else."""
 

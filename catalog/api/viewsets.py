@@ -42,6 +42,7 @@ from keybits.drf import (
     ProjectedListMixin,
     settled,
 )
+from keybits.drf.closed import closed
 from keybits.parameters import Choice, Parameter
 
 __all__ = [
@@ -62,6 +63,7 @@ SLUG = r"[-a-zA-Z0-9_]{1,100}"
 class QueryMixin(ClosedQueryMixin):
     """The parameters of a view: pages and its own filters on lists, sparse fields everywhere."""
 
+    keybits_closed = True
     filters: tuple[Parameter, ...] = ()
     embeds: tuple[Parameter, ...] = ()
 
@@ -189,6 +191,7 @@ def _counted_galleries() -> GalleryQuerySet:
     return settled(Gallery.objects.annotate(screenshot_count=_count(Screenshot.objects.all(), "gallery")))
 
 
+@closed
 def _list_scopes(view_instance: Any, kwargs: dict[str, Any], **_: Any) -> tuple[str, ...]:
     return freshness.screenshot_list(
         view_instance.query,

@@ -71,6 +71,7 @@ def cache_response_and_etag(key_func: str | KeyConstructor) -> Callable[[Handler
             return _Exchange(view, method, request, args, kwargs).respond(_constructor(view, key_func))
 
         handler.keybits_cached = True  # type: ignore[attr-defined]
+        handler.keybits_key = key_func  # type: ignore[attr-defined]
         return handler
 
     return decorate
@@ -254,7 +255,7 @@ class _Exchange:
         """Tell the fast path, if it asks, what this answer was made from; not where it is for one person."""
         source = getattr(self.request._request, "scope", self.request.META)
         holder: Holder | None = source.get(HOLDER)
-        if holder is not None and not self.is_private and is_closed(type(self.view), self.constructor):
+        if holder is not None and not self.is_private and is_closed(self.view, self.method, self.constructor):
             holder.key, holder.scopes = self.key, self.scopes
             holder.answer = given
 

@@ -11,6 +11,7 @@ and authentication are known to look at nothing else, behind middlewares that ar
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,46 +20,28 @@ from functools import lru_cache
 from django.conf import settings
 from django.core.signals import setting_changed
 
-from keybits import cache_status, memory
+from keybits import cache_status, memory, transactions
 from keybits.answers import Answer, Terms, answer
 from keybits.conf import conf
-from keybits.memory import Held, Memory
+from keybits.envelopes import Envelope, envelope, put_around, strangers, worrying
+from keybits.memory import Held, Memory, footprint
 from keybits.preconditions import Conditions
 from keybits.readthrough import confirmed, ends_soon
 from keybits.stores import StoreError, get_store
 
-__all__ = ["HOLDER", "Ask", "Final", "Holder", "Lane", "Question", "is_open_to", "lane"]
+__all__ = ["HOLDER", "Ask", "Final", "Holder", "Lane", "Question", "lane"]
 
 HOLDER = "keybits.holder"
 """Where a request (its WSGI environ or ASGI scope) carries what the mixin notes."""
 Fields = Sequence[tuple[str, str]]
 
-KNOWN_MIDDLEWARE = frozenset(
-    {
-        "corsheaders.middleware.CorsMiddleware",
-        "django.contrib.auth.middleware.AuthenticationMiddleware",
-        "django.contrib.messages.middleware.MessageMiddleware",
-        "django.contrib.sessions.middleware.SessionMiddleware",
-        "django.middleware.clickjacking.XFrameOptionsMiddleware",
-        "django.middleware.csrf.CsrfViewMiddleware",
-        "django.middleware.security.SecurityMiddleware",
-        "keybits.middleware.content_length_middleware",
-        "keybits.middleware.cookieless_middleware",
-        "keybits.middleware.host_middleware",
-        "keybits.middleware.open_to_all_origins_middleware",
-        "keybits.middleware.path_middleware",
-        "whitenoise.middleware.WhiteNoiseMiddleware",
-    }
-)
-"""Those whose fields depend on nothing of a public request but its scheme, host, path and origin."""
-CONSTANT = frozenset({"vary"})
-"""Fields of an answer that middlewares may change, to something that does not depend on the answer."""
 MOST_CONTEXTS = 16
 MOST_FINALS = 64
 """Different contexts of an address, and answers of an entry, that are remembered; a client can make up any number."""
-TARGET_BYTES = 1_200
-FINAL_BYTES = 2_500
-"""Bytes that remembering one takes, about, as `benchmarks/memory.py` finds."""
+LONGEST = 2_048
+"""Bytes of a context, or of what is asked of an entry, beyond which nothing is remembered of it."""
+RECORD_BYTES = 600
+"""Bytes that an object of ours takes with its dictionary, beside what it says."""
 
 
 @dataclass(slots=True, eq=False)
@@ -73,7 +56,7 @@ class Holder:
 Ask = tuple[str | None, ...]
 """The method, Accept-Encoding, and the fields of `Conditions` in order: all that an entry's answer depends on."""
 Question = tuple[Hashable, Hashable, Ask]
-"""The address, the context (all that middlewares look at), and what is asked of the entry."""
+"""The address, the context (all that middlewares and views look at beside it), and what is asked of the entry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +72,9 @@ class Final:
 
 @dataclass(slots=True, eq=False)
 class _Context:
-    """What middlewares made of answers in one context: by status, the fields changed and those added."""
+    """What middlewares made of answers in one context, by status."""
 
-    envelopes: dict[int, tuple[Mapping[str, str], tuple[tuple[str, str], ...]]] = field(default_factory=dict)
+    envelopes: Mapping[int, Envelope] = field(default_factory=dict)
 
 
 @dataclass(slots=True, eq=False)
@@ -102,12 +85,24 @@ class _Target:
     scopes: tuple[str, ...]
     contexts: dict[Hashable, _Context] = field(default_factory=dict)
 
+    @property
+    def size(self) -> int:
+        """Bytes that it takes."""
+        known = tuple(self.contexts.items())
+        contexts = sum(RECORD_BYTES + footprint(name) + footprint(each.envelopes) for name, each in known)
+        return RECORD_BYTES + footprint(self.scopes) + contexts
+
 
 class Lane:
-    """What has been learnt, in a quarter of `KEYBITS_MEMORY_BYTES`. Safe under threads and after fork."""
+    """What has been learnt, in a quarter of `KEYBITS_MEMORY_BYTES`. Safe under threads; after a fork make a new one.
+
+    `worrying` finds the cookies whose requests go the long way, `proxied` is the field that tells the scheme.
+    """
 
     def __init__(self) -> None:
         self._targets: Memory[_Target] = Memory(conf.MEMORY_BYTES // 4)
+        self.worrying = worrying()
+        self.proxied = (settings.SECURE_PROXY_SSL_HEADER or ("",))[0]
 
     def answer(self, address: Hashable, context: Hashable, ask: Ask) -> Final | None:
         """Return the answer to a question that was learnt and whose entry is true; None sends it the long way."""
@@ -118,41 +113,51 @@ class Lane:
         held = memory.entries().get(target.key)
         if known is None or held is None or not _is_true(held, target.scopes):
             return None
-        found = held.answers.get((known, ask))
-        return found if isinstance(found, Final) else _made(held, known, ask)
+        found: Final | None = held.answers.get((known, ask))
+        return found or _made(held, known, ask)
 
     def learn(self, address: Hashable, context: Hashable, holder: Holder, code: int, fields: Fields) -> None:
         """Remember what the long way answered, where it can be answered again from what it noted."""
         if holder.answer is None or code != holder.answer.status or code not in STATUS:
             return
-        envelope = _envelope(holder.answer.headers, fields)
-        if envelope is not None:
-            self._context(address, context, holder).envelopes[code] = envelope
+        around = envelope(holder.answer.headers, fields)
+        if around is not None and footprint(context) <= LONGEST:
+            target = self._target(address, holder)
+            _admit(target, context, code, around)
+            self._targets.weigh(address, target, footprint(address) + target.size)
 
-    def _context(self, address: Hashable, context: Hashable, holder: Holder) -> _Context:
+    def _target(self, address: Hashable, holder: Holder) -> _Target:
         target = self._targets.get(address)
-        if target is None or target.key != holder.key:
+        if target is None or (target.key, target.scopes) != (holder.key, holder.scopes):
             target = _Target(holder.key, holder.scopes)
-            self._targets.put(address, target, TARGET_BYTES + len(repr(address)))
-        if context not in target.contexts:
-            if len(target.contexts) >= MOST_CONTEXTS:
-                target.contexts.clear()
-            self._targets.charge(address, TARGET_BYTES)
-            target.contexts[context] = _Context()
-        return target.contexts[context]
+            self._targets.put(address, target, footprint(address) + target.size)
+        return target
 
 
 STATUS = {200: "200 OK", 304: "304 Not Modified"}
 
 
+def _admit(target: _Target, context: Hashable, code: int, around: Envelope) -> None:
+    """Add what was learnt. Nothing that others may be reading is changed in place."""
+    present = target.contexts.get(context)
+    if present is None and len(target.contexts) >= MOST_CONTEXTS:
+        target.contexts = {}
+    if present is None or present.envelopes.get(code, around) != around:
+        present = target.contexts[context] = _Context()
+    present.envelopes = {**present.envelopes, code: around}
+
+
 def _is_true(held: Held, scopes: tuple[str, ...]) -> bool:
+    """As `readthrough.look_up` would find it. A store that fails is left alone at once: the long way need not try."""
     store = get_store()
-    if store.is_tripped:
+    if store.is_tripped or transactions.sees_its_own_writes():
         return False
     try:
-        return confirmed(held, store.store.witness(scopes)) and not ends_soon(held.entry)
+        true = confirmed(held, store.store.witness(scopes))
     except StoreError:
-        return False  # the long way finds out the same, says so, and leaves the store alone for a while
+        store.trip()
+        return False
+    return true and (held.entry.expires is None or not ends_soon(held.entry))
 
 
 def _made(held: Held, known: _Context, ask: Ask) -> Final | None:
@@ -161,49 +166,39 @@ def _made(held: Held, known: _Context, ask: Ask) -> Final | None:
     now = time.time()
     terms = Terms(now=now, cache_status=cache_status.HIT, accept_encoding=accept_encoding)
     given = answer(held.entry, method or "", Conditions(*conditions), terms)
-    envelope = known.envelopes.get(given.status)
-    if envelope is None:
+    around = known.envelopes.get(given.status)
+    if around is None:
         return None
-    changed, added = envelope
-    headers = [(name, changed.get(name.lower(), value)) for name, value in given.headers]
-    headers.extend(added)
-    raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-    final = Final(STATUS[given.status], headers, given.body, raw, given.status)
+    final = _final(given, around)
     if held.entry.changed is not None and held.entry.changed <= now and not held.entry.max_age:
         _remember(held, (known, ask), final)
     return final
 
 
-def _remember(held: Held, key: Hashable, final: Final) -> None:
-    if len(held.answers) >= MOST_FINALS:
-        held.answers.clear()
-    else:
-        memory.entries().charge(held.key, FINAL_BYTES)
-    held.answers[key] = final
+def _final(given: Answer, around: Envelope) -> Final:
+    headers = put_around(given.headers, around)
+    raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+    return Final(STATUS[given.status], headers, given.body, raw, given.status)
 
 
-def _envelope(given: Fields, sent: Fields) -> tuple[Mapping[str, str], tuple[tuple[str, str], ...]] | None:
-    """Return what was changed and what was added on the way out; None where that may depend on the answer."""
-    leading, added = sent[: len(given)], tuple(sent[len(given) :])
-    if [name.lower() for name, _ in leading] != [name.lower() for name, _ in given]:
-        return None
-    changed = {
-        name.lower(): value for (name, value), (_, own) in zip(leading, given, strict=True) if value != own
-    }
-    if changed.keys() - CONSTANT or any(name.lower() == "set-cookie" for name, _ in added):
-        return None
-    return changed, added
+def _remember(held: Held, key: tuple[_Context, Ask], final: Final) -> None:
+    """Keep the answer beside its entry; where they would be too many or too large, begin again."""
+    if footprint(key[1]) > LONGEST:
+        return
+    answers = {**held.answers, key: final} if len(held.answers) < MOST_FINALS else {key: final}
+    size = held.entry.size + sum(map(_weight, answers.items()))
+    held.answers = answers if memory.entries().weigh(held.key, held, size) else {}
 
 
-def is_open_to(middleware: Sequence[str]) -> bool:
-    """Say whether all of `MIDDLEWARE` is known, or declared to add constants (`KEYBITS_FASTPATH_MIDDLEWARE`)."""
-    return KNOWN_MIDDLEWARE.union(conf.FASTPATH_MIDDLEWARE).issuperset(middleware)
+def _weight(item: tuple[tuple[_Context, Ask], Final]) -> int:
+    (_, ask), final = item
+    return RECORD_BYTES + footprint(ask) + footprint(final.headers) + footprint(final.raw)
 
 
 @lru_cache(maxsize=1)
 def lane() -> Lane | None:
     """Return this process's lane; None where `KEYBITS_FASTPATH` is off, or a middleware is not known."""
-    return Lane() if conf.FASTPATH and is_open_to(settings.MIDDLEWARE) else None
+    return Lane() if conf.FASTPATH and not strangers() else None
 
 
 def _forget(**_: object) -> None:
@@ -211,3 +206,4 @@ def _forget(**_: object) -> None:
 
 
 setting_changed.connect(_forget)
+os.register_at_fork(after_in_child=lane.cache_clear)

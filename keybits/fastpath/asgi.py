@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import cache
 from typing import Any
 
-from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.handlers.asgi import ASGIHandler
 
 from keybits.fastpath import HOLDER, Final, Holder, Lane, Question, lane
 
@@ -14,25 +16,28 @@ __all__ = ["FastPath"]
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 CONDITIONS = (b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"if-range")
+NO_CONTENT = frozenset({b"", b"0", None})
 
 
 class FastPath:
     """An ASGI application in front of Django's: `application = FastPath(get_asgi_application())`.
 
-    The stamps are read in the event loop: from LMDB in microseconds, from Redis with a round trip that it waits for.
+    What else there is in front of Django goes around it: what it put around answers would be repeated. The stamps
+    are read in the event loop: from LMDB in microseconds, from Redis with a round trip that it waits for.
     """
 
-    def __init__(self, application: Application) -> None:
+    def __init__(self, application: ASGIHandler) -> None:
+        if not isinstance(application, ASGIHandler):
+            raise ImproperlyConfigured(
+                f"FastPath goes directly around Django's application, not around {application!r}: wrap that around "
+                "FastPath(get_asgi_application()) instead."
+            )
         self.application = application
-        self._session = f"{settings.SESSION_COOKIE_NAME}=".encode()
-        header = settings.SECURE_PROXY_SSL_HEADER
-        self._proxied = header[0].removeprefix("HTTP_").replace("_", "-").lower().encode() if header else b""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        known = lane()
-        question = self._question(scope) if known is not None and scope["type"] == "http" else None
+        known = lane() if scope["type"] == "http" else None
+        question = _question(scope, known) if known is not None else None
         if known is None or question is None:
             await self.application(scope, receive, send)
             return
@@ -41,32 +46,6 @@ class FastPath:
             await self._learn(known, question, scope, receive, send)
             return
         await _send(final, send)
-
-    def _question(self, scope: Scope) -> Question | None:
-        """Return what is asked; None where it is not for everybody, or says more than an address and conditions."""
-        method, sent = scope["method"], scope["headers"]
-        fields = dict(sent)
-        if (method != "GET" and method != "HEAD") or len(fields) != len(sent):  # noqa: PLR1714
-            return None
-        if b"authorization" in fields or b"transfer-encoding" in fields:
-            return None
-        if fields.get(b"content-length", b"0") not in {b"", b"0"} or self._session in fields.get(
-            b"cookie", b""
-        ):
-            return None
-        get = fields.get
-        return (
-            (scope.get("raw_path"), scope.get("root_path", ""), scope["path"], scope["query_string"]),
-            (
-                scope.get("scheme"),
-                get(self._proxied),
-                get(b"host"),
-                get(b"x-forwarded-host"),
-                get(b"accept"),
-                get(b"origin"),
-            ),
-            (method, *map(_text, map(get, (b"accept-encoding", *CONDITIONS)))),
-        )
 
     async def _learn(
         self, known: Lane, question: Question, scope: Scope, receive: Receive, send: Send
@@ -85,8 +64,51 @@ class FastPath:
         await self.application(scope, receive, note)
 
 
+def _question(scope: Scope, known: Lane) -> Question | None:
+    """Return what is asked; None where it is not for everybody, or says more than an address and conditions."""
+    method, sent = scope["method"], scope["headers"]
+    fields = dict(sent)
+    get = fields.get
+    host = get(b"host")
+    if (method != "GET" and method != "HEAD") or len(fields) != len(sent) or host is None:  # noqa: PLR1714
+        return None
+    if b"authorization" in fields or _has_content(fields):
+        return None
+    cookie = get(b"cookie")
+    if cookie is not None and known.worrying.search(cookie.decode("latin-1")):
+        return None
+    return (
+        (scope.get("raw_path"), scope.get("root_path"), scope["path"], scope.get("query_string")),
+        (
+            method,
+            scope.get("scheme"),
+            get(_name(known.proxied)),
+            host,
+            get(b"x-forwarded-host"),
+            get(b"accept"),
+            get(b"origin"),
+            get(b"access-control-request-private-network"),
+        ),
+        (method, *map(_text, map(get, (b"accept-encoding", *CONDITIONS)))),
+    )
+
+
+def _has_content(fields: dict[bytes, bytes]) -> bool:
+    return (
+        fields.get(b"content-length") not in NO_CONTENT
+        or b"content-type" in fields
+        or b"transfer-encoding" in fields
+    )
+
+
+@cache
+def _name(key: str) -> bytes:
+    """Return the name of a field as ASGI has it, by its key in WSGI's environ."""
+    return key.removeprefix("HTTP_").replace("_", "-").lower().encode()
+
+
 async def _send(final: Final, send: Send) -> None:
-    await send({"type": "http.response.start", "status": final.code, "headers": final.raw})
+    await send({"type": "http.response.start", "status": final.code, "headers": final.raw.copy()})
     await send({"type": "http.response.body", "body": final.body})
 
 

@@ -5,27 +5,35 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.handlers.wsgi import WSGIHandler
 
 from keybits.fastpath import HOLDER, Holder, Lane, Question, lane
 
 __all__ = ["FastPath"]
 
-Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+NO_LENGTH = frozenset({"", "0", None})
+NO_TYPE = frozenset({"", "text/plain", None})
+"""What servers say of a request without content; a charset would change how its query is read."""
 
 
 class FastPath:
-    """A WSGI application in front of Django's: `application = FastPath(get_wsgi_application())`."""
+    """A WSGI application in front of Django's: `application = FastPath(get_wsgi_application())`.
 
-    def __init__(self, application: Application) -> None:
+    What else there is in front of Django goes around it: what it put around answers would be repeated.
+    """
+
+    def __init__(self, application: WSGIHandler) -> None:
+        if not isinstance(application, WSGIHandler):
+            raise ImproperlyConfigured(
+                f"FastPath goes directly around Django's application, not around {application!r}: wrap that around "
+                "FastPath(get_wsgi_application()) instead."
+            )
         self.application = application
-        self._session = f"{settings.SESSION_COOKIE_NAME}="
-        header = settings.SECURE_PROXY_SSL_HEADER
-        self._proxied = header[0] if header else "wsgi.url_scheme"
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         known = lane()
-        question = self._question(environ) if known is not None else None
+        question = _question(environ, known) if known is not None else None
         if known is None or question is None:
             return self.application(environ, start_response)
         final = known.answer(*question)
@@ -33,39 +41,6 @@ class FastPath:
             return self._learn(known, question, environ, start_response)
         start_response(final.status, final.headers.copy())
         return [final.body]
-
-    def _question(self, environ: dict[str, Any]) -> Question | None:
-        """Return what is asked; None where it is not for everybody, or says more than an address and conditions."""
-        get = environ.get
-        method = environ["REQUEST_METHOD"]
-        if (method != "GET" and method != "HEAD") or get("HTTP_AUTHORIZATION") is not None:  # noqa: PLR1714
-            return None
-        if get("CONTENT_LENGTH", "0") not in NO_CONTENT or get("HTTP_TRANSFER_ENCODING") is not None:
-            return None
-        cookie = get("HTTP_COOKIE")
-        if cookie is not None and self._session in cookie:
-            return None
-        sent = get("RAW_URI") or get("REQUEST_URI")
-        return (
-            (sent, environ["SCRIPT_NAME"], environ["PATH_INFO"], get("QUERY_STRING", "")),
-            (
-                environ["wsgi.url_scheme"],
-                get(self._proxied),
-                get("HTTP_HOST"),
-                get("HTTP_X_FORWARDED_HOST"),
-                get("HTTP_ACCEPT"),
-                get("HTTP_ORIGIN"),
-            ),
-            (
-                method,
-                get("HTTP_ACCEPT_ENCODING"),
-                get("HTTP_IF_MATCH"),
-                get("HTTP_IF_NONE_MATCH"),
-                get("HTTP_IF_MODIFIED_SINCE"),
-                get("HTTP_IF_UNMODIFIED_SINCE"),
-                get("HTTP_IF_RANGE"),
-            ),
-        )
 
     def _learn(
         self, known: Lane, question: Question, environ: dict[str, Any], start_response: Callable[..., Any]
@@ -80,4 +55,46 @@ class FastPath:
         return self.application(environ, note)
 
 
-NO_CONTENT = frozenset({"", "0", None})
+def _question(environ: dict[str, Any], known: Lane) -> Question | None:
+    """Return what is asked; None where it is not for everybody, or says more than an address and conditions."""
+    get = environ.get
+    method, host = environ["REQUEST_METHOD"], get("HTTP_HOST")
+    if (method != "GET" and method != "HEAD") or host is None:  # noqa: PLR1714
+        return None
+    if get("CONTENT_LENGTH") not in NO_LENGTH or get("CONTENT_TYPE") not in NO_TYPE:
+        return None
+    if get("HTTP_AUTHORIZATION") is not None or get("HTTP_TRANSFER_ENCODING") is not None:
+        return None
+    cookie = get("HTTP_COOKIE")
+    if cookie is not None and known.worrying.search(cookie):
+        return None
+    return (
+        (
+            get("RAW_URI"),
+            get("REQUEST_URI"),
+            get("SCRIPT_URL"),
+            get("REDIRECT_URL"),
+            get("SCRIPT_NAME"),
+            get("PATH_INFO"),
+            get("QUERY_STRING"),
+        ),
+        (
+            method,
+            environ["wsgi.url_scheme"],
+            get(known.proxied),
+            host,
+            get("HTTP_X_FORWARDED_HOST"),
+            get("HTTP_ACCEPT"),
+            get("HTTP_ORIGIN"),
+            get("HTTP_ACCESS_CONTROL_REQUEST_PRIVATE_NETWORK"),
+        ),
+        (
+            method,
+            get("HTTP_ACCEPT_ENCODING"),
+            get("HTTP_IF_MATCH"),
+            get("HTTP_IF_NONE_MATCH"),
+            get("HTTP_IF_MODIFIED_SINCE"),
+            get("HTTP_IF_UNMODIFIED_SINCE"),
+            get("HTTP_IF_RANGE"),
+        ),
+    )

@@ -12,6 +12,7 @@ from typing import Any
 
 import lmdb
 import pytest
+from corsheaders.signals import check_request_enabled
 from django.core.checks import CheckMessage, run_checks
 from django.middleware.common import CommonMiddleware
 from pytest_django import Settings
@@ -409,3 +410,35 @@ class TestW003ToW006HarmfulMiddleware:
     def test_one_that_cannot_be_imported_is_for_django_to_report(self, settings: Settings) -> None:
         settings.MIDDLEWARE = [HOST, "nowhere.Middleware"]
         assert ids() == []
+
+
+class TestW008StrangersToTheFastPath:
+    @pytest.fixture(autouse=True)
+    def _stranger(self, settings: Settings) -> None:
+        settings.MIDDLEWARE = [*settings.MIDDLEWARE, "django.middleware.locale.LocaleMiddleware"]
+
+    def test_are_named(self) -> None:
+        assert only().id == "keybits.W008"
+        assert "LocaleMiddleware" in only().msg
+
+    def test_not_where_the_project_answers_for_them(self, settings: Settings) -> None:
+        settings.KEYBITS_FASTPATH_MIDDLEWARE = ["django.middleware.locale.LocaleMiddleware"]
+        assert ids() == []
+
+    def test_not_where_there_is_no_fast_path(self, settings: Settings) -> None:
+        settings.KEYBITS_FASTPATH = False
+        assert ids() == []
+
+    def test_a_receiver_that_decides_about_origins_makes_one_of_django_cors_headers(
+        self, settings: Settings
+    ) -> None:
+        settings.MIDDLEWARE = settings.MIDDLEWARE[:-1]
+        check_request_enabled.connect(_decides)
+        try:
+            assert only().id == "keybits.W008"
+        finally:
+            check_request_enabled.disconnect(_decides)
+
+
+def _decides(**_: Any) -> bool:
+    return True
