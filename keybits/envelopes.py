@@ -1,0 +1,87 @@
+"""What middlewares put around an answer, and which are known to put the same around all answers alike.
+
+Decides from the settings whether anybody may answer in front of them (`strangers`) and which cookies forbid it
+(`worrying`); from what was sent, what they changed and added (`envelope`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import Any
+
+from django.conf import settings
+
+from keybits.conf import conf
+
+__all__ = ["KNOWN_MIDDLEWARE", "Envelope", "envelope", "put_around", "strangers", "worrying"]
+
+CORS = "corsheaders.middleware.CorsMiddleware"
+CSRF = "django.middleware.csrf.CsrfViewMiddleware"
+KNOWN_MIDDLEWARE = frozenset(
+    {
+        CORS,
+        CSRF,
+        "django.contrib.auth.middleware.AuthenticationMiddleware",
+        "django.contrib.messages.middleware.MessageMiddleware",
+        "django.contrib.sessions.middleware.SessionMiddleware",
+        "django.middleware.clickjacking.XFrameOptionsMiddleware",
+        "django.middleware.security.SecurityMiddleware",
+        "keybits.middleware.content_length_middleware",
+        "keybits.middleware.cookieless_middleware",
+        "keybits.middleware.host_middleware",
+        "keybits.middleware.open_to_all_origins_middleware",
+        "keybits.middleware.path_middleware",
+        "whitenoise.middleware.WhiteNoiseMiddleware",
+    }
+)
+"""Those whose fields depend on nothing of a public request but its method, scheme, host, path and origin."""
+CONSTANT = frozenset({"Vary"})
+"""Fields of an answer that they may change, to something that does not depend on the answer."""
+
+Fields = Sequence[tuple[str, str]]
+Envelope = tuple[Mapping[str, str], tuple[tuple[str, str], ...]]
+"""The fields of an answer that were changed, and those that were added after them."""
+
+
+def strangers() -> list[str]:
+    """Return what `MIDDLEWARE` has that may look at more of a request, or say more than the same each time.
+
+    Your own are strangers until `KEYBITS_FASTPATH_MIDDLEWARE` names them; so is django-cors-headers' where
+    receivers of its signal decide.
+    """
+    known = KNOWN_MIDDLEWARE.union(conf.FASTPATH_MIDDLEWARE)
+    return [name for name in settings.MIDDLEWARE if name not in known or (name == CORS and _asks_receivers())]
+
+
+def _asks_receivers() -> bool:
+    signals: Any = import_module("corsheaders.signals")
+    return bool(signals.check_request_enabled.has_listeners())
+
+
+def worrying() -> re.Pattern[str]:
+    """Return what to search a Cookie field for: a session's cookie, or a CSRF cookie that Django would replace.
+
+    It finds too much rather than too little: Django takes white space off names, and values apart in ways of its own.
+    """
+    session, csrf = re.escape(settings.SESSION_COOKIE_NAME), re.escape(settings.CSRF_COOKIE_NAME)
+    well_formed = r"=(?:[a-zA-Z0-9]{32}|[a-zA-Z0-9]{64})(?:;|\Z)"
+    return re.compile(rf"{session}|{csrf}(?!{well_formed})" if CSRF in settings.MIDDLEWARE else session)
+
+
+def envelope(given: Fields, sent: Fields) -> Envelope | None:
+    """Return what was made of the fields `given` on the way out; None where it may depend on the answer."""
+    leading, added = sent[: len(given)], tuple(sent[len(given) :])
+    if [name for name, _ in leading] != [name for name, _ in given]:
+        return None
+    changed = {name: value for (name, value), (_, own) in zip(leading, given, strict=True) if value != own}
+    if changed.keys() - CONSTANT or any(name.lower() == "set-cookie" for name, _ in added):
+        return None
+    return changed, added
+
+
+def put_around(given: Fields, around: Envelope) -> list[tuple[str, str]]:
+    """Return the fields `given` as they are sent in that envelope."""
+    changed, added = around
+    return [*((name, changed.get(name, value)) for name, value in given), *added]
