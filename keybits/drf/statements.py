@@ -82,19 +82,24 @@ def _key(queryset: QuerySet[Any]) -> Hashable:
 def _condition(node: Any) -> Hashable:
     if isinstance(node, WhereNode):
         return (node.connector, node.negated, tuple(map(_condition, node.children)))
-    if isinstance(node, Lookup) and type(node.lhs) is Col and isinstance(node.rhs, PLAIN):
-        column = node.lhs
-        return (type(node), column.alias, column.target, type(node.rhs), node.rhs)
+    if isinstance(node, Lookup) and isinstance(node.rhs, PLAIN) and not _is_settled(node):
+        return (type(node), _expression(node.lhs), type(node.rhs), node.rhs)
     return _expression(node)
 
 
 def _expression(node: Any) -> Hashable:
-    if getattr(node, "keybits_settled", False):
+    if _is_settled(node):
         return _Same(node)
+    if type(node) is Col:
+        return (node.alias, node.target)
     made_of: Hashable = getattr(node, "keybits_made_of", None)
     if made_of is None:
         raise _IncomparableError
     return (type(node), made_of)
+
+
+def _is_settled(node: Any) -> bool:
+    return getattr(node, "keybits_settled", False)
 
 
 class Statements:

@@ -37,7 +37,7 @@ def shots():
         http_status=200,
         full_page=True,
         device_pixel_ratio=1.1,
-        metadata={"a": [1, None, 1e300, {"é": "\u2028"}], "big": 2**53},
+        metadata={"a": [1, None, 1e-300, {"é": "\u2028"}], "big": 2**53},
         captured_at=datetime(2026, 1, 1, 12, 30, 0, 5, tzinfo=UTC),
     )
     Screenshot.objects.create(gallery=other, title="Bare", source_url="", metadata=Value(None, JSONField()))

@@ -9,6 +9,7 @@ from unittest import mock
 from urllib.parse import quote
 
 import pytest
+from django.core.management import call_command
 from django.test.utils import override_script_prefix
 from django.urls import resolve
 from hypothesis import HealthCheck, given, settings
@@ -38,9 +39,9 @@ WORDS = ["", "Café 猫 😺 \u202e", '"\\/\u2028\u2029</script>&', "\t\n\r\x7f"
 
 
 @contextmanager
-def by_serializer():
+def by_serializer(explain="keybits.drf.lists.explain"):
     """Have every list made by its serializer."""
-    with mock.patch.object(lists, "explain", return_value="not in this test"):
+    with mock.patch(explain, return_value="not in this test"):
         yield
 
 
@@ -277,3 +278,23 @@ class TestWork:
             view = getattr(viewsets, name)(detail=False, action="list", kwargs={})
             view.request = view.format_kwarg = None
             assert isinstance(lists.explain(view), Projection), name
+
+
+def test_command_says_which_lists_are_compiled(capsys):
+    call_command("projections")
+    with by_serializer("keybits.management.commands.projections.explain"):
+        call_command("projections")
+    said = capsys.readouterr().out.splitlines()
+    names = [
+        "gallery",
+        "gallery-screenshot",
+        "gallery-screenshot-rendition",
+        "screenshot",
+        "screenshot-rendition",
+        "tag",
+        "tag-screenshot",
+    ]
+    for name in names:
+        assert f"{name}-list: columns" in said
+        assert f"{name}-list: serializer: not in this test" in said
+    assert len(said) == 2 * len(names)

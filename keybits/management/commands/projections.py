@@ -1,0 +1,41 @@
+"""`manage.py projections`: which lists are read as columns, and why the others are read by their serializer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.core.management.base import BaseCommand
+from django.test import RequestFactory
+from django.urls import URLPattern, get_resolver
+
+from keybits.drf.lists import ProjectedListMixin, explain
+from keybits.drf.projection import Projection
+
+
+class Command(BaseCommand):
+    help = "Says of every list whether it is read as columns, as it is without a query."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        for name, view in _lists(get_resolver().url_patterns):
+            found = explain(view)
+            said = "columns" if isinstance(found, Projection) else f"serializer: {found}"
+            self.stdout.write(f"{name}: {said}")
+
+
+def _lists(patterns: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the name of each route that lists, and its view as it is when it is asked."""
+    for pattern in patterns:
+        if not isinstance(pattern, URLPattern):
+            yield from _lists(pattern.url_patterns)
+        elif issubclass(getattr(pattern.callback, "cls", object), ProjectedListMixin):
+            actions: dict[str, str] = pattern.callback.actions  # type: ignore[attr-defined]
+            if actions.get("get") == "list":
+                yield str(pattern.name), _asked(pattern.callback)
+
+
+def _asked(callback: Any) -> Any:
+    view = callback.cls(**callback.initkwargs)
+    view.action_map, view.kwargs, view.format_kwarg = callback.actions, {}, None
+    view.request = view.initialize_request(RequestFactory().get("/"))
+    return view
