@@ -12,6 +12,7 @@ import orjson
 import pytest
 from django.contrib.auth.models import Group, User
 from django.db.models import Count, JSONField, Prefetch, Value
+from django.db.models.functions import TruncHour
 from django.db.models.signals import post_init
 from django.test import RequestFactory
 from rest_framework import generics, pagination, serializers, viewsets
@@ -126,14 +127,21 @@ class TestFields:
         own = serializers.DateTimeField(default_timezone=ZoneInfo("Asia/Kathmandu"))
         assert_compiled(serializer(Screenshot, "captured_at", captured_at=own), shots)
 
+    def test_dates_that_come_in_another_zone(self, shots):
+        hour = TruncHour("captured_at", tzinfo=ZoneInfo("Asia/Kathmandu"))
+        cls = serializer(Screenshot, "hour", hour=serializers.DateTimeField())
+        assert_compiled(cls, shots.annotate(hour=hour))
+
     def test_other_names_and_ways(self, shots):
         members = {
             "heading": serializers.CharField(source="title"),
             "of": serializers.CharField(source="gallery.slug"),
             "age": serializers.IntegerField(source="gallery.max_age"),
             "choice": serializers.ChoiceField(source="title", choices=[("Full", "x"), (1, "y")]),
+            "same": serializers.ChoiceField(source="title", choices=["Full", "Bare", "1"]),
             "text": serializers.CharField(source="http_status"),
         }
+        Screenshot.objects.filter(title="Bare").update(title="1")
         assert_compiled(serializer(Screenshot, *members, **members), shots)
 
     def test_foreign_keys(self, shots):
@@ -164,7 +172,10 @@ class TestFields:
         }
         assert_compiled(serializer(Screenshot, "id", *shot, **shot), shots)
         cover = serializer(Screenshot, "title", "gallery", gallery=serializer(Gallery, "slug")())
-        assert_compiled(serializer(Gallery, "slug", "cover", cover=cover()), Gallery.objects.order_by("id"))
+        for order in ("id", "-id"):
+            assert_compiled(
+                serializer(Gallery, "slug", "cover", cover=cover()), Gallery.objects.order_by(order)
+            )
 
     def test_what_computes_and_says_what_it_reads(self, shots):
         @reads("title", "gallery__title", "tags__slug", "renditions__screenshot_id")
@@ -429,6 +440,12 @@ class TestRows:
         ):
             with pytest.raises(UndeclaredReadError):
                 ask()
+
+    def test_views_of_one_serializer_read_what_each_declares(self, shots):
+        cls = serializer(Screenshot, "id")
+        for name in ("title", "alt"):
+            row = next(iter(lists.explain(view_of(cls, shots, projected=(name,))).over(shots)))
+            assert isinstance(getattr(row, name), str)
 
     def test_no_row_behind_an_empty_key(self, shots):
         galleries = Gallery.objects.order_by("id")
