@@ -6,6 +6,7 @@ import json
 import logging
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
+from unittest import mock
 from zoneinfo import ZoneInfo
 
 import orjson
@@ -13,6 +14,7 @@ import pytest
 from django.contrib.auth.models import Group, User
 from django.db.models import Count, JSONField, Prefetch, Value
 from django.db.models.functions import TruncHour
+from django.db.models.query_utils import DeferredAttribute
 from django.db.models.signals import post_init
 from django.test import RequestFactory
 from rest_framework import generics, pagination, serializers, viewsets
@@ -177,6 +179,11 @@ class TestFields:
                 serializer(Gallery, "slug", "cover", cover=cover()), Gallery.objects.order_by(order)
             )
 
+    def test_values_that_a_database_has_in_its_own_way(self, shots):
+        shot = serializer(Screenshot, "captured_at", "metadata", "full_page")
+        cls = serializer(Gallery, "slug", "screenshots", screenshots=shot(many=True))
+        assert_compiled(cls, Gallery.objects.order_by("id"))
+
     def test_what_computes_and_says_what_it_reads(self, shots):
         @reads("title", "gallery__title", "tags__slug", "renditions__screenshot_id")
         def get_text(self, shot):
@@ -279,6 +286,15 @@ class TestRefusals:
         assert_refused(
             serializer(Screenshot, "http_status", **own), shots.filter(http_status=200), "way of its own"
         )
+
+    def test_attribute_that_is_not_the_columns_value(self, shots):
+        class Loud(DeferredAttribute):
+            def __get__(self, instance, cls=None):
+                value = super().__get__(instance, cls)
+                return value.upper() if isinstance(value, str) else value
+
+        with mock.patch.object(Screenshot, "title", Loud(Screenshot._meta.get_field("title"))):
+            assert_refused(serializer(Screenshot, "title"), shots, "title is no plain column")
 
     def test_instances_that_are_not_made_as_usual(self, shots):
         def shout(instance, **_):
