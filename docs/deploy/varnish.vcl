@@ -198,13 +198,8 @@ sub vcl_hit {
         call purge_url;
     }
     var.set("way", "hit");
-    if (req.http.X-Origin-Failed) {
-        if (obj.ttl + std.duration(obj.http.X-Stale-If-Error, 0s) < 0s) {
-            return (synth(std.integer(req.http.X-Origin-Failed, 503)));
-        }
-        return (deliver);
-    }
-    if (obj.ttl >= 0s || req.grace == 0s || obj.ttl + std.duration(obj.http.X-Stale-While, 0s) >= 0s) {
+    if (obj.ttl >= 0s || req.http.X-Origin-Failed || req.grace == 0s
+        || obj.ttl + std.duration(obj.http.X-Stale-While, 0s) >= 0s) {
         return (deliver);
     }
     set req.grace = 0s;

@@ -307,6 +307,15 @@ class TestWhileTheOriginFails:
         origin.answer(PAGE, "new", held("key"))
         assert edge.get(PAGE).text == "new"
 
+    def test_showing_it_asks_the_origin_no_second_time(self, edge: httpx.Client, origin: Origin) -> None:
+        origin.answer(PAGE, "old", held("key"))
+        edge.get(PAGE)
+        WAYS["xkey, softly"](edge)
+        origin.answer(PAGE, "broken", {"Cache-Control": "private, no-store"}, 500)
+        for _ in range(3):
+            assert edge.get(PAGE).text == "old"
+        assert origin.statuses(PAGE) == [200, 500, 500, 500]
+
     def test_a_client_s_own_conditions_hold_for_what_is_stale(
         self, edge: httpx.Client, origin: Origin
     ) -> None:
@@ -359,6 +368,8 @@ class TestWhileTheOriginFails:
             gate.open.set()
             assert [answer.result(PATIENCE).text for answer in answers] == ["old"] * 10
         assert len(origin.requests(PAGE)) < 10
+        origin.answer(PAGE, "new", held("key"))
+        assert edge.get(PAGE).text == "new"
 
     def test_stale_while_revalidate_shows_the_old_one_once_more_where_it_was_declared(
         self, edge: httpx.Client, origin: Origin
