@@ -93,6 +93,8 @@ QUESTIONS = {
     "width 1": lambda: ALL.filter(width=1),
     "width true": lambda: ALL.filter(full_page=True),
     "width false": lambda: ALL.filter(full_page=False),
+    "neither": lambda: ALL.filter(~(Q(title="a") | Q(position=1))),
+    "not both": lambda: ALL.filter(~(Q(title="a") & Q(position=1))),
     "after noon": lambda: ALL.filter(captured_at__gt=NOON),
     "after one": lambda: ALL.filter(captured_at__gt=NOON + timedelta(hours=1)),
     "of one": lambda: ALL.filter(gallery__slug="one"),
