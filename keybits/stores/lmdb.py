@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache, lru_cache
+from functools import lru_cache
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
@@ -53,8 +53,7 @@ class LMDBStore:
         self._ttl = conf.ENTRY_TTL
         self._map_size = conf.LMDB_MAP_SIZE
         self._needs_word = conf.RELAY != "off"
-        self._lock = threading.Lock()
-        self._pid = 0
+        self._opened = 0
         self._env: Any = None
 
     def read(self, key: str, scopes: Sequence[str]) -> Reading:
@@ -212,7 +211,7 @@ class LMDBStore:
 
     def _write(self, change: Callable[[Any], T]) -> T:
         """Run `change` in one write transaction; where the map is full, drop the entries and run it once more."""
-        with _errors():
+        with _errors(), _environments.lock:
             environment = self._environment()
             try:
                 with environment.begin(write=True) as txn:
@@ -224,21 +223,21 @@ class LMDBStore:
                     return change(txn)
 
     def _environment(self) -> Any:
-        """Return this process's own handle: an LMDB environment must not be carried across fork."""
-        if self._pid != os.getpid():
-            with self._lock:
-                if self._pid != os.getpid():
+        """Return the environment as this process has opened it since it was forked, or last forked."""
+        if self._opened != _environments.count:
+            with _environments.lock:
+                if self._opened != _environments.count:
                     self._open()
         return self._env
 
     def _open(self) -> None:
         Path(self._path).mkdir(parents=True, exist_ok=True)
-        self._env = _opened(str(Path(self._path).resolve()), os.getpid())
+        self._env = _environments.open(str(Path(self._path).resolve()))
         self._stamps = self._env.open_db(b"stamps")
         self._entries = self._env.open_db(b"entries")
         self._meta = self._env.open_db(b"meta")
         self._forget_other_boots()
-        self._pid = os.getpid()
+        self._opened = _environments.count
 
     def _forget_other_boots(self) -> None:
         with self._env.begin(write=True) as txn:
@@ -251,14 +250,45 @@ class LMDBStore:
         txn.put(b"boot", _boot(), db=self._meta)
 
 
-@cache
-def _opened(path: str, pid: int) -> Any:
-    """Open an environment once in each process: LMDB allows no second handle."""
-    environment = lmdb.open(
-        path, map_size=conf.LMDB_MAP_SIZE, max_dbs=3, max_readers=1024, sync=False, metasync=False
-    )
-    environment.reader_check()
-    return environment
+class _Environments:
+    """Every environment that this process has open: LMDB allows one handle each, and none to be carried across fork.
+
+    So all are closed before a fork, and both processes open them again when they need them. Whoever reads just then
+    finds that the store has failed. `lock` is held by who opens, and by who writes: closing waits for a write, for
+    ever where an error that somebody keeps holds it.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.count = 1
+        self._open: dict[str, Any] = {}
+
+    def open(self, path: str) -> Any:
+        """Open the environment at `path`, if it is not open yet."""
+        if path not in self._open:
+            self._open[path] = lmdb.open(
+                path, map_size=conf.LMDB_MAP_SIZE, max_dbs=3, max_readers=1024, sync=False, metasync=False
+            )
+            self._open[path].reader_check()
+        return self._open[path]
+
+    def close(self) -> None:
+        """Close all, and let nobody open any until `go_on`."""
+        self.lock.acquire()
+        self.count += 1
+        while self._open:
+            self._open.popitem()[1].close()
+
+    def go_on(self) -> None:
+        self.lock.release()
+
+
+_environments = _Environments()
+os.register_at_fork(
+    before=_environments.close,
+    after_in_parent=_environments.go_on,
+    after_in_child=_environments.go_on,
+)
 
 
 @contextmanager

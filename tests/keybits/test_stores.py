@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 from operator import ge
 from typing import Any
@@ -382,3 +383,40 @@ TestProtocol.settings = settings(
     derandomize=True,
     suppress_health_check=list(HealthCheck),
 )
+
+
+class TestFork:
+    def test_both_processes_go_on_with_the_store_while_threads_of_the_parent_use_it(self, store: Any) -> None:
+        stamp = store.mint(["a"])[0]
+        done = threading.Event()
+        failures: list[Any] = []
+        users = [threading.Thread(target=_use, args=(store, done, failures)) for _ in range(2)]
+        for user in users:
+            user.start()
+        children = [_child(lambda: store.witness(("a",)) == stamp) for _ in range(10)]
+        done.set()
+        for user in users:
+            user.join()
+        assert children == [0] * 10
+        assert store.witness(("a",)) == stamp
+        assert {type(failure) for failure in failures} <= {StoreError}
+
+
+def _use(store: Any, done: threading.Event, failures: list[Any]) -> None:
+    while not done.is_set():
+        try:
+            store.mint(["b"])
+            store.witness(("a", "b"))
+        except Exception as error:
+            failures.append(error)
+
+
+def _child(check: Any) -> int:
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            code = 0 if check() else 2
+        finally:
+            os._exit(code)
+    return os.waitpid(pid, 0)[1]
