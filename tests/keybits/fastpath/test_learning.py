@@ -1,0 +1,543 @@
+"""What one request teaches the fast path is given to those alone to whom it applies."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from functools import wraps
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections, transaction
+from django.http import HttpResponse
+from django.urls import path
+from django.utils.decorators import method_decorator
+from django.views.decorators.cache import never_cache
+from django.views.decorators.csrf import csrf_exempt
+from pytest_django import Settings
+from rest_framework import authentication, negotiation, permissions, versioning, viewsets
+from rest_framework.exceptions import PermissionDenied
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.throttling import SimpleRateThrottle
+from stacks.ways import AsgiWays, Asked, Ways, WsgiWays, environ_of, exchange, scope_of
+
+from catalog.models import Tag
+from keybits import bits, fastpath, memory, readthrough
+from keybits.cache_control import Lifetime, Policy
+from keybits.constructors import DefaultListKeyConstructor
+from keybits.drf import cache_response_and_etag, caching, expire
+from keybits.drf.closed import closed
+from keybits.fastpath.asgi import FastPath as AsgiFastPath
+from keybits.fastpath.wsgi import FastPath as WsgiFastPath
+from keybits.stores import StoreError, get_store
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def scopes(**_: Any) -> str:
+    return "tags"
+
+
+class TagKey(DefaultListKeyConstructor):
+    updated_at = bits.UpdatedAtKeyBit("tags")
+
+
+class Source:
+    @cache_response_and_etag("key")
+    def list(self, request: Request) -> Response:
+        return Response(
+            {"tags": [tag.name for tag in Tag.objects.all()], "for": request.query_params.get("for", "")}
+        )
+
+
+class View(Source, viewsets.GenericViewSet[Tag]):
+    key: Any = TagKey()
+    throttle_classes = []
+    parser_classes = []
+
+
+class ByHeader(permissions.BasePermission):
+    def has_permission(self, request: Any, view: Any) -> bool:
+        return "X-Key" in request.headers
+
+
+@closed
+class Declared(permissions.BasePermission): ...
+
+
+class AddedToDeclared(Declared): ...
+
+
+class Sender(authentication.BaseAuthentication):
+    def authenticate(self, request: Request) -> None: ...
+
+
+class Negotiation(negotiation.DefaultContentNegotiation): ...
+
+
+class Versioning(versioning.URLPathVersioning): ...
+
+
+class HeaderKey(TagKey):
+    header = bits.HeadersKeyBit(["x-key"])
+
+
+class ScopesByFunction(DefaultListKeyConstructor):
+    updated_at = bits.UpdatedAtKeyBit(scopes)
+
+
+class ScopesByClosedFunction(DefaultListKeyConstructor):
+    updated_at = bits.UpdatedAtKeyBit(closed(lambda **_: "tags"))
+
+
+class OwnIdentity(TagKey):
+    def identity(self, **exchange: Any) -> str:
+        return super().identity(**exchange) + exchange["request"].headers.get("X-Key", "")
+
+
+class OwnBit(bits.RouteKeyBit): ...
+
+
+class OwnBitKey(TagKey):
+    own = OwnBit()
+
+
+def made(**members: Any) -> Any:
+    return type("Made", (View,), {"__module__": "project.views", **members})
+
+
+def overriding(step: str) -> Any:
+    def own(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return getattr(View, step)(self, *args, **kwargs)
+
+    return made(**{step: own})
+
+
+class OverridesHandler(View):
+    def list(self, request: Request) -> Any:
+        if "X-Key" not in request.headers:
+            raise PermissionDenied
+        return super().list(request)
+
+
+def keyed(view: Any) -> Any:
+    """A decorator around a view or a handler that asks for a field."""
+
+    @wraps(view)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        request = next(arg for arg in args if hasattr(arg, "META"))
+        return view(*args, **kwargs) if "HTTP_X_KEY" in request.META else HttpResponse(status=403)
+
+    return wrapped
+
+
+class DecoratedHandler(View):
+    list = keyed(Source.list)
+
+
+class ByMethodDecorator(View):
+    list = method_decorator(never_cache)(Source.list)
+
+
+class KeyByProperty(View):
+    @property
+    def key(self) -> Any:
+        return KEYS["X-Key" in self.request.headers]
+
+
+KEYS = (TagKey(), ScopesByClosedFunction())
+
+
+class GetOnly(View):
+    http_method_names = ["get"]
+
+
+class OncePerDay(SimpleRateThrottle):
+    rate = "100/day"
+
+    def get_cache_key(self, request: Any, view: Any) -> str:
+        return "once"
+
+
+def listed(view: Any, **given: Any) -> Any:
+    return view.as_view({"get": "list"}, **given)
+
+
+def composed(request: Any) -> Any:
+    """A view that asks another, and says something else."""
+    inner = listed(View)(request)
+    response = HttpResponse(inner.content.replace(b"tags", b"gats"), status=inner.status_code)
+    for name, value in inner.items():
+        response[name] = value
+    return response
+
+
+class Expiring(View):
+    at = SimpleNamespace(moment=None)
+
+    @cache_response_and_etag("key")
+    def list(self, request: Request) -> Response:
+        if self.at.moment:
+            expire(request, self.at.moment)
+        return Response({"now": True})
+
+
+class Held(View):
+    cache_policy = Policy(Lifetime(max_age=60))
+
+
+class WithCookie(View):
+    @cache_response_and_etag("key")
+    def list(self, request: Request) -> Response:
+        response = Response({"a": 1})
+        response.set_cookie("seen", "1")
+        return response
+
+
+OPEN: dict[str, Any] = {
+    "plain": listed(View),
+    "declared": listed(made(permission_classes=[Declared])),
+    "scopes-closed": listed(made(key=ScopesByClosedFunction())),
+    "versioned": listed(made(versioning_class=versioning.AcceptHeaderVersioning)),
+    "get-only": listed(GetOnly),
+    "held": listed(Held),
+    "expiring": listed(Expiring),
+    "exempt": csrf_exempt(listed(View)),
+}
+SHUT: dict[str, Any] = {
+    "permission": listed(made(permission_classes=[ByHeader])),
+    "permission-of-the-action": listed(View, permission_classes=[ByHeader]),
+    "permission-any-of": listed(made(permission_classes=[permissions.AllowAny | ByHeader])),
+    "permission-below-declared": listed(made(permission_classes=[AddedToDeclared])),
+    "authentication": listed(made(authentication_classes=[Sender])),
+    "authentication-of-the-action": listed(View, authentication_classes=[Sender]),
+    "negotiation": listed(made(content_negotiation_class=Negotiation)),
+    "versioning": listed(made(versioning_class=Versioning)),
+    "throttle": listed(made(throttle_classes=[OncePerDay])),
+    "header-bit": listed(made(key=HeaderKey())),
+    "own-bit": listed(made(key=OwnBitKey())),
+    "scopes-of-a-function": listed(made(key=ScopesByFunction())),
+    "scopes-of-a-parameter": listed(made(key=TagKey(params={"updated_at": scopes}))),
+    "own-identity": listed(made(key=OwnIdentity())),
+    "key-by-property": listed(KeyByProperty),
+    "handler": listed(OverridesHandler),
+    "handler-decorated": listed(DecoratedHandler),
+    "handler-method-decorated": listed(ByMethodDecorator),
+    "url-decorated": keyed(listed(View)),
+    "url-never-cached": never_cache(listed(View)),
+    "composed": composed,
+    "cookie": listed(WithCookie),
+}
+STEPS = (
+    *("dispatch", "setup", "initial", "initialize_request", "check_permissions", "get_permissions"),
+    *("finalize_response", "get_authenticators", "perform_authentication", "perform_content_negotiation"),
+    *("get_renderers", "determine_version", "check_throttles"),
+)
+SHUT |= {f"own-{step}": listed(overriding(step)) for step in STEPS}
+
+urlpatterns = [path(f"{name}/", view) for name, view in {**OPEN, **SHUT}.items()]
+handler404 = "keybits.problems.not_found"
+
+
+@pytest.fixture(autouse=True)
+def _project(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    settings.ROOT_URLCONF = __name__
+    monkeypatch.setitem(connections["default"].settings_dict, "CONN_MAX_AGE", 0)
+    memory.entries().clear()
+    yield
+    memory.entries().clear()
+    Expiring.at.moment = None
+
+
+@pytest.fixture(autouse=True)
+def tag() -> Tag:
+    return Tag.objects.create(slug="chart", name="Chart")
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
+    clock = SimpleNamespace(now=1_800_000_000.5)
+    clock.time = lambda: clock.now
+    for module in (caching, fastpath, readthrough):
+        monkeypatch.setattr(module, "time", clock)
+    return clock
+
+
+@pytest.fixture(params=[WsgiWays, AsgiWays])
+def ways(request: pytest.FixtureRequest) -> Any:
+    return request.param()
+
+
+@pytest.fixture
+def wsgi() -> Ways:
+    return WsgiWays()
+
+
+def learns(ways: Ways, asked: Asked) -> bool:
+    """Ask three times; say whether the fast path answers the third, as the long way does."""
+    ways.fast(asked)
+    ways.fast(asked)
+    fast = ways.was_fast(asked)
+    assert ways.fast(asked).without("last-modified") == ways.long(asked).without("last-modified")
+    return fast
+
+
+class TestClosedViews:
+    @pytest.mark.parametrize("name", OPEN)
+    def test_are_answered_in_front(self, ways: Ways, name: str) -> None:
+        assert learns(ways, Asked(f"/{name}/"))
+
+    @pytest.mark.parametrize("name", SHUT)
+    def test_no_other_is(self, ways: Ways, name: str) -> None:
+        assert not learns(ways, Asked(f"/{name}/").with_fields(("X-Key", "x")))
+
+    @pytest.mark.parametrize("name", ["permission", "permission-of-the-action", "handler", "url-decorated"])
+    def test_whoever_is_refused_is_refused_after_another_was_not(self, ways: Ways, name: str) -> None:
+        asked = Asked(f"/{name}/")
+        assert learns(ways, asked.with_fields(("X-Key", "x"))) is False
+        assert ways.fast(asked).status in {401, 403}
+
+    def test_a_method_that_a_view_does_not_have_stays_a_405(self, ways: Ways) -> None:
+        assert learns(ways, Asked("/get-only/"))
+        assert ways.fast(Asked("/get-only/", method="HEAD")).status == 405
+
+
+class TestPoison:
+    PLAIN = Asked("/plain/?for=%D0%B6")
+
+    def test_a_charset_does_not_change_what_others_asked_for(self, ways: Ways) -> None:
+        attack = self.PLAIN.with_fields(("Content-Type", "text/plain; charset=koi8-r"))
+        for _ in range(3):
+            ways.fast(attack)
+        assert ways.fast(self.PLAIN).content == ways.long(self.PLAIN).content
+        assert not ways.was_fast(attack)
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            [("Origin", "https://evil.example")],
+            [("Access-Control-Request-Private-Network", "true"), ("Origin", "https://evil.example")],
+            [("Cookie", "csrftoken=x")],
+            [("Cookie", "sessionid =x")],
+            [("Authorization", "")],
+            [("Accept", "text/html")],
+            [("X-Forwarded-Host", "evil.example")],
+            [("Accept-Encoding", "identity;q=0")],
+            [("If-Match", '"x"')],
+            [("Content-Length", "1")],
+        ],
+    )
+    def test_what_an_odd_request_taught_does_not_reach_a_plain_one(
+        self, ways: Ways, settings: Settings, fields: list[tuple[str, str]]
+    ) -> None:
+        settings.CORS_ALLOW_CREDENTIALS = True
+        settings.CORS_ALLOW_PRIVATE_NETWORK = True
+        settings.CORS_URLS_REGEX = ".*"
+        ways = type(ways)()
+        for _ in range(3):
+            ways.fast(self.PLAIN.with_fields(*fields))
+        assert learns(ways, self.PLAIN)
+        told = ways.fast(self.PLAIN)
+        assert (told.status, told.get("Set-Cookie"), told.get("Access-Control-Allow-Origin")) == (
+            200,
+            None,
+            None,
+        )
+
+    def test_a_session_is_seen_however_its_cookie_is_spelt(self, ways: Ways) -> None:
+        assert learns(ways, self.PLAIN)
+        for cookie in ("sessionid=x", "sessionid =x", "a=b; sessionid\t=x", "sessionid"):
+            assert not ways.was_fast(self.PLAIN.with_fields(("Cookie", cookie)))
+
+    def test_other_cookies_keep_nobody_from_the_fast_path(self, ways: Ways) -> None:
+        assert learns(ways, self.PLAIN)
+        for cookie in ("a=b", f"csrftoken={'a' * 32}", f"csrftoken={'a' * 64}; a=b"):
+            assert ways.was_fast(self.PLAIN.with_fields(("Cookie", cookie)))
+
+    def test_a_csrf_cookie_that_django_replaces_is_left_to_it(self, ways: Ways, settings: Settings) -> None:
+        settings.MIDDLEWARE = [name for name in settings.MIDDLEWARE if "cookieless" not in name]
+        ways = type(ways)()
+        assert learns(ways, self.PLAIN)
+        assert ways.fast(self.PLAIN.with_fields(("Cookie", "csrftoken=x"))).get("Set-Cookie")
+
+    def test_no_host_is_never_answered_in_front(self, ways: Ways) -> None:
+        assert not learns(ways, Asked("/plain/", fields=()))
+
+    def test_a_host_that_is_not_ours_is_refused_after_ours_was_not(self, ways: Ways) -> None:
+        assert learns(ways, self.PLAIN)
+        assert ways.fast(self.PLAIN.with_fields(("Host", "evil.example"))).status == 400
+
+    def test_mounts_are_told_apart_however_the_server_says_them(self, wsgi: Ways) -> None:
+        assert learns(wsgi, Asked("/plain/"))
+        assert not wsgi.was_fast(Asked("/plain/", environ={"SCRIPT_URL": "/there/plain/"}))
+        assert not wsgi.was_fast(Asked("/plain/", environ={"REDIRECT_URL": "/there/plain/"}))
+        assert not wsgi.was_fast(Asked("/plain/", mount="/there"))
+
+    def test_an_environ_without_what_may_be_left_out_is_answered(self, wsgi: Ways) -> None:
+        environ = environ_of(Asked("/plain/"))
+        del environ["SCRIPT_NAME"], environ["QUERY_STRING"]
+        told: list[str] = []
+        for _ in range(3):
+            list(WsgiFastPath(wsgi._django)(dict(environ), lambda status, *_: told.append(status)))
+        assert told == ["200 OK"] * 3
+
+    def test_a_field_given_twice_goes_the_long_way(self) -> None:
+        ways = AsgiWays()
+        assert learns(ways, self.PLAIN)
+        assert not ways.was_fast(self.PLAIN.with_fields(("Accept", "*/*"), ("Accept", "text/html;q=0")))
+
+    def test_what_a_server_does_to_one_answer_is_not_in_the_next(self) -> None:
+        ways = AsgiWays()
+        assert learns(ways, self.PLAIN)
+        application = AsgiFastPath(ways._django)
+
+        async def adding(scope: Any, receive: Any, send: Any) -> None:
+            async def added(message: Any) -> None:
+                message.get("headers", []).append((b"x-request-id", b"1"))
+                await send(message)
+
+            await application(scope, receive, added)
+
+        assert exchange(adding, scope_of(self.PLAIN)).get("x-request-id") == "1"
+        assert ways.was_fast(self.PLAIN)
+        assert ways.fast(self.PLAIN).get("x-request-id") is None
+
+    @pytest.mark.parametrize("fast_path", [WsgiFastPath, AsgiFastPath])
+    def test_it_refuses_to_go_around_anything_but_django(self, fast_path: Any) -> None:
+        with pytest.raises(ImproperlyConfigured, match="directly around Django"):
+            fast_path(lambda *_: [])
+
+    def test_an_unknown_middleware_turns_it_off(self, ways: Ways, settings: Settings) -> None:
+        settings.MIDDLEWARE = [*settings.MIDDLEWARE, f"{__name__}.stranger"]
+        assert not learns(type(ways)(), self.PLAIN)
+        settings.KEYBITS_FASTPATH_MIDDLEWARE = [f"{__name__}.stranger"]
+        assert learns(type(ways)(), self.PLAIN)
+
+    def test_a_setting_turns_it_off(self, ways: Ways, settings: Settings) -> None:
+        settings.KEYBITS_FASTPATH = False
+        assert not learns(ways, self.PLAIN)
+
+
+def stranger(get_response: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return get_response
+
+
+class TestTrueNow:
+    ASKED = Asked("/plain/")
+
+    @pytest.fixture(autouse=True)
+    def _learnt(self, ways: Ways) -> None:
+        assert learns(ways, self.ASKED)
+
+    def test_a_write_shows_at_once(self, ways: Ways, tag: Tag) -> None:
+        Tag.objects.update(name="Diagram")
+        assert b"Diagram" in ways.fast(self.ASKED).content
+
+    def test_a_write_of_another_thread_shows_at_once(self, ways: Ways) -> None:
+        def write() -> None:
+            Tag.objects.update(name="Diagram")
+            connections.close_all()
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        writer.join()
+        assert b"Diagram" in ways.fast(self.ASKED).content
+
+    def test_an_open_scope_sends_it_the_long_way(self, ways: Ways) -> None:
+        get_store().open(["tags"], "w" * 32)
+        assert not ways.was_fast(self.ASKED)
+
+    def test_so_does_a_transaction_that_has_written(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        ways = WsgiWays()
+        monkeypatch.setattr(connections["default"], "close_if_unusable_or_obsolete", lambda: None)
+        ways.fast(self.ASKED)
+        ways.fast(self.ASKED)
+        assert ways.was_fast(self.ASKED)
+        with transaction.atomic():
+            Tag.objects.update(name="Diagram")
+            assert b"Diagram" in ways.fast(self.ASKED).content
+
+    def test_so_does_a_store_that_fails_and_it_is_asked_once(
+        self, ways: Ways, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[Any] = []
+
+        def fail(*arguments: Any) -> Any:
+            asked.append(arguments)
+            raise StoreError("gone")
+
+        monkeypatch.setattr(get_store().store, "witness", fail)
+        monkeypatch.setattr(get_store().store, "read", fail)
+        assert ways.fast(self.ASKED).get("Cache-Status") == "keybits; fwd=bypass"
+        assert get_store().is_tripped
+        assert len(asked) == 1
+        get_store().is_tripped = False
+
+    def test_so_does_a_store_without_a_relays_word(self, ways: Ways, settings: Settings) -> None:
+        settings.KEYBITS_RELAY = "external"
+        assert not ways.was_fast(self.ASKED)
+
+    def test_what_was_learnt_under_other_settings_is_forgotten(self, ways: Ways, settings: Settings) -> None:
+        settings.X_FRAME_OPTIONS = "SAMEORIGIN"
+        ways = type(ways)()
+        assert learns(ways, self.ASKED)
+        assert ways.fast(self.ASKED).get("X-Frame-Options") == "SAMEORIGIN"
+
+
+class TestTime:
+    def test_last_modified_moves_once_in_its_first_second(self, ways: Ways, clock: Any) -> None:
+        asked = Asked("/plain/")
+        assert learns(ways, asked)
+        first = ways.fast(asked).get("Last-Modified")
+        clock.now += 0.6
+        assert ways.was_fast(asked)
+        assert ways.fast(asked) == ways.long(asked)
+        assert ways.fast(asked).get("Last-Modified") != first
+
+    def test_expires_moves_with_the_clock(self, ways: Ways, clock: Any) -> None:
+        asked = Asked("/held/")
+        assert learns(ways, asked)
+        first = ways.fast(asked).get("Expires")
+        clock.now += 10
+        assert ways.was_fast(asked)
+        assert ways.fast(asked) == ways.long(asked)
+        assert ways.fast(asked).get("Expires") != first
+
+    def test_what_has_ended_by_itself_goes_the_long_way(self, ways: Ways, clock: Any) -> None:
+        from datetime import UTC, datetime, timedelta  # noqa: PLC0415
+
+        Expiring.at.moment = datetime.fromtimestamp(clock.now, UTC) + timedelta(hours=1)
+        asked = Asked("/expiring/")
+        assert learns(ways, asked)
+        clock.now += 3601
+        assert not ways.was_fast(asked)
+
+
+class TestFork:
+    def test_a_child_learns_anew_and_reads_with_connections_of_its_own(self, wsgi: Ways) -> None:
+        asked = Asked("/plain/")
+        assert learns(wsgi, asked)
+        store = get_store()
+        known = fastpath.lane()
+        assert known is not None
+        reading, writing = os.pipe()
+        with known._targets._lock:  # as another thread may, at any time
+            child = os.fork()
+        if child == 0:
+            connections["default"].connection = None  # the parent's, not to be closed here
+            says = b"no"
+            try:
+                fresh = fastpath.lane() is not known and get_store() is not store
+                says = b"ok" if fresh and learns(wsgi, asked) else b"no"
+            finally:
+                os.write(writing, says)
+                os._exit(0)
+        os.close(writing)
+        os.waitpid(child, 0)
+        assert os.read(reading, 2) == b"ok"
+        os.close(reading)
+        assert wsgi.was_fast(asked)
