@@ -40,6 +40,7 @@ from keybits.stores import get_store
 __all__ = [
     "BROWSERS",
     "SAMPLE",
+    "Afterwards",
     "Hot",
     "Manners",
     "Report",

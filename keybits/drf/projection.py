@@ -30,7 +30,7 @@ from rest_framework.settings import api_settings
 
 from keybits.drf.rows import Layout, NoProjectionError, Reads, Row, UndeclaredReadError, Values
 
-__all__ = ["NoProjectionError", "Projection", "UndeclaredReadError", "projection", "reads"]
+__all__ = ["NoProjectionError", "Projection", "UndeclaredReadError", "give_up", "projection", "reads"]
 
 Column = Sequence[Any]
 Convert = Callable[[Column], Column]

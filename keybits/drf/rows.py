@@ -21,7 +21,16 @@ from django.db.models.query_utils import DeferredAttribute
 
 from keybits.drf.statements import Statements
 
-__all__ = ["Layout", "NoProjectionError", "Reads", "Row", "UndeclaredReadError"]
+__all__ = [
+    "Attached",
+    "Layout",
+    "NoProjectionError",
+    "Reads",
+    "Related",
+    "Row",
+    "UndeclaredReadError",
+    "Values",
+]
 
 Values = Sequence[Any]
 
