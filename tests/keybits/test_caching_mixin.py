@@ -381,7 +381,9 @@ class TestStoreErrors:
             assert answer["Cache-Status"].removesuffix("; stored") == status
             assert ("stored" in answer["Cache-Status"]) is ("mint" not in methods and "write" not in methods)
 
-    @pytest.mark.parametrize("methods", [["read", "witness"], ["mint"], ["write"], ["read", "witness", "mint", "write"]])
+    @pytest.mark.parametrize(
+        "methods", [["read", "witness"], ["mint"], ["write"], ["read", "witness", "mint", "write"]]
+    )
     def test_conditions_are_honoured_all_the_same(
         self, broken: Callable[..., None], methods: list[str]
     ) -> None:
