@@ -95,6 +95,7 @@ QUESTIONS = {
     "width false": lambda: ALL.filter(full_page=False),
     "neither": lambda: ALL.filter(~(Q(title="a") | Q(position=1))),
     "not both": lambda: ALL.filter(~(Q(title="a") & Q(position=1))),
+    "out of range": lambda: ALL.filter(width=2**70),
     "after noon": lambda: ALL.filter(captured_at__gt=NOON),
     "after one": lambda: ALL.filter(captured_at__gt=NOON + timedelta(hours=1)),
     "of one": lambda: ALL.filter(gallery__slug="one"),
