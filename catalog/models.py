@@ -203,7 +203,7 @@ class Screenshot(models.Model):
     http_status = models.PositiveSmallIntegerField(
         null=True, blank=True, validators=[MinValueValidator(100), MaxValueValidator(599)]
     )
-    state = models.CharField(max_length=7, choices=State, default=State.PENDING)
+    state = models.CharField(max_length=7, choices=State, default=State.READY)
     error_code = models.CharField(max_length=50, blank=True)
     width = models.PositiveIntegerField(default=0)
     height = models.PositiveIntegerField(default=0)

@@ -51,7 +51,7 @@ class Migration(migrations.Migration):
                 ('full_page', models.BooleanField(default=False)),
                 ('color_scheme', models.CharField(choices=[('light', 'Light'), ('dark', 'Dark'), ('no-preference', 'No preference')], default='light', max_length=13)),
                 ('http_status', models.PositiveSmallIntegerField(blank=True, null=True, validators=[django.core.validators.MinValueValidator(100), django.core.validators.MaxValueValidator(599)])),
-                ('state', models.CharField(choices=[('pending', 'Pending'), ('ready', 'Ready'), ('failed', 'Failed')], default='pending', max_length=7)),
+                ('state', models.CharField(choices=[('pending', 'Pending'), ('ready', 'Ready'), ('failed', 'Failed')], default='ready', max_length=7)),
                 ('error_code', models.CharField(blank=True, max_length=50)),
                 ('width', models.PositiveIntegerField(default=0)),
                 ('height', models.PositiveIntegerField(default=0)),
