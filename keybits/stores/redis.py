@@ -32,7 +32,7 @@ from keybits.stores import REMEMBERED, StoreError
 __all__ = ["RedisStore", "redis_errors"]
 
 QUESTIONS = 2_000
-"""Packed questions that a thread's connection remembers, some 1,000 bytes each, beside `KEYBITS_MEMORY_BYTES`."""
+"""Packed questions that a connection remembers, some 1,000 bytes each, beside `KEYBITS_MEMORY_BYTES`."""
 
 # KEYS: stamps. The time is the server's own: leases end by one clock.
 NOW = """
@@ -295,9 +295,8 @@ class _Line:
             self._reader.feed(data)
         if isinstance(answer, Exception):
             raise answer
-        if (
-            type(answer) is not list or len(answer) != values
-        ):  # a push of RESP3 is a list, too, but of its own type
+        # A push of RESP3 is a list, too, but of its own type.
+        if type(answer) is not list or len(answer) != values:
             raise InvalidResponse(f"the server said {answer!r}, where {values} values were asked for")
         return answer
 

@@ -45,7 +45,14 @@ STACK = pytest.StashKey[Stack]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.getgroup("stacks").addoption(
+    group = parser.getgroup("stacks")
+    group.addoption(
+        "--fast-path",
+        choices=("on", "off"),
+        default="on",
+        help="off: every request of every server goes through Django (KEYBITS_FASTPATH).",
+    )
+    group.addoption(
         "--stack",
         choices=("embedded", "server", "all"),
         default="all",
@@ -62,6 +69,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
     early_config.stash[STACK] = stack
     early_config.add_cleanup(stack.end)
     _forget_the_shell()
+    os.environ["KEYBITS_FASTPATH"] = str(options.fast_path == "on").lower()
     _start(stack)
     return (yield)
 

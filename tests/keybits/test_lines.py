@@ -1,0 +1,164 @@
+"""The lines of hits to Redis: one hangs up, restarts, stalls or talks nonsense, and nothing old is believed."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from redis.exceptions import InvalidResponse
+from stacks.servers import Redis
+
+from keybits.stores import StoreError, get_store
+
+pytestmark = pytest.mark.stack("server")
+SCOPES = ("a", "b")
+
+
+@pytest.fixture
+def store() -> Any:
+    found: Any = get_store().store
+    found.clear()
+    found._idle.clear()
+    return found
+
+
+def hang_up(store: Any) -> None:
+    for line in tuple(store._idle):
+        with suppress(OSError):  # somebody else was quicker
+            line._socket.shutdown(socket.SHUT_RDWR)
+
+
+def said(store: Any, reply: bytes) -> Any:
+    """Have the line read `reply` in place of what the server says."""
+    ours, theirs = socket.socketpair()
+    theirs.sendall(reply)
+    store._idle[-1]._socket = ours
+    return theirs
+
+
+class TestReconnects:
+    def test_where_the_server_has_hung_up_it_asks_again(self, store: Any) -> None:
+        stamps = store.mint(SCOPES)
+        for _ in range(3):
+            assert store.witness(SCOPES) == b"".join(stamps)
+            hang_up(store)
+        assert store.witness(SCOPES) == b"".join(stamps)
+
+    def test_where_the_server_is_another_it_believes_nothing_of_the_first(
+        self, store: Any, redis_server: Redis
+    ) -> None:
+        store.mint(SCOPES)
+        assert store.witness(SCOPES) is not None
+        redis_server.restart()
+        assert store.witness(SCOPES) is None
+        stamps = store.mint(SCOPES)
+        assert store.witness(SCOPES) == b"".join(stamps)
+
+    def test_where_there_is_no_server_it_says_so(self, store: Any, redis_server: Redis) -> None:
+        store.mint(SCOPES)
+        store.witness(SCOPES)
+        redis_server.stop()
+        with pytest.raises(StoreError):
+            store.witness(SCOPES)
+
+    def test_an_answer_that_comes_too_late_is_nobodys(self, store: Any, redis_server: Redis) -> None:
+        stamps = store.mint((*SCOPES, "c"))
+        assert store.witness(SCOPES) == b"".join(stamps[:2])
+        redis_server.freeze()
+        with pytest.raises(StoreError):
+            store.witness(SCOPES)
+        redis_server.thaw()
+        assert store.witness(("c",)) == stamps[2]
+        assert store.witness(SCOPES) == b"".join(stamps[:2])
+
+
+class TestNonsense:
+    @pytest.mark.parametrize(
+        "reply",
+        [
+            b"!?\r\n",
+            b":1\r\n",
+            b"+OK\r\n",
+            b"*1\r\n$-1\r\n",
+            b"*4\r\n$-1\r\n$-1\r\n$-1\r\n$-1\r\n",
+            b">3\r\n$1\r\na\r\n$1\r\nb\r\n$1\r\nc\r\n",
+            b"-ERR no\r\n",
+            b"*3\r\n$1\r\n1\r\n",
+        ],
+    )
+    def test_is_a_store_that_has_failed_and_the_next_answer_is_right(self, store: Any, reply: bytes) -> None:
+        stamps = store.mint(SCOPES)
+        store.witness(SCOPES)
+        theirs = said(store, reply)
+        if reply.startswith(b"*3"):
+            theirs.close()  # in the middle of what it says; that is a server that has hung up
+            assert store.witness(SCOPES) == b"".join(stamps)
+            return
+        with pytest.raises(StoreError):
+            store.witness(SCOPES)
+        theirs.close()
+        assert store.witness(SCOPES) == b"".join(stamps)
+
+    def test_is_an_error_that_redis_py_knows(self, store: Any) -> None:
+        store.mint(SCOPES)
+        store.witness(SCOPES)
+        theirs = said(store, b"!?\r\n")
+        with pytest.raises(StoreError) as failure:
+            store.witness(SCOPES)
+        theirs.close()
+        assert isinstance(failure.value.__cause__, InvalidResponse)
+
+
+class TestThreads:
+    def test_each_gets_the_answers_to_its_own_questions(self, store: Any) -> None:
+        scopes = [f"scope {number}" for number in range(6)]
+        stamps = dict(zip(scopes, store.mint(scopes), strict=True))
+        wrong: list[Any] = []
+        together = threading.Barrier(6)
+
+        def ask(scope: str) -> None:
+            together.wait()
+            for number in range(200):
+                if store.witness((scope,)) != stamps[scope]:
+                    wrong.append(scope)
+                if number % 50 == 0:
+                    hang_up(store)
+
+        threads = [threading.Thread(target=ask, args=(scope,)) for scope in scopes]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert wrong == []
+
+    def test_two_that_ask_at_once_have_a_line_each(self, store: Any) -> None:
+        store.witness(SCOPES)
+        first = store._idle_line()
+        assert store._idle_line() is not first
+
+    def test_those_that_ask_one_after_the_other_share_one(self, store: Any) -> None:
+        for _ in range(3):
+            store.witness(SCOPES)
+        assert len(store._idle) == 1
+
+    def test_a_line_of_the_parent_is_not_the_childs(self, store: Any) -> None:
+        store.witness(SCOPES)
+        line = store._idle[-1]
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0 if store._idle_line() is not line else 1)
+        assert os.waitpid(pid, 0)[1] == 0
+        store.witness(SCOPES)
+        assert store._idle[-1] is line
+
+    def test_it_remembers_no_more_questions_than_it_may(
+        self, store: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("keybits.stores.redis.QUESTIONS", 10)
+        for number in range(50):
+            store.witness((f"scope {number}",))
+            assert len(store._idle[-1]._questions) <= 10
