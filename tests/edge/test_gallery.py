@@ -45,6 +45,9 @@ PAGES = (
     "schema/",
 )
 """Below /api/v1/."""
+RECORDED = (
+    "from django.db import connection\nfrom keybits import changes\nprint(len(changes.recorded(connection)))"
+)
 WRITES = {
     "save": "shot = Screenshot.objects.get(pk=1001); shot.title = '{new}'; shot.save()",
     "update": "Screenshot.objects.filter(pk=1001).update(title='{new}')",
@@ -75,8 +78,13 @@ class Gallery:
         if self.live.process is None:
             self.live.start(workers=2)
         self.token = self.live.shell(SEED).strip()
+        self.await_purges()
         self.varnish.admin("backend.set_health", "origin", "auto")
         self.varnish.forget()
+
+    def await_purges(self) -> None:
+        """Wait until all that was written has been purged for the second time: what went was purged hard."""
+        eventually(lambda: self.live.shell(RECORDED).strip() == "0")
 
     def get(self, page: str, **headers: str) -> httpx.Response:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
