@@ -234,7 +234,8 @@ class _Exchange:
         return response
 
     def _send(self, entry: Entry, status: str, age: int | None = None) -> HttpResponse:
-        self.view.headers = {}  # REST framework would add Allow and Vary, which the entry does without
+        for name in ("Allow", "Vary"):  # REST framework would add them, and the entry does without
+            self.view.headers.pop(name, None)
         given = answer(
             entry,
             self.request.method or "GET",
@@ -315,14 +316,25 @@ def _http_response(result: Answer) -> HttpResponse:
 
 
 class _DeferredThrottles:
-    """Throttles count what has to be computed: a hit costs nothing and counts nothing."""
+    """Throttles count what has to be computed: a hit costs nothing and counts nothing.
+
+    Except those that say that they count hits, which are asked at once.
+    """
+
+    _asked: tuple[bool, ...] = (True, False)
 
     def check_throttles(self, request: Request) -> None:
-        if not _is_cached(self, request):
-            self.check_throttles_now(request)
+        self._asked = (True,) if _is_cached(self, request) else (True, False)
+        super().check_throttles(request)  # type: ignore[misc]
 
     def check_throttles_now(self, request: Request) -> None:
+        """Ask the throttles that were put off."""
+        self._asked = (False,)
         super().check_throttles(request)  # type: ignore[misc]
+
+    def get_throttles(self) -> list[Any]:
+        throttles: list[Any] = super().get_throttles()  # type: ignore[misc]
+        return [each for each in throttles if getattr(each, "counts_hits", False) in self._asked]
 
 
 class ListCacheResponseAndETAGMixin(_DeferredThrottles):

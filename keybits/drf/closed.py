@@ -81,6 +81,7 @@ STEPS = frozenset(
         "get_permissions",
         "get_query_parameters",
         "get_renderers",
+        "get_throttles",
         "initial",
         "initialize_request",
         "perform_authentication",
@@ -108,7 +109,8 @@ def closed(thing: T) -> T:
 
 def is_closed(view: Any, method: Callable[..., Any], constructor: KeyConstructor) -> bool:
     """Say whether what `view` answers by the cached `method` may be repeated in front of Django."""
-    policies = (*view.permission_classes, *view.authentication_classes)
+    counting = (each for each in view.throttle_classes if getattr(each, "counts_hits", False))
+    policies = (*view.permission_classes, *view.authentication_classes, *counting)
     return (
         _is_reached_directly(view)
         and _leads_straight(_handler(view), method)

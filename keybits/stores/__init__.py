@@ -97,6 +97,13 @@ class Store(Protocol):
     def release(self, name: str, holder: str) -> None:
         """End the lease of this name, if `holder` has it."""
 
+    def take(self, name: str, most: int, seconds: float) -> tuple[int, float]:
+        """Take one of the `most` that there are under this name, exactly, however many take at once.
+
+        Returns how many are left, -1 where none was there to take, and the seconds until all of them are there again:
+        `seconds` after the first was taken. A store that forgets gives all of them anew.
+        """
+
     def sample(self, most: int) -> list[tuple[str, bytes]]:
         """Return up to `most` entries and their keys, in no order."""
 
@@ -158,6 +165,9 @@ class Breaker:
 
     def release(self, name: str, holder: str) -> None:
         self._run(self.store.release, name, holder)
+
+    def take(self, name: str, most: int, seconds: float) -> tuple[int, float]:
+        return self._run(self.store.take, name, most, seconds)
 
     def sample(self, most: int) -> list[tuple[str, bytes]]:
         return self._run(self.store.sample, most)

@@ -36,7 +36,9 @@ OPEN = b"\x00" * (stamps.SIZE + 1)  # longer than a stamp: what the holds of an 
 VOUCHED = b"vouched"
 DONE = b"done:"
 LEASE = b"lease:"
+TAKEN = b"taken:"
 SWEPT = 100
+NANO = 1_000_000_000
 
 
 class LMDBStore:
@@ -53,6 +55,7 @@ class LMDBStore:
         self._ttl = conf.ENTRY_TTL
         self._map_size = conf.LMDB_MAP_SIZE
         self._needs_word = conf.RELAY != "off"
+        self._swept: dict[bytes, bytes] = {}
         self._opened = 0
         self._env: Any = None
 
@@ -133,7 +136,8 @@ class LMDBStore:
         def change(txn: Any) -> None:
             if deadline > (txn.get(VOUCHED, db=self._meta) or b""):
                 txn.put(VOUCHED, deadline, db=self._meta)
-            self._sweep(txn)
+            for kind in (DONE, TAKEN):
+                self._sweep(txn, kind)
 
         self._write(change)
 
@@ -156,6 +160,21 @@ class LMDBStore:
                 txn.delete(key, db=self._meta)
 
         self._write(change)
+
+    def take(self, name: str, most: int, seconds: float) -> tuple[int, float]:
+        key = TAKEN + _name(name)
+
+        def change(txn: Any) -> tuple[int, float]:
+            now, value = _now(), txn.get(key, db=self._meta)
+            live = _live(value, now)
+            taken = int.from_bytes(live or b"", "big")
+            until = now + int(seconds * NANO) if live is None else int.from_bytes(value[:DEADLINE], "big")
+            if taken < most:
+                numbers = (until, taken + 1)
+                txn.put(key, b"".join(each.to_bytes(DEADLINE, "big") for each in numbers), db=self._meta)
+            return max(most - taken - 1, -1), (until - now) / NANO
+
+        return self._write(change)
 
     def sample(self, most: int) -> list[tuple[str, bytes]]:
         with _errors(), self._environment().begin() as txn, txn.cursor(db=self._entries) as cursor:
@@ -199,15 +218,17 @@ class LMDBStore:
         else:
             txn.delete(name, db=self._stamps)
 
-    def _sweep(self, txn: Any) -> None:
-        """Forget the writers whose closing need not be remembered any more; a few at a time."""
+    def _sweep(self, txn: Any, kind: bytes) -> None:
+        """Forget what need not be remembered any more, of one kind; a few at a time, from where it last stopped."""
         now = _now()
         with txn.cursor(db=self._meta) as cursor:
-            found = cursor.set_range(DONE)
+            found = cursor.set_range(self._swept.pop(kind, kind))
             for _ in range(SWEPT):
-                if not found or not cursor.key().startswith(DONE):
+                if not found or not cursor.key().startswith(kind):
                     return
                 found = cursor.delete() if _live(cursor.value(), now) is None else cursor.next()
+            if found:
+                self._swept[kind] = bytes(cursor.key())
 
     def _write(self, change: Callable[[Any], T]) -> T:
         """Run `change` in one write transaction; where the map is full, drop the entries and run it once more."""
@@ -318,7 +339,7 @@ _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def _until(seconds: float) -> bytes:
-    return (_now() + int(seconds * 1_000_000_000)).to_bytes(DEADLINE, "big")
+    return (_now() + int(seconds * NANO)).to_bytes(DEADLINE, "big")
 
 
 def _live(value: bytes | None, now: int) -> bytes | None:

@@ -111,6 +111,15 @@ return 1
 RELEASE = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 """
+TAKE = """
+local used = tonumber(redis.call('GET', KEYS[1]) or 0)
+if used >= tonumber(ARGV[1]) then
+  return {-1, used > 0 and redis.call('PTTL', KEYS[1]) or tonumber(ARGV[2])}
+end
+redis.call('INCR', KEYS[1])
+if used == 0 then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+return {ARGV[1] - used - 1, redis.call('PTTL', KEYS[1])}
+"""
 
 Command = Callable[[str], Sequence[Any]]
 
@@ -191,6 +200,11 @@ class RedisStore:
 
     def release(self, name: str, holder: str) -> None:
         self._call(lambda run: ["EVAL", RELEASE, 1, f"{run}:lease:{name}", holder])
+
+    def take(self, name: str, most: int, seconds: float) -> tuple[int, float]:
+        window = int(seconds * 1000)
+        left, wait = self._call(lambda run: ["EVAL", TAKE, 1, f"{run}:taken:{name}", most, window])
+        return int(left), int(wait) / 1000
 
     def sample(self, most: int) -> list[tuple[str, bytes]]:
         names = self._names("e:*", most)

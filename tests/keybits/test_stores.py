@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from operator import ge
 from typing import Any
 
@@ -236,6 +238,82 @@ class TestRoom:
             assert None not in small.mint([f"scope:{number}:{one}" for one in range(100)])
         small.write("key", b"x" * 50_000)
         assert small.read("key", []).entry is not None
+
+
+class TestTaking:
+    def test_there_are_so_many_to_take_and_not_one_more(self, store: Any) -> None:
+        assert [store.take("a", 3, 60)[0] for _ in range(5)] == [2, 1, 0, -1, -1]
+
+    def test_names_have_their_own(self, store: Any) -> None:
+        assert [store.take(name, 1, 60)[0] for name in ("a", "b", "x" * 5000, "é:*", "a")] == [0, 0, 0, 0, -1]
+
+    def test_of_none_there_is_none_to_take(self, store: Any) -> None:
+        left, wait = store.take("a", 0, 60)
+        assert left == -1
+        assert 0 < wait <= 60
+
+    def test_what_is_to_wait_runs_from_the_first_that_was_taken(self, store: Any) -> None:
+        waits = [store.take("a", 2, 60)[1] for _ in range(4)]
+        assert waits == sorted(waits, reverse=True)
+        assert 0 < waits[-1] <= waits[0] <= 60
+
+    def test_when_the_period_is_over_all_are_there_again(self, store: Any) -> None:
+        assert store.take("a", 2, 0.05)[0] == 1
+        found = [store.take("a", 2, 0.05)[0]]
+        while found[-1] != 1:
+            found.append(store.take("a", 2, 0.05)[0])
+        assert found[0] in {0, 1}
+        assert store.take("a", 2, 60)[0] in {0, 1}
+
+    def test_a_store_that_forgets_gives_them_anew(self, store: Any) -> None:
+        store.take("a", 1, 60)
+        store.clear()
+        assert store.take("a", 1, 60)[0] == 0
+
+    def test_processes_and_threads_that_take_at_once_get_so_many_and_not_one_more(self, store: Any) -> None:
+        store.take("a", 1, 60)  # connections that are inherited are part of the promise
+        children = [_in_child(lambda: _take_at_once(store)) for _ in range(3)]
+        taken = sorted(sum((_from_child(child) for child in children), _take_at_once(store)))
+        assert taken == [-1] * 60 + list(range(100))
+
+    @pytest.mark.stack("embedded")  # Redis forgets by itself
+    def test_what_need_not_be_remembered_is_forgotten(self, store: Any) -> None:
+        for number in range(1_000):
+            store.take(f"old:{number}", 1, 0.001)
+            store.take(f"new:{number}", 1, 60)
+        while _remembered(store) > 1_000:
+            store.vouch(0)
+        assert _remembered(store) == 1_000
+
+
+def _take_at_once(store: Any) -> list[int]:
+    with ThreadPoolExecutor(8) as pool:
+        return list(pool.map(lambda _: store.take("shared", 100, 60)[0], range(40)))
+
+
+def _in_child(work: Any) -> tuple[int, int]:
+    """Fork, work in the child, and return its id and where its numbers can be read."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(writing, json.dumps(work()).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    return child, reading
+
+
+def _from_child(child: tuple[int, int]) -> list[int]:
+    with os.fdopen(child[1]) as pipe:
+        found: list[int] = json.load(pipe)
+    os.waitpid(child[0], 0)
+    return found
+
+
+def _remembered(store: Any) -> int:
+    with store._environment().begin() as txn:
+        return sum(bytes(key).startswith(b"taken:") for key, _ in txn.cursor(db=store._meta))
 
 
 class TestThreads:
