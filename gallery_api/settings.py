@@ -51,6 +51,7 @@ INSTALLED_APPS = [
     "corsheaders",
     "keybits",
     "catalog",
+    "catalog.accounts",
 ]
 MIDDLEWARE = [
     "keybits.middleware.host_middleware",
@@ -152,6 +153,7 @@ KEYBITS_WARM_AFTER_PURGE = env.list("WARM_AFTER_PURGE", default=[])
 # --- API ----------------------------------------------------------------------------------------------------
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
+        "catalog.accounts.authentication.ApiKeyAuthentication",
         "catalog.api.authentication.SessionCookieAuthentication",
         "rest_framework.authentication.TokenAuthentication",
     ],
@@ -164,8 +166,19 @@ REST_FRAMEWORK = {
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "keybits.drf.negotiation.JSONContentNegotiation",
     "DEFAULT_FILTER_BACKENDS": ["catalog.api.filters.FilterBackend"],
     "DEFAULT_PAGINATION_CLASS": "catalog.api.pagination.Pagination",
-    "DEFAULT_THROTTLE_CLASSES": ["keybits.drf.throttles.AnonymousThrottle"],
-    "DEFAULT_THROTTLE_RATES": {"anon": env.str("ANON_THROTTLE_RATE", default="6000/min")},
+    "DEFAULT_THROTTLE_CLASSES": [
+        "keybits.drf.throttles.AnonymousThrottle",
+        "keybits.drf.throttles.UserThrottle",
+        "keybits.drf.throttles.ScopedThrottle",
+        "catalog.accounts.throttles.QuotaThrottle",
+    ],
+    "DEFAULT_THROTTLE_RATES": {
+        "anon": env.str("ANON_THROTTLE_RATE", default="6000/min"),
+        "user": env.str("USER_THROTTLE_RATE", default="6000/min"),
+        "curate": env.str("CURATE_THROTTLE_RATE", default="600/min"),
+        "capture": env.str("CAPTURE_THROTTLE_RATE", default="60/min"),
+        "token": env.str("TOKEN_THROTTLE_RATE", default="10/min"),
+    },
     "NUM_PROXIES": env.int("NUM_PROXIES", default=0),
     "DEFAULT_SCHEMA_CLASS": "catalog.api.schema.AutoSchema",
     "DEFAULT_VERSIONING_CLASS": None,

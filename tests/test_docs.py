@@ -34,7 +34,7 @@ CHECKS = sorted(set(re.findall(r"keybits\.[EW]\d{3}", Path(checks.__file__).read
 COMMANDS = [
     path.stem
     for package in OURS
-    for path in (CHECKOUT / package / "management" / "commands").glob("*.py")
+    for path in (CHECKOUT / package).rglob("management/commands/*.py")
     if not path.stem.startswith("_")
 ]
 

@@ -6,7 +6,9 @@ import re
 from typing import Any, Literal
 
 from drf_spectacular.authentication import SessionScheme
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema as SpectacularAutoSchema
+from drf_spectacular.plumbing import build_bearer_security_scheme_object
 
 from keybits.drf.query import FORMAT
 from keybits.parameters import CommaList, Parameter
@@ -37,15 +39,21 @@ HEADERS: dict[str, tuple[str, str]] = {
 }
 OPTIONAL_HEADERS = {
     "Vary": ("The request fields that the answer depends on.", ""),
+    "RateLimit": (
+        "What is left of the account's month (draft-ietf-httpapi-ratelimit-headers).",
+        '^"month";r=',
+    ),
+    "RateLimit-Policy": ("The quota of the account's plan; with a key, where it has one.", '^"month";q='),
     "Link": ('The neighbouring pages, `rel="next"` and `rel="prev"` (RFC 8288).', ""),
 }
 ERRORS = {
     "400": "A parameter is unknown, repeated or malformed; the problem names it.",
+    "401": "The credentials are not ones that can be used; `WWW-Authenticate` names the scheme.",
     "404": "There is no such thing, or it is not for the client to see.",
     "406": "The client does not accept JSON.",
     "412": "An If-Match or If-Unmodified-Since condition does not hold.",
     "414": "The query string is too long.",
-    "429": "Too many requests that had to be computed; `Retry-After` says when to come back.",
+    "429": "Too many requests, or the month's quota is used up; `Retry-After` says when to come back.",
 }
 PROBLEM: dict[str, Any] = {
     "type": "object",
@@ -67,6 +75,17 @@ class SessionCookieScheme(SessionScheme):  # type: ignore[no-untyped-call]
     """The session cookie, as `authentication` reads it."""
 
     target_class = "catalog.api.authentication.SessionCookieAuthentication"
+
+
+class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+    """A key of an account, as `catalog.accounts.authentication` reads it."""
+
+    target_class = "catalog.accounts.authentication.ApiKeyAuthentication"
+    name = "apiKey"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
+        scheme: dict[str, str] = build_bearer_security_scheme_object("Authorization", "Api-Key")
+        return scheme
 
 
 class AutoSchema(SpectacularAutoSchema):

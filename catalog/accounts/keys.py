@@ -1,0 +1,125 @@
+"""How a key is made, known again and revoked: the one place where a secret is ever seen.
+
+A key is `prefix.secret`, the secret 256 bits of the system's randomness. Such a secret cannot be guessed, whatever
+the hash, so a slow one would cost every request much and an attacker nothing more: SHA-256 is right here, as it would
+not be for passwords. A secret that has been read from a request is hashed at once, and no object that lives longer
+holds it: neither a traceback nor a log can show what is not there.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from hashlib import sha256
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from catalog.accounts.models import Account, ApiKey, Plan
+
+__all__ = ["Presented", "Secret", "account_of", "find", "issue", "note_use", "revoke", "seal"]
+
+PREFIX = re.compile(r"[0-9a-f]{12}")
+NOTED_EACH = timedelta(minutes=1)
+"""How old the note of a key's last use may be."""
+NOBODYS = sha256(b"").hexdigest()
+"""What a key whose prefix is unknown is compared with, so that it takes as long."""
+
+
+class Secret:
+    """A whole key that has just been issued. It shows itself to who calls `reveal`, and to nobody else."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return "<a secret>"
+
+    def reveal(self) -> str:
+        """Return the key, to be shown once."""
+        return self._text
+
+
+@dataclass(frozen=True, slots=True)
+class Presented:
+    """A key as a client presented it: what finds it, and what proves it."""
+
+    prefix: str
+    digest: str = field(repr=False)
+
+    @classmethod
+    def read(cls, text: str) -> Presented:
+        """Return what `text` presents. What cannot be a key has no prefix."""
+        prefix = text.partition(".")[0]
+        return cls(prefix if PREFIX.fullmatch(prefix) else "", _digest(text))
+
+
+def seal(key: ApiKey) -> Secret:
+    """Give an unsaved key its prefix and digest, and return what it is used by: nobody can find that out again."""
+    key.prefix = secrets.token_hex(6)
+    text = f"{key.prefix}.{secrets.token_urlsafe(32)}"
+    key.digest = _digest(text)
+    return Secret(text)
+
+
+@transaction.atomic
+def issue(
+    *, user: Any, name: str, scopes: Sequence[str], expires_at: datetime | None = None
+) -> tuple[ApiKey, Secret]:
+    """Make a key for `user` and return it with its secret, which is kept nowhere.
+
+    Raises `ValidationError` for a name or scopes that a key cannot have. Who has no account gets one.
+    """
+    key = ApiKey(account=account_of(user), name=name, scopes=list(scopes), expires_at=expires_at)
+    secret = seal(key)
+    key.full_clean()
+    key.save()
+    return key, secret
+
+
+def account_of(user: Any) -> Account:
+    """Return the user's account; the first time, make one with the plan `standard`, which has no quota at first."""
+    found = Account.objects.filter(user=user).first()
+    if found is not None:
+        return found
+    plan, _ = Plan.objects.get_or_create(slug="standard", defaults={"name": "Standard"})
+    return Account.objects.get_or_create(user=user, defaults={"plan": plan})[0]
+
+
+def revoke(*, key: ApiKey) -> None:
+    """End the key: the next request with it is refused. Revoking twice is revoking once."""
+    ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=timezone.now())
+    key.refresh_from_db(fields=["revoked_at"])
+
+
+def find(presented: Presented) -> ApiKey | None:
+    """Return the key that was presented, with its account, user and plan; None unless it is known and good.
+
+    Whether a prefix is known cannot be told from the time that this takes: a digest is compared either way, in a time
+    that does not depend on it.
+    """
+    related = ApiKey.objects.select_related("account__user", "account__plan")
+    key = related.filter(prefix=presented.prefix).first()
+    is_right = hmac.compare_digest(key.digest if key else NOBODYS, presented.digest)
+    return key if key and is_right and key.is_good() else None
+
+
+def note_use(key: ApiKey) -> None:
+    """Write down that the key is used now, at most once a minute, however many processes see it used."""
+    now = timezone.now()
+    if key.last_used_at is not None and key.last_used_at > now - NOTED_EACH:
+        return
+    due = Q(last_used_at=None) | Q(last_used_at__lte=now - NOTED_EACH)
+    ApiKey.objects.filter(due, pk=key.pk).update(last_used_at=now)
+
+
+def _digest(text: str) -> str:
+    return sha256(text.encode("utf-8", "surrogateescape")).hexdigest()

@@ -1,0 +1,107 @@
+"""`manage.py apikey`: issue, list and revoke keys. A key is printed once, when it is issued, alone on its line."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.core.exceptions import ValidationError
+from django.core.management.base import BaseCommand, CommandError
+from django.utils import timezone
+from django.utils.dateparse import parse_date, parse_datetime
+
+from catalog.accounts import keys
+from catalog.accounts.models import ApiKey, Scope
+
+
+class Command(BaseCommand):
+    help = "Issues, lists and revokes API keys."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        actions = parser.add_subparsers(dest="action", required=True)
+        issue = actions.add_parser("issue", help="Make a key and print it: it cannot be shown again.")
+        issue.add_argument("user", help="Whose: a user name.")
+        issue.add_argument("--name", required=True, help="What it is for.")
+        issue.add_argument(
+            "--scope",
+            action="append",
+            required=True,
+            choices=Scope.values,
+            help="What it may do; repeatable.",
+        )
+        issue.add_argument("--expires", help="An ISO 8601 date or time; UTC where it names no zone.")
+        listing = actions.add_parser("list", help="Print the keys, without their secrets.")
+        listing.add_argument("--user", help="Only this user's.")
+        revoke = actions.add_parser("revoke", help="End a key.")
+        revoke.add_argument("prefix", help="What the key begins with, up to the dot.")
+
+    def handle(self, *, action: str, **options: Any) -> None:
+        """Do what is asked; raises `CommandError`, with nothing changed, where that cannot be done."""
+        actions: dict[str, Callable[..., None]] = {
+            "issue": self._issue,
+            "list": self._list,
+            "revoke": self._revoke,
+        }
+        actions[action](**options)
+
+    def _issue(self, *, user: str, name: str, scope: list[str], expires: str | None, **_: Any) -> None:
+        try:
+            scopes = list(dict.fromkeys(scope))
+            secret = keys.issue(user=_user(user), name=name, scopes=scopes, expires_at=_moment(expires))[1]
+        except ValidationError as error:
+            raise CommandError("; ".join(error.messages)) from error
+        self.stderr.write("Keep it now: it cannot be shown again.")
+        self.stdout.write(secret.reveal())
+
+    def _list(self, *, user: str | None, **_: Any) -> None:
+        found = ApiKey.objects.select_related("account__user")
+        if user is not None:
+            found = found.filter(account__user=_user(user))
+        for key in found:
+            scopes = ",".join(key.scopes)
+            self.stdout.write(f"{key.prefix}  {_state(key):7}  {scopes:19}  {key.user}  {key.name}")
+
+    def _revoke(self, *, prefix: str, **_: Any) -> None:
+        key = ApiKey.objects.filter(prefix=prefix.partition(".")[0]).first()
+        if key is None:
+            raise CommandError("No key begins so; `manage.py apikey list` prints what they begin with.")
+        keys.revoke(key=key)
+        self.stdout.write(f"{key} is revoked.")
+
+
+def _user(name: str) -> Any:
+    model = get_user_model()
+    try:
+        return model._default_manager.get_by_natural_key(name)
+    except model.DoesNotExist:
+        raise CommandError(
+            f"There is no user {name!r}; `manage.py createsuperuser` and the admin make them."
+        ) from None
+
+
+def _moment(text: str | None) -> datetime | None:
+    """Return the moment that `text` names, or the beginning of the day; raise `CommandError` for the past, too."""
+    if text is None:
+        return None
+    try:
+        day = parse_date(text)
+        moment = datetime(day.year, day.month, day.day) if day else parse_datetime(text)  # noqa: DTZ001 - just below
+    except ValueError:
+        moment = None
+    if moment is None:
+        raise CommandError(
+            f"--expires takes a date or time such as 2030-01-31 or 2030-01-31T12:00Z, not {text!r}."
+        )
+    moment = timezone.make_aware(moment) if timezone.is_naive(moment) else moment
+    if moment <= timezone.now():
+        raise CommandError(f"--expires {text} is past: the key would be refused from the start.")
+    return moment
+
+
+def _state(key: ApiKey) -> str:
+    if key.revoked_at is not None:
+        return "revoked"
+    return "good" if key.is_good() else "ended"

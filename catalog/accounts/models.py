@@ -1,0 +1,185 @@
+"""What an account, a plan, a key and a record of use are.
+
+A key is stored as its prefix, by which it is found, and a digest, by which it is known again: never itself. Keys are
+revoked, not deleted, and events of use are only ever added, so that what was done with a key stays on record.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, ClassVar, NoReturn
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.core.validators import MinLengthValidator
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+__all__ = ["Account", "ApiKey", "AppendOnlyError", "MonthlyUsage", "Plan", "Scope", "UsageEvent"]
+
+
+class Scope(models.TextChoices):
+    """What a key may be used for."""
+
+    READ = "read", "Read: see the private galleries of its account"
+    CURATE = "curate", "Curate: change galleries, screenshots and tags"
+    CAPTURE = "capture", "Capture: have pages pictured"
+
+
+SCOPES_WANTED = f"Give some of {', '.join(Scope.values)}, each once."
+
+
+class AppendOnlyError(Exception):
+    """A record of use was to be changed or deleted. Only `manage.py prune_usage` removes any, and only by age."""
+
+
+def validate_scopes(scopes: Any) -> None:
+    """Raise `ValidationError` for anything but a list of different scopes, at least one."""
+    known = isinstance(scopes, list) and all(isinstance(scope, str) for scope in scopes)
+    if not known or not scopes or len(set(scopes)) < len(scopes) or not set(scopes) <= set(Scope.values):
+        raise ValidationError(SCOPES_WANTED)
+
+
+class Plan(models.Model):
+    """How much an account may use."""
+
+    slug = models.SlugField(max_length=50, unique=True)
+    name = models.CharField(max_length=100)
+    monthly_quota = models.PositiveBigIntegerField(
+        null=True,
+        blank=True,
+        help_text="Requests with a key in each month (UTC). Empty: as many as they like.",
+    )
+
+    class Meta:
+        ordering = ["slug"]
+        constraints: ClassVar = [models.CheckConstraint(condition=~Q(slug=""), name="plan_slug_not_empty")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Account(models.Model):
+    """One user's plan and keys."""
+
+    user = models.OneToOneField(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="account")
+    plan = models.ForeignKey(Plan, on_delete=models.PROTECT, related_name="accounts")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return str(self.user)
+
+
+class ApiKey(models.Model):
+    """One key of an account, without its secret. `catalog.accounts.keys` issues, finds and revokes."""
+
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="keys")
+    name = models.CharField(max_length=100, help_text="What it is for.")
+    prefix = models.CharField(max_length=12, unique=True, editable=False, validators=[MinLengthValidator(12)])
+    digest = models.CharField(max_length=64, editable=False)
+    scopes = models.JSONField(
+        validators=[validate_scopes],
+        error_messages={"blank": SCOPES_WANTED},
+        help_text="What it may be used for.",
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField(null=True, blank=True, help_text="Empty: never.")
+    revoked_at = models.DateTimeField(null=True, editable=False)
+    last_used_at = models.DateTimeField(null=True, editable=False)
+
+    class Meta:
+        ordering = ["-created_at", "-id"]
+        verbose_name = "API key"
+        verbose_name_plural = "API keys"
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.prefix}…)"
+
+    @property
+    def user(self) -> Any:
+        """The user whose key it is."""
+        return self.account.user
+
+    def allows(self, scope: str) -> bool:
+        """Say whether the key may be used for `scope`."""
+        return scope in self.scopes
+
+    def is_good(self, now: datetime | None = None) -> bool:
+        """Say whether the key may be used at all: neither revoked nor expired, and its user active."""
+        now = now or timezone.now()
+        expired = self.expires_at is not None and self.expires_at <= now
+        return self.revoked_at is None and not expired and self.account.user.is_active
+
+
+class MonthlyUsage(models.Model):
+    """How many requests of an account have counted in one month. `catalog.accounts.usage` alone writes it."""
+
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="usage")
+    month = models.DateField(help_text="Its first day, in UTC.")
+    used = models.PositiveBigIntegerField(default=0)
+
+    class Meta:
+        ordering = ["-month", "account"]
+        verbose_name_plural = "monthly usage"
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["account", "month"], name="usage_once_a_month")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.account_id} in {self.month:%Y-%m}: {self.used}"
+
+
+class UsageEventQuerySet(models.QuerySet["UsageEvent"]):
+    """Rows that may be added and looked at."""
+
+    def update(self, **_: Any) -> NoReturn:
+        """Raise `AppendOnlyError`."""
+        raise AppendOnlyError("Events of use are not changed.")
+
+    def delete(self) -> NoReturn:
+        """Raise `AppendOnlyError`."""
+        raise AppendOnlyError("Events of use are not deleted; `manage.py prune_usage` removes old ones.")
+
+    def bulk_update(self, *_: Any, **__: Any) -> NoReturn:
+        """Raise `AppendOnlyError`."""
+        raise AppendOnlyError("Events of use are not changed.")
+
+    def prune(self, before: datetime) -> int:
+        """Remove what is older, and return how many that were: for `manage.py prune_usage` alone."""
+        return self.filter(at__lt=before)._raw_delete(self.db)
+
+
+class UsageEvent(models.Model):
+    """One request that counted: who, when, and what for; never with what secret."""
+
+    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="events")
+    key = models.ForeignKey(ApiKey, on_delete=models.PROTECT, related_name="events")
+    at = models.DateTimeField(default=timezone.now)
+    method = models.CharField(max_length=20)
+    route = models.CharField(max_length=200, help_text="The name of the address, not the address itself.")
+
+    objects = UsageEventQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-at", "-id"]
+        indexes: ClassVar = [
+            models.Index(fields=["account", "-at"], name="usage_event_by_account"),
+            models.Index(fields=["-at", "-id"], name="usage_event_by_time"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.at:%Y-%m-%d %H:%M:%S} {self.method} {self.route}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Add the event; raise `AppendOnlyError` for one that is there already."""
+        if not self._state.adding:
+            raise AppendOnlyError("Events of use are not changed.")
+        super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Raise `AppendOnlyError`."""
+        raise AppendOnlyError("Events of use are not deleted; `manage.py prune_usage` removes old ones.")

@@ -1,0 +1,59 @@
+"""When a key's account has used up its month, and what clients are told of that.
+
+A request with a key counts once it has been let in: the key is good, its scopes suffice, and no rate is exceeded. What
+becomes of it then is of no account: a hit, a 304, a 404 count alike. A 401, 403, 406 or 429 does not.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework.exceptions import Throttled
+from rest_framework.request import Request
+from rest_framework.throttling import BaseThrottle
+
+from catalog.accounts import usage
+from catalog.accounts.models import ApiKey
+from catalog.accounts.usage import Tally
+
+__all__ = ["QuotaExceededError", "QuotaThrottle"]
+
+POLICY = "month"
+
+
+class QuotaExceededError(Throttled):
+    """429: the account's month is used up; `Retry-After` is when the next begins."""
+
+    def __init__(self, tally: Tally) -> None:
+        super().__init__(detail=f"All {tally.quota} requests of the plan for this month (UTC) are used up.")
+        self.wait = tally.resets_in
+        self.members = {"type": "quota-exceeded", "violated-policies": [POLICY]}
+
+
+class QuotaThrottle(BaseThrottle):
+    """Counts every request with a key, hit or not; the last of a view's throttles, so that theirs come first."""
+
+    counts_hits = True
+    keybits_closed = True
+
+    def allow_request(self, request: Request, view: Any) -> bool:
+        """Count the request and tell the client what is left; raise `QuotaExceededError` where nothing is."""
+        if not isinstance(request.auth, ApiKey):
+            return True
+        match = request.resolver_match
+        route = (match.view_name if match else "") or ""
+        tally = usage.count(key=request.auth, method=request.method or "", route=route)
+        view.headers |= _fields(tally)
+        if not tally.counted:
+            raise QuotaExceededError(tally)
+        return True
+
+
+def _fields(tally: Tally) -> dict[str, str]:
+    """Return the fields of draft-ietf-httpapi-ratelimit-headers; none where there is no limit."""
+    if tally.quota is None:
+        return {}
+    return {
+        "RateLimit-Policy": f'"{POLICY}";q={tally.quota};w={tally.window}',
+        "RateLimit": f'"{POLICY}";r={tally.left};t={tally.resets_in}',
+    }

@@ -1,0 +1,251 @@
+"""What a key's account uses is counted exactly, written down for good, and refused once the month is used up."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, date, datetime
+from typing import Any
+
+import httpx
+import pytest
+from django.core.management import CommandError, call_command
+from stacks.live import LiveServer
+
+from catalog.accounts import usage
+from catalog.accounts.models import AppendOnlyError, MonthlyUsage, Plan, UsageEvent
+
+NOON = datetime(2026, 2, 11, 12, tzinfo=UTC)
+SEED = """
+from django.contrib.auth.models import User
+from catalog.accounts import keys
+from catalog.accounts.models import *
+plan = Plan.objects.create(slug="some", name="Some", monthly_quota={quota})
+user = User.objects.create_user("owner")
+Account.objects.create(user=user, plan=plan)
+print(keys.issue(user=user, name="live", scopes=["read"])[1].reveal())
+"""
+TOTALS = """
+from catalog.accounts.models import *
+print(MonthlyUsage.objects.get().used, UsageEvent.objects.count())
+"""
+
+
+@pytest.mark.django_db
+class TestCounting:
+    def test_a_month_allows_its_quota_and_not_one_more(self, plan: Plan, issue: Any) -> None:
+        key, _ = issue()
+        tallies = [usage.count(key=key, method="GET", route="x", now=NOON) for _ in range(5)]
+        assert [tally.counted for tally in tallies] == [True, True, True, False, False]
+        assert [tally.left for tally in tallies] == [2, 1, 0, 0, 0]
+        assert MonthlyUsage.objects.get().used == UsageEvent.objects.count() == 3
+
+    def test_all_keys_of_an_account_share_its_quota(self, plan: Plan, issue: Any) -> None:
+        for _ in range(3):
+            assert usage.count(key=issue()[0], method="GET", route="x").counted
+        assert not usage.count(key=issue()[0], method="GET", route="x").counted
+
+    def test_a_plan_without_a_quota_refuses_nothing_and_counts(self, plan: Plan, issue: Any) -> None:
+        plan.monthly_quota = None
+        plan.save()
+        key, _ = issue()
+        assert all(usage.count(key=key, method="GET", route="x").counted for _ in range(5))
+        assert MonthlyUsage.objects.get().used == 5
+
+    def test_a_quota_of_nothing_allows_nothing(self, plan: Plan, issue: Any) -> None:
+        plan.monthly_quota = 0
+        plan.save()
+        assert not usage.count(key=issue()[0], method="GET", route="x").counted
+        assert not UsageEvent.objects.exists()
+
+    @pytest.mark.parametrize(
+        ("now", "month", "resets_in", "days"),
+        [
+            (datetime(2026, 2, 1, tzinfo=UTC), date(2026, 2, 1), 28 * 86_400, 28),
+            (datetime(2026, 2, 28, 23, 59, 59, tzinfo=UTC), date(2026, 2, 1), 1, 28),
+            (datetime(2026, 2, 28, 23, 59, 59, 900_000, tzinfo=UTC), date(2026, 2, 1), 1, 28),
+            (datetime(2026, 12, 31, 23, 0, tzinfo=UTC), date(2026, 12, 1), 3600, 31),
+            (datetime.fromisoformat("2026-03-01T01:00:00+02:00"), date(2026, 2, 1), 3600, 28),
+            (datetime(2024, 2, 29, tzinfo=UTC), date(2024, 2, 1), 86_400, 29),
+        ],
+    )
+    def test_months_are_utc(
+        self, plan: Plan, issue: Any, now: datetime, month: date, resets_in: int, days: int
+    ) -> None:
+        tally = usage.count(key=issue()[0], method="GET", route="x", now=now)
+        assert (tally.month, tally.resets_in, tally.window) == (month, resets_in, days * 86_400)
+        assert MonthlyUsage.objects.get().month == month
+
+    def test_a_new_month_begins_anew(self, plan: Plan, issue: Any) -> None:
+        key, _ = issue()
+        for _ in range(4):
+            usage.count(key=key, method="GET", route="x", now=NOON)
+        assert usage.count(key=key, method="GET", route="x", now=datetime(2026, 3, 1, tzinfo=UTC)).left == 2
+
+    def test_a_quota_that_was_lowered_below_what_is_used_allows_nothing(self, plan: Plan, issue: Any) -> None:
+        key, _ = issue()
+        usage.count(key=key, method="GET", route="x")
+        Plan.objects.update(monthly_quota=1)
+        key.account.plan.refresh_from_db()
+        tally = usage.count(key=key, method="GET", route="x")
+        assert (tally.counted, tally.left) == (False, 0)
+
+
+@pytest.mark.django_db
+class TestRequests:
+    def test_who_has_no_key_is_not_counted_and_told_nothing(self, ask: Any, plan: Plan) -> None:
+        for response in (ask("galleries/"), ask("galleries/", "Token wrong")):
+            assert not response.has_header("RateLimit")
+            assert not response.has_header("RateLimit-Policy")
+        assert not UsageEvent.objects.exists()
+
+    def test_every_counted_answer_tells_what_is_left(self, ask: Any, plan: Plan, issue: Any) -> None:
+        _, secret = issue()
+        answers = [
+            ask("galleries/spring/", secret),
+            ask("galleries/spring/", secret, HTTP_IF_NONE_MATCH="*"),
+            ask("galleries/nothing/", secret),
+        ]
+        assert [answer.status_code for answer in answers] == [200, 304, 404]
+        for left, answer in zip((2, 1, 0), answers, strict=True):
+            assert re.fullmatch(rf'"month";r={left};t=[1-9]\d*', answer["RateLimit"])
+            assert re.fullmatch(
+                r'"month";q=3;w=(2419200|2505600|2592000|2678400)', answer["RateLimit-Policy"]
+            )
+
+    def test_a_plan_without_a_quota_has_nothing_to_tell(self, ask: Any, issue: Any) -> None:
+        response = ask("galleries/", issue()[1])
+        assert response.status_code == 200
+        assert not response.has_header("RateLimit")
+        assert UsageEvent.objects.count() == 1
+
+    def test_a_used_up_month_is_a_429_that_says_when_to_come_back(
+        self, ask: Any, plan: Plan, issue: Any
+    ) -> None:
+        _, secret = issue()
+        for _ in range(3):
+            assert ask("galleries/", secret).status_code == 200
+        for method in ("GET", "HEAD", "OPTIONS"):
+            response = ask("galleries/", secret, method)
+            assert response.status_code == 429
+            assert response["Retry-After"] == response["RateLimit"].rpartition("t=")[2]
+            assert response["RateLimit"].startswith('"month";r=0;t=')
+            assert response["Cache-Control"] == "private, no-store"
+        problem = json.loads(ask("galleries/", secret).content)
+        assert (problem["type"], problem["violated-policies"]) == ("urn:problem:quota-exceeded", ["month"])
+        assert "3 requests" in problem["detail"]
+        assert MonthlyUsage.objects.get().used == 3
+
+    def test_everybody_else_still_reads_then(self, ask: Any, plan: Plan, issue: Any) -> None:
+        Plan.objects.update(monthly_quota=0)
+        assert ask("galleries/", issue()[1]).status_code == 429
+        assert ask("galleries/").status_code == 200
+
+    @pytest.mark.parametrize(
+        ("path", "field", "status"),
+        [("galleries/", "Api-Key wrong", 401), ("galleries/", None, 406), ("nowhere/", None, 404)],
+    )
+    def test_what_is_refused_before_it_is_looked_at_does_not_count(
+        self, ask: Any, plan: Plan, issue: Any, path: str, field: str | None, status: int
+    ) -> None:
+        response = ask(path, field or issue()[1], HTTP_ACCEPT="text/plain" if status == 406 else "*/*")
+        assert response.status_code == status
+        assert not UsageEvent.objects.exists()
+
+    def test_who_exceeds_a_rate_uses_nothing_of_the_month(
+        self, ask: Any, plan: Plan, issue: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from keybits.drf.throttles import UserThrottle  # noqa: PLC0415 - its rate is what is changed
+
+        monkeypatch.setattr(UserThrottle, "THROTTLE_RATES", {"user": "1/day"})
+        secrets = [issue(scope)[1] for scope in ("read", "curate")]
+        assert ask("galleries/", secrets[0]).status_code == 200
+        assert [ask(path, secret).status_code for secret in secrets for path in ("galleries/", "docs/")] == [
+            429
+        ] * 4
+        assert MonthlyUsage.objects.get().used == 1
+
+    def test_what_counted_is_written_down_without_its_secret(self, ask: Any, plan: Plan, issue: Any) -> None:
+        key, secret = issue()
+        ask("galleries/spring/screenshots/", secret, "HEAD")
+        event = UsageEvent.objects.get()
+        assert (event.account, event.key) == (key.account, key)
+        assert (event.method, event.route) == ("HEAD", "gallery-screenshot-list")
+        assert event.at.tzinfo is not None
+        assert secret.reveal() not in str(vars(event))
+
+    def test_a_key_that_may_not_read_counts_all_the_same(self, ask: Any, plan: Plan, issue: Any) -> None:
+        ask("galleries/", issue("curate")[1])
+        assert MonthlyUsage.objects.get().used == 1
+
+
+@pytest.mark.django_db
+class TestEvents:
+    @pytest.fixture
+    def event(self, plan: Plan, issue: Any) -> UsageEvent:
+        usage.count(key=issue()[0], method="GET", route="x", now=NOON)
+        return UsageEvent.objects.get()
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda event: event.save(),
+            lambda event: event.delete(),
+            lambda event: UsageEvent.objects.update(method="PUT"),
+            lambda event: UsageEvent.objects.filter(pk=event.pk).delete(),
+            lambda event: UsageEvent.objects.bulk_update([event], ["method"]),
+            lambda event: event.account.events.all().delete(),
+        ],
+        ids=["save", "delete", "update", "delete many", "bulk update", "delete related"],
+    )
+    def test_are_neither_changed_nor_deleted(
+        self, event: UsageEvent, change: Callable[[UsageEvent], Any]
+    ) -> None:
+        before = UsageEvent.objects.values().get()
+        event.method = "PUT"
+        with pytest.raises(AppendOnlyError):
+            change(event)
+        assert UsageEvent.objects.values().get() == before
+
+    def test_keep_the_key_and_the_account_that_they_are_of(self, event: UsageEvent) -> None:
+        for row in (event.key, event.account, event.account.user):
+            with pytest.raises(Exception, match="protected foreign keys"):
+                row.delete()
+
+    def test_are_pruned_by_age_alone_and_the_count_stays(self, event: UsageEvent, capsys: Any) -> None:
+        usage.count(key=event.key, method="GET", route="new")
+        call_command("prune_usage", days=400)
+        assert UsageEvent.objects.count() == 2
+        call_command("prune_usage", days=30)
+        assert [each.route for each in UsageEvent.objects.all()] == ["new"]
+        assert MonthlyUsage.objects.count() == 2
+        assert "1 " in capsys.readouterr().out
+
+    @pytest.mark.parametrize("days", [0, -1, 10**9])
+    def test_are_not_pruned_by_an_age_that_is_none(self, event: UsageEvent, days: int) -> None:
+        with pytest.raises(CommandError, match="days"):
+            call_command("prune_usage", days=days)
+        assert UsageEvent.objects.exists()
+
+
+def test_fifty_at_once_from_several_processes_get_the_quota_and_not_one_more(
+    live_server_process: Callable[..., LiveServer],
+) -> None:
+    live = live_server_process(workers=3)
+    secret = live.shell(SEED.format(quota=20)).strip()
+    headers = {"Authorization": f"Api-Key {secret}"}
+
+    def ask(_: int) -> tuple[int, str]:
+        with httpx.Client(base_url=live.url, timeout=60, trust_env=False) as client:
+            answer = client.get("/api/v1/galleries/", headers=headers)
+        return answer.status_code, answer.headers["RateLimit"].partition("r=")[2].partition(";")[0]
+
+    with ThreadPoolExecutor(50) as pool:
+        answers = list(pool.map(ask, range(50)))
+    assert Counter(status for status, _ in answers) == {200: 20, 429: 30}
+    assert sorted(int(left) for status, left in answers if status == 200) == list(range(20))
+    assert live.shell(TOTALS).split() == ["20", "20"]
+    assert secret not in live.output()
