@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import django_filters
@@ -11,6 +10,7 @@ from django.db.models import BooleanField, Exists, Func, OuterRef, Q, QuerySet, 
 from django_filters.rest_framework import DjangoFilterBackend
 from rest_framework.request import Request
 
+from catalog.api.counts import counted
 from catalog.models import Gallery, Screenshot, Tag
 from catalog.search import matching, words
 
@@ -20,7 +20,6 @@ __all__ = [
     "ScreenshotFilter",
     "TagFilter",
     "TagScreenshotFilter",
-    "counted",
     "with_tags",
 ]
 
@@ -156,11 +155,6 @@ def with_tags(screenshots: QuerySet[Any], slugs: list[str], *, with_count: bool)
         else:
             screenshots = screenshots.filter(pk__in=tagged.values("screenshot_id"))
     return screenshots
-
-
-def counted(parameters: Mapping[str, Any]) -> bool:
-    """Say whether the page that is asked for has a count."""
-    return not {"page", "limit", "offset"}.isdisjoint(parameters)
 
 
 class IdsFilter(django_filters.BaseInFilter, django_filters.NumberFilter):  # type: ignore[misc]

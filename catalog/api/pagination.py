@@ -1,4 +1,4 @@
-"""The three ways through a list: cursors (any depth, constant time), page numbers and offsets (with a count).
+"""The three ways through a list: cursors (any depth, constant time), page numbers and offsets (counted by default).
 
 Links are path-absolute and canonical: no Host is in them, and the same page always has the same address.
 """
@@ -15,20 +15,25 @@ from urllib.parse import urlencode
 
 import orjson
 from django.core.exceptions import ValidationError
+from django.core.paginator import EmptyPage, Page, Paginator
 from django.db.models import BooleanField, F, Func, QuerySet, Value
+from django.db.models.expressions import Col
+from django.db.models.lookups import GreaterThan, GreaterThanOrEqual, LessThan, LessThanOrEqual
+from django.db.models.sql.where import AND
 from rest_framework.exceptions import NotFound
 from rest_framework.pagination import BasePagination, LimitOffsetPagination, PageNumberPagination
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework_extensions.mixins import PaginateByMaxMixin
 
+from catalog.api.counts import AT_LEAST, ESTIMATED, EXACT, NONE, Count, kind_wanted
 from catalog.api.parameters import DEEPEST_OFFSET, LARGEST_PAGE
 
 __all__ = ["NoSuchPageError", "Pagination"]
 
 PAGE_SIZE = 24
 MODES = {"cursor": "cursor", "page": "page", "limit": "offset", "offset": "offset"}
-Page = list[Any]
+Rows = list[Any]
 
 
 class NoSuchPageError(NotFound):
@@ -39,9 +44,10 @@ class NoSuchPageError(NotFound):
 
 
 class Links:
-    """What the three ways share: one way to write an address, one envelope."""
+    """What the three ways share: one way to write an address, one way to count, one envelope."""
 
     request: Any
+    count_members: Mapping[str, Any] = {}
 
     def address(self, *without: str, **parameters: Any) -> str:
         """Return this list's address with other parameters, in canonical order."""
@@ -50,16 +56,51 @@ class Links:
         pairs += [(name, str(value)) for name, value in parameters.items()]
         return f"{self.request.path}?{urlencode(sorted(pairs))}" if pairs else self.request.path
 
-    def envelope(self, results: Any, following: str | None, preceding: str | None, **more: Any) -> Response:
-        """Return the page, its neighbours also as a Link field (RFC 8288)."""
+    def counted(self, queryset: QuerySet[Any], known: int | None = None) -> None:
+        """Have the envelope hold the count that the request wants; `known` where the page itself has told it."""
+        wanted = kind_wanted(self.request.query_params)
+        count = Count(known) if known is not None and wanted != NONE else Count.of(queryset, wanted)
+        told = "count" in self.request.query_params
+        self.count_members = count.members(told=told) if count else {}
+
+    def envelope(self, results: Any, following: str | None, preceding: str | None) -> Response:
+        """Return the page with its count, its neighbours also as a Link field (RFC 8288)."""
         neighbours = {"next": following, "prev": preceding}
         link = ", ".join(f'<{target}>; rel="{rel}"' for rel, target in neighbours.items() if target)
-        data = {**more, "next": following, "previous": preceding, "results": results}
+        data = {**self.count_members, "next": following, "previous": preceding, "results": results}
         return Response(data, headers={"Link": link} if link else None)
 
 
 def _pairs(request: Request) -> list[tuple[str, str]]:
     return [(name, value) for name, values in request.query_params.lists() for value in values]
+
+
+class OpenPage(Page):  # type: ignore[type-arg]
+    """A page of a list whose end is not known: the row after its own, where there is one, tells of another page."""
+
+    def __init__(self, rows: Rows, number: int, paginator: Paginator[Any]) -> None:
+        super().__init__(rows[: paginator.per_page], number, paginator)
+        self.more = len(rows) > paginator.per_page
+
+    def has_next(self) -> bool:
+        return self.more
+
+
+class OpenPaginator(Paginator):  # type: ignore[type-arg]
+    """Pages of a list that is not counted."""
+
+    num_pages = 0  # REST framework asks, to draw a bar of them
+
+    def validate_number(self, number: Any) -> int:
+        return int(number)
+
+    def page(self, number: Any) -> OpenPage:
+        """Return the page of this number, or raise `EmptyPage`; the first may be empty."""
+        skipped = (int(number) - 1) * self.per_page
+        rows = list(self.object_list[skipped : skipped + self.per_page + 1])
+        if skipped and not rows:
+            raise EmptyPage
+        return OpenPage(rows, int(number), self)
 
 
 class NumberedPages(Links, PaginateByMaxMixin, PageNumberPagination):  # type: ignore[misc]  # drf-extensions is untyped
@@ -69,10 +110,19 @@ class NumberedPages(Links, PaginateByMaxMixin, PageNumberPagination):  # type: i
     max_page_size = LARGEST_PAGE
 
     def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> Any:
+        exact = kind_wanted(request.query_params) == EXACT
+        self.django_paginator_class = Paginator if exact else OpenPaginator
         try:
-            return super().paginate_queryset(queryset, request, view)
+            rows: Any = super().paginate_queryset(queryset, request, view)
         except NotFound:
             raise NoSuchPageError from None
+        self.counted(queryset, self.page.paginator.count if exact else self._end())
+        return rows
+
+    def _end(self) -> int | None:
+        """How many items there are, where this is the last page."""
+        page = self.page
+        return None if page.more else (page.number - 1) * page.paginator.per_page + len(page)
 
     def get_next_link(self) -> str | None:
         return self.address(page=self.page.next_page_number()) if self.page.has_next() else None
@@ -81,9 +131,7 @@ class NumberedPages(Links, PaginateByMaxMixin, PageNumberPagination):  # type: i
         return self.address(page=self.page.previous_page_number()) if self.page.has_previous() else None
 
     def get_paginated_response(self, data: Any) -> Response:
-        return self.envelope(
-            data, self.get_next_link(), self.get_previous_link(), count=self.page.paginator.count
-        )
+        return self.envelope(data, self.get_next_link(), self.get_previous_link())
 
 
 class OffsetPages(Links, LimitOffsetPagination):
@@ -93,18 +141,32 @@ class OffsetPages(Links, LimitOffsetPagination):
     count: Any
     default_limit = PAGE_SIZE
     max_limit = LARGEST_PAGE
-    items: Page
+    items: Rows
     order: Order
 
     def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> Any:
         self.order = Order.of(queryset)
-        self.items = super().paginate_queryset(queryset.order_by(*self.order.names), request, view) or []
+        ordered = queryset.order_by(*self.order.names)
+        if kind_wanted(request.query_params) == EXACT:
+            self.items = super().paginate_queryset(ordered, request, view) or []
+            self.more = self.offset + self.limit < self.count
+            self.counted(queryset, self.count)
+        else:
+            self._uncounted(ordered, request)
         return self.items
+
+    def _uncounted(self, ordered: QuerySet[Any], request: Request) -> None:
+        """Read one row more than is shown, which tells whether there are more."""
+        self.request, self.limit, self.offset = request, self.get_limit(request), self.get_offset(request)
+        rows = list(ordered[self.offset : self.offset + self.limit + 1])
+        self.items, self.more = rows[: self.limit], len(rows) > self.limit
+        told = not self.more and (rows or not self.offset)
+        self.counted(ordered, self.offset + len(rows) if told else None)
 
     def get_next_link(self) -> str | None:
         """Where offsets end, a cursor goes on from the very same row."""
         following = self.offset + self.limit
-        if following >= self.count or not self.items:
+        if not self.more or not self.items:
             return None
         if following <= DEEPEST_OFFSET:
             return self.address(limit=self.limit, offset=following)
@@ -117,7 +179,7 @@ class OffsetPages(Links, LimitOffsetPagination):
         return self.address(limit=self.limit, offset=max(0, self.offset - self.limit))
 
     def get_paginated_response(self, data: Any) -> Response:
-        return self.envelope(data, self.get_next_link(), self.get_previous_link(), count=self.count)
+        return self.envelope(data, self.get_next_link(), self.get_previous_link())
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,12 +283,34 @@ class Beyond(Func):
         ]
 
 
+def _without_idle_bounds(beyond: QuerySet[Any], cursor: Cursor, order: Order) -> QuerySet[Any]:
+    """Leave out the bounds of the order's first column that the cursor is already past.
+
+    With both, each database begins to read at the bound, and passes over every row from there to the cursor.
+    """
+    where = beyond.query.where
+    if where.connector == AND and not where.negated and cursor.values:
+        where.children = [child for child in where.children if not _is_idle(child, cursor, order)]
+    return beyond
+
+
+def _is_idle(condition: Any, cursor: Cursor, order: Order) -> bool:
+    """Say whether every row beyond the cursor meets `condition`."""
+    falling = order.descending != cursor.backwards
+    kinds: Any = (LessThan, LessThanOrEqual) if falling else (GreaterThan, GreaterThanOrEqual)
+    if not isinstance(condition, kinds) or not isinstance(condition.lhs, Col):
+        return False
+    if condition.lhs.target.name != order.fields[0] or type(condition.rhs) is not type(cursor.values[0]):
+        return False
+    return bool(cursor.values[0] < condition.rhs if falling else cursor.values[0] > condition.rhs)
+
+
 class CursorPages(Links, PaginateByMaxMixin, BasePagination):  # type: ignore[misc]
     page_size = PAGE_SIZE
     page_size_query_param = "page_size"
     max_page_size = LARGEST_PAGE
 
-    def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> Page:
+    def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> Rows:
         """Read one row more than the page has: it tells whether there is another page."""
         self.request = request
         self.order = Order.of(queryset)
@@ -236,6 +320,7 @@ class CursorPages(Links, PaginateByMaxMixin, BasePagination):  # type: ignore[mi
         rows = list(self._from_cursor(queryset, backwards)[: size + 1])
         self.more = len(rows) > size
         self.items = rows[:size][::-1] if backwards else rows[:size]
+        self.counted(queryset, len(rows) if self.cursor is None and not self.more else None)
         return self.items
 
     def _cursor(self, queryset: QuerySet[Any]) -> Cursor | None:
@@ -246,7 +331,8 @@ class CursorPages(Links, PaginateByMaxMixin, BasePagination):  # type: ignore[mi
         ordered = queryset.order_by(*self.order.towards(backwards=backwards))
         if self.cursor is None:
             return ordered
-        return ordered.filter(Beyond(self.cursor, self.order, self._fields(queryset)))
+        beyond = ordered.filter(Beyond(self.cursor, self.order, self._fields(queryset)))
+        return _without_idle_bounds(beyond, self.cursor, self.order)
 
     def _fields(self, queryset: QuerySet[Any]) -> list[Any]:
         return [queryset.model._meta.get_field(name) for name in self.order.fields]
@@ -295,7 +381,12 @@ class Pagination(BasePagination):
                 "count": {
                     "type": "integer",
                     "minimum": 0,
-                    "description": "With `page`, `limit` or `offset`.",
+                    "description": "With `page`, `limit` or `offset`, or as `count` asks for it.",
+                },
+                "count_is": {
+                    "type": "string",
+                    "enum": [EXACT, ESTIMATED, AT_LEAST],
+                    "description": "What kind of number `count` is, where the parameter `count` is given.",
                 },
                 "next": link | {"description": "The following page."},
                 "previous": link | {"description": "The page before."},

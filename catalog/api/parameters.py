@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from catalog.api.counts import FAR, KINDS
 from catalog.models import Orientation, State
 from keybits.parameters import Choice, CommaList, Moment, Number, Parameter, Text, ValueRefusedError
 
@@ -48,19 +49,28 @@ PAGES: tuple[Parameter, ...] = (
         name="page",
         minimum=1,
         maximum=10**9,
-        description="A page by its number, with a `count` of all items.",
+        description="A page by its number, with a `count` of all items unless `count` says otherwise.",
     ),
     Number(
         name="limit",
         minimum=1,
         maximum=LARGEST_PAGE,
-        description="Items to return, with `offset`, and a `count`.",
+        description="Items to return, with `offset`, and a `count` unless `count` says otherwise.",
     ),
     Offset(
         name="offset",
         minimum=0,
         maximum=DEEPEST_OFFSET,
         description=f"Items to skip, at most {DEEPEST_OFFSET:,}: deeper, follow `next` from a cursor page.",
+    ),
+    Choice(
+        name="count",
+        choices=KINDS,
+        description=(
+            "Which `count` of all items the answer has; `count_is` then says what it is. `exact` takes as long as "
+            f"there are items; `estimated` is exact up to {FAR:,}, and quick beyond. By default `exact` with `page`, "
+            "`limit` or `offset`, and `none` with cursors."
+        ),
     ),
 )
 

@@ -13,12 +13,12 @@ from rest_framework_extensions.mixins import DetailSerializerMixin
 
 from catalog import freshness, policy
 from catalog.api import parameters
+from catalog.api.counts import counted
 from catalog.api.filters import (
     GalleryFilter,
     ScreenshotFilter,
     TagFilter,
     TagScreenshotFilter,
-    counted,
     with_tags,
 )
 from catalog.api.serializers import (

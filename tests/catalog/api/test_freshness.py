@@ -41,6 +41,11 @@ READS = [
     "/tags/form/screenshots/",
     "/tags/mobile/screenshots/",
 ]
+COUNTED = (
+    "/galleries/spring/screenshots/?count=exact&page_size=1&fields=id",
+    "/galleries/spring/screenshots/?count=estimated&page_size=1&fields=id",
+)
+READS += COUNTED
 OF_AUTUMN = ("/galleries/autumn/", "/galleries/autumn/screenshots/?page=1", "/screenshots/{owl}/")
 OF_OTHER_TAGS = ("/tags/form/", "/tags/form/screenshots/", "/tags/mobile/screenshots/")
 OF_OTHER_DOMAINS = ("/screenshots/?domain=two.example",)
@@ -123,7 +128,7 @@ WRITES = {
     ),
     "screenshot added": (
         lambda w: w.add("new", "spring", "dark chart"),
-        (*LISTS_OF_CAT, "/galleries/", "/galleries/spring/", "/tags/", "/tags/dark/"),
+        (*LISTS_OF_CAT, *COUNTED, "/galleries/", "/galleries/spring/", "/tags/", "/tags/dark/"),
         (*UNTOUCHED_BY_CAT, *CAT),
     ),
     "screenshot deleted": (

@@ -196,6 +196,44 @@ class TestCursor:
         following = api.read("/screenshots/?page_size=2")["next"]
         assert set(ids(api.walk(following))) < set(ids(as_owner.walk(following)))
 
+    @pytest.mark.parametrize(
+        "path", ["/screenshots/", "/galleries/spring/screenshots/", "/tags/dark/screenshots/"]
+    )
+    @pytest.mark.parametrize("sign", ["", "-"])
+    @pytest.mark.parametrize("name", ["captured_at", "title"])
+    def test_cursor_within_a_range_visits_all_of_it_and_no_more(self, api, ties, path, sign, name):
+        moments = sorted(Screenshot.objects.values_list("captured_at", flat=True))
+        bounds = {"captured_after": moments[1], "captured_before": moments[-2]}
+        query = "&".join(f"{bound}={moment:%Y-%m-%dT%H:%M:%SZ}" for bound, moment in bounds.items())
+        target = f"{path}?{query}&ordering={sign}{name}"
+        everything = api.ids(f"{target}&page_size=max")
+        pages = api.walk(f"{target}&page_size=1")
+        assert ids(pages) == everything
+        assert ids(way_back(api, pages)) == everything
+
+    @pytest.mark.parametrize("bound", ["before", "after"])
+    @pytest.mark.parametrize("ordering", ["captured_at", "-captured_at"])
+    def test_cursor_from_outside_a_range_shows_nothing_from_outside(self, api, ties, ordering, bound):
+        moment = sorted(Screenshot.objects.values_list("captured_at", flat=True))[3]
+        ranged = f"captured_{bound}={moment:%Y-%m-%dT%H:%M:%SZ}"
+        everything = api.ids(f"/screenshots/?ordering={ordering}&page_size=max")
+        within = api.ids(f"/screenshots/?ordering={ordering}&{ranged}&page_size=max")
+        for place, page in enumerate(api.walk(f"/screenshots/?ordering={ordering}&page_size=1")[:-1], 1):
+            elsewhere = page["next"].replace("page_size=1", f"page_size=max&{ranged}")
+            assert api.ids(elsewhere) == [pk for pk in everything[place:] if pk in within]
+
+    @pytest.mark.parametrize(("ordering", "bound"), [("-captured_at", "<"), ("captured_at", ">=")])
+    def test_a_bound_that_the_cursor_is_past_is_not_asked_for_again(
+        self, api, world, count_queries, ordering, bound
+    ):
+        target = f"/screenshots/?captured_after=2000-01-01&captured_before=2050-01-01&ordering={ordering}"
+        following = api.read(f"{target}&page_size=2")["next"]
+        with count_queries() as queries:
+            api.read(following)
+        (page,) = [each["sql"] for each in queries if "ORDER BY" in each["sql"] and "LIMIT 3" in each["sql"]]
+        compared = re.findall(r'"captured_at" (<=?|>=?) ', page)
+        assert compared == [{"<": ">=", ">=": "<"}[bound]]
+
 
 class TestNumbers:
     def test_pages_know_their_neighbours(self, api, world):
