@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["BYPASS", "HIT", "MISS", "STALE", "forwarded", "stale"]
+__all__ = ["BYPASS", "HIT", "METHOD", "MISS", "STALE", "forwarded", "stale"]
 
 HIT = "keybits; hit"
 MISS = "uri-miss"
 STALE = "stale"
 BYPASS = "bypass"
+METHOD = "method"
 _TOKEN = re.compile(r"[A-Za-z*][A-Za-z0-9!#$%&'*+.^_`|~:/-]*")
 
 
@@ -22,6 +23,7 @@ def forwarded(reason: str, *, stored: bool = False, collapsed: bool = False, det
     """Return the value for a request that went on to the view, and why (RFC 9211 section 2.2).
 
     `uri-miss`: there was no entry. `stale`: there was one, no longer true. `bypass`: the cache was not asked.
+    `method`: a write, which no cache answers.
     `collapsed`: another request, at the same time, was answered by the view for this one too.
     """
     value = f"keybits; fwd={reason}"

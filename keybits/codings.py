@@ -14,7 +14,7 @@ from functools import lru_cache
 import brotli
 import zstandard
 
-__all__ = ["IDENTITY", "SMALLEST", "acceptable", "encoded", "entity_tag"]
+__all__ = ["IDENTITY", "SMALLEST", "acceptable", "encoded", "entity_tag", "entity_tags"]
 
 IDENTITY = "identity"
 SMALLEST = 256
@@ -59,6 +59,11 @@ def encoded(body: bytes) -> tuple[tuple[str, bytes], ...]:
 def entity_tag(etag: str, coding: str) -> str:
     """Return the tag of the coding of what `etag` is the identity's tag of (RFC 9110 section 8.8.3.3)."""
     return etag if coding == IDENTITY else f'{etag[:-1]}-{coding}"'
+
+
+def entity_tags(etag: str) -> tuple[str, ...]:
+    """Return the tags under which one representation can have been sent: identity's, then that of each coding."""
+    return tuple(entity_tag(etag, coding) for coding in (IDENTITY, *CODINGS))
 
 
 def acceptable(field: str | None, available: Sequence[str]) -> tuple[str, ...]:

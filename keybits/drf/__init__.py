@@ -9,14 +9,19 @@ from keybits.drf.caching import (
     expire,
 )
 from keybits.drf.lists import ProjectedListMixin
+from keybits.drf.members import ClosedMembersMixin
 from keybits.drf.nested import NestedViewSetMixin
 from keybits.drf.projection import reads
 from keybits.drf.query import ClosedQueryMixin
 from keybits.drf.statements import settled
+from keybits.drf.writes import ConditionalWritesMixin, CreateETAGMixin
 
 __all__ = [
     "CacheResponseAndETAGMixin",
+    "ClosedMembersMixin",
     "ClosedQueryMixin",
+    "ConditionalWritesMixin",
+    "CreateETAGMixin",
     "ListCacheResponseAndETAGMixin",
     "NestedViewSetMixin",
     "ProjectedListMixin",

@@ -29,6 +29,7 @@ from keybits.bits import canonical_query
 from keybits.cache_control import Policy
 from keybits.constructors import DefaultListKeyConstructor, DefaultObjectKeyConstructor, KeyConstructor
 from keybits.drf.closed import is_closed
+from keybits.drf.writes import ConditionalWritesMixin
 from keybits.entries import Entry
 from keybits.fastpath import HOLDER, Holder
 from keybits.middleware import spelt
@@ -167,14 +168,21 @@ class _Exchange:
         if not _may_be_kept(response):
             return self._pass_on(response, reason)
         policy = _policy(self.view)
-        if policy is None:
-            response["Cache-Control"] = cache_control.PRIVATE
-            return self._pass_on(response, reason)
         headers = self._headers(response, addressed=self.constructor.tells_addresses_apart)
+        if policy is None:
+            return self._send_unkept(response, headers, reason)
         made = self._made(response, headers, None if lagging else witness)
         named = self.constructor.surrogates(**self.exchange)
         tagged = _Tagged(self.scopes, named, policy, response.get("Cache-Control"))
         return self._keep(replace(made, cost=round(monotonic() - start, 6)), tagged, reason)
+
+    def _send_unkept(self, response: Response, headers: list[tuple[str, str]], reason: str) -> HttpResponse:
+        """Send what nobody may keep: with its validator to who may write on condition of it, else as it is."""
+        if self.is_private:
+            made = replace(self._made(response, headers, None), changed=None)
+            return self._send(made, cache_status.forwarded(reason))
+        response["Cache-Control"] = cache_control.PRIVATE
+        return self._pass_on(response, reason)
 
     def _made(self, response: Response, headers: list[tuple[str, str]], witness: bytes | None) -> Entry:
         made = readthrough.made(response.content, headers, witness=witness, now=time.time())
@@ -361,8 +369,8 @@ class ReadOnlyCacheResponseAndETAGMixin(ListCacheResponseAndETAGMixin, RetrieveC
     """`list` and `retrieve`, cached and conditional."""
 
 
-class CacheResponseAndETAGMixin(ReadOnlyCacheResponseAndETAGMixin):
-    """The mixin for viewsets that also write: reads as above, unsafe methods as the viewset has them."""
+class CacheResponseAndETAGMixin(ReadOnlyCacheResponseAndETAGMixin, ConditionalWritesMixin):
+    """Reads as above; `update`, `partial_update` and `destroy` on condition of If-Match."""
 
 
 def _is_cached(view: Any, request: Request) -> bool:

@@ -1,0 +1,59 @@
+"""Which members a body may have: those that can be set, and those that say what is so already. Nothing is ignored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+import orjson
+from rest_framework.exceptions import ValidationError
+
+__all__ = ["ClosedMembersMixin"]
+
+
+class ClosedMembersMixin:
+    """A serializer of bodies that refuses each member which it would not set, by name, with the nearest that it would.
+
+    A member that says what the representation says already is accepted and sets nothing, so that a client can send
+    back what it was sent. A whole representation (PUT) has to have every member that can be set and is shown: one
+    that is left out would else be lost, or kept, without a word. The context's `represented` is the representation
+    that is to be changed.
+    """
+
+    def __init__(self, instance: Any = None, data: Any = ..., **kwargs: Any) -> None:
+        self.is_whole = instance is not None and not kwargs.get("partial")
+        if instance is not None:
+            kwargs["partial"] = True  # what is missing from a whole is said here
+        given = {} if data is ... else {"data": data}
+        super().__init__(instance, **given, **kwargs)  # type: ignore[call-arg]  # a serializer's
+
+    def to_internal_value(self: Any, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return super().to_internal_value(data)  # type: ignore[misc]  # which refuses it
+        represented = self.context.get("represented") or {}
+        changed = {name: value for name, value in data.items() if not _says(represented, name, value)}
+        settable = [name for name, field in self.fields.items() if not field.read_only]
+        errors = {name: [_refusal(name, settable, represented)] for name in changed if name not in settable}
+        if self.is_whole:
+            missing = (name for name in settable if name in represented and name not in data)
+            errors |= {name: ["PUT replaces it all: say this too, or use PATCH."] for name in missing}
+        if errors:
+            raise ValidationError(errors)
+        return super().to_internal_value(changed)  # type: ignore[misc]
+
+
+def _says(represented: Mapping[str, Any], name: str, value: Any) -> bool:
+    return name in represented and _written(represented[name]) == _written(value)
+
+
+def _written(value: Any) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
+def _refusal(name: str, settable: Iterable[str], represented: Mapping[str, Any]) -> str:
+    if name in represented:
+        return "This cannot be set."
+    nearest = "".join(get_close_matches(name, list(settable), n=1))
+    hint = f"Did you mean {nearest!r}? " if nearest else ""
+    return f"There is no such member. {hint}Those that can be set are {', '.join(sorted(settable))}."

@@ -1,0 +1,294 @@
+"""Conditional writes of one resource: which PUT, PATCH and DELETE go on, and what every write answers.
+
+Decides that a write has to name the representation it was made for (RFC 6585 section 3), compares that with the
+present one while nobody else can change it, and answers with what is there afterwards, under the entity tag that the
+next GET gives. Who may write has been decided before, what may be written is the serializer's to say.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import orjson
+from django.db import OperationalError, router, transaction
+from django.db.models import Model
+from django.http import Http404, HttpResponse
+from rest_framework.exceptions import APIException
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework_extensions.exceptions import PreconditionRequiredException
+
+from keybits import answers, cache_control, cache_status, codings, etags, readthrough, replicas
+from keybits.entries import Entry
+from keybits.preconditions import NONE, Conditions, Outcome, Validators, evaluate
+from keybits.problems import problem_response
+from keybits.transactions import WriteRefusedError
+
+__all__ = [
+    "AlreadyExistsError",
+    "BusyError",
+    "ConditionalWritesMixin",
+    "CreateETAGMixin",
+    "PreconditionRequiredError",
+    "WriteMixin",
+    "Written",
+    "atomically",
+    "sent",
+]
+
+T = TypeVar("T")
+ATTEMPTS = 3
+TRANSIENT = frozenset({"40001", "40P01"})
+"""PostgreSQL's codes for a transaction that was given up for another's sake: a serialization failure, a deadlock."""
+
+
+class PreconditionRequiredError(PreconditionRequiredException):  # type: ignore[misc]  # drf-extensions is untyped
+    """428: the write says nothing about what it was made for (RFC 6585 section 3)."""
+
+    default_detail = (
+        "Send If-Match with the ETag of the representation that you have, so that nobody's change is lost; "
+        "If-Match: * writes over whatever is there. A date (If-Unmodified-Since) is too coarse."
+    )
+    members = {"type": "precondition-required", "header": "If-Match"}
+
+
+class AlreadyExistsError(APIException):
+    """409: what is to be created is there already; 412 to a client that asked to create it only if it is not."""
+
+    status_code = 409
+    members = {"type": "already-exists"}
+
+
+class BusyError(APIException):
+    """503: others were writing the same rows; nothing was written, and the request can be repeated as it is."""
+
+    status_code = 503
+    default_detail = "Others are writing the same; nothing was written. Send the request again."
+    members = {"type": "busy"}
+    wait = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a write has left: the representation, the path where a GET finds it, and the status that says so."""
+
+    status: int
+    address: str
+    body: bytes
+
+
+class WriteMixin:
+    """What the writes of a viewset share: how a body is read, and what is shown afterwards."""
+
+    create_serializer_class: Any = None
+    """What reads the body of something new, where that is not as below."""
+    write_serializer_class: Any = None
+    """What reads a body, where that is not the serializer of the representation."""
+    represented: dict[str, Any] | None = None
+    """The representation that a write is made for; part of the write serializer's context."""
+
+    def get_write_serializer(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the serializer of a body; its context has the present representation as `represented`."""
+        kind = self.get_write_serializer_class()
+        context = self.get_serializer_context()  # type: ignore[attr-defined]
+        return kind(*args, context={**context, "represented": self.represented}, **kwargs)
+
+    def get_write_serializer_class(self) -> Any:
+        """Return what reads the body of the present action."""
+        creates = getattr(self, "action", None) == "create"
+        own = (creates and self.create_serializer_class) or self.write_serializer_class
+        return own or self.get_serializer_class()  # type: ignore[attr-defined]
+
+    def get_written(self, instance: Any) -> Any:
+        """Return the object as it is to be shown after a write, read anew."""
+        return self.get_queryset().get(pk=instance.pk)  # type: ignore[attr-defined]
+
+    def get_address(self, instance: Any) -> str:
+        """Return the path at which a GET finds the object after a write; by default that of the request."""
+        return str(self.request.path)  # type: ignore[attr-defined]
+
+    def written(self, status: int, instance: Any) -> Written:
+        """Return the answer that shows `instance` as it is now."""
+        shown = self.get_written(instance)
+        return Written(status, self.get_address(shown), self.render(shown))
+
+    def render(self, instance: Any) -> bytes:
+        """Return the bytes by which a GET shows the object."""
+        data = self.get_serializer(instance).data  # type: ignore[attr-defined]
+        rendered: bytes = self.get_renderers()[0].render(data)  # type: ignore[attr-defined]
+        return rendered
+
+
+class CreateETAGMixin(WriteMixin):
+    """`create`: a 201 with Location and the ETag of what was made (RFC 9110 section 9.3.3).
+
+    If-None-Match and If-Match are about what is to be made: with `If-None-Match: *` the 409 of one that is there
+    already is a 412, and no If-Match can hold. Override `get_address` for the path of the new one.
+    """
+
+    def create(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
+        conditions = Conditions.from_environ(request.META)
+        if conditions.if_match is not None:
+            return _failed("There is nothing yet that If-Match could be about.")
+
+        def work() -> HttpResponse:
+            serializer = self.get_write_serializer(data=request.data)
+            serializer.is_valid(raise_exception=True)
+            self.perform_create(serializer)
+            return sent(self, request, self.written(201, serializer.instance))
+
+        try:
+            return atomically(self.get_queryset().model, work)  # type: ignore[attr-defined]
+        except AlreadyExistsError as error:
+            if conditions.if_none_match is None or not etags.parse(conditions.if_none_match).is_any:
+                raise
+            return _failed(str(error.detail))
+
+    def perform_create(self, serializer: Any) -> None:
+        """Save what was validated."""
+        serializer.save()
+
+
+class ConditionalWritesMixin(WriteMixin):
+    """`update`, `partial_update` and `destroy`, each on condition of If-Match (RFC 9110 section 13.1.1).
+
+    Answers 428 without If-Match, 412 with the present ETag where it does not match, in that order after 401, 403 and
+    404, and before the body is looked at: a client whose copy is old gains nothing by hearing what is wrong with it.
+    The comparison is strong, with the tag of any content coding of the present representation, which is rendered from
+    locked rows (on SQLite by the IMMEDIATE transaction that `atomically` begins). A write saves through
+    `perform_update` and `perform_destroy`, as REST framework's mixins do.
+    """
+
+    def update(self, request: Request, *args: Any, partial: bool = False, **kwargs: Any) -> HttpResponse:
+        def change(instance: Any) -> Written:
+            serializer = self.get_write_serializer(instance, data=request.data, partial=partial)
+            serializer.is_valid(raise_exception=True)
+            self.perform_update(serializer)
+            return self.written(200, serializer.instance)
+
+        return self._on_condition(request, change)
+
+    def partial_update(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
+        return self.update(request, *args, partial=True, **kwargs)
+
+    def destroy(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
+        return self._on_condition(request, self.perform_destroy)
+
+    def perform_update(self, serializer: Any) -> None:
+        """Save what was validated."""
+        serializer.save()
+
+    def perform_destroy(self, instance: Any) -> None:
+        """Delete the object."""
+        instance.delete()
+
+    def _on_condition(self, request: Request, write: Callable[[Any], Written | None]) -> HttpResponse:
+        """Run `write` on the locked object if the preconditions let it; without anything to show, 204."""
+
+        def work() -> HttpResponse:
+            instance = self._locked()
+            body = self.render(instance)
+            refusal = _refusal(request, body)
+            if refusal is not None:
+                return refusal
+            self.represented = orjson.loads(body)
+            written = write(instance)
+            return _nothing() if written is None else sent(self, request, written)
+
+        return atomically(self.get_queryset().model, work)  # type: ignore[attr-defined]
+
+    def _locked(self) -> Any:
+        """Return the object as it is under its lock: a look at it says whose it is, the next that it is the last."""
+        found = self.get_object()  # type: ignore[attr-defined]
+        _lock(found)
+        return self.get_object()  # type: ignore[attr-defined]
+
+
+def _lock(instance: Model) -> None:
+    rows = type(instance)._base_manager.using(router.db_for_write(type(instance)))
+    if not list(rows.select_for_update().filter(pk=instance.pk).values_list("pk")):
+        raise Http404
+
+
+def atomically(model: type[Model], work: Callable[[], T]) -> T:
+    """Run `work` in one transaction of the primary; raise `BusyError` where others keep it from coming to an end.
+
+    What PostgreSQL gave up for another's sake is done again from its beginning, a few times.
+    """
+    alias = router.db_for_write(model)
+    attempts = 1 if transaction.get_connection(alias).in_atomic_block else ATTEMPTS
+    for left in reversed(range(attempts)):
+        try:
+            with replicas.filling(), transaction.atomic(using=alias):
+                return work()
+        except WriteRefusedError as error:
+            raise BusyError from error
+        except OperationalError as error:
+            if not _is_transient(error):
+                raise
+            if not left or not _is_given_up(error):
+                raise BusyError from error
+    raise BusyError
+
+
+def _is_given_up(error: OperationalError) -> bool:
+    return getattr(error.__cause__, "sqlstate", None) in TRANSIENT
+
+
+def _is_transient(error: OperationalError) -> bool:
+    return _is_given_up(error) or "database is locked" in str(error)
+
+
+def _refusal(request: Request, body: bytes) -> HttpResponse | None:
+    """Return the 412 if the preconditions do not hold for the representation `body` (RFC 9110 section 13.2.2)."""
+    conditions = Conditions.from_environ(request.META)
+    if conditions.if_match is None:
+        raise PreconditionRequiredError
+    tags = codings.entity_tags(etags.strong(body))
+    named = next((tag for tag in tags if etags.strongly_listed(tag, conditions.if_match)), tags[0])
+    if evaluate(request.method or "", conditions, Validators(named)) is Outcome.PROCEED:
+        return None
+    detail = "The representation has changed since; read it again, and decide whether the change still makes sense."
+    response = _failed(detail)
+    response["ETag"] = dict(_answer(request, body, "").headers)["ETag"]
+    return response
+
+
+def _failed(detail: str) -> HttpResponse:
+    return problem_response(412, detail=detail, type="precondition-failed")
+
+
+def _answer(request: Request, body: bytes, address: str) -> answers.Answer:
+    """Return what a GET of `address` would be answered, in the coding that the client prefers, to it alone."""
+    headers = [("Content-Type", "application/json"), ("Content-Location", address)]
+    entry = replace(readthrough.made(body, headers, witness=None, now=0), changed=None)
+    status = cache_status.forwarded(cache_status.METHOD)
+    terms = answers.Terms(time.time(), status, _acceptable(request, entry), is_private=True)
+    return answers.answer(entry, "GET", NONE, terms)
+
+
+def _acceptable(request: Request, entry: Entry) -> str | None:
+    """Return the Accept-Encoding to go by: none, where it would leave nothing to answer a write with."""
+    field: str | None = request.META.get("HTTP_ACCEPT_ENCODING")
+    return field if codings.acceptable(field, tuple(name for name, _ in entry.coded)) else None
+
+
+def sent(view: Any, request: Request, written: Written) -> HttpResponse:
+    """Return the answer to a write: what it has left, with its ETag, `private, no-store`."""
+    location = {"Location": written.address} if written.status == 201 else {}
+    if request.accepted_renderer.format != "json":  # a page for people
+        private = {"Cache-Control": cache_control.PRIVATE}
+        return Response(orjson.loads(written.body), status=written.status, headers={**location, **private})
+    view.headers = {}  # REST framework would add Allow and Vary
+    answer = _answer(request, written.body, written.address)
+    response = HttpResponse(answer.body, status=written.status)
+    for name, value in (*answer.headers, *location.items()):
+        response[name] = value
+    return response
+
+
+def _nothing() -> HttpResponse:
+    return Response(status=204, headers={"Cache-Control": cache_control.PRIVATE})
