@@ -23,6 +23,7 @@ from django.db import DataError, IntegrityError, models, transaction
 from rest_framework import serializers
 
 from catalog.capture import images, storage
+from catalog.curation.tags import tag_kind, tag_name
 from catalog.models import ColorScheme, Gallery, Rendition, Screenshot, State, Tag, Visibility
 
 if TYPE_CHECKING:
@@ -42,16 +43,9 @@ __all__ = [
     "put_screenshot",
     "read_manifest",
     "source_url",
-    "tag_kind",
-    "tag_name",
 ]
 
 SCHEMA = "demo-manifest/1"
-
-_KINDS = {
-    **dict.fromkeys(("light", "dark"), Tag.Kind.SCHEME),
-    **dict.fromkeys(("mobile", "tablet", "desktop"), Tag.Kind.DEVICE),
-}
 
 
 class ManifestError(ValueError):
@@ -260,17 +254,6 @@ def _below(place: str, key: object) -> str:
 def source_url(*, package: str, version: str, page_path: str) -> str:
     """Return the public address of an npm package's file; it lasts, since a version never changes."""
     return f"https://unpkg.com/{quote(package, safe='@/')}@{quote(version)}/{quote(page_path.lstrip('/'))}"
-
-
-def tag_kind(*, slug: str) -> Tag.Kind:
-    """Return what sort of word a tag is: a colour scheme, a device, or else a topic."""
-    return _KINDS.get(slug, Tag.Kind.TOPIC)
-
-
-def tag_name(*, slug: str) -> str:
-    """Return a slug as people write it: "full-page" is "Full page"."""
-    words = slug.replace("-", " ").replace("_", " ").strip()
-    return words[:1].upper() + words[1:]
 
 
 # --- Writes -------------------------------------------------------------------------------------------------

@@ -162,7 +162,7 @@ REST_FRAMEWORK = {
         "keybits.drf.renderers.JSONRenderer",
         "rest_framework.renderers.BrowsableAPIRenderer",
     ],
-    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["keybits.drf.parsers.JSONParser"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "keybits.drf.negotiation.JSONContentNegotiation",
     "DEFAULT_FILTER_BACKENDS": ["catalog.api.filters.FilterBackend"],
     "DEFAULT_PAGINATION_CLASS": "catalog.api.pagination.Pagination",
@@ -185,6 +185,8 @@ REST_FRAMEWORK = {
     "EXCEPTION_HANDLER": "keybits.drf.problems.exception_handler",
     "URL_FIELD_NAME": "url",
 }
+
+CURATION_HIDES = env.bool("CURATION_HIDES", default=False)
 
 SPECTACULAR_SETTINGS = {
     "TITLE": "Screenshot gallery",

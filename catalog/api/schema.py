@@ -9,6 +9,7 @@ from drf_spectacular.authentication import SessionScheme
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema as SpectacularAutoSchema
 from drf_spectacular.plumbing import build_bearer_security_scheme_object
+from rest_framework.permissions import SAFE_METHODS
 
 from keybits.drf.query import FORMAT
 from keybits.parameters import CommaList, Parameter
@@ -25,6 +26,8 @@ PARENTS = {
 }
 SLUG: dict[str, Any] = {"type": "string", "pattern": "^[-a-zA-Z0-9_]{1,100}$"}
 ID: dict[str, Any] = {"type": "integer", "minimum": 1, "maximum": 999_999_999_999_999_999}
+REPLACED = {"GalleryWrite": {"max_age", "edge_max_age"}, "ScreenshotWrite": set(), "TagWrite": set()}
+"""The bodies of PUT, which say all that is shown and can be set, and what of them is not shown."""
 SPARSE = ("Gallery", "GalleryDetail", "Rendition", "Screenshot", "ScreenshotDetail", "Tag")
 PATH_SCHEMAS = {"gallery_slug": SLUG, "tag_slug": SLUG, "slug": SLUG, "screenshot_id": ID, "id": ID}
 
@@ -46,6 +49,12 @@ OPTIONAL_HEADERS = {
     "RateLimit-Policy": ("The quota of the account's plan; with a key, where it has one.", '^"month";q='),
     "Link": ('The neighbouring pages, `rel="next"` and `rel="prev"` (RFC 8288).', ""),
 }
+WRITTEN_HEADERS = {
+    **{name: HEADERS[name] for name in ("ETag", "Cache-Control", "Cache-Status")},
+    "Content-Location": ("Where a GET finds what is shown (RFC 9110 section 8.7).", ""),
+}
+LOCATION = {"Location": ("Where what was made is (RFC 9110 section 10.2.2).", "")}
+CURRENT = {"ETag": HEADERS["ETag"]}
 ERRORS = {
     "400": "A parameter is unknown, repeated or malformed; the problem names it.",
     "401": "The credentials are not ones that can be used; `WWW-Authenticate` names the scheme.",
@@ -54,6 +63,37 @@ ERRORS = {
     "412": "An If-Match or If-Unmodified-Since condition does not hold.",
     "414": "The query string is too long.",
     "429": "Too many requests, or the month's quota is used up; `Retry-After` says when to come back.",
+}
+WRITE_ERRORS = {
+    "400": "The body or a parameter is malformed or has what cannot be set; the problem names it.",
+    "401": "Nobody has signed in, or by credentials that cannot be used; `WWW-Authenticate` says how.",
+    "403": "The client may see this, but not change it; or its key lacks the scope.",
+    "404": "There is no such thing, or it is not for the client to see.",
+    "406": "The client does not accept JSON.",
+    "413": "The body is too long.",
+    "414": "The query string is too long.",
+    "415": "The body is not JSON.",
+    "429": "Too many requests; `Retry-After` says when to come back.",
+    "503": "Others are writing the same; nothing was written. `Retry-After` says when to send it again.",
+}
+CREATE_ERRORS = {
+    "409": "There is one with this slug already.",
+    "412": "There is one with this slug already, and If-None-Match said `*`; or there was an If-Match.",
+}
+CONDITION_ERRORS = {"428": "There is no If-Match."}
+CHANGED = "The representation is not the one that If-Match names. `ETag` is that of the present one."
+IF_MATCH: dict[str, Any] = {
+    "in": "header",
+    "name": "If-Match",
+    "required": True,
+    "description": "The ETag of the representation that the client has; `*` for whatever is there.",
+    "schema": {"type": "string"},
+}
+IF_NONE_MATCH: dict[str, Any] = {
+    "in": "header",
+    "name": "If-None-Match",
+    "description": "`*`: only if there is none with this slug yet (412).",
+    "schema": {"type": "string", "enum": ["*"]},
 }
 PROBLEM: dict[str, Any] = {
     "type": "object",
@@ -67,6 +107,11 @@ PROBLEM: dict[str, Any] = {
         "parameter": {"type": "string", "description": "The query parameter at fault."},
         "allowed": {"type": "array", "items": {"type": "string"}, "description": "What would be accepted."},
         "suggestion": {"type": "string", "description": "The nearest name or value that would be accepted."},
+        "header": {"type": "string", "description": "The header field that is missing or at fault."},
+        "errors": {
+            "type": "object",
+            "description": "What is wrong with each member of the body, by its name.",
+        },
     },
 }
 
@@ -91,21 +136,51 @@ class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-c
 class AutoSchema(SpectacularAutoSchema):
     """Parameters from the views' grammars; every response with its headers; every error by name."""
 
+    def get_auth(self) -> list[dict[str, Any]]:
+        """Reads are open to all, with or without one of the schemes."""
+        auths = [auth for auth in super().get_auth() if auth]
+        return auths if self._writes() else [*auths, {}]
+
+    def get_request_serializer(self) -> Any:
+        """Return what reads the body, of a view that writes."""
+        kind = getattr(self.view, "get_write_serializer", None)
+        return kind() if kind and self._writes() else super().get_request_serializer()
+
     def _get_parameters(self) -> list[dict[str, Any]]:
         path = [parameter for parameter in super()._get_parameters() if parameter["in"] == "path"]
         grammar = getattr(self.view, "get_query_parameters", None)
-        return path + [_query_parameter(parameter) for parameter in (grammar() if grammar else [])]
+        query = [_query_parameter(parameter) for parameter in (grammar() if grammar else [])]
+        return path + query + ([self._condition()] if self._writes() else [])
+
+    def _condition(self) -> dict[str, Any]:
+        return IF_NONE_MATCH if self.method == "POST" else IF_MATCH
+
+    def _writes(self) -> bool:
+        return self.method not in SAFE_METHODS
 
     def _get_response_bodies(self, direction: Direction = "response") -> dict[str, Any]:
         bodies: dict[str, Any] = super()._get_response_bodies(direction)
         if not hasattr(self.view, "get_query_parameters"):
             return bodies
+        if self._writes():
+            return self._get_written_bodies(bodies)
         action = getattr(self.view, getattr(self.view, "action", None) or "get", None)
         if hasattr(action, "keybits_cached"):
             headers = _headers(HEADERS, required=True) | _headers(OPTIONAL_HEADERS, required=False)
             bodies["200"]["headers"] = headers
             bodies["304"] = {"description": "The client's copy is still true.", "headers": headers}
         return bodies | {status: _problem(detail) for status, detail in ERRORS.items()}
+
+    def _get_written_bodies(self, bodies: dict[str, Any]) -> dict[str, Any]:
+        for status, body in bodies.items():
+            if status != "204":
+                located = LOCATION if status == "201" else {}
+                body["headers"] = _headers(WRITTEN_HEADERS | located, required=True)
+        more = CREATE_ERRORS if self.method == "POST" else CONDITION_ERRORS
+        bodies |= {status: _problem(detail) for status, detail in (WRITE_ERRORS | more).items()}
+        if self.method != "POST":
+            bodies["412"] = _problem(CHANGED) | {"headers": _headers(CURRENT, required=True)}
+        return bodies
 
 
 def _query_parameter(parameter: Parameter) -> dict[str, Any]:
@@ -160,6 +235,8 @@ def finish(result: dict[str, Any], **_: Any) -> dict[str, Any]:
     schemas["Problem"] = PROBLEM
     for name in SPARSE:
         schemas[name].pop("required", None)
+    for name, unseen in REPLACED.items():
+        schemas[name]["required"] = sorted(schemas[name]["properties"].keys() - unseen)
     return result
 
 

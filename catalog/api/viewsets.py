@@ -9,11 +9,15 @@ from typing import Any
 from django.db.models import Count, Exists, IntegerField, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from rest_framework import mixins, viewsets
+from rest_framework.generics import get_object_or_404
+from rest_framework.permissions import SAFE_METHODS
+from rest_framework.request import Request
 from rest_framework_extensions.mixins import DetailSerializerMixin
 
 from catalog import freshness, policy
 from catalog.api import parameters
 from catalog.api.counts import counted
+from catalog.api.fields import ScreenshotUriField
 from catalog.api.filters import (
     GalleryFilter,
     ScreenshotFilter,
@@ -21,6 +25,7 @@ from catalog.api.filters import (
     TagScreenshotFilter,
     with_tags,
 )
+from catalog.api.permissions import MayCurate, MayCurateTags
 from catalog.api.serializers import (
     GalleryDetailSerializer,
     GallerySerializer,
@@ -29,6 +34,17 @@ from catalog.api.serializers import (
     ScreenshotSerializer,
     TagSerializer,
 )
+from catalog.api.writing import (
+    GalleryCreateSerializer,
+    GalleryWriteSerializer,
+    ScreenshotCreateSerializer,
+    ScreenshotWriteSerializer,
+    TagCreateSerializer,
+    TagWriteSerializer,
+)
+from catalog.curation.galleries import delete_gallery
+from catalog.curation.screenshots import delete_screenshot
+from catalog.curation.tags import delete_tag
 from catalog.models import Gallery, GalleryQuerySet, Rendition, Screenshot, Tag
 from keybits.addresses import address
 from keybits.bits import PurgeKeyBit, UpdatedAtKeyBit
@@ -37,6 +53,7 @@ from keybits.constructors import DefaultListKeyConstructor, DefaultObjectKeyCons
 from keybits.drf import (
     CacheResponseAndETAGMixin,
     ClosedQueryMixin,
+    CreateETAGMixin,
     ListCacheResponseAndETAGMixin,
     NestedViewSetMixin,
     ProjectedListMixin,
@@ -68,8 +85,15 @@ class QueryMixin(ClosedQueryMixin):
     embeds: tuple[Parameter, ...] = ()
 
     def get_query_parameters(self) -> list[Parameter]:
+        if self._writes():
+            return super().get_query_parameters()
         paging = () if self.detail else (*parameters.PAGES, *self.filters)  # type: ignore[attr-defined]
         return [*super().get_query_parameters(), *paging, *self.embeds, self._fields()]
+
+    def _writes(self) -> bool:
+        """Say whether the request writes: what it is made for, and answered with, is the whole representation."""
+        request = getattr(self, "request", None)
+        return request is not None and request.method not in SAFE_METHODS
 
     def finalize_response(self, request: Any, response: Any, *args: Any, **kwargs: Any) -> Any:
         """Say where the answer is described (RFC 8288; `describedby` is POWDER's, in IANA's registry)."""
@@ -88,7 +112,21 @@ class DetailMixin(DetailSerializerMixin):  # type: ignore[misc]  # drf-extension
     """List items small, details rich: by the route, which the schema knows too, not by the URL of a request."""
 
     def _is_request_to_detail_endpoint(self) -> bool:
-        return bool(self.detail)
+        return bool(self.detail) or getattr(self, "action", None) == "create"
+
+
+class CuratedMixin(CacheResponseAndETAGMixin, CreateETAGMixin):
+    """Cached reads, and writes by who may curate: see `permissions`, `writing` and `catalog.curation`."""
+
+    permission_classes: Sequence[Any] = [MayCurate]
+
+    def get_written(self, instance: Any) -> Any:
+        """Return what the write has left, even where the client has just hidden it from itself."""
+        return self.get_all().get(pk=instance.pk)
+
+    def get_all(self) -> QuerySet[Any]:
+        """Return what there is of the resource with all that a detail shows, seen by the client or not."""
+        raise NotImplementedError
 
 
 class ShownMixin(ProjectedListMixin):
@@ -160,12 +198,14 @@ class GalleryObjectKey(DefaultObjectKeyConstructor):
 
 
 class GalleryViewSet(  # type: ignore[misc]  # a mixin that counts on what comes after it
-    QueryMixin, CacheResponseAndETAGMixin, ShownMixin, DetailMixin, viewsets.ReadOnlyModelViewSet[Gallery]
+    QueryMixin, CuratedMixin, ShownMixin, DetailMixin, viewsets.ReadOnlyModelViewSet[Gallery]
 ):
     """Galleries: public ones, and the client's own. An unlisted one answers at its address only."""
 
     serializer_class = GallerySerializer
     serializer_detail_class = GalleryDetailSerializer
+    create_serializer_class = GalleryCreateSerializer
+    write_serializer_class = GalleryWriteSerializer
     queryset = Gallery.objects.none()
     lookup_field = "slug"
     lookup_value_regex = SLUG
@@ -181,9 +221,21 @@ class GalleryViewSet(  # type: ignore[misc]  # a mixin that counts on what comes
 
     def get_queryset(self) -> QuerySet[Gallery]:
         if self.detail:
-            reachable = _counted_galleries().reachable_by(self.request.user)
-            return reachable.select_related("cover__gallery").prefetch_related("cover__renditions")
+            return self.get_all().reachable_by(self.request.user)
         return _counted_galleries().listed_for(self.request.user)
+
+    def get_all(self) -> GalleryQuerySet:
+        shown = _counted_galleries().select_related("cover__gallery")
+        return shown.prefetch_related("cover__renditions")
+
+    def get_address(self, gallery: Gallery) -> str:
+        return address("gallery-detail", slug=gallery.slug)
+
+    def perform_create(self, serializer: Any) -> None:
+        serializer.save(owner=self.request.user)
+
+    def perform_destroy(self, gallery: Gallery) -> None:
+        delete_gallery(gallery=gallery)
 
 
 @cache
@@ -223,12 +275,14 @@ class ScreenshotObjectKey(DefaultObjectKeyConstructor):
 
 
 class ScreenshotViewSet(  # type: ignore[misc]  # as above
-    QueryMixin, CacheResponseAndETAGMixin, ShownMixin, DetailMixin, viewsets.ReadOnlyModelViewSet[Screenshot]
+    QueryMixin, CuratedMixin, ShownMixin, DetailMixin, viewsets.ReadOnlyModelViewSet[Screenshot]
 ):
     """Screenshots of all public galleries, and of the client's own."""
 
     serializer_class = ScreenshotSerializer
     serializer_detail_class = ScreenshotDetailSerializer
+    create_serializer_class = ScreenshotCreateSerializer
+    write_serializer_class = ScreenshotWriteSerializer
     queryset = Screenshot.objects.none()
     lookup_url_kwarg = "id"
     lookup_value_regex = ID
@@ -253,9 +307,23 @@ class ScreenshotViewSet(  # type: ignore[misc]  # as above
             relations.append("renditions")
         return screenshots.select_related("gallery").prefetch_related(*relations)
 
+    def get_all(self) -> QuerySet[Screenshot]:
+        return self.with_what_is_shown(Screenshot.objects.all())
+
+    def get_address(self, screenshot: Screenshot) -> str:
+        """Return the address as the representation has it for a new one, else that of the request's kind."""
+        if self.detail:
+            return address("screenshot-detail", id=screenshot.pk)
+        return ScreenshotUriField().to_representation(screenshot)
+
+    def perform_destroy(self, screenshot: Screenshot) -> None:
+        delete_screenshot(screenshot=screenshot)
+
 
 class GalleryScreenshotViewSet(NestedViewSetMixin, ScreenshotViewSet):  # type: ignore[misc]  # drf-extensions is untyped
     """Screenshots of one gallery, in its own order; an unlisted gallery's too, for who knows its slug."""
+
+    parent: Gallery | None = None
 
     filters = (
         *parameters.without(parameters.SCREENSHOT_FILTERS, "gallery"),
@@ -271,6 +339,18 @@ class GalleryScreenshotViewSet(NestedViewSetMixin, ScreenshotViewSet):  # type: 
         return Gallery.objects.reachable_by(self.request.user).filter(
             slug=self.kwargs["parent_lookup_gallery__slug"]
         )
+
+    def get_serializer_context(self) -> dict[str, Any]:
+        return {**super().get_serializer_context(), "gallery": self.parent}
+
+    def create(self, request: Request, *args: Any, **kwargs: Any) -> Any:
+        self.parent = get_object_or_404(self.get_parent_queryset())
+        self.check_object_permissions(request, self.parent)
+        return super().create(request, *args, **kwargs)
+
+    def get_address(self, screenshot: Screenshot) -> str:
+        within = {"parent_lookup_gallery__slug": screenshot.gallery.slug}
+        return address("gallery-screenshot-detail", **within, id=screenshot.pk)
 
 
 def _in_gallery(slug: str, viewer: Any) -> QuerySet[Screenshot]:
@@ -375,11 +455,14 @@ class TagObjectKey(DefaultObjectKeyConstructor):
 
 
 class TagViewSet(  # type: ignore[misc]  # as above
-    QueryMixin, CacheResponseAndETAGMixin, ShownMixin, viewsets.ReadOnlyModelViewSet[Tag]
+    QueryMixin, CuratedMixin, ShownMixin, viewsets.ReadOnlyModelViewSet[Tag]
 ):
     """Tags, each with the number of screenshots that the client may see."""
 
     serializer_class = TagSerializer
+    create_serializer_class = TagCreateSerializer
+    write_serializer_class = TagWriteSerializer
+    permission_classes = [MayCurateTags]
     queryset = Tag.objects.none()
     lookup_field = "slug"
     lookup_value_regex = SLUG
@@ -398,14 +481,26 @@ class TagViewSet(  # type: ignore[misc]  # as above
 
     def get_queryset(self) -> QuerySet[Tag]:
         viewer = self.request.user
-        return _counted_tags(viewer) if viewer.is_authenticated else _public_tags()
+        return _listed_tags(viewer) if viewer.is_authenticated else _public_tags()
+
+    def get_all(self) -> QuerySet[Tag]:
+        return _counted(Tag.objects.all(), self.request.user)
+
+    def get_address(self, tag: Tag) -> str:
+        return address("tag-detail", slug=tag.slug)
+
+    def perform_destroy(self, tag: Tag) -> None:
+        delete_tag(tag=tag)
 
 
-def _counted_tags(viewer: Any) -> QuerySet[Tag]:
-    listed = Screenshot.objects.listed_for(viewer)
-    return Tag.objects.listed_for(viewer).annotate(screenshot_count=_count(listed, "tags"))
+def _counted(tags: QuerySet[Tag], viewer: Any) -> QuerySet[Tag]:
+    return tags.annotate(screenshot_count=_count(Screenshot.objects.listed_for(viewer), "tags"))
+
+
+def _listed_tags(viewer: Any) -> QuerySet[Tag]:
+    return _counted(Tag.objects.listed_for(viewer), viewer)
 
 
 @cache
 def _public_tags() -> QuerySet[Tag]:
-    return settled(_counted_tags(None))
+    return settled(_listed_tags(None))

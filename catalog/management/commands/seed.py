@@ -17,7 +17,7 @@ from django.db import connection, transaction
 from django.db.models import DateTimeField
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from catalog.importing import tag_kind, tag_name
+from catalog.curation.tags import tag_kind, tag_name
 from catalog.models import ColorScheme, Gallery, Screenshot, State, Tag, Visibility
 
 if TYPE_CHECKING:

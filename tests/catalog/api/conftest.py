@@ -234,3 +234,9 @@ def rendition() -> Callable[..., Rendition]:
 def count_queries() -> Callable[[], CaptureQueriesContext]:
     """Count the SQL of a block: `with count_queries() as queries: ...; assert len(queries) == 0`."""
     return lambda: CaptureQueriesContext(connection)
+
+
+@pytest.fixture
+def by_user() -> Callable[[User], Api]:
+    """A client of any user's, by a token."""
+    return lambda user: Api(authorization=f"Token {Token.objects.create(user=user).key}")

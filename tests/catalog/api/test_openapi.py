@@ -45,15 +45,34 @@ class TestSchema:
         assert schema["openapi"].startswith("3.1.")
         OpenAPIV31SpecValidator(schema).validate()
 
-    def test_describes_every_resource_and_reads_alone(self, schema):
+    def test_describes_every_resource_and_all_that_can_be_done_with_it(self, schema, api):
         assert set(schema["paths"]) == PATHS
-        assert {method for item in schema["paths"].values() for method in item} == {"get"}
+        for path, item in schema["paths"].items():
+            allowed = api(path.format_map(SAMPLES), "OPTIONS")["Allow"].lower().split(", ")
+            assert set(item) == set(allowed) - {"head", "options"}, path
+
+    def test_describes_the_condition_and_the_answers_of_writes(self, schema):
+        written = [(name, item[name]) for item in schema["paths"].values() for name in item if name != "get"]
+        assert len(written) == 16
+        for method, operation in written:
+            fields = {item["name"]: item for item in operation["parameters"] if item["in"] == "header"}
+            assert "If-None-Match" in fields if method == "post" else fields["If-Match"]["required"]
+            errors = {"409"} if method == "post" else {"428"}
+            assert {"400", "401", "403", "404", "412", "415", "503"} | errors <= set(operation["responses"])
+            assert {} not in operation["security"]
+            for status, response in operation["responses"].items():
+                if status in {"200", "201"}:
+                    assert {"ETag", "Content-Location"} <= set(response["headers"])
+                    assert ("Location" in response["headers"]) == (status == "201")
+
+    def test_reads_are_open_to_all(self, schema):
+        assert all({} in item["get"]["security"] for item in schema["paths"].values())
 
     def test_names_no_server(self, schema):
         assert not schema.get("servers")
 
     def test_operations_have_names_of_their_own(self, schema):
-        names = [item["get"]["operationId"] for item in schema["paths"].values()]
+        names = [method["operationId"] for item in schema["paths"].values() for method in item.values()]
         assert len(set(names)) == len(names)
 
     @pytest.mark.parametrize("path", sorted(PATHS))

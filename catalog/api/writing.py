@@ -1,0 +1,169 @@
+"""What a client may say of each resource: what people curate, and nothing that a capture measures.
+
+These serializers read bodies and hand them to `catalog.curation`; what is shown afterwards is `serializers`'.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.core.validators import URLValidator
+from django.db.models import QuerySet
+from rest_framework import serializers
+from rest_framework.exceptions import PermissionDenied, ValidationError
+
+from catalog.curation.galleries import change_gallery, create_gallery
+from catalog.curation.ownership import may_change
+from catalog.curation.screenshots import change_screenshot, create_screenshot
+from catalog.curation.slugs import SlugTakenError
+from catalog.curation.tags import change_tag, create_tag
+from catalog.models import Gallery, Screenshot, Tag
+from keybits.drf import ClosedMembersMixin
+from keybits.drf.writes import AlreadyExistsError
+
+__all__ = [
+    "GalleryCreateSerializer",
+    "GalleryWriteSerializer",
+    "ScreenshotCreateSerializer",
+    "ScreenshotWriteSerializer",
+    "TagCreateSerializer",
+    "TagWriteSerializer",
+]
+
+MOST_TAGS = 100
+
+
+class WriteSerializer(ClosedMembersMixin, serializers.ModelSerializer[Any]):
+    """Refuses what cannot be set. What is given once, when a thing is made, a subclass for that adds."""
+
+
+class ReachableGalleryField(serializers.SlugRelatedField[Gallery]):
+    """A gallery by its slug: one that the client can see, and may change."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(slug_field="slug", queryset=Gallery.objects.all(), **kwargs)
+
+    def get_queryset(self) -> QuerySet[Gallery]:
+        return Gallery.objects.reachable_by(self.context["request"].user)
+
+    def to_internal_value(self, data: Any) -> Gallery:
+        if not isinstance(data, str) or "\x00" in data:
+            self.fail("invalid")
+        gallery: Gallery = super().to_internal_value(data)
+        if may_change(self.context["request"].user, gallery):
+            return gallery
+        if settings.CURATION_HIDES:
+            self.fail("does_not_exist", slug_name="slug", value=data)
+        raise PermissionDenied("That gallery is not yours to change.")
+
+
+class ScreenshotWriteSerializer(WriteSerializer):
+    """What can be set of a screenshot. Words in `tags` that are new become tags."""
+
+    gallery = ReachableGalleryField()
+    tags = serializers.ListField(
+        child=serializers.SlugField(max_length=100),
+        max_length=MOST_TAGS,
+        required=False,
+        help_text="Slugs, the whole set; new ones become tags.",
+    )
+
+    class Meta:
+        model = Screenshot
+        fields = ["gallery", "title", "alt", "position", "tags"]
+
+    def update(self, instance: Screenshot, validated_data: dict[str, Any]) -> Screenshot:
+        return change_screenshot(screenshot=instance, **validated_data)
+
+
+class ScreenshotCreateSerializer(ScreenshotWriteSerializer):
+    """A new screenshot. In a gallery's own list `gallery` can be left out."""
+
+    gallery = ReachableGalleryField(required=False)
+    source_url = serializers.URLField(
+        max_length=2000,
+        validators=[URLValidator(schemes=["http", "https"])],
+        help_text="The page that is to be pictured, by http or https. It stays as it is.",
+    )
+
+    class Meta(ScreenshotWriteSerializer.Meta):
+        fields = [*ScreenshotWriteSerializer.Meta.fields, "source_url"]
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        parent: Gallery | None = self.context.get("gallery")
+        gallery = attrs.get("gallery", parent)
+        if gallery is None:
+            raise ValidationError({"gallery": ["Say which gallery it is for, by its slug."]})
+        if parent is not None and gallery != parent:
+            told = f"The address says {parent.slug!r}: say the same, or nothing."
+            raise ValidationError({"gallery": [told]})
+        return {**attrs, "gallery": gallery}
+
+    def create(self, validated_data: dict[str, Any]) -> Screenshot:
+        return create_screenshot(**validated_data)
+
+
+class GalleryWriteSerializer(WriteSerializer):
+    """What can be set of a gallery. `cover` is the id of a screenshot that is in it."""
+
+    cover = serializers.PrimaryKeyRelatedField[Screenshot](
+        queryset=Screenshot.objects.all(), allow_null=True, required=False
+    )
+
+    class Meta:
+        model = Gallery
+        fields = ["title", "description", "visibility", "position", "cover", "max_age", "edge_max_age"]
+
+    def validate_cover(self, cover: Screenshot | None) -> Screenshot | None:
+        if cover is not None and cover.gallery_id != getattr(self.instance, "pk", None):
+            self.fields["cover"].fail("does_not_exist", pk_value=cover.pk)
+        return cover
+
+    def update(self, instance: Gallery, validated_data: dict[str, Any]) -> Gallery:
+        return change_gallery(gallery=instance, **validated_data)
+
+
+class GalleryCreateSerializer(GalleryWriteSerializer):
+    """A new gallery, which is empty and so has no cover. Its slug is part of its address, and stays."""
+
+    slug = serializers.SlugField(max_length=100)
+    cover = None  # type: ignore[assignment]  # REST framework's way to leave out a field
+
+    class Meta(GalleryWriteSerializer.Meta):
+        fields = ["slug", *(name for name in GalleryWriteSerializer.Meta.fields if name != "cover")]
+
+    def create(self, validated_data: dict[str, Any]) -> Gallery:
+        try:
+            return create_gallery(**validated_data)
+        except SlugTakenError as error:
+            raise AlreadyExistsError(str(error)) from None
+
+
+class TagWriteSerializer(WriteSerializer):
+    """What can be set of a tag."""
+
+    title = serializers.CharField(source="name", max_length=100)
+
+    class Meta:
+        model = Tag
+        fields = ["title", "kind"]
+
+    def update(self, instance: Tag, validated_data: dict[str, Any]) -> Tag:
+        return change_tag(tag=instance, **validated_data)
+
+
+class TagCreateSerializer(TagWriteSerializer):
+    """A new tag, named after its slug unless told otherwise. Its slug is part of its address, and stays."""
+
+    slug = serializers.SlugField(max_length=100)
+    title = serializers.CharField(source="name", max_length=100, required=False)
+
+    class Meta(TagWriteSerializer.Meta):
+        fields = ["slug", *TagWriteSerializer.Meta.fields]
+
+    def create(self, validated_data: dict[str, Any]) -> Tag:
+        try:
+            return create_tag(**validated_data)
+        except SlugTakenError as error:
+            raise AlreadyExistsError(str(error)) from None

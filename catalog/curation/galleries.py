@@ -1,0 +1,35 @@
+"""What people do to galleries."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import transaction
+
+from catalog.curation.rows import save_changes
+from catalog.curation.slugs import insert
+from catalog.models import Gallery
+
+__all__ = ["change_gallery", "create_gallery", "delete_gallery"]
+
+
+@transaction.atomic
+def create_gallery(*, owner: Any, slug: str, title: str, **fields: Any) -> Gallery:
+    """Make a gallery of `owner`'s; raises `SlugTakenError`. It is empty, so that it has no cover yet."""
+    return insert(Gallery(owner=owner, slug=slug, title=title, **fields))
+
+
+@transaction.atomic
+def change_gallery(*, gallery: Gallery, **changes: Any) -> Gallery:
+    """Set these fields; raises Django's `ValidationError` for a cover that is not in the gallery."""
+    cover = changes.get("cover")
+    if cover is not None:
+        Gallery(pk=gallery.pk, cover=cover).clean()
+    save_changes(gallery, **changes)
+    return gallery
+
+
+@transaction.atomic
+def delete_gallery(*, gallery: Gallery) -> None:
+    """Delete the gallery with all its screenshots. Their files stay until nothing names them."""
+    gallery.delete()
