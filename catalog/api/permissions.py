@@ -13,17 +13,11 @@ from django.http import Http404
 from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 
+from catalog.accounts.models import Scope
+from catalog.accounts.permissions import HasCurateScope, reaches
 from catalog.curation.ownership import may_change
 
-__all__ = ["MayCurate", "MayCurateTags", "allows"]
-
-SCOPE = "curate"
-
-
-def allows(request: Request, scope: str) -> bool:
-    """Say whether the client's key has `scope`; without a key a client may do all that its user may."""
-    key_allows = getattr(request.auth, "allows", None)
-    return key_allows is None or bool(key_allows(scope))
+__all__ = ["MayCurate", "MayCurateTags"]
 
 
 class MayCurate(BasePermission):
@@ -37,8 +31,8 @@ class MayCurate(BasePermission):
     def has_permission(self, request: Request, view: Any) -> bool:
         if request.method in SAFE_METHODS or view.action is None:
             return True
-        if not allows(request, SCOPE):
-            self.message = f"The key that was sent does not have the scope {SCOPE!r}."
+        if not reaches(request, Scope.CURATE):
+            self.message = HasCurateScope().message
             return False
         return bool(request.user and request.user.is_authenticated)
 

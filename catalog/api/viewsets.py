@@ -115,10 +115,15 @@ class DetailMixin(DetailSerializerMixin):  # type: ignore[misc]  # drf-extension
         return bool(self.detail) or getattr(self, "action", None) == "create"
 
 
-class CuratedMixin(CacheResponseAndETAGMixin, CreateETAGMixin):
+class CuratedMixin(QueryMixin, CacheResponseAndETAGMixin, CreateETAGMixin):
     """Cached reads, and writes by who may curate: see `permissions`, `writing` and `catalog.curation`."""
 
     permission_classes: Sequence[Any] = [MayCurate]
+
+    @property
+    def throttle_scope(self) -> str | None:
+        """The rate of the request, beside those that all requests have."""
+        return "curate" if self._writes() else None
 
     def get_written(self, instance: Any) -> Any:
         """Return what the write has left, even where the client has just hidden it from itself."""
@@ -198,7 +203,7 @@ class GalleryObjectKey(DefaultObjectKeyConstructor):
 
 
 class GalleryViewSet(  # type: ignore[misc]  # a mixin that counts on what comes after it
-    QueryMixin, CuratedMixin, ShownMixin, DetailMixin, viewsets.ReadOnlyModelViewSet[Gallery]
+    CuratedMixin, ShownMixin, DetailMixin, viewsets.ReadOnlyModelViewSet[Gallery]
 ):
     """Galleries: public ones, and the client's own. An unlisted one answers at its address only."""
 
@@ -275,7 +280,7 @@ class ScreenshotObjectKey(DefaultObjectKeyConstructor):
 
 
 class ScreenshotViewSet(  # type: ignore[misc]  # as above
-    QueryMixin, CuratedMixin, ShownMixin, DetailMixin, viewsets.ReadOnlyModelViewSet[Screenshot]
+    CuratedMixin, ShownMixin, DetailMixin, viewsets.ReadOnlyModelViewSet[Screenshot]
 ):
     """Screenshots of all public galleries, and of the client's own."""
 
@@ -455,7 +460,7 @@ class TagObjectKey(DefaultObjectKeyConstructor):
 
 
 class TagViewSet(  # type: ignore[misc]  # as above
-    QueryMixin, CuratedMixin, ShownMixin, viewsets.ReadOnlyModelViewSet[Tag]
+    CuratedMixin, ShownMixin, viewsets.ReadOnlyModelViewSet[Tag]
 ):
     """Tags, each with the number of screenshots that the client may see."""
 

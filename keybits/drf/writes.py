@@ -282,7 +282,8 @@ def sent(view: Any, request: Request, written: Written) -> HttpResponse:
     if request.accepted_renderer.format != "json":  # a page for people
         private = {"Cache-Control": cache_control.PRIVATE}
         return Response(orjson.loads(written.body), status=written.status, headers={**location, **private})
-    view.headers = {}  # REST framework would add Allow and Vary
+    for name in ("Allow", "Vary"):  # REST framework would add them
+        view.headers.pop(name, None)
     answer = _answer(request, written.body, written.address)
     response = HttpResponse(answer.body, status=written.status)
     for name, value in (*answer.headers, *location.items()):
