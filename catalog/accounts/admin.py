@@ -1,0 +1,141 @@
+"""Accounts in Django's admin: plans and accounts are made here, keys issued and revoked, what was used looked at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.utils import timezone
+
+from catalog.accounts import keys
+from catalog.accounts.models import Account, ApiKey, MonthlyUsage, Plan, Scope, UsageEvent
+
+
+@admin.register(Plan)
+class PlanAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    list_display = ("name", "slug", "monthly_quota")
+    search_fields = ("name", "slug")
+    prepopulated_fields = {"slug": ("name",)}
+
+
+@admin.register(Account)
+class AccountAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    list_display = ("user", "plan", "created_at")
+    list_filter = ("plan",)
+    list_select_related = ("user", "plan")
+    search_fields = ("user__username",)
+    raw_id_fields = ("user",)
+
+
+class ApiKeyForm(forms.ModelForm):  # type: ignore[type-arg]
+    """What is decided of a key when it is issued."""
+
+    scopes = forms.MultipleChoiceField(choices=Scope.choices, widget=forms.CheckboxSelectMultiple)
+
+    class Meta:
+        model = ApiKey
+        fields = ("account", "name", "scopes", "expires_at")
+
+    def clean_expires_at(self) -> Any:
+        """A key that has expired from the start is a mistake."""
+        moment = self.cleaned_data["expires_at"]
+        if moment is not None and moment <= timezone.now():
+            raise forms.ValidationError("This is past: the key would be refused from the start.")
+        return moment
+
+
+@admin.register(ApiKey)
+class ApiKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Issues a key, and shows it in the answer to that alone: in no message, session or redirect. Revokes by action."""
+
+    form = ApiKeyForm
+    list_display = (
+        "name",
+        "prefix",
+        "account",
+        "scopes",
+        "created_at",
+        "last_used_at",
+        "expires_at",
+        "revoked_at",
+    )
+    list_filter = ("revoked_at",)
+    list_select_related = ("account__user",)
+    search_fields = ("name", "prefix", "account__user__username")
+    autocomplete_fields = ("account",)
+    actions = ("revoke",)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        shown = (
+            "account",
+            "name",
+            "scopes",
+            "prefix",
+            "created_at",
+            "last_used_at",
+            "expires_at",
+            "revoked_at",
+        )
+        return shown if obj else ()
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nothing of a key is changed but that it is revoked, which is the list's to do."""
+        return obj is None and super().has_change_permission(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        obj.issued = keys.seal(obj)
+        super().save_model(request, obj, form, change)
+
+    def response_add(self, request: HttpRequest, obj: Any, post_url_continue: Any = None) -> HttpResponse:
+        """Show the key, this once."""
+        context = self.admin_site.each_context(request) | {
+            "title": "Key issued",
+            "key": obj,
+            "opts": self.opts,
+        }
+        return TemplateResponse(request, "accounts/issued.html", context)
+
+    @admin.action(description="Revoke the selected keys", permissions=["change"])
+    def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
+        for key in queryset:
+            keys.revoke(key=key)
+            self.log_change(request, key, "Revoked.")
+        self.message_user(request, "The keys are revoked.")
+
+
+class LookedAtAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Rows that the service writes, and people only look at."""
+
+    show_full_result_count = False
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(MonthlyUsage)
+class MonthlyUsageAdmin(LookedAtAdmin):
+    list_display = ("account", "month", "used")
+    list_filter = ("month",)
+    list_select_related = ("account__user",)
+    search_fields = ("account__user__username",)
+
+
+@admin.register(UsageEvent)
+class UsageEventAdmin(LookedAtAdmin):
+    list_display = ("at", "account", "key", "method", "route")
+    list_filter = ("method",)
+    list_select_related = ("account__user", "key")
+    search_fields = ("account__user__username", "key__prefix")
