@@ -29,8 +29,9 @@ from catalog.models import Tag
 from keybits import bits, fastpath, memory, readthrough
 from keybits.cache_control import Lifetime, Policy
 from keybits.constructors import DefaultListKeyConstructor
-from keybits.drf import cache_response_and_etag, caching, expire
+from keybits.drf import ListCacheResponseAndETAGMixin, cache_response_and_etag, caching, expire
 from keybits.drf.closed import closed
+from keybits.drf.throttles import AnonymousThrottle, ScopedThrottle, UserThrottle
 from keybits.fastpath.asgi import FastPath as AsgiFastPath
 from keybits.fastpath.wsgi import FastPath as WsgiFastPath
 from keybits.stores import StoreError, get_store
@@ -163,6 +164,34 @@ class OncePerDay(SimpleRateThrottle):
         return "once"
 
 
+class CountsHits(OncePerDay):
+    counts_hits = True
+
+
+class Names:
+    def list(self, request: Request) -> Response:
+        return Response({"tags": [tag.name for tag in Tag.objects.all()]})
+
+
+class Deferring(ListCacheResponseAndETAGMixin, Names, viewsets.GenericViewSet[Tag]):
+    """A view whose throttles count what has to be computed, except those that count hits."""
+
+    list_cache_key_func = TagKey()
+    parser_classes = []
+    throttle_classes = [OncePerDay, AnonymousThrottle, UserThrottle, ScopedThrottle]
+
+
+class CountingHits(Deferring):
+    throttle_classes = [OncePerDay, CountsHits]
+
+
+class OwnThrottles(Deferring):
+    __module__ = "project.views"
+
+    def get_throttles(self) -> Any:
+        return [CountsHits()]
+
+
 def listed(view: Any, **given: Any) -> Any:
     return view.as_view({"get": "list"}, **given)
 
@@ -206,6 +235,7 @@ OPEN: dict[str, Any] = {
     "get-only": listed(GetOnly),
     "held": listed(Held),
     "expiring": listed(Expiring),
+    "throttles-of-misses-and-users": listed(Deferring),
     "exempt": csrf_exempt(listed(View)),
 }
 SHUT: dict[str, Any] = {
@@ -218,6 +248,8 @@ SHUT: dict[str, Any] = {
     "negotiation": listed(made(content_negotiation_class=Negotiation)),
     "versioning": listed(made(versioning_class=Versioning)),
     "throttle": listed(made(throttle_classes=[OncePerDay])),
+    "throttle-that-counts-hits": listed(CountingHits),
+    "own-throttles": listed(OwnThrottles),
     "header-bit": listed(made(key=HeaderKey())),
     "own-bit": listed(made(key=OwnBitKey())),
     "scopes-of-a-function": listed(made(key=ScopesByFunction())),

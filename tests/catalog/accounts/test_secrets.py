@@ -1,0 +1,193 @@
+"""A key is nowhere but with its client: not in a log, an error page, a problem, or the store."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils.log import AdminEmailHandler
+
+from catalog.accounts import keys
+from catalog.accounts.models import ApiKey, Plan
+from keybits.stores import get_store
+
+pytestmark = pytest.mark.django_db
+TABLES = {"accounts_apikey": "while it is looked up", "accounts_usageevent": "once it is known"}
+
+
+class Records(logging.Handler):
+    """Every record of every logger, written out with its arguments and its traceback."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self.setFormatter(logging.Formatter("%(name)s %(message)s %(args)s"))
+        self.text = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.text += f"{self.format(record)} {vars(record)}\n"
+
+
+@pytest.fixture
+def records() -> Iterator[Records]:
+    """Hear all loggers there are, at DEBUG, whether or not they hand on what they hear."""
+    handler = Records()
+    named = [logging.getLogger(name) for name in list(logging.root.manager.loggerDict)]
+    loggers = [logging.getLogger(), *(each for each in named if isinstance(each, logging.Logger))]
+    before = [(each, each.level, each.disabled) for each in loggers]
+    for each in loggers:
+        each.addHandler(handler)
+        each.setLevel(logging.DEBUG)
+        each.disabled = False
+    yield handler
+    for each, level, disabled in before:
+        each.removeHandler(handler)
+        each.setLevel(level)
+        each.disabled = disabled
+
+
+@pytest.fixture
+def secret(plan: Plan, issue: Any) -> keys.Secret:
+    """A good key to read, with three requests to go."""
+    found: keys.Secret = issue("read")[1]
+    return found
+
+
+def parts(secret: keys.Secret) -> list[str]:
+    """What nobody may see."""
+    return [secret.reveal().partition(".")[2], ApiKey.objects.get().digest]
+
+
+def break_(table: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f'ALTER TABLE "{table}" RENAME TO "{table}_gone"')
+
+
+def asked_in_vain(secret: keys.Secret) -> Any:
+    client = Client(raise_request_exception=False)
+    return client.get("/api/v1/galleries/", headers={"Authorization": f"Api-Key {secret.reveal()}"})
+
+
+class TestLogs:
+    def test_hold_no_key_whatever_becomes_of_it(
+        self, ask: Any, secret: keys.Secret, records: Records, settings: Any
+    ) -> None:
+        settings.DEBUG = True
+        text = secret.reveal()
+        hidden = parts(secret)
+        with CaptureQueriesContext(connection) as queries:  # what is logged where DEBUG is on
+            for path in ("galleries/", "galleries/vault/", "galleries/?x=1", "nowhere/"):
+                ask(path, secret)
+            statuses = [ask("galleries/", each).status_code for each in (secret, f"Api-Key {text}x")]
+            call_command("apikey", "list", stdout=StringIO())
+            call_command("apikey", "revoke", text, stdout=StringIO())
+            statuses.append(ask("galleries/", secret).status_code)
+        assert statuses == [429, 401, 401]
+        assert "django.db.backends" in records.text
+        assert "django.request" in records.text
+        assert len(queries) > 5
+        assert not [each for each in hidden[:1] if each in records.text]
+
+    @pytest.mark.parametrize("table", TABLES, ids=TABLES.values())
+    def test_hold_no_key_where_the_database_fails(
+        self, secret: keys.Secret, records: Records, table: str
+    ) -> None:
+        hidden = parts(secret)
+        break_(table)
+        assert asked_in_vain(secret).status_code == 500
+        assert "Internal Server Error" in records.text
+        assert not [each for each in hidden if each in records.text]
+
+
+class TestErrorPages:
+    @pytest.mark.parametrize("debug", [True, False])
+    @pytest.mark.parametrize("table", TABLES, ids=TABLES.values())
+    def test_hold_no_key(self, secret: keys.Secret, settings: Any, table: str, debug: bool) -> None:
+        settings.DEBUG = debug
+        hidden = parts(secret)
+        break_(table)
+        page = asked_in_vain(secret)
+        assert page.status_code == 500
+        assert ("Traceback" in page.content.decode()) == debug
+        assert not [each for each in hidden if each in page.content.decode()]
+
+    @pytest.mark.parametrize("debug", [True, False])
+    @pytest.mark.parametrize("table", TABLES, ids=TABLES.values())
+    def test_that_are_mailed_hold_no_key(
+        self, secret: keys.Secret, settings: Any, mailoutbox: Any, table: str, debug: bool
+    ) -> None:
+        settings.DEBUG, settings.ADMINS = debug, [("A", "a@gallery.example")]
+        hidden = parts(secret)
+        break_(table)
+        handler = AdminEmailHandler(include_html=True)
+        logging.getLogger("django.request").addHandler(handler)
+        try:
+            assert asked_in_vain(secret).status_code == 500
+        finally:
+            logging.getLogger("django.request").removeHandler(handler)
+        mails = [mail.body for mail in mailoutbox] + [
+            each.content for mail in mailoutbox for each in mail.alternatives
+        ]
+        assert len(mails) >= 2  # as text and as a page
+        for written in mails:
+            assert table in written
+            assert not [each for each in hidden if each in written]
+
+
+class TestProblems:
+    @pytest.mark.parametrize("wrong", ["{}x", "{} {}", "x{}"])
+    def test_of_a_key_that_is_refused_do_not_repeat_it(
+        self, ask: Any, secret: keys.Secret, wrong: str
+    ) -> None:
+        text = secret.reveal()
+        response = ask("galleries/", f"Api-Key {wrong.format(text, text)}")
+        assert response.status_code == 401
+        assert text not in f"{response.content!r} {response.headers}"
+
+    def test_of_what_else_goes_wrong_do_not(self, ask: Any, secret: keys.Secret) -> None:
+        for path in ("galleries/?x=1", "galleries/nothing/", "galleries/?format=api", "galleries/"):
+            response = ask(path, secret)
+            assert secret.reveal() not in f"{response.content!r} {response.headers}"
+        assert response.status_code == 429
+
+
+class TestStore:
+    @pytest.mark.django_db(transaction=True)
+    def test_holds_no_key_in_names_or_entries(
+        self, ask: Any, secret: keys.Secret, everything_stored: Callable[[], list[bytes]]
+    ) -> None:
+        hidden = parts(secret)
+        for path in ("galleries/", "galleries/vault/", "galleries/?format=api"):
+            assert ask(path, secret).status_code == 200
+        stored = everything_stored()
+        assert any(b"throttle:user:user:" in each for each in stored)
+        assert any(b"vault" in each for each in stored)
+        assert not [each for each in hidden if any(each.encode() in some for some in stored)]
+
+
+@pytest.fixture
+def everything_stored(stack: Any) -> Callable[[], list[bytes]]:
+    """Read every name and value that there is in the store."""
+    store: Any = get_store().store
+    return (lambda: _in_redis(store)) if stack.name == "server" else (lambda: _in_lmdb(store))
+
+
+def _in_lmdb(store: Any) -> list[bytes]:
+    with store._environment().begin() as txn:
+        return [
+            bytes(key) + bytes(value)
+            for db in (store._stamps, store._entries, store._meta)
+            for key, value in txn.cursor(db=db)
+        ]
+
+
+def _in_redis(store: Any) -> list[bytes]:
+    names = store._names("*", 10_000)
+    values = [store._call(lambda _, name=name: ["DUMP", name]) for name in names]
+    return [name + (value or b"") for name, value in zip(names, values, strict=True)]
