@@ -187,6 +187,10 @@ REST_FRAMEWORK = {
 }
 
 CURATION_HIDES = env.bool("CURATION_HIDES", default=False)
+JWT = env.bool("JWT", default=False)
+if JWT:
+    REST_FRAMEWORK["DEFAULT_AUTHENTICATION_CLASSES"].append("catalog.accounts.jwt.BearerAuthentication")
+SIMPLE_JWT = {"CHECK_REVOKE_TOKEN": True}
 
 SPECTACULAR_SETTINGS = {
     "TITLE": "Screenshot gallery",

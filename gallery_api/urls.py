@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.contrib import admin
 from django.urls import include, path
 
@@ -16,6 +17,8 @@ urlpatterns = [
     path("purge", groups.invalidate, name="purge"),
     path("admin/", admin.site.urls),
 ]
+if settings.JWT:
+    urlpatterns.insert(0, path("api/v1/token/", include("catalog.accounts.urls")))
 
 handler400 = "keybits.problems.bad_request"
 handler403 = "keybits.problems.permission_denied"

@@ -1,0 +1,37 @@
+"""JSON Web Tokens, where a deployment turns them on (`JWT`): signed in once, and then no table of tokens is asked.
+
+The user is still read from the database with each request: whoever is made inactive, or changes their password, is out
+at once. simplejwt decides what a token says and how long it holds.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from rest_framework.exceptions import AuthenticationFailed
+
+try:
+    from rest_framework_simplejwt.authentication import JWTAuthentication
+    from rest_framework_simplejwt.exceptions import InvalidToken
+except ModuleNotFoundError as error:
+    raise ImproperlyConfigured(
+        "JWT is on and simplejwt is not installed: pip install 'keybits-gallery[jwt]', or leave JWT off."
+    ) from error
+
+__all__ = ["BearerAuthentication"]
+
+REFUSED = "The token is not one that can be used: it is malformed, expired, or of another kind."
+
+
+class BearerAuthentication(JWTAuthentication):
+    """`Authorization: Bearer <token>`; a token that cannot be used is a 401."""
+
+    keyword = "Bearer"
+    keybits_closed = True
+
+    def get_validated_token(self, raw_token: bytes) -> Any:
+        try:
+            return super().get_validated_token(raw_token)
+        except InvalidToken:
+            raise AuthenticationFailed(REFUSED) from None

@@ -1,0 +1,14 @@
+"""Where tokens are had, in a deployment that has them."""
+
+from __future__ import annotations
+
+from django.urls import path
+
+from catalog.accounts.tokens import RefreshView, TokenView
+
+__all__ = ["urlpatterns"]
+
+urlpatterns = [
+    path("", TokenView.as_view(), name="token"),
+    path("refresh/", RefreshView.as_view(), name="token-refresh"),
+]

@@ -1,0 +1,80 @@
+"""JSON Web Tokens: there where they are turned on, and not otherwise."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from stacks.live import LiveServer
+
+SEED = """
+from django.contrib.auth.models import User
+from catalog.models import Gallery
+owner = User.objects.create_user("owner", password="a long password")
+Gallery.objects.create(slug="vault", title="Vault", owner=owner, visibility="private")
+"""
+WHO = {"username": "owner", "password": "a long password"}
+Start = Callable[..., LiveServer]
+
+
+def post(live: LiveServer, path: str, body: Any) -> Any:
+    return live.client.post(f"/api/v1/{path}", json=body)
+
+
+def vault(live: LiveServer, token: str) -> Any:
+    return live.get("/api/v1/galleries/vault/", headers={"Authorization": f"Bearer {token}"})
+
+
+def test_off_there_is_nowhere_to_sign_in_and_no_bearer_is_asked(live_server_process: Start) -> None:
+    live = live_server_process(workers=1)
+    assert post(live, "token/", WHO).status_code == 404
+    assert vault(live, "x").status_code == 404
+    assert "token/" not in " ".join(live.get("/api/v1/schema/").json()["paths"])
+
+
+def test_on_a_user_signs_in_reads_what_is_theirs_and_renews(live_server_process: Start) -> None:
+    live = live_server_process(workers=1, environment={"JWT": "true", "TOKEN_THROTTLE_RATE": "6/d"})
+    live.shell(SEED)
+    given = post(live, "token/", WHO)
+    assert given.status_code == 200
+    assert given.headers["Cache-Control"] == "private, no-store"
+    tokens = given.json()
+    seen = vault(live, tokens["access"])
+    assert (seen.status_code, seen.headers["Cache-Control"]) == (200, "private, no-store")
+    renewed = post(live, "token/refresh/", {"refresh": tokens["refresh"]})
+    assert renewed.headers["Cache-Control"] == "private, no-store"
+    assert vault(live, renewed.json()["access"]).status_code == 200
+
+    for wrong in ("x", tokens["refresh"], tokens["access"] + "x"):
+        refused = vault(live, wrong)
+        assert (refused.status_code, refused.headers["WWW-Authenticate"]) == (401, "Bearer")
+        assert refused.headers["Content-Type"] == "application/problem+json"
+    for body, status in (
+        (WHO | {"password": "no"}, 401),
+        ({"username": "owner"}, 400),
+        ([], 400),
+        ("x", 400),
+    ):
+        refused = post(live, "token/", body)
+        assert refused.status_code == status, body
+        assert refused.headers["Content-Type"] == "application/problem+json"
+        assert refused.headers["Cache-Control"] == "private, no-store"
+
+    live.shell(
+        "from django.contrib.auth.models import User\nu = User.objects.get()\nu.set_password('new')\nu.save()"
+    )
+    assert vault(live, tokens["access"]).status_code == 401
+    assert post(live, "token/", WHO).status_code == 429  # the seventh attempt
+
+
+def test_on_the_deployment_is_sound_and_its_description_complete(live_server_process: Start) -> None:
+    live = live_server_process(workers=1, environment={"JWT": "true"})
+    described = live.manage("spectacular", "--validate", "--fail-on-warn", "--format", "openapi-json")
+    schema = json.loads(described)
+    assert {"400", "401", "429"} <= set(schema["paths"]["/api/v1/token/"]["post"]["responses"])
+    assert {"jwtAuth": []} in schema["paths"]["/api/v1/galleries/"]["get"]["security"]
+    anonymous = live.get("/api/v1/galleries/")
+    assert (anonymous.status_code, "private" in anonymous.headers["Cache-Control"]) == (200, False)
+    live.get("/api/v1/galleries/")
+    assert "hit" in live.get("/api/v1/galleries/").headers["Cache-Status"]
