@@ -17,6 +17,7 @@ from keybits.conf import conf
 
 class KeybitsConfig(AppConfig):
     name = "keybits"
+    default_auto_field = "django.db.models.BigAutoField"
     verbose_name = "keybits"
 
     def ready(self) -> None:

@@ -150,7 +150,8 @@ def _unknown() -> Iterator[CheckMessage]:
 
 
 def _not_positive() -> Iterator[CheckMessage]:
-    units = {"ENTRY_TTL": "seconds", "STAMP_LEASE": "seconds", "MAX_ENTRY_BYTES": "bytes"}
+    seconds = dict.fromkeys(("ENTRY_TTL", "IDEMPOTENCY_TTL", "STAMP_LEASE"), "seconds")
+    units = {**seconds, "MAX_ENTRY_BYTES": "bytes"}
     for name, unit in units.items():
         value = getattr(settings, f"{PREFIX}{name}", 1)
         if not _is_whole(value) or value < 1:

@@ -43,6 +43,11 @@ class Conf:
         return int(self._get("ENTRY_TTL", 86_400))
 
     @property
+    def IDEMPOTENCY_TTL(self) -> int:
+        """Seconds for which an Idempotency-Key is remembered with what its request was answered."""
+        return int(self._get("IDEMPOTENCY_TTL", 86_400))
+
+    @property
     def STAMP_LEASE(self) -> int:
         """Seconds after which a stamp ends of itself: bounds how long a change that nobody reported can go unseen."""
         return int(self._get("STAMP_LEASE", 3_600))

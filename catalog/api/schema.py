@@ -79,6 +79,7 @@ WRITE_ERRORS = {
 CREATE_ERRORS = {
     "409": "There is one with this slug already.",
     "412": "There is one with this slug already, and If-None-Match said `*`; or there was an If-Match.",
+    "422": "The Idempotency-Key was given to another request.",
 }
 CONDITION_ERRORS = {"428": "There is no If-Match."}
 CHANGED = "The representation is not the one that If-Match names. `ETag` is that of the present one."
@@ -94,6 +95,13 @@ IF_NONE_MATCH: dict[str, Any] = {
     "name": "If-None-Match",
     "description": "`*`: only if there is none with this slug yet (412).",
     "schema": {"type": "string", "enum": ["*"]},
+}
+IDEMPOTENCY_KEY: dict[str, Any] = {
+    "in": "header",
+    "name": "Idempotency-Key",
+    "description": "A string in quotes, of the client's choice: sent again with it, the request is done once.",
+    "schema": {"type": "string", "pattern": '^"[-A-Za-z0-9._:~]{1,255}"$'},
+    "example": '"8e03978e-40d5-43dd-bc93-6894a57f9324"',
 }
 PROBLEM: dict[str, Any] = {
     "type": "object",
@@ -150,10 +158,10 @@ class AutoSchema(SpectacularAutoSchema):
         path = [parameter for parameter in super()._get_parameters() if parameter["in"] == "path"]
         grammar = getattr(self.view, "get_query_parameters", None)
         query = [_query_parameter(parameter) for parameter in (grammar() if grammar else [])]
-        return path + query + ([self._condition()] if self._writes() else [])
+        return path + query + (self._get_request_fields() if self._writes() else [])
 
-    def _condition(self) -> dict[str, Any]:
-        return IF_NONE_MATCH if self.method == "POST" else IF_MATCH
+    def _get_request_fields(self) -> list[dict[str, Any]]:
+        return [IF_NONE_MATCH, IDEMPOTENCY_KEY] if self.method == "POST" else [IF_MATCH]
 
     def _writes(self) -> bool:
         return self.method not in SAFE_METHODS

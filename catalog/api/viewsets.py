@@ -11,7 +11,6 @@ from django.db.models.functions import Coalesce
 from rest_framework import mixins, viewsets
 from rest_framework.generics import get_object_or_404
 from rest_framework.permissions import SAFE_METHODS
-from rest_framework.request import Request
 from rest_framework_extensions.mixins import DetailSerializerMixin
 
 from catalog import freshness, policy
@@ -348,10 +347,11 @@ class GalleryScreenshotViewSet(NestedViewSetMixin, ScreenshotViewSet):  # type: 
     def get_serializer_context(self) -> dict[str, Any]:
         return {**super().get_serializer_context(), "gallery": self.parent}
 
-    def create(self, request: Request, *args: Any, **kwargs: Any) -> Any:
-        self.parent = get_object_or_404(self.get_parent_queryset())
-        self.check_object_permissions(request, self.parent)
-        return super().create(request, *args, **kwargs)
+    def get_write_serializer(self, *args: Any, **kwargs: Any) -> Any:
+        if "data" in kwargs and self.action == "create":
+            self.parent = get_object_or_404(self.get_parent_queryset())
+            self.check_object_permissions(self.request, self.parent)
+        return super().get_write_serializer(*args, **kwargs)
 
     def get_address(self, screenshot: Screenshot) -> str:
         within = {"parent_lookup_gallery__slug": screenshot.gallery.slug}

@@ -20,7 +20,7 @@ from catalog.curation.slugs import SlugTakenError
 from catalog.curation.tags import change_tag, create_tag
 from catalog.models import Gallery, Screenshot, Tag
 from keybits.drf import ClosedMembersMixin
-from keybits.drf.writes import AlreadyExistsError
+from keybits.drf.creation import AlreadyExistsError
 
 __all__ = [
     "GalleryCreateSerializer",

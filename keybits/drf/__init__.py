@@ -8,13 +8,14 @@ from keybits.drf.caching import (
     cache_response_and_etag,
     expire,
 )
+from keybits.drf.creation import CreateETAGMixin
 from keybits.drf.lists import ProjectedListMixin
 from keybits.drf.members import ClosedMembersMixin
 from keybits.drf.nested import NestedViewSetMixin
 from keybits.drf.projection import reads
 from keybits.drf.query import ClosedQueryMixin
 from keybits.drf.statements import settled
-from keybits.drf.writes import ConditionalWritesMixin, CreateETAGMixin
+from keybits.drf.writes import ConditionalWritesMixin
 
 __all__ = [
     "CacheResponseAndETAGMixin",

@@ -28,14 +28,13 @@ from keybits.problems import problem_response
 from keybits.transactions import WriteRefusedError
 
 __all__ = [
-    "AlreadyExistsError",
     "BusyError",
     "ConditionalWritesMixin",
-    "CreateETAGMixin",
     "PreconditionRequiredError",
     "WriteMixin",
     "Written",
     "atomically",
+    "failed",
     "sent",
 ]
 
@@ -53,13 +52,6 @@ class PreconditionRequiredError(PreconditionRequiredException):  # type: ignore[
         "If-Match: * writes over whatever is there. A date (If-Unmodified-Since) is too coarse."
     )
     members = {"type": "precondition-required", "header": "If-Match"}
-
-
-class AlreadyExistsError(APIException):
-    """409: what is to be created is there already; 412 to a client that asked to create it only if it is not."""
-
-    status_code = 409
-    members = {"type": "already-exists"}
 
 
 class BusyError(APIException):
@@ -120,36 +112,6 @@ class WriteMixin:
         data = self.get_serializer(instance).data  # type: ignore[attr-defined]
         rendered: bytes = self.get_renderers()[0].render(data)  # type: ignore[attr-defined]
         return rendered
-
-
-class CreateETAGMixin(WriteMixin):
-    """`create`: a 201 with Location and the ETag of what was made (RFC 9110 section 9.3.3).
-
-    If-None-Match and If-Match are about what is to be made: with `If-None-Match: *` the 409 of one that is there
-    already is a 412, and no If-Match can hold. Override `get_address` for the path of the new one.
-    """
-
-    def create(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
-        conditions = Conditions.from_environ(request.META)
-        if conditions.if_match is not None:
-            return _failed("There is nothing yet that If-Match could be about.")
-
-        def work() -> HttpResponse:
-            serializer = self.get_write_serializer(data=request.data)
-            serializer.is_valid(raise_exception=True)
-            self.perform_create(serializer)
-            return sent(self, request, self.written(201, serializer.instance))
-
-        try:
-            return atomically(self.get_queryset().model, work)  # type: ignore[attr-defined]
-        except AlreadyExistsError as error:
-            if conditions.if_none_match is None or not etags.parse(conditions.if_none_match).is_any:
-                raise
-            return _failed(str(error.detail))
-
-    def perform_create(self, serializer: Any) -> None:
-        """Save what was validated."""
-        serializer.save()
 
 
 class ConditionalWritesMixin(WriteMixin):
@@ -252,12 +214,13 @@ def _refusal(request: Request, body: bytes) -> HttpResponse | None:
     if evaluate(request.method or "", conditions, Validators(named)) is Outcome.PROCEED:
         return None
     detail = "The representation has changed since; read it again, and decide whether the change still makes sense."
-    response = _failed(detail)
+    response = failed(detail)
     response["ETag"] = dict(_answer(request, body, "").headers)["ETag"]
     return response
 
 
-def _failed(detail: str) -> HttpResponse:
+def failed(detail: str) -> HttpResponse:
+    """Return a 412 that says what did not hold."""
     return problem_response(412, detail=detail, type="precondition-failed")
 
 

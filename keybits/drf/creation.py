@@ -1,0 +1,56 @@
+"""What POST makes in a list: at most once for each Idempotency-Key, answered with its address and its entity tag."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpResponse
+from rest_framework.exceptions import APIException
+from rest_framework.request import Request
+
+from keybits import etags
+from keybits.drf.idempotency import once
+from keybits.drf.writes import WriteMixin, Written, atomically, failed, sent
+from keybits.preconditions import Conditions
+
+__all__ = ["AlreadyExistsError", "CreateETAGMixin"]
+
+
+class AlreadyExistsError(APIException):
+    """409: what is to be created is there already; 412 to a client that asked to create it only if it is not."""
+
+    status_code = 409
+    members = {"type": "already-exists"}
+
+
+class CreateETAGMixin(WriteMixin):
+    """`create`: a 201 with Location and the ETag of what was made (RFC 9110 section 9.3.3).
+
+    If-None-Match and If-Match are about what is to be made: with `If-None-Match: *` the 409 of one that is there
+    already is a 412, and no If-Match can hold. Override `get_address` for the path of the new one.
+    """
+
+    def create(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
+        conditions = Conditions.from_environ(request.META)
+        if conditions.if_match is not None:
+            return failed("There is nothing yet that If-Match could be about.")
+
+        def make() -> Written:
+            serializer = self.get_write_serializer(data=request.data)
+            serializer.is_valid(raise_exception=True)
+            self.perform_create(serializer)
+            return self.written(201, serializer.instance)
+
+        def work() -> HttpResponse:
+            return sent(self, request, once(request, make))
+
+        try:
+            return atomically(self.get_queryset().model, work)  # type: ignore[attr-defined]
+        except AlreadyExistsError as error:
+            if conditions.if_none_match is None or not etags.parse(conditions.if_none_match).is_any:
+                raise
+            return failed(str(error.detail))
+
+    def perform_create(self, serializer: Any) -> None:
+        """Save what was validated."""
+        serializer.save()

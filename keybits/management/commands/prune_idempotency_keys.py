@@ -1,0 +1,18 @@
+"""`manage.py prune_idempotency_keys`: what is remembered of requests that may come again goes when its time is over."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from keybits.models import IdempotencyKey
+
+
+class Command(BaseCommand):
+    help = "Removes the idempotency keys that are older than KEYBITS_IDEMPOTENCY_TTL seconds."
+
+    def handle(self, **_: Any) -> None:
+        """Prune, and say how many there were."""
+        pruned, _by_model = IdempotencyKey.objects.expired().delete()
+        self.stdout.write(f"{pruned:,} keys removed.")

@@ -1,0 +1,107 @@
+"""Many writers at once, in processes of their own, against a server with several workers: nobody's change is lost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from stacks.live import LiveServer
+
+SEED = """
+from catalog.models import *
+from django.contrib.auth import get_user_model
+from rest_framework.authtoken.models import Token
+owner = get_user_model().objects.create_user("owner")
+Gallery.objects.create(slug="a", title="A", owner=owner)
+Screenshot.objects.create(gallery_id=1, title="One", source_url="https://one.example/")
+print(Token.objects.create(user=owner).key)
+"""
+UNHURRIED = {"CURATE_THROTTLE_RATE": "1000000/min", "USER_THROTTLE_RATE": "1000000/min"}
+PROCESSES, WRITERS = 5, 10
+# Each writer reads, waits until all have read, and then adds its mark until that is taken.
+WRITER = """
+import httpx, threading
+from concurrent.futures import ThreadPoolExecutor
+ready, start = threading.Barrier({writers} + 1), threading.Event()
+
+def write(mark):
+    refused = 0
+    with httpx.Client(base_url={url!r}, headers={headers!r}, timeout=60, trust_env=False) as client:
+        present = client.get({target!r})
+        ready.wait()
+        start.wait()
+        while True:
+            body = {{"alt": present.json()["alt"] + mark}}
+            told = client.patch({target!r}, json=body, headers={{"If-Match": present.headers["etag"]}})
+            if told.status_code != 412:
+                assert told.status_code == 200, told.text
+                return refused
+            refused += 1
+            present = client.get({target!r})
+
+with ThreadPoolExecutor({writers}) as pool:
+    writing = [pool.submit(write, mark) for mark in {marks!r}]
+    ready.wait()
+    print("ready", flush=True)
+    input()
+    start.set()
+    print(sum(each.result() for each in writing), flush=True)
+"""
+CREATOR = """
+import httpx, json
+with httpx.Client(base_url={url!r}, headers={headers!r}, timeout=60, trust_env=False) as client:
+    client.get("/api/v1/")
+    print("ready", flush=True)
+    input()
+    told = client.post({target!r}, json={body!r})
+    print(json.dumps([told.status_code, dict(told.headers), told.text]), flush=True)
+"""
+Start = Callable[..., LiveServer]
+
+
+def set_off(writers: list[Any]) -> list[str]:
+    """Let all go once all are ready, and return what each says in the end."""
+    for writer in writers:
+        line = writer.stdout.readline()
+        assert line == "ready\n", line + writer.stdout.read()
+    for writer in writers:
+        writer.stdin.write("\n")
+        writer.stdin.flush()
+    told = [writer.stdout.readline() for writer in writers]
+    for writer, line in zip(writers, told, strict=True):
+        rest = writer.stdout.read()
+        assert writer.wait() == 0, line + rest
+    return told
+
+
+def test_every_change_that_was_taken_is_there_in_the_end(live_server_process: Start) -> None:
+    live = live_server_process(workers=3, environment=UNHURRIED)
+    headers = {"Authorization": f"Token {live.shell(SEED).strip()}"}
+    target = "/api/v1/screenshots/1/"
+    marks = [f"w{number:02d};" for number in range(PROCESSES * WRITERS)]
+    writers = [
+        live.spawn(
+            WRITER.format(
+                url=live.url, headers=headers, target=target, writers=WRITERS, marks=marks[start::PROCESSES]
+            )
+        )
+        for start in range(PROCESSES)
+    ]
+    refused = sum(map(int, set_off(writers)))
+    final = live.get(target).json()["alt"]
+    assert sorted(final.split(";")[:-1]) == sorted(mark.strip(";") for mark in marks)
+    assert refused >= len(marks) - 1  # all had read before any wrote
+
+
+def test_what_is_sent_by_many_under_one_key_is_done_once(live_server_process: Start) -> None:
+    live = live_server_process(workers=3)
+    authorization = f"Token {live.shell(SEED).strip()}"
+    headers = {"Authorization": authorization, "Idempotency-Key": '"only-once"'}
+    body = {"gallery": "a", "title": "Two", "source_url": "https://two.example/"}
+    code = CREATOR.format(url=live.url, headers=headers, target="/api/v1/screenshots/", body=body)
+    told = [json.loads(line) for line in set_off([live.spawn(code) for _ in range(6)])]
+    assert {status for status, _, _ in told} == {201}, told
+    answers = {(fields["etag"], fields["location"], text) for _, fields, text in told}
+    assert len(answers) == 1
+    assert live.shell("print(Screenshot.objects.count())").strip() == "2"
