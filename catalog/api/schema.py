@@ -28,6 +28,7 @@ SLUG: dict[str, Any] = {"type": "string", "pattern": "^[-a-zA-Z0-9_]{1,100}$"}
 ID: dict[str, Any] = {"type": "integer", "minimum": 1, "maximum": 999_999_999_999_999_999}
 REPLACED = {"GalleryWrite": {"max_age", "edge_max_age"}, "ScreenshotWrite": set(), "TagWrite": set()}
 """The bodies of PUT, which say all that is shown and can be set, and what of them is not shown."""
+CREATED = ("GalleryCreate", "ScreenshotCreate", "TagCreate")
 SPARSE = ("Gallery", "GalleryDetail", "Rendition", "Screenshot", "ScreenshotDetail", "Tag")
 PATH_SCHEMAS = {"gallery_slug": SLUG, "tag_slug": SLUG, "slug": SLUG, "screenshot_id": ID, "id": ID}
 
@@ -245,6 +246,8 @@ def finish(result: dict[str, Any], **_: Any) -> dict[str, Any]:
         schemas[name].pop("required", None)
     for name, unseen in REPLACED.items():
         schemas[name]["required"] = sorted(schemas[name]["properties"].keys() - unseen)
+    for name in [*REPLACED, *CREATED, *(f"Patched{name}" for name in REPLACED)]:
+        schemas[name]["additionalProperties"] = False
     return result
 
 

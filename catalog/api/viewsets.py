@@ -91,8 +91,8 @@ class QueryMixin(ClosedQueryMixin):
 
     def _writes(self) -> bool:
         """Say whether the request writes: what it is made for, and answered with, is the whole representation."""
-        request = getattr(self, "request", None)
-        return request is not None and request.method not in SAFE_METHODS
+        method = getattr(getattr(self, "request", None), "method", None) or "GET"
+        return method not in SAFE_METHODS and method.lower() in getattr(self, "action_map", {})
 
     def finalize_response(self, request: Any, response: Any, *args: Any, **kwargs: Any) -> Any:
         """Say where the answer is described (RFC 8288; `describedby` is POWDER's, in IANA's registry)."""

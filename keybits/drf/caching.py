@@ -179,8 +179,7 @@ class _Exchange:
     def _send_unkept(self, response: Response, headers: list[tuple[str, str]], reason: str) -> HttpResponse:
         """Send what nobody may keep: with its validator to who may write on condition of it, else as it is."""
         if self.is_private:
-            made = replace(self._made(response, headers, None), changed=None)
-            return self._send(made, cache_status.forwarded(reason))
+            return self._send(self._made(response, headers, None), cache_status.forwarded(reason))
         response["Cache-Control"] = cache_control.PRIVATE
         return self._pass_on(response, reason)
 

@@ -448,6 +448,11 @@ class TestMethod:
         offered = set(self.OFFERED.get(path, ()))
         assert set(response["Allow"].split(", ")) == {"GET", "HEAD", "OPTIONS"} | offered
 
+    def test_method_that_does_not_apply_is_refused_whatever_is_asked_of_reads(self, api, world):
+        for target in ("/tags/dark/screenshots/?ids=1&page_size=1", "/screenshots/{cat}/?fields=id"):
+            for method in ("TRACE", "LOCK", "POST"):
+                problem(api(world.at(target), method), 405)
+
     @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
     def test_body_of_a_method_that_does_not_apply_is_not_read(self, api, method):
         response = api(
