@@ -20,7 +20,7 @@ __all__ = ["address", "addresses"]
 
 SAFE = RFC3986_SUBDELIMS + "/~:@"
 """What Django leaves as it is in a path."""
-_NOTHING_TO_QUOTE = re.compile(r"[-A-Za-z0-9_.~/]*", re.ASCII).fullmatch
+_is_plain = re.compile(r"(?!//)[-A-Za-z0-9_.~/]*", re.ASCII).fullmatch
 Write = Callable[..., str]
 
 
@@ -58,14 +58,14 @@ def _writing(name: str, template: str, pattern: str, texts: dict[str, Callable[[
             text = template % {name: texts[name](value) for name, value in values.items()}
         except ValueError:  # a converter's way to say that it has no text for it
             return reverse(name, kwargs=values)
-        return _quoted(text) if matches(text) else reverse(name, kwargs=values)
+        if not matches(text):
+            return reverse(name, kwargs=values)
+        return text if _is_plain(text) else _quoted(text)
 
     return write
 
 
 def _quoted(path: str) -> str:
-    if _NOTHING_TO_QUOTE(path) and not path.startswith("//"):
-        return path
     return escape_leading_slashes(quote(path, safe=SAFE))
 
 

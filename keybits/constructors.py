@@ -60,8 +60,7 @@ class KeyConstructor(upstream.KeyConstructor):  # type: ignore[misc]  # drf-exte
 
     def prepare_key(self, key_dict: dict[str, Any]) -> str:
         """Return 32 hexadecimal digits for the data of the bits, whatever order they come in."""
-        text = json.dumps(key_dict, sort_keys=True, default=_plain)
-        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        return hashlib.blake2b(_text(key_dict).encode(), digest_size=16).hexdigest()
 
     def _named(self, kind: Any, exchange: dict[str, Any]) -> set[str]:
         return {
@@ -82,6 +81,9 @@ def _plain(value: Any) -> str:
     raise TypeError(
         f"A key bit returned a {type(value).__name__}; return text, numbers, lists or dicts of them."
     )
+
+
+_text = json.JSONEncoder(sort_keys=True, default=_plain).encode
 
 
 class DefaultKeyConstructor(KeyConstructor):

@@ -17,11 +17,11 @@ from keybits.conf import conf
 
 __all__ = ["KNOWN_MIDDLEWARE", "Envelope", "envelope", "put_around", "strangers", "worrying"]
 
-CORS = "corsheaders.middleware.CorsMiddleware"
+CORS = frozenset({"corsheaders.middleware.CorsMiddleware", "keybits.middleware.cross_origin_middleware"})
 CSRF = "django.middleware.csrf.CsrfViewMiddleware"
 KNOWN_MIDDLEWARE = frozenset(
     {
-        CORS,
+        *CORS,
         CSRF,
         "django.contrib.auth.middleware.AuthenticationMiddleware",
         "django.contrib.messages.middleware.MessageMiddleware",
@@ -31,7 +31,6 @@ KNOWN_MIDDLEWARE = frozenset(
         "keybits.middleware.content_length_middleware",
         "keybits.middleware.cookieless_middleware",
         "keybits.middleware.host_middleware",
-        "keybits.middleware.open_to_all_origins_middleware",
         "keybits.middleware.path_middleware",
         "whitenoise.middleware.WhiteNoiseMiddleware",
     }
@@ -52,7 +51,7 @@ def strangers() -> list[str]:
     receivers of its signal decide.
     """
     known = KNOWN_MIDDLEWARE.union(conf.FASTPATH_MIDDLEWARE)
-    return [name for name in settings.MIDDLEWARE if name not in known or (name == CORS and _asks_receivers())]
+    return [name for name in settings.MIDDLEWARE if name not in known or (name in CORS and _asks_receivers())]
 
 
 def _asks_receivers() -> bool:

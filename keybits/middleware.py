@@ -17,8 +17,8 @@ from django.http.response import HttpResponseBase
 __all__ = [
     "content_length_middleware",
     "cookieless_middleware",
+    "cross_origin_middleware",
     "host_middleware",
-    "open_to_all_origins_middleware",
     "path_middleware",
     "spelt",
 ]
@@ -98,27 +98,42 @@ def content_length_middleware(get_response: GetResponse) -> GetResponse:
     return middleware
 
 
-def open_to_all_origins_middleware(get_response: GetResponse) -> GetResponse:
-    """Tell every origin the same, also who names none, where django-cors-headers lets all of them in.
+def cross_origin_middleware(get_response: GetResponse) -> GetResponse:
+    """django-cors-headers in its place; but where it lets every origin in, all are told so, also who names none.
 
     It tells those only that send Origin, so its answers vary by that field and shared caches keep one for each
-    origin, of what is the same for all. Put it before `corsheaders.middleware.CorsMiddleware`.
+    origin, of what is the same for all. Preflights, and what receivers of its signal decide, are left to it.
     """
-    told = [("Access-Control-Allow-Origin", "*")]
-    if exposed := ", ".join(getattr(settings, "CORS_EXPOSE_HEADERS", ())):
-        told.append(("Access-Control-Expose-Headers", exposed))
-    to_all = getattr(settings, "CORS_ALLOW_ALL_ORIGINS", False) and not getattr(
-        settings, "CORS_ALLOW_CREDENTIALS", False
-    )
+    from corsheaders.middleware import CorsMiddleware  # noqa: PLC0415 - optional: keybits does not need it
+    from corsheaders.signals import check_request_enabled  # noqa: PLC0415 - as above
+
+    ask, told = CorsMiddleware(get_response), _told_to_all()
+    concerns = re.compile(getattr(settings, "CORS_URLS_REGEX", "")).match
 
     def middleware(request: HttpRequest) -> HttpResponseBase:
-        response = get_response(request)
-        if to_all and _stop_varying_by(response, "origin"):
-            for name, value in told:
-                response[name] = value
+        if told and request.method != "OPTIONS" and not check_request_enabled.has_listeners():
+            response = get_response(request)
+            is_for_all = concerns(request.path_info) is not None
+        else:
+            response = ask(request)  # type: ignore[assignment]  # no coroutine: `get_response` is none
+            is_for_all = bool(told) and _stop_varying_by(response, "origin")
+        for name, value in told if is_for_all else ():
+            response[name] = value
         return response
 
     return middleware
+
+
+def _told_to_all() -> list[tuple[str, str]]:
+    """Return the fields that tell every origin the same; none where some are told apart."""
+    told_apart = ("CORS_ALLOW_CREDENTIALS", "CORS_ALLOW_PRIVATE_NETWORK")
+    if not getattr(settings, "CORS_ALLOW_ALL_ORIGINS", False) or any(
+        getattr(settings, name, False) for name in told_apart
+    ):
+        return []
+    exposed = ", ".join(getattr(settings, "CORS_EXPOSE_HEADERS", ()))
+    told = [("Access-Control-Allow-Origin", "*"), ("Access-Control-Expose-Headers", exposed)]
+    return told if exposed else told[:1]
 
 
 def _stop_varying_by(response: HttpResponseBase, field: str) -> bool:

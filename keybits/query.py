@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import lru_cache
 from urllib.parse import parse_qsl, urlencode
 
 from keybits.parameters import Parameter, ValueRefusedError
 
-__all__ = ["LONGEST", "NO_VARY_SEARCH", "Grammar", "Query", "QueryError"]
+__all__ = ["LONGEST", "NO_QUERY", "NO_VARY_SEARCH", "Grammar", "Query", "QueryError"]
 
 LONGEST = 8192
+SHORT, REMEMBERED = 128, 512
+"""Characters of a query string that may be remembered, and how many are, of one view."""
 TRACKING = re.compile(r"utm_.*|gclid|fbclid|_")
 _OF_NO_ACCOUNT = (
     *("utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content", "utm_id"),
@@ -55,10 +58,10 @@ class Query:
     """A query that the grammar accepts: `pairs` sorted and canonical, `canonical` the text they make."""
 
     pairs: tuple[tuple[str, str], ...]
+    canonical: str = field(init=False, compare=False)
 
-    @property
-    def canonical(self) -> str:
-        return urlencode(self.pairs)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "canonical", urlencode(self.pairs))
 
     def all(self, name: str) -> list[str]:
         """Return every value of `name`, sorted."""
@@ -69,16 +72,26 @@ class Query:
         return next((value for key, value in self.pairs if key == name), None)
 
 
+NO_QUERY = Query(())
+
+
 class Grammar:
-    """The parameters that one view accepts."""
+    """The parameters that one view accepts.
+
+    What short query strings mean is remembered, for those asked for most (`python -m benchmarks server_cpu`).
+    """
 
     def __init__(self, parameters: Iterable[Parameter]) -> None:
         self.parameters = {parameter.name: parameter for parameter in parameters}
+        self._remembered = lru_cache(maxsize=REMEMBERED)(self._parsed)
 
     def parse(self, query_string: str) -> Query:
         """Return the query in `query_string` (as WSGI gives it: latin-1), or raise `QueryError`."""
         if not query_string:
-            return Query(())
+            return NO_QUERY
+        return (self._remembered if len(query_string) <= SHORT else self._parsed)(query_string)
+
+    def _parsed(self, query_string: str) -> Query:
         pairs = {(name, value) for name, value in self._accepted(_decoded(query_string))}
         return Query(tuple(sorted(pairs)))
 

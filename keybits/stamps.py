@@ -13,6 +13,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 __all__ = ["MOST_MEMBERS", "SIZE", "Reading", "Stamp", "coarsened", "family", "new", "scope_names", "witness"]
 
@@ -35,7 +36,11 @@ def family(scope: str) -> str:
 
 def scope_names(scopes: Iterable[str]) -> tuple[str, ...]:
     """Return the scopes, with their families, in the one order in which stamps are compared: sorted, each once."""
-    named = set(scopes)
+    return _names(frozenset(scopes))
+
+
+@lru_cache(maxsize=1024)
+def _names(named: frozenset[str]) -> tuple[str, ...]:
     return tuple(sorted((named | {family(scope) for scope in named}) - {""}))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 from drf_spectacular.utils import extend_schema_field
@@ -11,7 +12,7 @@ from rest_framework import serializers
 from catalog.models import Visibility
 from keybits.addresses import addresses
 
-__all__ = ["ResourceUriField", "ScreenshotUriField"]
+__all__ = ["ResourceUriField", "ScreenshotUriField", "SlugsField"]
 
 
 @extend_schema_field({"type": "string", "format": "uri-reference"})
@@ -36,12 +37,12 @@ class ResourceUriField(serializers.Field):  # type: ignore[type-arg]
         return (self.lookup_field,)
 
     def to_representation(self, value: Any) -> str:
-        return self.to_representations([value])[0]
+        return self.of_columns(*([attrgetter(path.replace("__", "."))(value)] for path in self.reads))[0]
 
-    def to_representations(self, values: Sequence[Any]) -> list[str]:
-        """Return the addresses of a whole page."""
+    def of_columns(self, *columns: Sequence[Any]) -> list[str]:
+        """Return the addresses of a whole page, of which each of `reads` is a column."""
         write = addresses(self.view_name, self.lookup_url_kwarg)
-        return [write(**{self.lookup_url_kwarg: getattr(value, self.lookup_field)}) for value in values]
+        return [write(**{self.lookup_url_kwarg: value}) for value in columns[0]]
 
 
 class ScreenshotUriField(ResourceUriField):
@@ -55,12 +56,33 @@ class ScreenshotUriField(ResourceUriField):
         """What an address is made of."""
         return (*super().reads, "gallery__visibility", "gallery__slug")
 
-    def to_representations(self, values: Sequence[Any]) -> list[str]:
+    def of_columns(self, *columns: Sequence[Any]) -> list[str]:
         own = addresses("screenshot-detail", "id")
         nested = addresses("gallery-screenshot-detail", "parent_lookup_gallery__slug", "id")
         return [
-            own(id=value.pk)
-            if value.gallery.visibility != Visibility.UNLISTED
-            else nested(parent_lookup_gallery__slug=value.gallery.slug, id=value.pk)
-            for value in values
+            own(id=pk)
+            if visibility != Visibility.UNLISTED
+            else nested(parent_lookup_gallery__slug=slug, id=pk)
+            for pk, visibility, slug in zip(*columns, strict=True)
         ]
+
+
+@extend_schema_field({"type": "array", "items": {"type": "string"}})
+class SlugsField(serializers.Field):  # type: ignore[type-arg]
+    """The slugs of what a relation to many leads to, sorted: the same list in the same bytes on every database."""
+
+    def __init__(self, relation: str, **kwargs: Any) -> None:
+        self.relation = relation
+        super().__init__(source="*", read_only=True, **kwargs)
+
+    @property
+    def reads(self) -> tuple[str]:
+        """What the list is made of."""
+        return (f"{self.relation}__slug",)
+
+    def to_representation(self, value: Any) -> list[str]:
+        return self.of_columns([[related.slug for related in getattr(value, self.relation).all()]])[0]
+
+    def of_columns(self, slugs: Sequence[list[str]]) -> list[list[str]]:
+        """Return the lists of a whole page."""
+        return list(map(sorted, slugs))

@@ -7,7 +7,7 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from catalog.api.fields import ResourceUriField, ScreenshotUriField
+from catalog.api.fields import ResourceUriField, ScreenshotUriField, SlugsField
 from catalog.models import Gallery, Orientation, Rendition, Screenshot, State, Tag
 from keybits.drf import reads
 
@@ -142,7 +142,7 @@ class ScreenshotSerializer(SparseSerializer):
 
     url = ScreenshotUriField()
     gallery = serializers.SlugRelatedField[Gallery](slug_field="slug", read_only=True)
-    tags = serializers.SerializerMethodField()
+    tags = SlugsField("tags")
     status = serializers.ChoiceField(source="state", choices=State.choices, read_only=True)
     orientation = serializers.ChoiceField(
         choices=Orientation.choices,
@@ -175,11 +175,6 @@ class ScreenshotSerializer(SparseSerializer):
             "renditions",
         ]
         read_only_fields = fields
-
-    @extend_schema_field({"type": "array", "items": {"type": "string"}})
-    @reads("tags__slug")
-    def get_tags(self, screenshot: Screenshot) -> list[str]:
-        return sorted(tag.slug for tag in screenshot.tags.all())
 
     def embedded(self, include: str | None) -> set[str]:
         names = {"gallery": "gallery_info", "renditions": "renditions"}

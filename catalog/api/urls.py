@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django.urls import include, path, re_path
+from django.urls import path, re_path
 from rest_framework_extensions.routers import ExtendedDefaultRouter
 
 from catalog.api import viewsets
@@ -19,6 +19,9 @@ class Router(ExtendedDefaultRouter):  # type: ignore[misc]  # drf-extensions is 
 
 
 router = Router()
+router.register("screenshots", viewsets.ScreenshotViewSet, basename="screenshot").register(
+    "renditions", viewsets.RenditionViewSet, "screenshot-rendition", parents_query_lookups=["screenshot"]
+)
 galleries = router.register("galleries", viewsets.GalleryViewSet, basename="gallery")
 galleries.register(
     "screenshots",
@@ -31,17 +34,14 @@ galleries.register(
     "gallery-screenshot-rendition",
     parents_query_lookups=["screenshot__gallery__slug", "screenshot"],
 )
-router.register("screenshots", viewsets.ScreenshotViewSet, basename="screenshot").register(
-    "renditions", viewsets.RenditionViewSet, "screenshot-rendition", parents_query_lookups=["screenshot"]
-)
 router.register("tags", viewsets.TagViewSet, basename="tag").register(
     "screenshots", viewsets.TagScreenshotViewSet, "tag-screenshot", parents_query_lookups=["tags__slug"]
 )
 
 urlpatterns = [
+    *router.urls,
     path("", RootView.as_view(), name="api-root"),
     path("schema/", SchemaView.as_view(), name="schema"),
     path("docs/", DocsView.as_view(url_name="schema"), name="docs"),
-    path("", include(router.urls)),
     re_path(r"^(?P<path>.*[^/])$", canonical),
 ]

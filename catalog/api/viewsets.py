@@ -15,6 +15,7 @@ from rest_framework_extensions.mixins import DetailSerializerMixin
 
 from catalog import freshness, policy
 from catalog.api import parameters
+from catalog.api.authentication import AnonymousFirstMixin
 from catalog.api.counts import counted
 from catalog.api.fields import ScreenshotUriField
 from catalog.api.filters import (
@@ -60,6 +61,7 @@ from keybits.drf import (
 )
 from keybits.drf.closed import closed
 from keybits.parameters import Choice, Parameter
+from keybits.query import Grammar
 
 __all__ = [
     "GalleryRenditionViewSet",
@@ -76,7 +78,10 @@ DESCRIBED = 'rel="describedby"'
 SLUG = r"[-a-zA-Z0-9_]{1,100}"
 
 
-class QueryMixin(ClosedQueryMixin):
+_grammars: dict[tuple[type, bool], Grammar] = {}
+
+
+class QueryMixin(ClosedQueryMixin, AnonymousFirstMixin):
     """The parameters of a view: pages and its own filters on lists, sparse fields everywhere."""
 
     keybits_closed = True
@@ -93,6 +98,15 @@ class QueryMixin(ClosedQueryMixin):
         """Say whether the request writes: what it is made for, and answered with, is the whole representation."""
         method = getattr(getattr(self, "request", None), "method", None) or "GET"
         return method not in SAFE_METHODS and method.lower() in getattr(self, "action_map", {})
+
+    def get_grammar(self) -> Grammar:
+        """Nothing of a request that reads decides what a view accepts."""
+        if self._writes():
+            return super().get_grammar()
+        kind = (type(self), self.detail)  # type: ignore[attr-defined]
+        if kind not in _grammars:
+            _grammars[kind] = super().get_grammar()
+        return _grammars[kind]
 
     def finalize_response(self, request: Any, response: Any, *args: Any, **kwargs: Any) -> Any:
         """Say where the answer is described (RFC 8288; `describedby` is POWDER's, in IANA's registry)."""

@@ -19,7 +19,7 @@ from keybits import bits
 from keybits.constructors import KeyConstructor
 from keybits.drf.negotiation import JSONContentNegotiation
 
-__all__ = ["closed", "is_closed"]
+__all__ = ["are_closed", "closed", "is_closed"]
 
 T = TypeVar("T")
 OPEN_TO_ALL = frozenset(
@@ -79,6 +79,7 @@ STEPS = frozenset(
         "get_parser_context",
         "get_parsers",
         "get_permissions",
+        "get_grammar",
         "get_query_parameters",
         "get_renderers",
         "get_throttles",
@@ -120,7 +121,7 @@ def is_closed(view: Any, method: Callable[..., Any], constructor: KeyConstructor
         and _looks_at_nothing_else(view.versioning_class, BY_ACCEPT_OR_ADDRESS)
         and not STEPS & vars(view).keys()
         and (not view.throttle_classes or hasattr(view, "check_throttles_now"))
-        and _are_closed(view.__class__, constructor)
+        and are_closed(view.__class__, constructor)
     )
 
 
@@ -166,7 +167,8 @@ def _is_given(view: Any, constructor: KeyConstructor) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def _are_closed(view: Any, constructor: KeyConstructor) -> bool:
+def are_closed(view: Any, constructor: KeyConstructor) -> bool:
+    """Say whether a class of views and its constructor look at nothing else: they name the same each time."""
     return (
         all(_looks_at_nothing_else(type(bit), BITS) for bit in constructor.bits.values())
         and all(_is_said(constructor, name) for name in constructor.bits)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 from rest_framework.exceptions import NotAcceptable, NotFound
@@ -15,6 +16,9 @@ from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 
 __all__ = ["JSONContentNegotiation", "accepts"]
+
+SHORT = 256
+"""Characters of an Accept field beyond which what it admits is worked out each time: a client chooses them."""
 
 
 class JSONContentNegotiation(BaseContentNegotiation):
@@ -30,12 +34,18 @@ class JSONContentNegotiation(BaseContentNegotiation):
     ) -> tuple[BaseRenderer, str]:
         """Return the renderer and its media type, or raise `NotAcceptable`."""
         renderers = list(renderers)
-        wanted = request.query_params.get("format")
+        wanted = _wanted(request)
         if wanted and wanted != renderers[0].format:
             return _by_format(renderers, wanted)
         if not accepts(request.META.get("HTTP_ACCEPT", "*/*"), renderers[0].media_type):
             raise NotAcceptable(available_renderers=renderers)
         return renderers[0], renderers[0].media_type
+
+
+def _wanted(request: Request) -> str | None:
+    """Return what `?format=` says. Most query strings need not be taken apart to see that it is not there."""
+    text = request.META.get("QUERY_STRING", "")
+    return request.query_params.get("format") if "format" in text or "%" in text else None
 
 
 def _by_format(renderers: Sequence[BaseRenderer], wanted: str) -> tuple[BaseRenderer, str]:
@@ -51,6 +61,11 @@ def accepts(field: str, media_type: str) -> bool:
     Parameters other than q are of no account: they change nothing that is sent. A malformed member is skipped; a
     field in which nothing can be read accepts everything.
     """
+    return (_accepts if len(field) <= SHORT else _accepts.__wrapped__)(field, media_type)
+
+
+@lru_cache(maxsize=256)
+def _accepts(field: str, media_type: str) -> bool:
     main = media_type.split("/", maxsplit=1)[0]
     specificity = {"*/*": 1, f"{main}/*": 2, media_type: 3}
     ranges = [found for member in _MEMBERS.findall(field) if (found := _range(member))]

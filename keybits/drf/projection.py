@@ -5,10 +5,10 @@ their sources and the values that they make. Anything of which that is not known
 (`NoProjectionError`), and the view then uses the serializer itself; nothing is ever half compiled.
 
 What a computed field reads is not to be found out, so it says it: a method of a `SerializerMethodField` with
-`@reads(...)`, a field of one's own (`source="*"`) with an attribute `reads` (and, where that is quicker, a method
-`to_representations` for a page at once). That is a promise that the value is made
-from those paths alone. A serializer of which a request chooses the fields has `shape(view)`, which returns what it
-chooses them by.
+`@reads(...)`, a field of one's own (`source="*"`) with an attribute `reads`. That is a promise that the value is made
+from those paths alone. Where it is quicker, such a field makes the values of a page at once, by a method
+`of_columns`: it is given a column for each path, of lists where the path leads over a relation to many. A serializer
+of which a request chooses the fields has `shape(view)`, which returns what it chooses them by.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from datetime import UTC, datetime
 from itertools import chain, islice
+from operator import itemgetter
 from typing import Any, TypeVar
 
 from django.core.signals import setting_changed
-from django.db.models import CharField, ForeignKey, QuerySet, TextField
+from django.db.models import CharField, ForeignKey, GeneratedField, QuerySet, TextField
 from django.db.models.constants import LOOKUP_SEP
 from django.db.models.query import BaseIterable, ModelIterable
 from django.utils import timezone
@@ -256,9 +257,29 @@ def _field(field: Any, place: Reads, prefix: str) -> Binder:
 
 
 def _own(field: Any, place: Reads, prefix: str) -> Binder:
-    """A field of one's own, given the whole object; with `to_representations`, those of a page at once."""
-    make = getattr(field, "to_representations", lambda rows: list(map(field.to_representation, rows)))
-    return _computed(field, getattr(field, "reads", None), make, place, prefix)
+    """A field of one's own: given the whole object, or with `of_columns` what it reads of a page at once."""
+    declared = getattr(field, "reads", None)
+    if declared is None or not hasattr(field, "of_columns"):
+        return _computed(
+            field, declared, lambda rows: list(map(field.to_representation, rows)), place, prefix
+        )
+    for path in declared:
+        place.add(path)
+
+    def bind(layout: Layout) -> Maker:
+        wanted = [_picked(layout, prefix, path) for path in declared]
+        return lambda _, columns: field.of_columns(*(pick(columns) for pick in wanted))
+
+    return bind
+
+
+def _picked(layout: Layout, prefix: str, path: str) -> Callable[[Sequence[Column]], Column]:
+    """Return what takes a path's values out of the columns of a page: lists, where it leads over a relation to many."""
+    name, _, rest = path.partition(LOOKUP_SEP)
+    if prefix + name not in layout.slots:
+        return itemgetter(layout.index[prefix + path])
+    slot, inner = layout.slots[prefix + name], layout.attached(prefix + name).layout.index[rest or "pk"]
+    return lambda columns: [[values[inner] for values in each] for each in columns[slot]]
 
 
 def _computed(field: Any, declared: Any, make: Convert, place: Reads, prefix: str) -> Binder:
@@ -382,6 +403,8 @@ def _conversion(field: Any, column: Any) -> Convert:
     method = type(field).to_representation
     if method in _PLAIN:
         return _each(_PLAIN[method])
+    if method is serializers.BigIntegerField.to_representation:
+        return _each(str if _is_written_as_text(field) else int)
     if method is serializers.DateTimeField.to_representation:
         return _moments(field)
     if method is serializers.ChoiceField.to_representation and _means_itself(field, column):
@@ -399,7 +422,6 @@ _PLAIN: dict[Any, Callable[[Any], Any]] = {
 _PURE: frozenset[Any] = frozenset(
     kind.to_representation
     for kind in (
-        serializers.BigIntegerField,
         serializers.BooleanField,
         serializers.ChoiceField,
         serializers.DateField,
@@ -428,9 +450,15 @@ def _each(convert: Callable[[Any], Any]) -> Convert:
     return column
 
 
+def _is_written_as_text(field: Any) -> bool:
+    return bool(getattr(field, "coerce_to_string", api_settings.COERCE_BIGINT_TO_STRING))
+
+
 def _means_itself(field: Any, column: Any) -> bool:
     """Say whether every text that the column can have is shown as it is."""
     choices = field.choice_strings_to_values.items()
+    if isinstance(column, GeneratedField):
+        column = column.output_field
     return isinstance(column, CharField | TextField) and all(
         type(value) is str and value == text for text, value in choices
     )

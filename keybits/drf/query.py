@@ -9,7 +9,7 @@ from rest_framework.exceptions import APIException
 from rest_framework.request import Request
 
 from keybits.parameters import Choice, Parameter
-from keybits.query import Grammar, Query, QueryError
+from keybits.query import NO_QUERY, Grammar, Query, QueryError
 
 __all__ = ["FORMAT", "ClosedQueryMixin", "InvalidQueryError"]
 
@@ -40,11 +40,15 @@ class ClosedQueryMixin:
     The view then sees the canonical query alone, as `view.query` and in `request.query_params`.
     """
 
-    query: Query = Query(())
+    query: Query = NO_QUERY
 
     def get_query_parameters(self) -> list[Parameter]:
         """Return what this view accepts: `format`, and what subclasses add."""
         return [FORMAT]
+
+    def get_grammar(self) -> Grammar:
+        """Return the grammar of these parameters; a class whose views all have the same can keep it."""
+        return Grammar(self.get_query_parameters())
 
     def initialize_request(self, request: Any, *args: Any, **kwargs: Any) -> Request:
         self._query_error = self._close(request)
@@ -57,20 +61,23 @@ class ClosedQueryMixin:
             raise InvalidQueryError(self._query_error)
 
     def _close(self, request: Any) -> QueryError | None:
-        """Replace the request's query by the canonical one; after an error, by none."""
+        """Replace the request's query by the canonical one, where it is another; after an error, by none."""
         error = None
-        self.query = Query(())
+        self.query = NO_QUERY
+        text = _query_string(request)
         try:
-            grammar = Grammar(self.get_query_parameters())
-            self.query = _without_default_format(grammar.parse(_query_string(request)))
+            self.query = _without_default_format(self.get_grammar().parse(text))
         except QueryError as found:
             error = found
-        request.GET = QueryDict(self.query.canonical)
+        if self.query.canonical != text:
+            request.GET = QueryDict(self.query.canonical)
         return error
 
 
 def _without_default_format(query: Query) -> Query:
     """`format=json` is what one gets anyway."""
+    if ("format", "json") not in query.pairs:
+        return query
     return Query(tuple(pair for pair in query.pairs if pair != ("format", "json")))
 
 

@@ -146,13 +146,25 @@ class _Statement:
         with connection.cursor() as cursor:
             cursor.execute(self.sql, self.parameters)
             rows: list[Any] = cursor.fetchall()
-        if self.converted:
-            rows = list(map(list, rows))
+        if not self.converted or not rows:
+            return rows
+        columns: list[Any] = list(zip(*rows, strict=True))
         for position, column in self.converted:
             for convert in _converters(column, connection):
-                for row in rows:
-                    row[position] = convert(row[position], column, connection)
-        return rows
+                columns[position] = _column(convert, column, connection, columns[position])
+        return list(zip(*columns, strict=True))
+
+
+def _column(convert: Any, column: Any, connection: Any, values: Sequence[Any]) -> list[Any]:
+    """Return the values converted; SQLite's dates, which have no zone, as Django does it and without a call each."""
+    zone = connection.timezone
+    naive = zone is not None and convert == getattr(connection.ops, "convert_datetimefield_value", None)
+    return [
+        value.replace(tzinfo=zone)
+        if naive and type(value) is datetime and value.tzinfo is None
+        else convert(value, column, connection)
+        for value in values
+    ]
 
 
 def _converters(column: Any, connection: Any) -> list[Any]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
+from corsheaders.signals import check_request_enabled
 from django.conf import settings
 from django.core.exceptions import DisallowedHost
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse, StreamingHttpResponse
@@ -16,8 +18,8 @@ from pytest_django import Settings
 
 from keybits.middleware import (
     content_length_middleware,
+    cross_origin_middleware,
     host_middleware,
-    open_to_all_origins_middleware,
     path_middleware,
 )
 
@@ -220,34 +222,60 @@ class TestContentLength:
             assert after(FileResponse(file))[LENGTH] == str(length)
 
 
-class TestOpenToAllOrigins:
+class TestCrossOrigin:
     """What every origin may read is told to all alike, so that a shared cache keeps one answer."""
 
-    def ask(self, vary: str | None, **settings: object) -> HttpResponse:
-        with override_settings(**({"CORS_ALLOW_ALL_ORIGINS": True} | settings)):
+    def ask(
+        self, origin: str | None = None, method: str = "GET", path: str = "/", **given: Any
+    ) -> HttpResponse:
+        fields = {} if origin is None else {"Origin": origin}
+        settings = {"CORS_ALLOW_ALL_ORIGINS": True, "CORS_URLS_REGEX": ""} | given
+        with override_settings(**settings):
+            middleware = cross_origin_middleware(lambda _: HttpResponse(headers={"Vary": "Accept-Encoding"}))
+            return middleware(RequestFactory().generic(method, path, headers=fields))
 
-            def answer(_: object) -> HttpResponse:
-                return HttpResponse(headers={} if vary is None else {"Vary": vary})
-
-            return open_to_all_origins_middleware(answer)(RequestFactory().get("/"))
-
-    def test_who_names_no_origin_is_told_too_and_nothing_varies_by_it(self) -> None:
-        response = self.ask("Accept-Encoding, origin", CORS_EXPOSE_HEADERS=["ETag", "Link"])
+    @pytest.mark.parametrize("origin", [None, "https://reader.example", "null"])
+    @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "OPTIONS"])
+    def test_all_are_told_the_same_and_nothing_varies_by_the_origin(self, origin: str, method: str) -> None:
+        response = self.ask(origin, method, CORS_EXPOSE_HEADERS=["ETag", "Link"])
         assert response["Access-Control-Allow-Origin"] == "*"
         assert response["Access-Control-Expose-Headers"] == "ETag, Link"
         assert response["Vary"] == "Accept-Encoding"
 
-    def test_a_vary_of_nothing_else_goes(self) -> None:
-        assert not self.ask("Origin").has_header("Vary")
+    def test_nothing_is_exposed_where_nothing_is_said_to_be(self) -> None:
+        assert not self.ask(CORS_EXPOSE_HEADERS=[]).has_header("Access-Control-Expose-Headers")
 
-    @pytest.mark.parametrize("vary", [None, "Accept-Encoding", "x-origin"])
-    def test_answers_that_do_not_vary_by_it_are_left_alone(self, vary: str | None) -> None:
-        response = self.ask(vary)
-        assert response.get("Vary") == vary
+    def test_a_preflight_is_answered(self) -> None:
+        """Fetch section 4.8; without asking the view."""
+        with override_settings(
+            CORS_URLS_REGEX="", CORS_ALLOW_ALL_ORIGINS=True, CORS_ALLOW_METHODS=["GET", "PATCH"]
+        ):
+            asked = RequestFactory().options(
+                "/", headers={"Origin": "https://a.example", "Access-Control-Request-Method": "PATCH"}
+            )
+            response = cross_origin_middleware(pytest.fail)(asked)
+        assert response["Access-Control-Allow-Methods"] == "GET, PATCH"
+
+    @pytest.mark.parametrize("method", ["GET", "OPTIONS"])
+    def test_other_paths_are_left_alone(self, method: str) -> None:
+        response = self.ask("https://reader.example", method, "/admin/", CORS_URLS_REGEX="^/api/")
         assert not response.has_header("Access-Control-Allow-Origin")
 
     @pytest.mark.parametrize(
-        "settings", [{"CORS_ALLOW_ALL_ORIGINS": False}, {"CORS_ALLOW_CREDENTIALS": True}]
+        "given",
+        [{"CORS_ALLOW_ALL_ORIGINS": False}, {"CORS_ALLOW_CREDENTIALS": True}],
+        ids=["some", "with cookies"],
     )
-    def test_where_some_origins_are_told_apart_nothing_is_changed(self, settings: dict[str, object]) -> None:
-        assert self.ask("origin", **settings)["Vary"] == "origin"
+    def test_where_some_origins_are_told_apart_the_answer_says_so(self, given: dict[str, Any]) -> None:
+        assert "origin" in self.ask("https://reader.example", **given)["Vary"]
+
+    def test_receivers_of_the_signal_are_asked(self) -> None:
+        def receive(**_: Any) -> bool:
+            return True
+
+        check_request_enabled.connect(receive)
+        try:
+            response = self.ask("https://reader.example", path="/other/", CORS_URLS_REGEX="^/api/")
+        finally:
+            check_request_enabled.disconnect(receive)
+        assert response["Access-Control-Allow-Origin"] == "*"
