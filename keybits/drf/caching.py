@@ -291,7 +291,7 @@ def _question(constructor: KeyConstructor, exchange: dict[str, Any]) -> Hashable
     """Return all that a closed constructor looks at; None where it is not closed, or that is long."""
     view, request = exchange["view_instance"], exchange["request"]
     meta, path, captured = request.META, request.path, tuple(exchange["kwargs"].items())
-    kind: Hashable = type(view)
+    kind: Any = type(view)
     texts = (path, canonical_query(view, request), meta.get("HTTP_ACCEPT", ""), meta.get("HTTP_HOST", ""))
     plain = all(type(value) is str for _, value in captured) and not exchange["args"]
     if not plain or sum(map(len, texts)) > LONGEST_NAMED or not are_closed(kind, constructor):
@@ -375,8 +375,8 @@ class _DeferredThrottles:
         super().check_throttles(request)  # type: ignore[misc]
 
     def get_throttles(self) -> list[Any]:
-        throttles: list[Any] = super().get_throttles()  # type: ignore[misc]
-        return [each for each in throttles if getattr(each, "counts_hits", False) in self._asked]
+        classes = self.throttle_classes  # type: ignore[attr-defined]
+        return [each() for each in classes if getattr(each, "counts_hits", False) in self._asked]
 
 
 class ListCacheResponseAndETAGMixin(_DeferredThrottles):
