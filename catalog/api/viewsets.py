@@ -60,6 +60,7 @@ from keybits.drf import (
     settled,
 )
 from keybits.drf.closed import closed
+from keybits.drf.rows import referred
 from keybits.parameters import Choice, Parameter
 from keybits.query import Grammar
 
@@ -169,7 +170,7 @@ class ShownMixin(ProjectedListMixin):
 
     def shown_galleries(self) -> Iterable[Gallery]:
         """The galleries that the answer shows something of, each as often as it likes."""
-        return (screenshot.gallery for screenshot in self.shown)
+        return referred(self.shown, "gallery")
 
     def shown_captures(self) -> Iterable[Screenshot]:
         """The screenshots that the whole answer is about."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from datetime import UTC, datetime
+from functools import cache
 from itertools import chain, islice
 from operator import itemgetter
 from typing import Any, TypeVar
@@ -128,9 +129,15 @@ class _Sealed(Mapping[str, Any]):
 def _order(queryset: QuerySet[Any]) -> tuple[str, ...]:
     """The model's own plain columns among those by which `queryset` is ordered."""
     names = queryset.query.order_by or queryset.model._meta.ordering
-    own = {field.attname for field in queryset.model._meta.concrete_fields}
+    model: Any = queryset.model
+    own = _columns(model)
     plain = (name.removeprefix("-") for name in names if isinstance(name, str))
     return tuple(name for name in plain if name in own)
+
+
+@cache
+def _columns(model: Any) -> frozenset[str]:
+    return frozenset(field.attname for field in model._meta.concrete_fields)
 
 
 def _items(makers: Sequence[tuple[str, Maker]], rows: Sequence[Values]) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, TypeVar
 
 import hiredis
 from django_redis import get_redis_connection
@@ -122,6 +122,8 @@ return {ARGV[1] - used - 1, redis.call('PTTL', KEYS[1])}
 """
 
 Command = Callable[[str], Sequence[Any]]
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class RedisStore:
@@ -149,6 +151,14 @@ class RedisStore:
             found = line.witness(scopes)  # one that fails hangs up, and is left behind
             self._idle.append(line)
             return found
+
+    def _call(self, command: Command) -> Any:
+        """Send one command, named by the server that this very connection reaches, and return its answer."""
+        with redis_errors():
+            line = self._idle_line()
+            answer = line.call(command)
+            self._idle.append(line)
+            return answer
 
     def _idle_line(self) -> _Line:
         """Return a line that nobody talks on, made in this process: another's answers would be mixed up with ours.
@@ -229,19 +239,6 @@ class RedisStore:
                 break
         return found[:most]
 
-    def _call(self, command: Command) -> Any:
-        """Send one command, named by the server that this very connection reaches, and return its answer."""
-        with redis_errors():
-            connection: Any = self._pool.get_connection()
-            try:
-                connection.send_command(*command(connection.namespace))
-                return connection.read_response()
-            except BaseException:
-                connection.disconnect()  # an answer left unread would be taken for the next one's
-                raise
-            finally:
-                self._pool.release(connection)
-
     @cached_property
     def _pool(self) -> Any:
         """Connections to the primary (a replica may not have heard of a stamp's end) that know their server."""
@@ -249,7 +246,6 @@ class RedisStore:
         known = type("NamedConnection", (_Named, theirs.connection_class), {})
         kwargs = {
             **theirs.connection_kwargs,
-            "max_connections": 2**31,  # redis-py stops at 100, and the next thread would find the store away
             "retry": Retry(NoBackoff(), 0),
         }  # the breaker decides when to try again
         return ConnectionPool(connection_class=known, **kwargs)
@@ -268,10 +264,11 @@ class _Named:
 
 
 class _Line:
-    """One connection that asks one question: redis-py makes it (TLS, password, database), we talk over its socket.
+    """One connection: redis-py makes it (TLS, password, database), we talk over its socket.
 
-    The question is packed once for each set of scopes, and the answer read by hiredis alone: redis-py's own way
-    there costs more than the network (`benchmarks/in_process.py`).
+    What every hit asks is packed once for each set of scopes, and answers are read by hiredis alone: redis-py's own
+    way there costs more than the network (`benchmarks/in_process.py`). Where the server has hung up, it is called
+    again: to be told something twice changes nothing, except that `take` may then count one too many.
     """
 
     def __init__(self, pool: Any, *, needs_word: bool) -> None:
@@ -282,26 +279,50 @@ class _Line:
         self._questions: dict[tuple[str, ...], bytes] = {}
 
     def witness(self, scopes: tuple[str, ...]) -> bytes | None:
-        """Ask for the stamps of `scopes`, and the relay's word. Where the server has hung up, it is called again."""
+        """Ask for the stamps of `scopes`, and the relay's word."""
+        return self._heard(self._ask, scopes)
+
+    def call(self, command: Command) -> Any:
+        """Return the answer to one command."""
+        return self._heard(self._say, command)
+
+    def _heard(self, speak: Callable[[T], R], what: T) -> R:
         if self._connection is None:
             self._connect()
-            return self._ask(scopes)
+            return speak(what)
         try:
-            return self._ask(scopes)
+            return speak(what)
         except (RedisConnectionError, ConnectionError):
             self._connect()
-            return self._ask(scopes)
+            return speak(what)
 
     def _ask(self, scopes: tuple[str, ...]) -> bytes | None:
         try:
             self._socket.sendall(self._questions.get(scopes) or self._pack(scopes))
-            vouched, *found = self._answer(len(scopes) + 1)
+            answer = self._answer()
+            # A push of RESP3 is a list, too, but of its own type.
+            if type(answer) is not list or len(answer) != len(scopes) + 1:
+                raise InvalidResponse(f"the server said {answer!r}, where {scopes} were asked for")
         except BaseException:
             self._disconnect()  # an answer left unread would be taken for the next one's
             raise
+        vouched, *found = answer
         return stamps.witness(found) if vouched is not None or not self._needs_word else None
 
-    def _answer(self, values: int) -> list[bytes | None]:
+    def _say(self, command: Command) -> Any:
+        try:
+            self._socket.sendall(
+                b"".join(self._connection.pack_command(*command(self._connection.namespace)))
+            )
+            answer = self._answer()
+            if isinstance(answer, hiredis.PushNotification):
+                raise InvalidResponse(f"the server said {answer!r}, and nobody had asked")
+        except BaseException:
+            self._disconnect()
+            raise
+        return answer
+
+    def _answer(self) -> Any:
         while (answer := self._reader.gets()) is False:
             data = self._socket.recv(65_536)
             if not data:
@@ -309,9 +330,6 @@ class _Line:
             self._reader.feed(data)
         if isinstance(answer, Exception):
             raise answer
-        # A push of RESP3 is a list, too, but of its own type.
-        if type(answer) is not list or len(answer) != values:
-            raise InvalidResponse(f"the server said {answer!r}, where {values} values were asked for")
         return answer
 
     def _pack(self, scopes: tuple[str, ...]) -> bytes:
