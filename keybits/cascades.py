@@ -1,0 +1,58 @@
+"""The end of many rows and of what hangs on them: as many statements as there are relations, however many rows.
+
+Django's own deletion reads the rows, and what refers to them, and goes through both by the hundred. Here the
+database is told once for each relation, by what the relation's `on_delete` says. No signals are sent; triggers see
+every row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.db import models
+from django.db.models import Field, ProtectedError, QuerySet, RestrictedError
+
+__all__ = ["delete"]
+
+
+def delete(rows: QuerySet[Any]) -> int:
+    """Delete `rows` with what cascades; return how many rows of their own model went.
+
+    Raises Django's `ProtectedError` or `RestrictedError` before anything of the relation is changed. What chose
+    `rows` must not be among what goes with them: give the rows of a selection (`keybits.selections`).
+    """
+    for field in _references(rows.model):
+        _release(field, rows)
+    return rows.order_by()._raw_delete(rows.db)
+
+
+def _references(model: type[models.Model]) -> Iterator[Any]:
+    """Yield the foreign keys that refer to `model`, those of many-to-many relations among them."""
+    for relation in model._meta.get_fields(include_hidden=True):
+        if relation.auto_created and not relation.concrete and (relation.one_to_one or relation.one_to_many):
+            yield relation.field  # type: ignore[union-attr]  # the kinds above have one
+
+
+def _release(field: Field[Any, Any], rows: QuerySet[Any]) -> None:
+    """Do to what refers to `rows` by `field` as the field says."""
+    keys = rows.order_by().values(field.target_field.attname)  # type: ignore[attr-defined]  # a foreign key's
+    referring = field.model._base_manager.using(rows.db).filter(**{f"{field.name}__in": keys})
+    decision: Any = field.remote_field.on_delete  # type: ignore[union-attr]  # a foreign key's
+    if decision is models.CASCADE:
+        delete(referring)
+    elif decision is models.SET_NULL:
+        referring.update(**{field.name: None})
+    elif decision is models.SET_DEFAULT:
+        referring.update(**{field.name: field.get_default()})
+    elif decision in {models.PROTECT, models.RESTRICT}:
+        _refuse(decision, field, referring)
+    elif decision is not models.DO_NOTHING:
+        raise NotImplementedError(f"{field} says what becomes of it in Python, row by row.")
+
+
+def _refuse(decision: Any, field: Any, referring: QuerySet[Any]) -> None:
+    error = ProtectedError if decision is models.PROTECT else RestrictedError
+    some = set(referring[:1])
+    if some:
+        raise error(f"Rows cannot be deleted while {field} refers to them.", some)

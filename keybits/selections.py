@@ -1,0 +1,64 @@
+"""Rows that were chosen once: which they are does not change while several statements are about them.
+
+A selection is the keys of rows that are locked, in a temporary table: none of them is held in memory here, a
+statement that changes what the rows were chosen by does not change the choice, and whoever would change one waits
+until the transaction has ended.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from django.core.exceptions import EmptyResultSet
+from django.db import connections, router
+from django.db.models import Model, QuerySet
+from django.db.models.expressions import RawSQL
+
+__all__ = ["Selection", "hold"]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """`count` rows of `model`, in the database `using`; `table` has their keys, as `id`."""
+
+    model: type[Model]
+    using: str
+    table: str
+    count: int
+
+    @property
+    def rows(self) -> QuerySet[Any]:
+        """The rows that were chosen, as far as they are still there."""
+        keys = RawSQL(f'SELECT id FROM "{self.table}"', [])  # noqa: S608, S611 - a name made here
+        return self.model._base_manager.using(self.using).filter(pk__in=keys)
+
+
+@contextmanager
+def hold(rows: QuerySet[Any]) -> Iterator[Selection]:
+    """Lock `rows` and keep which they are, for the block. Three statements, in a transaction that the caller has begun.
+
+    Of the tables that `rows` joins the rows are locked too.
+    """
+    using = router.db_for_write(rows.model)
+    connection = connections[using]
+    table = f"keybits_held_{uuid.uuid4().hex}"
+    column = rows.model._meta.pk.rel_db_type(connection)
+    with connection.cursor() as cursor:
+        cursor.execute(f'CREATE TEMPORARY TABLE "{table}" (id {column} PRIMARY KEY)')
+        yield Selection(rows.model, using, table, _fill(cursor, connection, table, rows.using(using)))
+        cursor.execute(f'DROP TABLE "{table}"')
+
+
+def _fill(cursor: Any, connection: Any, table: str, rows: QuerySet[Any]) -> int:
+    """Lock in one order, so that two selections do not wait for each other."""
+    keys = rows.select_related(None).order_by("pk").select_for_update().values("pk")
+    try:
+        sql, params = keys.query.get_compiler(connection=connection).as_sql()
+    except EmptyResultSet:
+        return 0
+    cursor.execute(f'INSERT INTO "{table}" {sql}', params)
+    return int(cursor.rowcount)
