@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from django.contrib import admin
+from typing import Any
 
-from catalog.models import Gallery, Rendition, Screenshot, Tag
+from django.contrib import admin
+from django.http import HttpRequest
+
+from catalog.models import BulkOperation, Gallery, Rendition, Screenshot, Tag
 
 
 @admin.register(Gallery)
@@ -41,3 +44,22 @@ class TagAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     list_filter = ("kind",)
     search_fields = ("name", "slug")
     prepopulated_fields = {"slug": ("name",)}
+
+
+@admin.register(BulkOperation)
+class BulkOperationAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """The records of bulk operations, to be read: what has been done stays as it was written."""
+
+    list_display = ("at", "username", "kind", "path", "query", "count")
+    list_filter = ("kind",)
+    search_fields = ("username", "path")
+    show_full_result_count = False
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False

@@ -306,6 +306,43 @@ class Rendition(models.Model):
         return address("file", name=f"{self.sha256}.{FILE_EXTENSIONS[self.format]}")
 
 
+class BulkOperation(models.Model):
+    """The record of one bulk operation, written with it: who had what done to which list, when, and to how many.
+
+    `query` is the list's filters in canonical form, `changes` what was asked for, `key` the API key by its prefix.
+    `username` stays when the user goes.
+    """
+
+    class Kind(models.TextChoices):
+        CREATE = "create", "Create"
+        UPDATE = "update", "Update"
+        DELETE = "delete", "Delete"
+
+    kind = models.CharField(max_length=6, choices=Kind)
+    at = models.DateTimeField(auto_now_add=True)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+    )
+    username = models.CharField(max_length=150)
+    key = models.CharField(max_length=64, blank=True)
+    path = models.CharField(max_length=500)
+    query = models.TextField(blank=True)
+    changes = models.JSONField(default=dict, blank=True)
+    count = models.PositiveIntegerField(help_text="How many rows it made, changed or deleted.")
+
+    class Meta:
+        ordering = ["-at", "-id"]
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=Q(kind__in=["create", "update", "delete"]), name="bulk_operation_kind_known"
+            ),
+        ]
+        indexes: ClassVar = [models.Index(fields=["-at", "-id"], name="bulk_operation_by_time")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.path}: {self.count}"
+
+
 def domain_of(url: str) -> str:
     """Return the host of `url`, lower case, without port or user; "" where there is none."""
     try:

@@ -1,0 +1,307 @@
+"""What people do to many rows at once: to all of them or to none, by statements whose number does not grow with theirs.
+
+Every function is given the rows of a list as its reader sees them and says no before it writes, where one of them is
+not the actor's to change, where a formula would spoil one, or where there are more than was allowed. What happens
+meanwhile does not get past that: only rows that the actor may change are written, and their number is looked at again
+before COMMIT. The record of the operation is written in the same transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db import connections, transaction
+from django.db.models import Count, F, Model, Q, QuerySet, Value
+from django.db.models.functions import Length, Replace
+from django.db.models.lookups import Exact, GreaterThan
+from django.utils import timezone
+
+from catalog.curation.ownership import changeable_by
+from catalog.curation.tags import tags_named
+from catalog.models import BulkOperation, Gallery, Screenshot, State, Tag, domain_of
+from keybits import cascades
+from keybits.selections import Selection, hold
+
+__all__ = [
+    "Added",
+    "Changes",
+    "ForbiddenRowsError",
+    "Formula",
+    "Replaced",
+    "SpoiltRowsError",
+    "Tagging",
+    "TooManyRowsError",
+    "changeable",
+    "create_galleries",
+    "create_screenshots",
+    "delete",
+    "inspect",
+    "update",
+]
+
+BATCH = 500
+"""Rows of an INSERT. A row has some thirty values, and SQLite takes 32,766 in a statement."""
+LARGEST = 2**31 - 1
+TAGGED = Screenshot.tags.through
+
+
+class ForbiddenRowsError(PermissionError):
+    """`count` of the rows are not the actor's to change."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(f"{count} of the rows may not be changed.")
+        self.count = count
+
+
+class TooManyRowsError(ValueError):
+    """There are `count` rows, more than the `most` that may be touched."""
+
+    def __init__(self, count: int, most: int) -> None:
+        super().__init__(f"There are {count} rows, and no more than {most} may be touched.")
+        self.count = count
+        self.most = most
+
+
+class SpoiltRowsError(ValueError):
+    """By the formula for the field `name`, `count` of the rows would have a value that it cannot have."""
+
+    def __init__(self, name: str, count: int, why: str) -> None:
+        super().__init__(f"{count} of the rows {why}.")
+        self.name = name
+        self.count = count
+        self.why = why
+
+
+# --- What is to be done ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """A whole number, added to a field that holds 0 to 2,147,483,647."""
+
+    number: int
+
+    @property
+    def why(self) -> str:
+        return f"would get a number below 0 or above {LARGEST:,}"
+
+    def value(self, name: str) -> Any:
+        """Return the expression of the new value."""
+        return F(name) + self.number
+
+    def spoils(self, name: str) -> Any:
+        """Return the condition of the rows that would come out wrong."""
+        return Q(**{f"{name}__lt": -self.number}) | Q(**{f"{name}__gt": LARGEST - self.number})
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """A text, each occurrence of which gives place to another in a field of at most `longest` characters."""
+
+    old: str
+    new: str
+    longest: int
+
+    @property
+    def why(self) -> str:
+        return f"would have an empty text, or one of more than {self.longest} characters"
+
+    def value(self, name: str) -> Any:
+        """Return the expression of the new value."""
+        return Replace(F(name), Value(self.old), Value(self.new))
+
+    def spoils(self, name: str) -> Any:
+        """Return the condition of the rows that would come out wrong."""
+        length = Length(self.value(name))
+        return Q(GreaterThan(length, self.longest)) | Q(Exact(length, 0))
+
+
+Formula = Added | Replaced
+
+
+@dataclass(frozen=True, slots=True)
+class Tagging:
+    """Tags, by their slugs, that each screenshot is to have, and such that none is to have; `whole`: and no others."""
+
+    added: frozenset[str] = frozenset()
+    removed: frozenset[str] = frozenset()
+    whole: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What all rows are to be alike in (`values`, by field), what of each is computed, and what becomes of its tags."""
+
+    values: Mapping[str, Any] = field(default_factory=dict)
+    formulas: Mapping[str, Formula] = field(default_factory=dict)
+    tagging: Tagging | None = None
+
+
+# --- Looking --------------------------------------------------------------------------------------------------
+
+
+def changeable(*, model: type[Model], actor: Any) -> Q:
+    """Return the condition of the rows that `actor` may change.
+
+    It needs no join, so that PostgreSQL asks it again of a row that it had to wait for.
+    """
+    if actor.is_staff:
+        return Q(pk__isnull=False)
+    if model is Screenshot:
+        return Q(gallery__in=Gallery.objects.filter(changeable_by(actor)).order_by().values("pk"))
+    return changeable_by(actor) if model is Gallery else Q(pk__isnull=True)
+
+
+def inspect(*, rows: QuerySet[Any], actor: Any, changes: Changes | None = None) -> int:
+    """Return how many `rows` there are; one statement, but for what the model's constraints ask.
+
+    Raises `ForbiddenRowsError` or `SpoiltRowsError` where the operation has to be refused whole, and Django's
+    `ValidationError` for a value that the model does not accept.
+    """
+    changes = changes or Changes()
+    _validate(rows.model, changes.values)
+    conditions = {name: formula.spoils(name) for name, formula in changes.formulas.items()}
+    spoilt = {f"spoilt_{name}": Count("pk", filter=condition) for name, condition in conditions.items()}
+    permitted = Count("pk", filter=changeable(model=rows.model, actor=actor))
+    found = rows.order_by().aggregate(total=Count("pk"), permitted=permitted, **spoilt)
+    if found["total"] > found["permitted"]:
+        raise ForbiddenRowsError(found["total"] - found["permitted"])
+    for name, formula in changes.formulas.items():
+        if found[f"spoilt_{name}"]:
+            raise SpoiltRowsError(name, found[f"spoilt_{name}"], formula.why)
+    return int(found["total"])
+
+
+def _validate(model: type[Model], values: Mapping[str, Any]) -> None:
+    """Raise Django's `ValidationError` where validators or constraints of the model refuse these values."""
+    others = {each.name for each in model._meta.fields if each.name not in values or each.is_relation}
+    sample = model(**values)
+    sample.clean_fields(exclude=others)
+    sample.validate_constraints(exclude=others)
+
+
+# --- Writing --------------------------------------------------------------------------------------------------
+
+
+@transaction.atomic
+def update(
+    *, rows: QuerySet[Any], actor: Any, changes: Changes, most: int, record: BulkOperation
+) -> BulkOperation:
+    """Change `rows`, by one UPDATE, and one statement each for tags that are added and removed; return the record.
+
+    Raises what `inspect` does, and `TooManyRowsError`.
+    """
+    _refuse(inspect(rows=rows, actor=actor, changes=changes), most)
+    permitted = rows.filter(changeable(model=rows.model, actor=actor))
+    if changes.tagging is None:
+        changed = _set(permitted, changes)
+    else:
+        with hold(permitted) as selection:
+            _tag(selection, changes.tagging)
+            changed = _set(selection.rows, changes)
+    _refuse(changed, most)
+    return _recorded(record, BulkOperation.Kind.UPDATE, changed)
+
+
+@transaction.atomic
+def delete(*, rows: QuerySet[Any], actor: Any, most: int, record: BulkOperation) -> BulkOperation:
+    """Delete `rows` with what hangs on them, by one statement for each table; return the record.
+
+    Raises `ForbiddenRowsError` and `TooManyRowsError`.
+    """
+    _refuse(inspect(rows=rows, actor=actor), most)
+    with hold(rows.filter(changeable(model=rows.model, actor=actor))) as selection:
+        _refuse(selection.count, most)
+        cascades.delete(selection.rows)
+    return _recorded(record, BulkOperation.Kind.DELETE, selection.count)
+
+
+def _refuse(count: int, most: int) -> None:
+    if count > most:
+        raise TooManyRowsError(count, most)
+
+
+def _recorded(record: BulkOperation, kind: BulkOperation.Kind, count: int) -> BulkOperation:
+    record.kind = kind
+    record.count = count
+    record.save(force_insert=True)
+    return record
+
+
+def _set(rows: QuerySet[Any], changes: Changes) -> int:
+    """Change the columns, and say of how many rows. A screenshot that leaves a gallery is its cover no longer."""
+    computed = {name: formula.value(name) for name, formula in changes.formulas.items()}
+    dated = {"updated_at": timezone.now()} if hasattr(rows.model, "updated_at") else {}
+    changed = rows.order_by().update(**changes.values, **computed, **dated)
+    if rows.model is Screenshot and "gallery" in changes.values:
+        gallery = changes.values["gallery"]
+        Gallery.objects.filter(cover__gallery=gallery).exclude(pk=gallery.pk).update(cover=None)
+    return changed
+
+
+def _tag(selection: Selection, tagging: Tagging) -> None:
+    """Take tags off and put tags on: one DELETE, one INSERT."""
+    tagged = TAGGED._base_manager.filter(screenshot__in=selection.rows.values("pk"))
+    if tagging.whole:
+        _take_off(tagged.exclude(tag__in=_tags(tagging.added)))
+    elif tagging.removed:
+        _take_off(tagged.filter(tag__in=_tags(tagging.removed)))
+    if tagging.added:
+        _put_on(selection, [tag.pk for tag in tags_named(slugs=tagging.added)])
+
+
+def _tags(slugs: Collection[str]) -> QuerySet[Tag, Any]:
+    return Tag.objects.filter(slug__in=slugs).order_by().values("pk")
+
+
+def _take_off(tagged: QuerySet[Any]) -> None:
+    tagged._raw_delete(tagged.db)
+
+
+def _put_on(selection: Selection, tags: Sequence[int]) -> None:
+    marks = ", ".join(["%s"] * len(tags))
+    with connections[selection.using].cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO {TAGGED._meta.db_table} (screenshot_id, tag_id) SELECT held.id, tag.id "  # noqa: S608 - names
+            f'FROM "{selection.table}" held CROSS JOIN {Tag._meta.db_table} tag WHERE tag.id IN ({marks}) '
+            "ON CONFLICT DO NOTHING",
+            tags,
+        )
+
+
+# --- Making ---------------------------------------------------------------------------------------------------
+
+
+@transaction.atomic
+def create_screenshots(
+    *, items: Sequence[Mapping[str, Any]], record: BulkOperation
+) -> tuple[list[Screenshot], BulkOperation]:
+    """Make screenshots of which there are no pictures yet, as `create_screenshot` makes one; return them in order."""
+    named = {
+        tag.slug: tag for tag in tags_named(slugs={slug for item in items for slug in item.get("tags", ())})
+    }
+    made = [_screenshot(**item) for item in items]
+    Screenshot.objects.bulk_create(made, batch_size=BATCH)
+    tagged = (
+        TAGGED(screenshot_id=shot.pk, tag_id=named[slug].pk)
+        for shot, item in zip(made, items, strict=True)
+        for slug in set(item.get("tags", ()))
+    )
+    TAGGED._base_manager.bulk_create(tagged, batch_size=BATCH)
+    return made, _recorded(record, BulkOperation.Kind.CREATE, len(made))
+
+
+def _screenshot(*, source_url: str, tags: Collection[str] = (), **fields: Any) -> Screenshot:
+    domain = domain_of(source_url)
+    return Screenshot(source_url=source_url, domain=domain, state=State.PENDING, **fields)
+
+
+@transaction.atomic
+def create_galleries(
+    *, owner: Any, items: Iterable[Mapping[str, Any]], record: BulkOperation
+) -> tuple[list[Gallery], BulkOperation]:
+    """Make galleries of `owner`'s; return them in order. Raises Django's `IntegrityError` for a slug that is taken."""
+    made = Gallery.objects.bulk_create([Gallery(owner=owner, **item) for item in items], batch_size=BATCH)
+    return made, _recorded(record, BulkOperation.Kind.CREATE, len(made))
