@@ -142,6 +142,11 @@ class Conf:
         return list(self._get("FINGERPRINT_PACKAGES", []))
 
     @property
+    def BULK_LIMIT(self) -> int:
+        """Most rows that a bulk operation may touch without saying `max`, and most items that one may create."""
+        return int(self._get("BULK_LIMIT", 1_000))
+
+    @property
     def VERSION(self) -> str:
         """Anything else that shapes the bytes; change it to leave all entries behind."""
         return str(self._get("VERSION", ""))

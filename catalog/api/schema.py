@@ -11,6 +11,7 @@ from drf_spectacular.openapi import AutoSchema as SpectacularAutoSchema
 from drf_spectacular.plumbing import build_bearer_security_scheme_object
 from rest_framework.permissions import SAFE_METHODS
 
+from catalog.api import bulk_schema
 from keybits.drf.query import FORMAT
 from keybits.parameters import CommaList, Parameter
 
@@ -118,9 +119,11 @@ PROBLEM: dict[str, Any] = {
         "suggestion": {"type": "string", "description": "The nearest name or value that would be accepted."},
         "header": {"type": "string", "description": "The header field that is missing or at fault."},
         "errors": {
-            "type": "object",
-            "description": "What is wrong with each member of the body, by its name.",
+            "type": ["object", "array"],
+            "description": "What is wrong with each member of the body, by its name; of many items, by their index.",
         },
+        "count": {"type": "integer", "description": "How many rows it is about."},
+        "max": {"type": "integer", "description": "How many rows may be touched at the most."},
     },
 }
 
@@ -150,8 +153,22 @@ class AutoSchema(SpectacularAutoSchema):
         auths = [auth for auth in super().get_auth() if auth]
         return auths if self._writes() else [*auths, {}]
 
+    def get_operation_id(self) -> str:
+        """Tell what is done to a list from what is done to one thing of it."""
+        name: str = super().get_operation_id()
+        return f"{name}_bulk" if bulk_schema.is_bulk(self.view) else name
+
+    def get_response_serializers(self) -> Any:
+        """Return what the answer is made by."""
+        if bulk_schema.is_bulk(self.view):
+            return bulk_schema.BulkAnswerSerializer
+        return super().get_response_serializers()
+
     def get_request_serializer(self) -> Any:
         """Return what reads the body, of a view that writes."""
+        if bulk_schema.is_bulk(self.view):
+            view: Any = self.view
+            return view.changes_serializer_class()
         kind = getattr(self.view, "get_write_serializer", None)
         return kind() if kind and self._writes() else super().get_request_serializer()
 
@@ -162,7 +179,18 @@ class AutoSchema(SpectacularAutoSchema):
         return path + query + (self._get_request_fields() if self._writes() else [])
 
     def _get_request_fields(self) -> list[dict[str, Any]]:
-        return [IF_NONE_MATCH, IDEMPOTENCY_KEY] if self.method == "POST" else [IF_MATCH]
+        if bulk_schema.is_bulk(self.view):
+            return [bulk_schema.header(required=True), IF_MATCH | {"required": False}]
+        many = [bulk_schema.header(required=False)] if bulk_schema.takes_many(self.view) else []
+        own = [IF_NONE_MATCH, IDEMPOTENCY_KEY] if self.method == "POST" else [IF_MATCH]
+        return [*many, *own]
+
+    def _get_request_body(self, direction: Direction = "request") -> dict[str, Any] | None:
+        body: dict[str, Any] | None = super()._get_request_body(direction)  # type: ignore[no-untyped-call]
+        if body and bulk_schema.takes_many(self.view):
+            for content in body["content"].values():
+                content["schema"] = bulk_schema.one_or_many(content["schema"])
+        return body
 
     def _writes(self) -> bool:
         return self.method not in SAFE_METHODS
@@ -180,7 +208,28 @@ class AutoSchema(SpectacularAutoSchema):
             bodies["304"] = {"description": "The client's copy is still true.", "headers": headers}
         return bodies | {status: _problem(detail) for status, detail in ERRORS.items()}
 
+    def _get_bulk_bodies(self, bodies: dict[str, Any]) -> dict[str, Any]:
+        """The answers about a list: they show no representation, so that they have no validators."""
+        answered = bodies[next(iter(bodies))] | {"description": "What was done, or would be."}
+        answered["headers"] = _headers(bulk_schema.HEADERS, required=True)
+        errors = {status: _problem(detail) for status, detail in (WRITE_ERRORS | bulk_schema.ERRORS).items()}
+        errors["412"] |= {"headers": _headers(CURRENT, required=True)}
+        return {"200": answered} | errors
+
+    def _add_many(self, bodies: dict[str, Any]) -> None:
+        """Add what is answered to many items; their answer has no validators."""
+        made = self.resolve_serializer(bulk_schema.ManyMadeSerializer, "response").ref
+        answer = bodies["201"]["content"]["application/json"]
+        answer["schema"] = {"oneOf": [answer["schema"], made]}
+        private = _headers({"Cache-Control": HEADERS["Cache-Control"]}, required=True)
+        others = (WRITTEN_HEADERS | LOCATION).items()
+        shown = _headers({name: how for name, how in others if name != "Cache-Control"}, required=False)
+        bodies["201"]["headers"] = shown | private
+        bodies |= {status: _problem(detail) for status, detail in bulk_schema.MANY_ERRORS.items()}
+
     def _get_written_bodies(self, bodies: dict[str, Any]) -> dict[str, Any]:
+        if bulk_schema.is_bulk(self.view):
+            return self._get_bulk_bodies(bodies)
         for status, body in bodies.items():
             if status != "204":
                 located = LOCATION if status == "201" else {}
@@ -189,6 +238,8 @@ class AutoSchema(SpectacularAutoSchema):
         bodies |= {status: _problem(detail) for status, detail in (WRITE_ERRORS | more).items()}
         if self.method != "POST":
             bodies["412"] = _problem(CHANGED) | {"headers": _headers(CURRENT, required=True)}
+        if bulk_schema.takes_many(self.view):
+            self._add_many(bodies)
         return bodies
 
 

@@ -7,12 +7,15 @@ from rest_framework_extensions.routers import ExtendedDefaultRouter
 
 from catalog.api import viewsets
 from catalog.api.root import DocsView, RootView, SchemaView, canonical
+from keybits.drf.bulk import bulk_routes
 
 __all__ = ["urlpatterns"]
 
 
 class Router(ExtendedDefaultRouter):  # type: ignore[misc]  # drf-extensions is untyped
-    """Without suffixes and the stock root: one resource, one address."""
+    """Without suffixes and the stock root: one resource, one address. PATCH and DELETE of a list are bulk."""
+
+    routes = bulk_routes(ExtendedDefaultRouter.routes)
 
     include_root_view = False
     include_format_suffixes = False

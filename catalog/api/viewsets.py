@@ -16,6 +16,7 @@ from rest_framework_extensions.mixins import DetailSerializerMixin
 from catalog import freshness, policy
 from catalog.api import parameters
 from catalog.api.authentication import AnonymousFirstMixin
+from catalog.api.bulk import BulkCreateScreenshotsMixin, BulkGalleriesMixin, BulkScreenshotsMixin
 from catalog.api.counts import counted
 from catalog.api.fields import ScreenshotUriField
 from catalog.api.filters import (
@@ -90,10 +91,17 @@ class QueryMixin(ClosedQueryMixin, AnonymousFirstMixin):
     embeds: tuple[Parameter, ...] = ()
 
     def get_query_parameters(self) -> list[Parameter]:
+        if getattr(self, "is_bulk", False):
+            return [*super().get_query_parameters(), *self.get_bulk_parameters()]  # type: ignore[attr-defined]
         if self._writes():
             return super().get_query_parameters()
         paging = () if self.detail else (*parameters.PAGES, *self.filters)  # type: ignore[attr-defined]
         return [*super().get_query_parameters(), *paging, *self.embeds, self._fields()]
+
+    @property
+    def bulk_filters(self) -> tuple[Parameter, ...]:
+        """What a bulk operation chooses its rows by: the filters of the list, and nothing that orders or shapes it."""
+        return parameters.without(self.filters, "ordering")
 
     def _writes(self) -> bool:
         """Say whether the request writes: what it is made for, and answered with, is the whole representation."""
@@ -217,7 +225,7 @@ class GalleryObjectKey(DefaultObjectKeyConstructor):
 
 
 class GalleryViewSet(  # type: ignore[misc]  # a mixin that counts on what comes after it
-    CuratedMixin, ShownMixin, DetailMixin, viewsets.ReadOnlyModelViewSet[Gallery]
+    BulkGalleriesMixin, CuratedMixin, ShownMixin, DetailMixin, viewsets.ReadOnlyModelViewSet[Gallery]
 ):
     """Galleries: public ones, and the client's own. An unlisted one answers at its address only."""
 
@@ -294,7 +302,11 @@ class ScreenshotObjectKey(DefaultObjectKeyConstructor):
 
 
 class ScreenshotViewSet(  # type: ignore[misc]  # as above
-    CuratedMixin, ShownMixin, DetailMixin, viewsets.ReadOnlyModelViewSet[Screenshot]
+    BulkCreateScreenshotsMixin,
+    CuratedMixin,
+    ShownMixin,
+    DetailMixin,
+    viewsets.ReadOnlyModelViewSet[Screenshot],
 ):
     """Screenshots of all public galleries, and of the client's own."""
 
@@ -387,6 +399,7 @@ def _in_public_gallery(slug: str) -> QuerySet[Screenshot]:
 class TagScreenshotViewSet(  # type: ignore[misc]
     NestedViewSetMixin,
     QueryMixin,
+    BulkScreenshotsMixin,
     ListCacheResponseAndETAGMixin,
     ShownMixin,
     mixins.ListModelMixin,
@@ -394,6 +407,8 @@ class TagScreenshotViewSet(  # type: ignore[misc]
 ):
     """Screenshots that have one tag."""
 
+    permission_classes = [MayCurate]
+    throttle_scope = CuratedMixin.throttle_scope
     serializer_class = ScreenshotSerializer
     queryset = Screenshot.objects.none()
     filterset_class = TagScreenshotFilter
@@ -401,6 +416,7 @@ class TagScreenshotViewSet(  # type: ignore[misc]
     embeds = (parameters.INCLUDE,)
     list_cache_key_func = ScreenshotListKey()
     with_what_is_shown = ScreenshotViewSet.with_what_is_shown
+    get_address = ScreenshotViewSet.get_address  # type: ignore[assignment]  # it names its argument
     cache_policy = policy.SCREENSHOTS
 
     def get_queryset(self) -> QuerySet[Screenshot]:

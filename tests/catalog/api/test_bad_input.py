@@ -417,8 +417,10 @@ class TestAddress:
 class TestMethod:
     OFFERED = {
         **dict.fromkeys(
-            ["/galleries/", "/galleries/spring/screenshots/", "/screenshots/", "/tags/"], ("POST",)
+            ["/galleries/", "/galleries/spring/screenshots/", "/screenshots/"], ("POST", "PATCH", "DELETE")
         ),
+        "/tags/": ("POST",),
+        "/tags/dark/screenshots/": ("PATCH", "DELETE"),
         **dict.fromkeys(
             [
                 "/galleries/spring/",
@@ -455,9 +457,7 @@ class TestMethod:
 
     @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
     def test_body_of_a_method_that_does_not_apply_is_not_read(self, api, method):
-        response = api(
-            "/galleries/", method, headers={"Content-Type": "application/json"}, CONTENT_LENGTH="99"
-        )
+        response = api("/tags/", method, headers={"Content-Type": "application/json"}, CONTENT_LENGTH="99")
         problem(response, 405)
 
 

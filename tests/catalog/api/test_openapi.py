@@ -52,7 +52,10 @@ class TestSchema:
             assert set(item) == set(allowed) - {"head", "options"}, path
 
     def test_describes_the_condition_and_the_answers_of_writes(self, schema):
-        written = [(name, item[name]) for item in schema["paths"].values() for name in item if name != "get"]
+        operations = [
+            (name, item[name]) for item in schema["paths"].values() for name in item if name != "get"
+        ]
+        written = [each for each in operations if not each[1]["operationId"].endswith("_bulk")]
         assert len(written) == 16
         for method, operation in written:
             fields = {item["name"]: item for item in operation["parameters"] if item["in"] == "header"}
@@ -64,6 +67,20 @@ class TestSchema:
                 if status in {"200", "201"}:
                     assert {"ETag", "Content-Location"} <= set(response["headers"])
                     assert ("Location" in response["headers"]) == (status == "201")
+
+    def test_describes_bulk_operations_with_their_header_and_their_parameters(self, schema):
+        lists = ("/api/v1/screenshots/", "/api/v1/galleries/", "/api/v1/tags/{tag_slug}/screenshots/")
+        for path in (*lists, "/api/v1/galleries/{gallery_slug}/screenshots/"):
+            item = schema["paths"][path]
+            filters = {each["name"] for each in item["get"]["parameters"] if each["in"] == "query"}
+            for operation in (item["patch"], item["delete"]):
+                given = {each["name"]: each for each in operation["parameters"]}
+                assert given["X-BULK-OPERATION"]["required"]
+                assert not given["If-Match"]["required"]
+                assert {"all", "dry_run", "max", "skip_forbidden"} <= set(given)
+                assert {"search"} <= filters & set(given)
+                assert not {"page", "limit", "ordering", "fields", "count"} & set(given)
+                assert {"200", "400", "401", "403", "404", "409", "412"} <= set(operation["responses"])
 
     def test_reads_are_open_to_all(self, schema):
         assert all({} in item["get"]["security"] for item in schema["paths"].values())

@@ -1,0 +1,313 @@
+"""What bulk operations are in this API: which changes a body may ask for, on which lists, and what they answer."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+from urllib.parse import urlencode
+
+from django.core.exceptions import ValidationError as ModelValidationError
+from django.db.models import QuerySet
+from rest_framework import serializers
+from rest_framework.exceptions import ValidationError
+
+from catalog.api.writing import (
+    MOST_TAGS,
+    GalleryWriteSerializer,
+    ReachableGalleryField,
+    ScreenshotCreateSerializer,
+    ScreenshotWriteSerializer,
+    WriteSerializer,
+)
+from catalog.curation import bulk
+from catalog.models import BulkOperation, Gallery
+from keybits.drf import ClosedMembersMixin
+from keybits.drf.bulk import (
+    NAMES,
+    BulkCreateMixin,
+    BulkMixin,
+    BulkTerms,
+    ComputedField,
+    ItemsRefusedError,
+    RowsForbiddenError,
+    TooManyRowsError,
+)
+
+__all__ = [
+    "BulkCreateScreenshotsMixin",
+    "BulkGalleriesMixin",
+    "BulkScreenshotsMixin",
+    "GalleryChangesSerializer",
+    "ScreenshotChangesSerializer",
+    "ScreenshotItemSerializer",
+]
+
+
+# --- What a body may say --------------------------------------------------------------------------------------
+
+
+class FormulaSerializer(ClosedMembersMixin, serializers.Serializer[Any]):
+    """How a field is computed for each row. It is whole, though what it stands in is a part."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        missing = [name for name, field in self.fields.items() if field.required and name not in data]
+        if missing:
+            raise ValidationError({name: ["Say it: it is all there is to say here."] for name in missing})
+        return super().to_internal_value(data)
+
+
+class AdditionSerializer(FormulaSerializer):
+    """A whole number, added to each row's; refused where one would come out below 0."""
+
+    add = serializers.IntegerField(min_value=-bulk.LARGEST, max_value=bulk.LARGEST)
+
+    def to_internal_value(self, data: Any) -> bulk.Added:
+        return bulk.Added(super().to_internal_value(data)["add"])
+
+
+class ReplacementSerializer(FormulaSerializer):
+    """A text, and what takes the place of each of its occurrences; refused where a title would come out wrong."""
+
+    replace = serializers.ListField(
+        child=serializers.CharField(max_length=200, allow_blank=True, trim_whitespace=False),
+        min_length=2,
+        max_length=2,
+    )
+
+    def to_internal_value(self, data: Any) -> bulk.Replaced:
+        old, new = super().to_internal_value(data)["replace"]
+        if not old:
+            raise ValidationError({"replace": ["The first text must not be empty."]})
+        return bulk.Replaced(old, new, longest=200)
+
+
+def _slugs() -> serializers.ListField:
+    return serializers.ListField(
+        child=serializers.SlugField(max_length=100), max_length=MOST_TAGS, required=False
+    )
+
+
+class TaggingSerializer(FormulaSerializer):
+    """Tags to add, where they are not there, and to remove, where they are. New words in `add` become tags."""
+
+    add = _slugs()
+    remove = _slugs()
+
+    def to_internal_value(self, data: Any) -> bulk.Tagging:
+        read = super().to_internal_value(data)
+        added, removed = frozenset(read.get("add", ())), frozenset(read.get("remove", ()))
+        if not added | removed:
+            raise ValidationError('Say which tags: {"add": [...], "remove": [...]}, one of them at least.')
+        if added & removed:
+            raise ValidationError({"remove": [f"{', '.join(sorted(added & removed))}: to be added as well."]})
+        return bulk.Tagging(added, removed)
+
+
+class ChangesSerializer(WriteSerializer):
+    """What a PATCH of a list may say: `formulas` are the fields that can also be computed for each row."""
+
+    formulas: Mapping[str, type[serializers.Serializer[Any]]] = {}
+    per_row: tuple[str, ...] = ()
+    """Fields of which no two rows can have the same value."""
+
+    def get_fields(self) -> dict[str, Any]:
+        alike = {name: field for name, field in super().get_fields().items() if name not in self.per_row}
+        return alike | {name: ComputedField(alike[name], read()) for name, read in self.formulas.items()}
+
+    def changes(self) -> bulk.Changes:
+        """Return what was read, sorted into constants, formulas and tags."""
+        read = dict(self.validated_data)
+        tags = read.pop("tags", None)
+        tagging = (
+            tags
+            if tags is None or isinstance(tags, bulk.Tagging)
+            else bulk.Tagging(frozenset(tags), whole=True)
+        )
+        formulas = {name: value for name, value in read.items() if isinstance(value, bulk.Formula)}
+        values = {name: value for name, value in read.items() if name not in formulas}
+        return bulk.Changes(values, formulas, tagging)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if not attrs:
+            raise ValidationError(f"Say what to change: {', '.join(sorted(self.fields))}.")
+        return attrs
+
+
+class ScreenshotChangesSerializer(ChangesSerializer, ScreenshotWriteSerializer):
+    """What every screenshot of the list is to be alike in, or how each is computed."""
+
+    formulas = {"position": AdditionSerializer, "title": ReplacementSerializer, "tags": TaggingSerializer}
+
+
+class GalleryChangesSerializer(ChangesSerializer, GalleryWriteSerializer):
+    """What every gallery of the list is to be alike in, or how each is computed."""
+
+    formulas = {"position": AdditionSerializer, "title": ReplacementSerializer}
+    per_row = ("cover",)
+
+
+class KnownGalleryField(ReachableGalleryField):
+    """The gallery of one item among many: all that the items name are read at once."""
+
+    known: _Known | None = None
+
+    def get_queryset(self) -> Any:
+        if self.known is None:
+            named = (item.get("gallery") for item in self.root.initial_data if isinstance(item, Mapping))
+            slugs = {slug for slug in named if isinstance(slug, str) and "\x00" not in slug}
+            self.known = _Known(super().get_queryset().in_bulk(slugs, field_name="slug"))
+        return self.known
+
+
+class _Known:
+    """Rows that have been read, to be asked for by slug as a queryset is."""
+
+    def __init__(self, rows: Mapping[str, Gallery]) -> None:
+        self.rows = rows
+
+    def get(self, slug: str) -> Gallery:
+        if slug not in self.rows:
+            raise Gallery.DoesNotExist
+        return self.rows[slug]
+
+
+class ScreenshotItemSerializer(ScreenshotCreateSerializer):
+    """One of many screenshots to be made."""
+
+    gallery = KnownGalleryField(required=False)
+
+
+# --- What is done ---------------------------------------------------------------------------------------------
+
+
+class BulkCuratedMixin(BulkMixin):
+    """PATCH and DELETE of what a list shows, by `catalog.curation.bulk`, each with its record."""
+
+    changes_serializer_class: type[ChangesSerializer]
+
+    def update_rows(self: Any, rows: QuerySet[Any], terms: BulkTerms) -> dict[str, Any]:
+        changes = self._changes()
+        answer: dict[str, Any] = self._done(rows, terms, changes, partial(bulk.update, changes=changes))
+        return answer
+
+    def delete_rows(self: Any, rows: QuerySet[Any], terms: BulkTerms) -> dict[str, Any]:
+        answer: dict[str, Any] = self._done(rows, terms, None, bulk.delete)
+        return answer
+
+    def _changes(self: Any) -> bulk.Changes:
+        """Read the body; a row is given so that the serializer knows that nothing is to be made."""
+        row, context = self.queryset.model(), self.get_serializer_context()
+        serializer = self.changes_serializer_class(row, data=self.request.data, partial=True, context=context)
+        serializer.is_valid(raise_exception=True)
+        changes: bulk.Changes = serializer.changes()
+        return changes
+
+    def _done(
+        self: Any,
+        rows: QuerySet[Any],
+        terms: BulkTerms,
+        changes: bulk.Changes | None,
+        write: Callable[..., BulkOperation],
+    ) -> dict[str, Any]:
+        """Write, or only look, where the terms are dry."""
+        actor = self.request.user
+        if terms.skips_forbidden:
+            rows = rows.filter(bulk.changeable(model=rows.model, actor=actor))
+        with refusals():
+            if terms.is_dry:
+                count = bulk.inspect(rows=rows, actor=actor, changes=changes)
+                return {"dry_run": True, "count": count, "sample": self.sample(rows)}
+            record = write(rows=rows, actor=actor, most=terms.most, record=self._record())
+        return {"dry_run": False, "count": record.count, "record": record.pk}
+
+    def _record(self: Any) -> BulkOperation:
+        request = self.request
+        said = request.data if request.method == "PATCH" else {}
+        filters = [pair for pair in self.query.pairs if pair[0] not in NAMES]
+        return BulkOperation(
+            user=request.user,
+            username=request.user.get_username(),
+            key=getattr(request.auth, "prefix", ""),
+            path=request.path,
+            query=urlencode(filters),
+            changes=said,
+        )
+
+
+class BulkScreenshotsMixin(BulkCuratedMixin):
+    """Bulk operations on a list of screenshots."""
+
+    changes_serializer_class = ScreenshotChangesSerializer
+
+
+class BulkCreateScreenshotsMixin(BulkScreenshotsMixin, BulkCreateMixin):
+    """The same, and many screenshots at once."""
+
+    item_serializer_class = ScreenshotItemSerializer
+
+    def create_items(self: Any, items: list[Any]) -> dict[str, Any]:
+        read = _read(self, items)
+        made, record = bulk.create_screenshots(items=read, record=self._record())
+        return _made(made, record, map(self.get_address, made))
+
+
+class BulkGalleriesMixin(BulkCuratedMixin, BulkCreateMixin):
+    """Bulk operations on the galleries, and many of them at once."""
+
+    changes_serializer_class = GalleryChangesSerializer
+
+    def create_items(self: Any, items: list[Any]) -> dict[str, Any]:
+        read = _read(self, items)
+        _refuse_taken([item["slug"] for item in read])
+        made, record = bulk.create_galleries(owner=self.request.user, items=read, record=self._record())
+        return _made(made, record, map(self.get_address, made))
+
+
+def _read(view: Any, items: list[Any]) -> list[dict[str, Any]]:
+    """Return what the items say; all of them are looked at before any is made."""
+    serializer = view.get_write_serializer(data=items, many=True)
+    if not serializer.is_valid():
+        errors = serializer.errors
+        pairs = errors.items() if isinstance(errors, Mapping) else enumerate(errors)
+        raise ItemsRefusedError({index: error for index, error in pairs if error})
+    return list(serializer.validated_data)
+
+
+def _refuse_taken(slugs: Sequence[str]) -> None:
+    """Raise `ItemsRefusedError` for the slugs that there are already, and for those that are given twice."""
+    taken = set(Gallery.objects.filter(slug__in=slugs).values_list("slug", flat=True))
+    given = Counter(slugs)
+    errors = {
+        index: {"slug": [f"The slug {slug!r} is taken."]} for index, slug in enumerate(slugs) if slug in taken
+    }
+    errors |= {
+        index: {"slug": [f"{slug!r} is given twice."]} for index, slug in enumerate(slugs) if given[slug] > 1
+    }
+    if errors:
+        raise ItemsRefusedError(errors)
+
+
+def _made(rows: Sequence[Any], record: BulkOperation, addresses: Iterable[str]) -> dict[str, Any]:
+    places = enumerate(zip(rows, addresses, strict=True))
+    results = [{"index": index, "status": 201, "id": row.pk, "url": url} for index, (row, url) in places]
+    return {"count": record.count, "record": record.pk, "results": results}
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Say as HTTP what `catalog.curation.bulk` refuses."""
+    try:
+        yield
+    except bulk.ForbiddenRowsError as error:
+        raise RowsForbiddenError(error.count) from None
+    except bulk.TooManyRowsError as error:
+        raise TooManyRowsError(error.count, error.most) from None
+    except bulk.SpoiltRowsError as error:
+        raise ValidationError(
+            {error.name: [f"{error.count} of the rows {error.why}; none was changed."]}
+        ) from None
+    except ModelValidationError as error:
+        raise ValidationError(error.message_dict) from None
