@@ -116,6 +116,20 @@ class TestRequests:
                 r'"month";q=3;w=(2419200|2505600|2592000|2678400)', answer["RateLimit-Policy"]
             )
 
+    @pytest.mark.django_db(transaction=True)
+    def test_what_the_cache_answers_counts_and_tells_too(self, ask: Any, plan: Plan, issue: Any) -> None:
+        _, secret = issue()
+        first, hit = (ask("galleries/", secret) for _ in range(2))
+        unchanged = ask("galleries/", secret, HTTP_IF_NONE_MATCH=first["ETag"])
+        assert [answer["Cache-Status"].partition(";")[2].strip() for answer in (hit, unchanged)] == [
+            "hit"
+        ] * 2
+        assert [each.status_code for each in (first, hit, unchanged)] == [200, 200, 304]
+        lefts = [each["RateLimit"].split(";")[1] for each in (first, hit, unchanged)]
+        assert lefts == ["r=2", "r=1", "r=0"]
+        assert not {"Allow", "Vary"} & {name for name in hit.headers if name == "Allow"}
+        assert ask("galleries/", secret).status_code == 429
+
     def test_a_plan_without_a_quota_has_nothing_to_tell(self, ask: Any, issue: Any) -> None:
         response = ask("galleries/", issue()[1])
         assert response.status_code == 200
