@@ -6,7 +6,7 @@ from typing import Any
 
 from django.apps import AppConfig
 from django.db import connections
-from django.db.models.signals import post_migrate
+from django.db.models.signals import post_migrate, pre_delete
 
 
 class CatalogConfig(AppConfig):
@@ -17,10 +17,18 @@ class CatalogConfig(AppConfig):
         from catalog import freshness  # noqa: PLC0415 - needs the models
 
         freshness.declare()
-        post_migrate.connect(_mend_search, sender=self, dispatch_uid="catalog search")
+        post_migrate.connect(_mend, sender=self, dispatch_uid="catalog triggers")
+        pre_delete.connect(_bury, sender="catalog.Tag", dispatch_uid="catalog tombstones")
 
 
-def _mend_search(using: str, **_: Any) -> None:
-    from catalog import search  # noqa: PLC0415 - needs the models
+def _mend(using: str, **_: Any) -> None:
+    from catalog import search, tombstones  # noqa: PLC0415 - needs the models
 
     search.mend_index(connections[using])
+    tombstones.mend_triggers(connections[using])
+
+
+def _bury(**told: Any) -> None:
+    from catalog import tombstones  # noqa: PLC0415 - needs the models
+
+    tombstones.bury_tag(**told)

@@ -6,6 +6,7 @@ answers to somebody who knows the gallery's slug.
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
@@ -341,6 +342,69 @@ class BulkOperation(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.path}: {self.count}"
+
+
+class TombstoneQuerySet(models.QuerySet["Tombstone"]):
+    def listed_for(self, viewer: Viewer) -> TombstoneQuerySet:
+        """Of what was public, and of the viewer's own."""
+        return self.filter(Q(visibility=Visibility.PUBLIC) | _owned_by(viewer, ""))
+
+    def reachable_by(self, viewer: Viewer) -> TombstoneQuerySet:
+        """Of what answered at its own address: public, unlisted, and the viewer's own."""
+        return self.filter(~Q(visibility=Visibility.PRIVATE) | _owned_by(viewer, ""))
+
+    def standing(self) -> TombstoneQuerySet:
+        """Those of the last `TOMBSTONE_DAYS` days."""
+        return self.filter(deleted_at__gt=self._end())
+
+    def of(self, kind: Tombstone.Kind, name: str) -> TombstoneQuerySet:
+        """That of this thing, unless there is one of its name again."""
+        model, named = {
+            Tombstone.Kind.GALLERY: (Gallery, "slug"),
+            Tombstone.Kind.SCREENSHOT: (Screenshot, "pk"),
+            Tombstone.Kind.TAG: (Tag, "slug"),
+        }[kind]
+        alive = model._base_manager.filter(**{named: name})
+        return self.filter(~models.Exists(alive), kind=kind, name=name)
+
+    def fallen(self) -> TombstoneQuerySet:
+        """Those that are older."""
+        return self.filter(deleted_at__lte=self._end())
+
+    @staticmethod
+    def _end() -> datetime:
+        return timezone.now() - timedelta(days=settings.TOMBSTONE_DAYS)
+
+
+class Tombstone(models.Model):
+    """That there was a gallery, a screenshot or a tag, and who could see it when it was deleted.
+
+    The database writes these itself: see `catalog.tombstones`.
+    """
+
+    class Kind(models.TextChoices):
+        GALLERY = "gallery", "Gallery"
+        SCREENSHOT = "screenshot", "Screenshot"
+        TAG = "tag", "Tag"
+
+    kind = models.CharField(max_length=10, choices=Kind)
+    name = models.CharField(max_length=100, help_text="A slug, or of a screenshot its id.")
+    gallery = models.CharField(max_length=100, blank=True, help_text="The slug of a screenshot's gallery.")
+    visibility = models.CharField(max_length=8, choices=Visibility)
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, null=True, db_constraint=False, related_name="+"
+    )
+    deleted_at = models.DateTimeField(db_index=True)
+
+    objects = TombstoneQuerySet.as_manager()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["kind", "name"], name="tombstone_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"
 
 
 def domain_of(url: str) -> str:

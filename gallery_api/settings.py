@@ -188,6 +188,7 @@ REST_FRAMEWORK = {
 }
 
 CURATION_HIDES = env.bool("CURATION_HIDES", default=False)
+TOMBSTONE_DAYS = env.int("TOMBSTONE_DAYS", default=90)
 JWT = env.bool("JWT", default=False)
 if JWT:
     REST_FRAMEWORK["DEFAULT_AUTHENTICATION_CLASSES"].append("catalog.accounts.jwt.BearerAuthentication")

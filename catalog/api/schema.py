@@ -66,6 +66,7 @@ ERRORS = {
     "414": "The query string is too long.",
     "429": "Too many requests, or the month's quota is used up; `Retry-After` says when to come back.",
 }
+GONE = "What had this address has been deleted."
 WRITE_ERRORS = {
     "400": "The body or a parameter is malformed or has what cannot be set; the problem names it.",
     "401": "Nobody has signed in, or by credentials that cannot be used; `WWW-Authenticate` says how.",
@@ -206,7 +207,10 @@ class AutoSchema(SpectacularAutoSchema):
             headers = _headers(HEADERS, required=True) | _headers(OPTIONAL_HEADERS, required=False)
             bodies["200"]["headers"] = headers
             bodies["304"] = {"description": "The client's copy is still true.", "headers": headers}
-        return bodies | {status: _problem(detail) for status, detail in ERRORS.items()}
+        return bodies | self._get_gone() | {status: _problem(detail) for status, detail in ERRORS.items()}
+
+    def _get_gone(self) -> dict[str, Any]:
+        return {"410": _problem(GONE)} if "{" in self.path else {}
 
     def _get_bulk_bodies(self, bodies: dict[str, Any]) -> dict[str, Any]:
         """The answers about a list: they show no representation, so that they have no validators."""
@@ -236,6 +240,7 @@ class AutoSchema(SpectacularAutoSchema):
                 body["headers"] = _headers(WRITTEN_HEADERS | located, required=True)
         more = CREATE_ERRORS if self.method == "POST" else CONDITION_ERRORS
         bodies |= {status: _problem(detail) for status, detail in (WRITE_ERRORS | more).items()}
+        bodies |= self._get_gone()
         if self.method != "POST":
             bodies["412"] = _problem(CHANGED) | {"headers": _headers(CURRENT, required=True)}
         if bulk_schema.takes_many(self.view):

@@ -26,6 +26,7 @@ from catalog.api.filters import (
     TagScreenshotFilter,
     with_tags,
 )
+from catalog.api.gone import GoneMixin
 from catalog.api.permissions import MayCurate, MayCurateTags
 from catalog.api.serializers import (
     GalleryDetailSerializer,
@@ -46,7 +47,7 @@ from catalog.api.writing import (
 from catalog.curation.galleries import delete_gallery
 from catalog.curation.screenshots import delete_screenshot
 from catalog.curation.tags import delete_tag
-from catalog.models import Gallery, GalleryQuerySet, Rendition, Screenshot, Tag
+from catalog.models import Gallery, GalleryQuerySet, Rendition, Screenshot, Tag, Tombstone
 from keybits.addresses import address
 from keybits.bits import PurgeKeyBit, UpdatedAtKeyBit
 from keybits.cache_control import Policy
@@ -83,7 +84,7 @@ SLUG = r"[-a-zA-Z0-9_]{1,100}"
 _grammars: dict[tuple[type, bool], Grammar] = {}
 
 
-class QueryMixin(ClosedQueryMixin, AnonymousFirstMixin):
+class QueryMixin(GoneMixin, ClosedQueryMixin, AnonymousFirstMixin):
     """The parameters of a view: pages and its own filters on lists, sparse fields everywhere."""
 
     keybits_closed = True
@@ -499,6 +500,7 @@ class TagViewSet(  # type: ignore[misc]  # as above
     create_serializer_class = TagCreateSerializer
     write_serializer_class = TagWriteSerializer
     permission_classes = [MayCurateTags]
+    slug_names = Tombstone.Kind.TAG
     queryset = Tag.objects.none()
     lookup_field = "slug"
     lookup_value_regex = SLUG

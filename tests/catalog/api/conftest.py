@@ -18,7 +18,7 @@ from django.test.client import Client, ClientHandler
 from django.test.utils import CaptureQueriesContext
 from rest_framework.authtoken.models import Token
 
-from catalog.models import Gallery, Rendition, Screenshot, State, Tag, Visibility
+from catalog.models import Gallery, Rendition, Screenshot, State, Tag, Tombstone, Visibility
 
 ROOT = "/api/v1"
 HANDLER = ClientHandler(enforce_csrf_checks=True)  # one for all: each would index every static file
@@ -121,7 +121,7 @@ def _standing_world(django_db_setup: None, django_db_blocker: Any) -> Iterator[W
     """The world of the tests of one class, which leave it as it was: each runs in a transaction of its own."""
     with django_db_blocker.unblock():
         yield build_world()
-        for model in (Gallery, Tag, User):
+        for model in (Gallery, Tag, User, Tombstone):
             model.objects.all().delete()
 
 

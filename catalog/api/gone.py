@@ -1,0 +1,56 @@
+"""What was here and is deleted: 410 for a while, to who could see it, where nothing is any more; else the 404 stays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.http import Http404
+from rest_framework.exceptions import APIException
+
+from catalog.models import Tombstone
+
+__all__ = ["GoneError", "GoneMixin"]
+
+GALLERY = ("parent_lookup_gallery__slug", "parent_lookup_screenshot__gallery__slug")
+
+
+class GoneError(APIException):
+    """410: what had this address has been deleted (RFC 9110 section 15.5.11)."""
+
+    status_code = 410
+    default_detail = "What had this address has been deleted."
+    members = {"type": "gone"}
+
+
+class GoneMixin:
+    """Looks for a tombstone where the thing that the address names is not found: one query, and only then."""
+
+    slug_names = Tombstone.Kind.GALLERY
+    """What `slug` is of, in the view's own address."""
+
+    def handle_exception(self, exc: Exception) -> Any:
+        if isinstance(exc, Http404) and settings.TOMBSTONE_DAYS and self._is_gone():
+            exc = GoneError()
+        return super().handle_exception(exc)  # type: ignore[misc]
+
+    def _is_gone(self) -> bool:
+        """Say whether there was what the address names last, beside the part that every one of them has."""
+        named: dict[str, str] = self.kwargs  # type: ignore[attr-defined]
+        gallery = next((named[name] for name in GALLERY if name in named), "")
+        screenshot = named.get("id") or named.get("parent_lookup_screenshot")
+        tag = named.get("parent_lookup_tags__slug")
+        if screenshot:
+            return self._was(Tombstone.Kind.SCREENSHOT, screenshot, gallery)
+        if gallery or tag:
+            return self._was(Tombstone.Kind.GALLERY if gallery else Tombstone.Kind.TAG, gallery or tag or "")
+        return "slug" in named and self._was(self.slug_names, named["slug"])
+
+    def _was(self, kind: Tombstone.Kind, name: str, gallery: str = "") -> bool:
+        viewer = self.request.user  # type: ignore[attr-defined]
+        tombstones = Tombstone.objects.standing().of(kind, name)
+        if gallery:
+            tombstones = tombstones.filter(gallery=gallery)
+        by_name = gallery or kind == Tombstone.Kind.GALLERY  # which an unlisted gallery answers to
+        seen = tombstones.reachable_by(viewer) if by_name else tombstones.listed_for(viewer)
+        return seen.exists()
