@@ -445,13 +445,14 @@ class TestMethods:
     @pytest.mark.parametrize(
         ("target", "allowed"),
         [
-            ("/galleries/", "GET, POST, HEAD, OPTIONS"),
+            ("/galleries/", "GET, POST, PATCH, DELETE, HEAD, OPTIONS"),
             ("/galleries/spring/", "GET, PUT, PATCH, DELETE, HEAD, OPTIONS"),
-            ("/galleries/spring/screenshots/", "GET, POST, HEAD, OPTIONS"),
+            ("/galleries/spring/screenshots/", "GET, POST, PATCH, DELETE, HEAD, OPTIONS"),
             ("/screenshots/{cat}/", "GET, PUT, PATCH, DELETE, HEAD, OPTIONS"),
             ("/screenshots/{cat}/renditions/", "GET, HEAD, OPTIONS"),
             ("/tags/dark/", "GET, PUT, PATCH, DELETE, HEAD, OPTIONS"),
-            ("/tags/dark/screenshots/", "GET, HEAD, OPTIONS"),
+            ("/tags/dark/screenshots/", "GET, PATCH, DELETE, HEAD, OPTIONS"),
+            ("/tags/", "GET, POST, HEAD, OPTIONS"),
         ],
     )
     def test_that_are_not_offered_are_405_with_those_that_are(self, api, owner, world, target, allowed):
