@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Hashable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -29,7 +30,7 @@ from keybits.preconditions import Conditions
 from keybits.readthrough import confirmed, ends_soon
 from keybits.stores import StoreError, get_store
 
-__all__ = ["HOLDER", "Ask", "Final", "Holder", "Lane", "Question", "lane"]
+__all__ = ["HOLDER", "PATIENCE", "Ask", "Departure", "Final", "Holder", "Lane", "Question", "lane"]
 
 HOLDER = "keybits.holder"
 """Where a request (its WSGI environ or ASGI scope) carries what the mixin notes."""
@@ -40,6 +41,10 @@ MOST_FINALS = 64
 """Different contexts of an address, and answers of an entry, that are remembered; a client can make up any number."""
 LONGEST = 2_048
 """Bytes of a context, or of what is asked of an entry, beyond which nothing is remembered of it."""
+PATIENCE = 5.0
+"""Seconds that a request waits at most for another of the same process that went the long way before it."""
+MOST_UNLEARNT = 4_096
+"""Questions that are known to teach nothing."""
 RECORD_BYTES = 600
 """Bytes that an object of ours takes with its dictionary, beside what it says."""
 
@@ -68,6 +73,15 @@ class Final:
     body: bytes
     raw: list[tuple[bytes, bytes]]
     code: int
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """Who goes the long way for a question at present, if anybody waits for anybody: this request, or another."""
+
+    place: int
+    leader: Future[None] | None
+    leads: bool
 
 
 @dataclass(slots=True, eq=False)
@@ -101,6 +115,8 @@ class Lane:
 
     def __init__(self) -> None:
         self._targets: Memory[_Target] = Memory(conf.MEMORY_BYTES // 4)
+        self._departed: dict[int, Future[None]] = {}
+        self._unlearnt: set[int] = set()
         self.worrying = worrying()
         self.proxied = (settings.SECURE_PROXY_SSL_HEADER or ("",))[0]
 
@@ -116,15 +132,45 @@ class Lane:
         found: Final | None = held.answers.get((known, ask))
         return found or _made(held, known, ask)
 
-    def learn(self, address: Hashable, context: Hashable, holder: Holder, code: int, fields: Fields) -> None:
-        """Remember what the long way answered, where it can be answered again from what it noted."""
+    def learn(self, address: Hashable, context: Hashable, holder: Holder, code: int, fields: Fields) -> bool:
+        """Remember what the long way answered, where it can be answered again from what it noted; say whether."""
         if holder.answer is None or code != holder.answer.status or code not in STATUS:
-            return
+            return False
         around = envelope(holder.answer.headers, fields)
-        if around is not None and footprint(context) <= LONGEST:
-            target = self._target(address, holder)
-            _admit(target, context, code, around)
-            self._targets.weigh(address, target, footprint(address) + target.size)
+        if around is None or footprint(context) > LONGEST:
+            return False
+        target = self._target(address, holder)
+        _admit(target, context, code, around)
+        self._targets.weigh(address, target, footprint(address) + target.size)
+        return True
+
+    def depart(self, address: Hashable, context: Hashable) -> Departure:
+        """Say who goes the long way for a question, and whom the others wait for: what that one learns answers them.
+
+        Nobody waits for what could not be learnt the last time, nor where something stale may be shown meanwhile.
+        """
+        place = hash((address, context))
+        if place in self._unlearnt or self._may_show_stale(address):
+            return Departure(place, None, leads=False)
+        mine: Future[None] = Future()
+        leader = self._departed.setdefault(place, mine)
+        return Departure(place, leader, leads=leader is mine)
+
+    def land(self, departure: Departure, *, learnt: bool) -> None:
+        """Let those who wait look again. Landing twice is landing once."""
+        if departure.leader is None or not departure.leads or departure.leader.done():
+            return
+        if not learnt:
+            if len(self._unlearnt) >= MOST_UNLEARNT:
+                self._unlearnt.clear()
+            self._unlearnt.add(departure.place)
+        del self._departed[departure.place]
+        departure.leader.set_result(None)
+
+    def _may_show_stale(self, address: Hashable) -> bool:
+        target = self._targets.get(address)
+        held = None if target is None else memory.entries().get(target.key)
+        return held is not None and held.entry.stale > 0
 
     def _target(self, address: Hashable, holder: Holder) -> _Target:
         target = self._targets.get(address)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.handlers.asgi import ASGIHandler
 
-from keybits.fastpath import HOLDER, Final, Holder, Lane, Question, lane
+from keybits.fastpath import HOLDER, PATIENCE, Departure, Final, Holder, Lane, Question, lane
 
 __all__ = ["FastPath"]
 
@@ -43,12 +45,21 @@ class FastPath:
             return
         final = known.answer(*question)
         if final is None:
-            await self._learn(known, question, scope, receive, send)
-            return
+            departure = known.depart(question[0], question[1])
+            final = None if departure.leads else await _awaited(departure, known, question)
+            if final is None:
+                await self._learn(known, question, departure, scope, receive, send)
+                return
         await _send(final, send)
 
     async def _learn(
-        self, known: Lane, question: Question, scope: Scope, receive: Receive, send: Send
+        self,
+        known: Lane,
+        question: Question,
+        departure: Departure,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
     ) -> None:
         """Go the long way, and remember what came of it."""
         holder = scope[HOLDER] = Holder()
@@ -58,10 +69,23 @@ class FastPath:
                 fields = [
                     (name.decode("latin-1"), value.decode("latin-1")) for name, value in message["headers"]
                 ]
-                known.learn(question[0], question[1], holder, message["status"], fields)
+                learnt = known.learn(question[0], question[1], holder, message["status"], fields)
+                known.land(departure, learnt=learnt)  # a client that reads slowly keeps nobody waiting
             await send(message)
 
-        await self.application(scope, receive, note)
+        try:
+            await self.application(scope, receive, note)
+        finally:
+            known.land(departure, learnt=False)
+
+
+async def _awaited(departure: Departure, known: Lane, question: Question) -> Final | None:
+    """Wait for who is on the long way with the same question; return the answer, if that has brought one."""
+    if departure.leader is None:
+        return None
+    with suppress(TimeoutError):
+        await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(departure.leader)), PATIENCE)
+    return known.answer(*question)
 
 
 def _question(scope: Scope, known: Lane) -> Question | None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from concurrent.futures import wait
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.handlers.wsgi import WSGIHandler
 
-from keybits.fastpath import HOLDER, Holder, Lane, Question, lane
+from keybits.fastpath import HOLDER, PATIENCE, Departure, Final, Holder, Lane, Question, lane
 
 __all__ = ["FastPath"]
 
@@ -38,21 +39,42 @@ class FastPath:
             return self.application(environ, start_response)
         final = known.answer(*question)
         if final is None:
-            return self._learn(known, question, environ, start_response)
+            departure = known.depart(question[0], question[1])
+            final = None if departure.leads else _awaited(departure, known, question)
+            if final is None:
+                return self._learn(known, question, departure, environ, start_response)
         start_response(final.status, final.headers.copy())
         return [final.body]
 
     def _learn(
-        self, known: Lane, question: Question, environ: dict[str, Any], start_response: Callable[..., Any]
+        self,
+        known: Lane,
+        question: Question,
+        departure: Departure,
+        environ: dict[str, Any],
+        start_response: Callable[..., Any],
     ) -> Iterable[bytes]:
         """Go the long way, and remember what came of it."""
         holder = environ[HOLDER] = Holder()
+        learnt = False
 
         def note(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
-            known.learn(question[0], question[1], holder, int(status[:3]), tuple(headers))
+            nonlocal learnt
+            learnt = known.learn(question[0], question[1], holder, int(status[:3]), tuple(headers))
             return start_response(status, headers, *more)
 
-        return self.application(environ, note)
+        try:
+            return self.application(environ, note)
+        finally:
+            known.land(departure, learnt=learnt)
+
+
+def _awaited(departure: Departure, known: Lane, question: Question) -> Final | None:
+    """Wait for who is on the long way with the same question; return the answer, if that has brought one."""
+    if departure.leader is None:
+        return None
+    wait((departure.leader,), PATIENCE)
+    return known.answer(*question)
 
 
 def _question(environ: dict[str, Any], known: Lane) -> Question | None:

@@ -1,0 +1,205 @@
+"""Of many who ask the same at once one goes the long way, and what it learns answers the others."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from django.core.asgi import get_asgi_application
+from django.core.wsgi import get_wsgi_application
+from django.http import HttpResponse
+from django.urls import path
+from rest_framework import viewsets
+from rest_framework.request import Request
+from rest_framework.response import Response
+from stacks.ways import Asked, environ_of, scope_of
+
+from catalog.models import Tag
+from keybits import bits, fastpath, memory
+from keybits.constructors import DefaultListKeyConstructor
+from keybits.drf import cache_response_and_etag
+from keybits.fastpath import asgi, wsgi
+
+pytestmark = pytest.mark.django_db(transaction=True)
+MANY = 12
+
+
+class Meeting:
+    """Who is on the long way stays there until so many others wait for it."""
+
+    def __init__(self) -> None:
+        self.awaited = 0
+        self.waiting = threading.Semaphore(0)
+        self.served = 0
+
+    def stay(self) -> None:
+        self.served += 1
+        for _ in range(self.awaited):
+            assert self.waiting.acquire(timeout=30), "the others do not wait"
+        self.awaited = 0
+
+
+meeting = Meeting()
+
+
+class TagKey(DefaultListKeyConstructor):
+    updated_at = bits.UpdatedAtKeyBit("tags")
+
+
+class View(viewsets.GenericViewSet[Tag]):
+    key = TagKey()
+    throttle_classes = []
+
+    @cache_response_and_etag("key")
+    def list(self, request: Request) -> Response:
+        meeting.stay()
+        return Response({"tags": []})
+
+
+def unlearnable(request: Any) -> HttpResponse:
+    meeting.stay()
+    return HttpResponse("for you")
+
+
+def broken(request: Any) -> HttpResponse:
+    meeting.stay()
+    raise RuntimeError
+
+
+urlpatterns = [
+    path("list/", View.as_view({"get": "list"})),
+    path("unlearnable/", unlearnable),
+    path("broken/", broken),
+]
+handler500 = "keybits.problems.server_error"
+
+
+class Wsgi:
+    module = wsgi
+
+    def ask_at_once(self, targets: list[str]) -> list[int]:
+        application = wsgi.FastPath(get_wsgi_application())
+
+        def ask(target: str) -> int:
+            told: list[str] = []
+            response = application(environ_of(Asked(target)), lambda status, *_: told.append(status))
+            b"".join(response)
+            getattr(response, "close", lambda: None)()
+            return int(told[-1][:3])
+
+        with ThreadPoolExecutor(len(targets)) as threads:
+            return list(threads.map(ask, targets))
+
+
+class Asgi:
+    module = asgi
+
+    def ask_at_once(self, targets: list[str]) -> list[int]:
+        application = asgi.FastPath(get_asgi_application())
+
+        async def ask(target: str) -> int:
+            told: list[Any] = []
+            received = iter([{"type": "http.request", "body": b"", "more_body": False}])
+
+            async def receive() -> Any:
+                return next(received, None) or await asyncio.Event().wait()
+
+            async def send(message: Any) -> None:
+                told.append(message)
+
+            await application(scope_of(Asked(target)), receive, send)
+            return int(told[0]["status"])
+
+        async def all_of_them() -> list[int]:
+            return await asyncio.gather(*map(ask, targets))
+
+        # In a thread of its own, as under a server: under `async_to_sync` all views would share this one.
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(asyncio.run, all_of_them()).result()
+
+
+@pytest.fixture(params=[Wsgi, Asgi], ids=["wsgi", "asgi"])
+def way(request: Any, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """One way in; who begins to wait is counted."""
+    global meeting  # noqa: PLW0603 - the views meet here
+    settings.ROOT_URLCONF = __name__
+    settings.DEBUG_PROPAGATE_EXCEPTIONS = False
+    meeting = Meeting()
+    waits = request.param.module._awaited
+
+    def counted(departure: Any, *rest: Any) -> Any:
+        if departure.leader is not None:
+            meeting.waiting.release()
+        return waits(departure, *rest)
+
+    monkeypatch.setattr(request.param.module, "_awaited", counted)
+    return request.param()
+
+
+def test_one_goes_and_its_answer_is_for_all(way: Any) -> None:
+    meeting.awaited = MANY - 1
+    assert way.ask_at_once(["/list/"] * MANY) == [200] * MANY
+    assert meeting.served == 1
+
+
+def test_who_asks_something_else_does_not_wait(way: Any) -> None:
+    meeting.awaited = 1
+    assert way.ask_at_once(["/list/", "/list/", "/unlearnable/"]) == [200] * 3
+    assert meeting.served == 2
+
+
+@pytest.mark.parametrize(("target", "status"), [("/unlearnable/", 200), ("/broken/", 500)])
+def test_after_an_answer_that_teaches_nothing_the_others_go_themselves_and_next_time_nobody_waits(
+    way: Any, target: str, status: int
+) -> None:
+    meeting.awaited = 2
+    assert way.ask_at_once([target] * 3) == [status] * 3
+    assert meeting.served == 3
+    assert way.ask_at_once([target] * 3) == [status] * 3
+    assert not meeting.waiting.acquire(blocking=False)
+
+
+def test_patience_ends(way: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The leader stays until the other two have lost theirs and are on the long way themselves."""
+    monkeypatch.setattr(way.module, "PATIENCE", 0.01)
+    lost = threading.Semaphore(0)
+
+    def stay() -> None:
+        meeting.served += 1
+        if meeting.served == 1:
+            assert lost.acquire(timeout=30), "it waits for ever"
+        else:
+            lost.release()
+
+    monkeypatch.setattr(meeting, "stay", stay)
+    assert way.ask_at_once(["/unlearnable/"] * 2) == [200] * 2
+
+
+def test_nobody_waits_where_something_stale_may_be_shown(way: Any) -> None:
+    way.ask_at_once(["/list/"])
+    known = fastpath.lane()
+    assert known is not None
+    (address,) = known._targets._slots
+    target = known._targets.get(address)
+    assert target is not None
+    (context,) = target.contexts
+    assert known.depart(address, context).leads
+    held = memory.entries().get(target.key)
+    assert held is not None
+    memory.hold(target.key, replace(held.entry, stale=60))
+    assert known.depart(address, context).leader is None
+
+
+def test_landing_twice_leaves_who_departed_meanwhile_on_its_way(way: Any) -> None:
+    known = fastpath.lane()
+    assert known is not None
+    first = known.depart("a", "b")
+    known.land(first, learnt=True)
+    second = known.depart("a", "b")
+    known.land(first, learnt=False)
+    assert second.leads
+    assert known.depart("a", "b").leader is second.leader
