@@ -1,7 +1,9 @@
 """The ASGI entry point: `gallery_api.asgi:application`."""
 
 import os
+from importlib import import_module
 
+from django.conf import settings
 from django.core.asgi import get_asgi_application
 
 from keybits.fastpath.asgi import FastPath
@@ -10,4 +12,5 @@ from keybits.relay import ensure_running
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gallery_api.settings")
 
 application = FastPath(get_asgi_application())
+import_module(settings.ROOT_URLCONF)  # now, and not by the first request
 ensure_running()

@@ -1,7 +1,9 @@
 """The WSGI entry point: `gallery_api.wsgi:application`."""
 
 import os
+from importlib import import_module
 
+from django.conf import settings
 from django.core.wsgi import get_wsgi_application
 
 from keybits.fastpath.wsgi import FastPath
@@ -10,4 +12,5 @@ from keybits.relay import ensure_running
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gallery_api.settings")
 
 application = FastPath(get_wsgi_application())
+import_module(settings.ROOT_URLCONF)  # now, and not by the first request
 ensure_running()

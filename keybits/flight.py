@@ -24,8 +24,8 @@ LEASE = 2.0
 """Seconds for which another process is believed to be computing."""
 PATIENCE = 5.0
 """Seconds that a request waits for another's answer at most."""
-LOOKS_EACH = 0.004
-"""Seconds between two looks at what another process has made."""
+FIRST_LOOK, LOOKS_EACH = 0.001, 0.004
+"""Seconds after which it is first looked what another process has made, and between two looks later on."""
 
 Look = Callable[[], Entry | None]
 _lock = threading.Lock()
@@ -68,7 +68,7 @@ def alone(key: str, look: Look, *, patient: bool = True) -> Iterator[Landing]:
 def _elsewhere(key: str, look: Look, holder: str, *, patient: bool) -> Landing:
     """Wait while another process leads; return what it made, or the lead."""
     give_up = time.monotonic() + PATIENCE
-    waited = False
+    waited, pause = False, FIRST_LOOK
     while time.monotonic() < give_up:
         try:
             leads = get_store().lease(_name(key), holder, LEASE)
@@ -78,7 +78,8 @@ def _elsewhere(key: str, look: Look, holder: str, *, patient: bool) -> Landing:
         if leads or entry is not None or not patient:
             return Landing(entry, leads, waited)
         waited = True
-        time.sleep(LOOKS_EACH)
+        time.sleep(pause)
+        pause = min(2 * pause, LOOKS_EACH)
     return Landing(None, leads=True, waited=waited)
 
 
