@@ -22,10 +22,11 @@ class CatalogConfig(AppConfig):
 
 
 def _mend(using: str, **_: Any) -> None:
-    from catalog import search, tombstones  # noqa: PLC0415 - needs the models
+    from catalog import search, tallies, tombstones  # noqa: PLC0415 - needs the models
 
     search.mend_index(connections[using])
     tombstones.mend_triggers(connections[using])
+    tallies.mend(connections[using])
 
 
 def _bury(**told: Any) -> None:

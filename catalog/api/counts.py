@@ -1,8 +1,8 @@
 """How many items a list has: which kind of number is wanted, how it is had, and what the answer says it is.
 
 A count reads what it counts, so a list that nobody can see the end of need not have one. An estimate costs the same
-whatever the length: up to `FAR` items are counted, beyond that PostgreSQL's planner guesses, and SQLite, which has no
-statistics of such a kind, says no more than that there are so many at least.
+whatever the length: up to `FAR` items are counted, beyond that PostgreSQL's planner guesses. Where it guesses fewer
+than were counted, and on SQLite, which has no statistics of such a kind, there are so many at least.
 """
 
 from __future__ import annotations
@@ -57,14 +57,13 @@ def counted(parameters: Mapping[str, Any]) -> bool:
 
 
 def _estimate(queryset: QuerySet[Any]) -> Count:
-    """Count as far as that is cheap, then guess; a guess is never less than what has been counted."""
+    """Count as far as that is cheap, then guess, but never less than has been counted."""
     rows = queryset.order_by().select_related(None).prefetch_related(None)
     near = rows[: FAR + 1].count()
     if near <= FAR:
         return Count(near)
-    if connections[rows.db].vendor != "postgresql":
-        return Count(FAR, AT_LEAST)
-    return Count(max(_rounded(_planned(rows)), FAR), ESTIMATED)
+    planned = _planned(rows) if connections[rows.db].vendor == "postgresql" else 0
+    return Count(_rounded(planned), ESTIMATED) if planned > FAR else Count(FAR, AT_LEAST)
 
 
 def _planned(rows: QuerySet[Any]) -> int:

@@ -48,6 +48,7 @@ from catalog.curation.galleries import delete_gallery
 from catalog.curation.screenshots import delete_screenshot
 from catalog.curation.tags import delete_tag
 from catalog.models import Gallery, GalleryQuerySet, Rendition, Screenshot, Tag, Tombstone
+from catalog.tallies import TagCount
 from keybits.addresses import address
 from keybits.bits import PurgeKeyBit, UpdatedAtKeyBit
 from keybits.cache_control import Policy
@@ -532,7 +533,7 @@ class TagViewSet(  # type: ignore[misc]  # as above
 
 
 def _counted(tags: QuerySet[Tag], viewer: Any) -> QuerySet[Tag]:
-    return tags.annotate(screenshot_count=_count(Screenshot.objects.listed_for(viewer), "tags"))
+    return tags.annotate(screenshot_count=TagCount(Gallery.objects.listed_for(viewer)))
 
 
 def _listed_tags(viewer: Any) -> QuerySet[Tag]:

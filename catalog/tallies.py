@@ -1,0 +1,236 @@
+"""How many screenshots of each gallery have each tag: numbers that the database keeps as it is written to.
+
+A tag's count reads the tag's tallies, one or so for each gallery, in the place of its screenshots. Triggers keep
+them, so they are right in the transaction of every write, whoever makes it; who may see a gallery is no part of them.
+`mend` puts back what a migration dropped, and then counts anew; `recount` does so at any time.
+
+Nobody waits for a tally. On PostgreSQL a writer adds a row of its own and takes in those that no other writer is about
+to, so a tally is the sum of a few rows. What a writer does wait for is a screenshot that another one is moving to
+another gallery or deleting: the unique index on its id and gallery makes a move conflict with the lock (FOR KEY SHARE)
+that a tag's foreign key takes anyway. SQLite has one writer at a time, and one row for each tally.
+"""
+
+from __future__ import annotations
+
+from django.db import transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import IntegerField, QuerySet, Subquery
+
+from catalog.models import Gallery
+
+__all__ = ["TABLE", "TagCount", "create", "drop", "mend", "recount"]
+
+TABLE = "catalog_tally"
+SHOTS, TAGGED = "catalog_screenshot", "catalog_screenshot_tags"
+PREFIX = "catalog_tally_"
+COLUMNS = "tag_id, gallery_id, number"
+
+
+class TagCount(Subquery):
+    """The number of screenshots in `galleries` that have a tag, for each row of a query over tags."""
+
+    template = (
+        f'(SELECT COALESCE(SUM(T."number"), 0) FROM "{TABLE}" T'
+        ' WHERE T."tag_id" = "catalog_tag"."id" AND T."gallery_id" IN (%(subquery)s))'
+    )
+
+    def __init__(self, galleries: QuerySet[Gallery]) -> None:
+        super().__init__(galleries.order_by().values("pk"), output_field=IntegerField())
+
+
+def create(connection: BaseDatabaseWrapper) -> None:
+    """Make the table and its triggers, and count what is there."""
+    for statement in _POSTGRESQL_TABLE if connection.vendor == "postgresql" else _SQLITE_TABLE:
+        _execute(connection, statement)
+    mend(connection)
+
+
+def drop(connection: BaseDatabaseWrapper) -> None:
+    """Undo `create`."""
+    for name in _triggers(connection):
+        _drop_trigger(connection, name)
+    _execute(connection, f"DROP TABLE {TABLE}")
+    if connection.vendor == "postgresql":
+        _execute(connection, f"DROP INDEX {PREFIX}moves")
+
+
+def mend(connection: BaseDatabaseWrapper) -> bool:
+    """Make the triggers that are not there, and then count anew; say whether any had to be made."""
+    present = _present(connection)
+    missing = {name: made for name, made in _triggers(connection).items() if name not in present}
+    if TABLE not in present or not missing:
+        return False
+    with transaction.atomic(connection.alias):
+        for statements in missing.values():
+            for statement in statements:
+                _execute(connection, statement)
+        recount(connection)
+    return True
+
+
+def recount(connection: BaseDatabaseWrapper) -> None:
+    """Count anew what the triggers keep; writers wait meanwhile."""
+    counted = (
+        f"SELECT t.tag_id, s.gallery_id, count(*) FROM {TAGGED} t "
+        f"JOIN {SHOTS} s ON s.id = t.screenshot_id GROUP BY 1, 2"
+    )
+    with transaction.atomic(connection.alias):
+        if connection.vendor == "postgresql":
+            _execute(connection, f"LOCK TABLE {SHOTS}, {TAGGED} IN SHARE MODE")
+        _execute(connection, f"DELETE FROM {TABLE}")
+        _execute(connection, f"INSERT INTO {TABLE} ({COLUMNS}) {counted}")
+
+
+def _triggers(connection: BaseDatabaseWrapper) -> dict[str, list[str]]:
+    """The statements that make each trigger, by its name."""
+    return _postgresql() if connection.vendor == "postgresql" else _sqlite()
+
+
+def _present(connection: BaseDatabaseWrapper) -> set[str]:
+    """Return the names of the table and of its triggers that there are."""
+    catalogue = (
+        "SELECT tgname FROM pg_trigger UNION SELECT relname FROM pg_class WHERE pg_table_is_visible(oid)"
+        if connection.vendor == "postgresql"
+        else "SELECT name FROM sqlite_master"
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(catalogue)
+        return {name for (name,) in cursor.fetchall() if name.startswith(TABLE)}
+
+
+def _drop_trigger(connection: BaseDatabaseWrapper, name: str) -> None:
+    if connection.vendor == "postgresql":
+        _execute(connection, f"DROP FUNCTION IF EXISTS {name}() CASCADE")
+    else:
+        _execute(connection, f"DROP TRIGGER IF EXISTS {name}")
+
+
+def _execute(connection: BaseDatabaseWrapper, statement: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+
+
+# --- PostgreSQL: once a statement, over its transition tables -------------------------------------------------------
+
+_POSTGRESQL_TABLE = (
+    f"CREATE TABLE {TABLE} (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, "
+    "tag_id bigint NOT NULL, gallery_id bigint NOT NULL, number bigint NOT NULL)",
+    f"CREATE INDEX {PREFIX}by_tag ON {TABLE} (tag_id, gallery_id) INCLUDE (number)",
+    f"CREATE UNIQUE INDEX {PREFIX}moves ON {SHOTS} (id, gallery_id)",
+)
+_HELD = f"SELECT id, gallery_id FROM {SHOTS} WHERE id IN ({{of}}) ORDER BY id FOR KEY SHARE"
+_ADD = f"""
+    WITH {{held}} changed AS MATERIALIZED (
+        SELECT tag_id, gallery_id, sum(number) AS number FROM ({{source}}) AS each
+        GROUP BY tag_id, gallery_id HAVING sum(number) <> 0
+    ), mine AS MATERIALIZED (
+        SELECT t.id FROM {TABLE} t JOIN changed USING (tag_id, gallery_id) FOR UPDATE OF t SKIP LOCKED
+    ), taken AS (
+        DELETE FROM {TABLE} WHERE id IN (SELECT id FROM mine) RETURNING {COLUMNS}
+    )
+    INSERT INTO {TABLE} ({COLUMNS})
+    SELECT tag_id, gallery_id, sum(number) FROM (
+        SELECT {COLUMNS} FROM changed UNION ALL SELECT {COLUMNS} FROM taken
+    ) AS merged GROUP BY tag_id, gallery_id HAVING sum(number) <> 0;
+"""
+
+
+def _postgresql() -> dict[str, list[str]]:
+    made: dict[str, list[str]] = {}
+    events = {"INSERT": {"new": 1}, "UPDATE": {"old": -1, "new": 1}, "DELETE": {"old": -1}}
+    for event, rows in events.items():
+        references = "REFERENCING " + " ".join(f"{row.upper()} TABLE AS {row}_rows" for row in rows)
+        made |= _postgresql_trigger(TAGGED, event, references, _of_tags(rows))
+        made |= _postgresql_trigger(SHOTS, event, references, _of_screenshots(rows))
+    made |= _postgresql_trigger(TAGGED, "TRUNCATE", "", f"DELETE FROM {TABLE};")
+    return made
+
+
+def _of_tags(rows: dict[str, int]) -> str:
+    """Screenshots that get or lose tags: their galleries are those of now, and stay so until COMMIT."""
+    of = " UNION ".join(f"SELECT screenshot_id FROM {row}_rows" for row in rows)
+    source = " UNION ALL ".join(
+        f"SELECT r.tag_id, h.gallery_id, {sign} AS number "
+        f"FROM {row}_rows r JOIN held h ON h.id = r.screenshot_id"
+        for row, sign in rows.items()
+    )
+    return _ADD.format(held=f"held AS MATERIALIZED ({_HELD.format(of=of)}),", source=source)
+
+
+def _of_screenshots(rows: dict[str, int]) -> str:
+    """Screenshots that come, go or move with the tags that they have.
+
+    Tags that the very statement gave them were counted with the tags.
+    """
+    each = " UNION ALL ".join(
+        f"SELECT id, gallery_id, {sign} AS number FROM {row}_rows" for row, sign in rows.items()
+    )
+    moved = f"SELECT id, gallery_id, sum(number) AS number FROM ({each}) AS e GROUP BY 1, 2 HAVING sum(number) <> 0"
+    own = (
+        f" WHERE NOT EXISTS (SELECT 1 FROM {SHOTS} s WHERE s.id = m.id AND s.xmin = t.xmin AND s.cmin = t.cmin)"
+        if set(rows) == {"new"}
+        else ""
+    )
+    source = (
+        f"SELECT t.tag_id, m.gallery_id, m.number FROM ({moved}) AS m "
+        f"JOIN {TAGGED} t ON t.screenshot_id = m.id{own}"
+    )
+    return _ADD.format(held="", source=source)
+
+
+def _postgresql_trigger(table: str, event: str, references: str, body: str) -> dict[str, list[str]]:
+    name = f"{PREFIX}{'tag' if table == TAGGED else 'screenshot'}_{event.lower()}"
+    body = f"BEGIN {body} RETURN NULL; END"
+    function = f"CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $$ {body} $$"
+    when = f"AFTER {event} ON {table} {references} FOR EACH STATEMENT"
+    trigger = f"CREATE TRIGGER {name} {when} EXECUTE FUNCTION {name}()"
+    return {name: [function, trigger]}
+
+
+# --- SQLite: once a row ------------------------------------------------------------------------------------------
+
+_SQLITE_TABLE = (
+    f"CREATE TABLE {TABLE} (tag_id integer NOT NULL, gallery_id integer NOT NULL, number integer NOT NULL, "
+    "PRIMARY KEY (tag_id, gallery_id)) WITHOUT ROWID",
+)
+
+
+def _sqlite() -> dict[str, list[str]]:
+    tags = {"new": _tally_tag("NEW", 1), "old": _tally_tag("OLD", -1)}
+    shots = {"new": _tally_screenshot("NEW", 1), "old": _tally_screenshot("OLD", -1)}
+    return (
+        _sqlite_trigger(TAGGED, "INSERT", "", tags["new"])
+        | _sqlite_trigger(TAGGED, "UPDATE", "", tags["old"] + tags["new"])
+        | _sqlite_trigger(TAGGED, "DELETE", "", tags["old"])
+        | _sqlite_trigger(SHOTS, "INSERT", "", shots["new"])
+        | _sqlite_trigger(SHOTS, "UPDATE", "OF id, gallery_id", shots["old"] + shots["new"])
+        | _sqlite_trigger(SHOTS, "DELETE", "", shots["old"])
+    )
+
+
+def _tally_tag(row: str, sign: int) -> str:
+    source = f"SELECT {row}.tag_id, gallery_id, {sign} FROM {SHOTS} WHERE id = {row}.screenshot_id"
+    return _upsert(source) + (
+        f"DELETE FROM {TABLE} WHERE tag_id = {row}.tag_id AND number = 0"
+        f" AND gallery_id = (SELECT gallery_id FROM {SHOTS} WHERE id = {row}.screenshot_id);"
+    )
+
+
+def _tally_screenshot(row: str, sign: int) -> str:
+    tags = f"FROM {TAGGED} WHERE screenshot_id = {row}.id"
+    return _upsert(f"SELECT tag_id, {row}.gallery_id, {sign} {tags}") + (
+        f"DELETE FROM {TABLE} WHERE gallery_id = {row}.gallery_id AND number = 0"
+        f" AND tag_id IN (SELECT tag_id {tags});"
+    )
+
+
+def _upsert(source: str) -> str:
+    return (
+        f"INSERT INTO {TABLE} ({COLUMNS}) {source}"
+        " ON CONFLICT (tag_id, gallery_id) DO UPDATE SET number = number + excluded.number; "
+    )
+
+
+def _sqlite_trigger(table: str, event: str, of: str, body: str) -> dict[str, list[str]]:
+    name = f"{PREFIX}{'tag' if table == TAGGED else 'screenshot'}_{event.lower()}"
+    return {name: [f"CREATE TRIGGER {name} AFTER {event} {of} ON {table} BEGIN {body} END"]}
