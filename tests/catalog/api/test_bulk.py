@@ -384,6 +384,13 @@ class TestADeletion:
         assert set(Screenshot.objects.values_list("pk", flat=True)) == world.ids("owl", "pig")
         assert Gallery.objects.get(slug="autumn").cover is None
 
+    def test_leaves_tombstones(self, owner, api, world):
+        done(send(owner, "DELETE", f"{SPRING}&status=ready"))
+        assert api(world.at("/screenshots/{cat}/")).status_code == 410
+        done(send(owner, "DELETE", "/galleries/?search=vault"))
+        assert owner("/galleries/vault/").status_code == 410
+        assert api("/galleries/vault/").status_code == 404
+
     def test_by_a_tag_takes_the_tagged(self, owner, world):
         assert done(send(owner, "DELETE", "/tags/chart/screenshots/?gallery=spring"))["count"] == 2
         assert not Screenshot.objects.filter(pk__in=world.ids("cat", "elk")).exists()
