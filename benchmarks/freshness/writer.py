@@ -25,6 +25,7 @@ if os.environ.get("TORTURE_STORE") == "unwritable":  # the file of the journal i
     os.environ["TORTURE_KEYBITS_LMDB_PATH"] = json.dumps(json.loads(sys.argv[1])["journal"] + "/keybits.lmdb")
 django.setup()
 
+from django.contrib.auth.models import User  # noqa: E402
 from django.db import DatabaseError, connection, transaction  # noqa: E402
 from django.db.models import F  # noqa: E402
 
@@ -32,7 +33,8 @@ from benchmarks.freshness.client import API, Client  # noqa: E402
 from benchmarks.freshness.journal import Journal, clock  # noqa: E402
 from benchmarks.freshness.orders import Orders  # noqa: E402
 from benchmarks.freshness.world import GALLERIES, World, bit, parse_title, tags_version, title, toggled  # noqa: E402
-from catalog.models import Gallery, Screenshot, Tag  # noqa: E402
+from catalog.curation import bulk  # noqa: E402
+from catalog.models import BulkOperation, Gallery, Screenshot, Tag  # noqa: E402
 from keybits import relay  # noqa: E402
 from keybits.stores import get_store  # noqa: E402
 
@@ -189,6 +191,32 @@ class Writer:
             Screenshot.objects.filter(pk=row.pk).update(position=F("position") + 1)
         return row.pk
 
+    def bulk_count_up(self) -> int:
+        """One UPDATE of several rows, by a formula, as the API's bulk operations do it."""
+        with transaction.atomic():
+            some = Screenshot.objects.filter(pk__in=self.randomly.sample(self.ids, 3))
+            rows = list(some.order_by("pk").select_for_update(of=("self",)))
+            self.trying("bulk", *([row.pk, "position", row.position + 1, "", ""] for row in rows))
+            self._operate(some, bulk.Changes(formulas={"position": bulk.Added(1)}))
+        return self.randomly.choice(rows).pk
+
+    def bulk_tag(self) -> int:
+        """Add or remove a tag by the statements of a bulk operation."""
+        with transaction.atomic():
+            row = self.locked()
+            version = tags_version(list(row.tags.values_list("slug", flat=True)))
+            place = toggled(version)
+            self.trying("bulk tag", [row.pk, "tags", version + 1, "", ""])
+            slug = frozenset({f"b{place:02}"})
+            tagging = bulk.Tagging(added=slug) if bit(version + 1, place) else bulk.Tagging(removed=slug)
+            self._operate(Screenshot.objects.filter(pk=row.pk), bulk.Changes(tagging=tagging))
+        return row.pk
+
+    @staticmethod
+    def _operate(rows: Any, changes: bulk.Changes) -> None:
+        record = BulkOperation(username="writer", path="/")
+        bulk.update(rows=rows, actor=User(is_staff=True), changes=changes, most=3, record=record)
+
     def rename_gallery(self) -> int:
         with transaction.atomic():
             row = Gallery.objects.select_for_update(of=("self",)).get(slug=self.randomly.choice(GALLERIES))
@@ -234,6 +262,8 @@ WAYS: dict[Callable[[Writer], int], int] = {
     Writer.tag: 18,
     Writer.count_up: 8,
     Writer.count_up_by_orm: 4,
+    Writer.bulk_count_up: 6,
+    Writer.bulk_tag: 6,
     Writer.rename_gallery: 2,
     Writer.slow: 4,
     Writer.rolled_back: 5,
