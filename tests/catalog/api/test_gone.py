@@ -97,6 +97,18 @@ class TestGone:
             assert response.status_code == 204
             assert statuses(api, world, [target]) == {410}
 
+    @pytest.mark.parametrize(
+        ("target", "targets"),
+        [
+            ("/galleries/spring/screenshots/?all=true", OF_CAT),
+            ("/galleries/?search=Spring", OF_SPRING),
+        ],
+    )
+    def test_in_bulk_too(self, api, by_token, world, target, targets):
+        response = by_token(target, "DELETE", headers={"X-BULK-OPERATION": "true"})
+        assert response.status_code == 200, response.content
+        assert statuses(api, world, targets) == {410}
+
 
 class TestWhoIsTold:
     def test_of_what_was_private_its_owner_alone(self, api, by_token, other, world):

@@ -1,0 +1,104 @@
+"""Who may do what, and that nothing which saw a credential may be kept: every route and method, asked by everybody.
+
+`docs/permissions.md` holds the table. Where the two differ, the failure shows the table as it is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import transaction
+from django.test import Client
+
+from catalog.accounts import keys
+
+pytestmark = pytest.mark.django_db
+
+DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "permissions.md"
+SCOPES = ("read", "curate", "capture")
+COLUMNS = ("nobody", "another", *(f"key: {scope}" for scope in SCOPES), "session", "staff")
+PRIVATE = "private, no-store"
+OF_GALLERIES = {
+    "public": {"slug": "spring", "gallery_slug": "spring", "id": "cat", "screenshot_id": "cat"},
+    "unlisted": {"slug": "drafts", "gallery_slug": "drafts", "id": "rat", "screenshot_id": "rat"},
+    "private": {"slug": "vault", "gallery_slug": "vault", "id": "yak", "screenshot_id": "yak"},
+}
+OF_TAGS = {"": {"slug": "dark", "tag_slug": "dark"}}
+BULK = {"PATCH": {"position": 0}, "DELETE": None}
+
+
+@pytest.fixture
+def clients(api, world, by_user, as_owner):
+    """Everybody that the table names, by column."""
+    staff = by_user(User.objects.create_user("staff", is_staff=True))
+    as_owner.client.cookies["csrftoken"] = "a" * 32
+    as_owner.headers["X-CSRFToken"] = "a" * 32
+    named = {"nobody": api, "another": by_user(world.other), "session": as_owner, "staff": staff}
+    for scope in SCOPES:
+        _, secret = keys.issue(user=world.owner, name=scope, scopes=[scope])
+        named[f"key: {scope}"] = type(api)(Client(), authorization=f"Api-Key {secret.reveal()}")
+    return named
+
+
+def routes(schema) -> Iterator[tuple[str, str, str, dict[str, str]]]:
+    """Yield each path and method, with each kind of thing that the path can name."""
+    for path, item in schema["paths"].items():
+        named = {"": {}} if "{" not in path else OF_TAGS if "/tags/" in path else OF_GALLERIES
+        for kind, names in named.items():
+            for method in item:
+                yield path, method.upper(), kind, names
+
+
+def ask(client, world, path, method, names):
+    """Send what lets the method go on where it may: If-Match, a body that can be read, a bulk operation's header."""
+    ids = {name: world.shots[value].pk if value in world.shots else value for name, value in names.items()}
+    target = path.format(**ids)
+    headers, body = {}, {}
+    is_bulk = method in BULK and not path.endswith("id}/") and not path.endswith("slug}/")
+    if is_bulk:
+        target += "?all=true&dry_run=true"
+        headers, body = {"X-BULK-OPERATION": "true"}, BULK[method]
+    elif method in {"PUT", "PATCH", "DELETE"}:
+        headers = {"If-Match": "*"}
+    with transaction.atomic():
+        response = client(
+            target,
+            method,
+            headers=headers,
+            data=b"" if method in {"GET", "DELETE"} else json.dumps(body).encode(),
+            content_type="application/json",
+        )
+        transaction.set_rollback(True)
+    return response
+
+
+def cell(response) -> str:
+    kept = "" if response.get("Cache-Control") == PRIVATE else " public"
+    return f"{response.status_code}{kept}"
+
+
+def table(rows) -> str:
+    lines = [["path", "of", "method", *COLUMNS], ["---"] * (3 + len(COLUMNS)), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def test_table_of_permissions_is_the_documents(api, world, clients):
+    rows = []
+    for path, method, kind, names in routes(api.read("/schema/")):
+        cells = [cell(ask(clients[column], world, path, method, names)) for column in COLUMNS]
+        rows.append([f"`{path.removeprefix('/api/v1/') or './'}`", kind, method, *cells])
+    assert table(rows) in DOCUMENT.read_text(), f"docs/permissions.md should have:\n\n{table(rows)}"
+
+
+def test_nothing_that_saw_a_credential_may_be_kept(api, world, clients):
+    asked = 0
+    for path, method, _, names in routes(api.read("/schema/")):
+        for column in set(COLUMNS) - {"nobody"}:
+            response = ask(clients[column], world, path, method, names)
+            assert response["Cache-Control"] == PRIVATE, (column, method, path)
+            asked += 1
+    assert asked > 300
