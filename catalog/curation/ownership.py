@@ -21,4 +21,6 @@ def may_change(actor: Any, thing: Gallery | Screenshot | Any) -> bool:
 
 def changeable_by(actor: Any, path: str = "") -> Q:
     """Return the condition that `path` (the way to the gallery, such as `gallery__`, or "") may be changed."""
-    return Q() if actor.is_staff else Q(**{f"{path}owner": actor.pk})
+    if actor.is_staff:
+        return Q()
+    return Q(**{f"{path}owner": actor.pk}) if actor.pk is not None else Q(pk__in=[])

@@ -1,0 +1,160 @@
+"""The changes that people make, as functions: atomic, by keywords, and of nothing that they were not asked for."""
+
+from __future__ import annotations
+
+import inspect
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
+from threading import Barrier
+
+import pytest
+from django.contrib.auth.models import AnonymousUser, User
+from django.core.exceptions import ValidationError
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from catalog.curation.galleries import change_gallery, create_gallery, delete_gallery
+from catalog.curation.ownership import changeable_by, may_change
+from catalog.curation.screenshots import change_screenshot, create_screenshot
+from catalog.curation.slugs import SlugTakenError
+from catalog.curation.tags import create_tag, tag_kind, tag_name, tags_named
+from catalog.models import Gallery, Screenshot, State, Tag
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def owner():
+    return User.objects.create_user("owner")
+
+
+@pytest.fixture
+def gallery(owner):
+    return create_gallery(owner=owner, slug="spring", title="Spring")
+
+
+@pytest.fixture
+def shot(gallery):
+    return create_screenshot(
+        gallery=gallery, source_url="https://One.example:81/", title="One", tags=["dark", "x"]
+    )
+
+
+@pytest.mark.parametrize("module", ["galleries", "screenshots", "tags"])
+def test_every_function_is_called_by_keywords(module):
+    written = import_module(f"catalog.curation.{module}")
+    for name in written.__all__:
+        kinds = {
+            parameter.kind for parameter in inspect.signature(getattr(written, name)).parameters.values()
+        }
+        assert kinds <= {inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD}, name
+
+
+class TestScreenshot:
+    def test_new_one_waits_for_its_picture(self, shot):
+        assert (shot.state, shot.domain) == (State.PENDING, "one.example")
+        assert {tag.slug for tag in shot.tags.all()} == {"dark", "x"}
+
+    def test_change_leaves_to_others_what_they_changed_meanwhile(self, shot):
+        Screenshot.objects.filter(pk=shot.pk).update(alt="By another", position=7)
+        change_screenshot(screenshot=shot, title="Two")
+        found = Screenshot.objects.get(pk=shot.pk)
+        assert (found.title, found.alt, found.position) == ("Two", "By another", 7)
+
+    def test_change_of_tags_alone_dates_it_too(self, shot):
+        before = shot.updated_at
+        change_screenshot(screenshot=shot, tags=["dark"])
+        found = Screenshot.objects.get(pk=shot.pk)
+        assert found.updated_at > before
+        assert {tag.slug for tag in found.tags.all()} == {"dark"}
+
+    def test_same_tags_in_another_order_write_nothing(self, shot):
+        with CaptureQueriesContext(connection) as queries:
+            change_screenshot(screenshot=shot, tags=["x", "dark", "x"], title="One")
+        assert not [q for q in queries if q["sql"].startswith(("INSERT", "UPDATE", "DELETE"))]
+
+    def test_failed_change_leaves_nothing(self, shot):
+        with pytest.raises(ValueError, match="gallery"):
+            change_screenshot(screenshot=shot, tags=["quite-new"], gallery="no gallery")
+        assert not Tag.objects.filter(slug="quite-new").exists()
+
+    def test_that_leaves_its_gallery_is_its_cover_no_longer(self, owner, gallery, shot):
+        change_gallery(gallery=gallery, cover=shot)
+        other = create_gallery(owner=owner, slug="other", title="Other")
+        change_screenshot(screenshot=shot, gallery=other)
+        assert Gallery.objects.get(slug="spring").cover is None
+        change_gallery(gallery=other, cover=shot)
+        change_screenshot(screenshot=shot, gallery=other, title="Again")
+        assert Gallery.objects.get(slug="other").cover == shot
+
+
+class TestGallery:
+    def test_slug_that_is_taken_is_said_to_be(self, owner, gallery):
+        with pytest.raises(SlugTakenError, match="spring"):
+            create_gallery(owner=owner, slug="spring", title="Again")
+        assert Gallery.objects.count() == 1
+
+    def test_cover_of_another_gallery_is_refused(self, owner, shot):
+        other = create_gallery(owner=owner, slug="other", title="Other")
+        with pytest.raises(ValidationError):
+            change_gallery(gallery=other, cover=shot, title="Changed")
+        assert Gallery.objects.get(slug="other").title == "Other"
+
+    def test_goes_with_all_that_is_in_it(self, gallery, shot):
+        delete_gallery(gallery=gallery)
+        assert not Screenshot.objects.exists()
+
+
+class TestTags:
+    def test_words_become_tags_as_people_write_them(self):
+        made = {tag.slug: tag for tag in tags_named(slugs=["full-page", "dark", "mobile"])}
+        assert made["full-page"].name == "Full page"
+        assert (made["dark"].kind, made["mobile"].kind) == (Tag.Kind.SCHEME, Tag.Kind.DEVICE)
+        assert (tag_name(slug="a_b"), tag_kind(slug="a_b")) == ("A b", Tag.Kind.TOPIC)
+
+    def test_of_the_same_words_by_many_at_once_are_made_once(self):
+        barrier = Barrier(4)
+
+        def name(number):
+            barrier.wait()
+            try:
+                return {tag.pk for tag in tags_named(slugs=[f"word-{n}" for n in range(number, 20 + number)])}
+            finally:
+                connection.close()
+
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(name, range(4)))
+        assert [len(each) for each in found] == [20] * 4
+        assert Tag.objects.count() == 23
+
+    def test_slug_that_is_taken_is_said_to_be(self):
+        create_tag(slug="x")
+        with pytest.raises(SlugTakenError):
+            create_tag(slug="x", name="Y")
+
+
+class TestOwnership:
+    def test_is_the_owners_and_staff_s(self, owner, gallery, shot):
+        other, staff = User.objects.create_user("other"), User.objects.create_user("staff", is_staff=True)
+        tag = create_tag(slug="y")
+        told = {
+            (who.username, thing): may_change(who, thing)
+            for who in (owner, other, staff, AnonymousUser())
+            for thing in (gallery, shot, tag)
+        }
+        assert {pair for pair, may in told.items() if may} == {
+            ("owner", gallery),
+            ("owner", shot),
+            *(("staff", thing) for thing in (gallery, shot, tag)),
+        }
+
+    def test_of_rows_is_that_of_each(self, owner, shot):
+        create_screenshot(
+            gallery=create_gallery(owner=None, slug="nobody", title="Nobody's"),
+            source_url="https://x/",
+            title="X",
+        )
+        staff = User.objects.create_user("staff", is_staff=True)
+        for who in (owner, staff, AnonymousUser()):
+            found = set(Screenshot.objects.filter(changeable_by(who, "gallery__")))
+            assert found == {each for each in Screenshot.objects.all() if may_change(who, each)}

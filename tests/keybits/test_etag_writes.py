@@ -1,0 +1,208 @@
+"""Writes of any viewset on condition of If-Match: what a project has to say, and what it gets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import OperationalError, connection
+from django.test import Client
+from django.urls import path
+from rest_framework import serializers, viewsets
+
+from catalog.models import Tag
+from keybits.bits import UpdatedAtKeyBit
+from keybits.constructors import DefaultListKeyConstructor, DefaultObjectKeyConstructor
+from keybits.drf import CacheResponseAndETAGMixin, ClosedMembersMixin, CreateETAGMixin
+from keybits.drf.writes import atomically
+from keybits.stores import StoreError, get_store
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+class TagListKey(DefaultListKeyConstructor):
+    updated_at = UpdatedAtKeyBit("tags")
+
+
+class TagObjectKey(DefaultObjectKeyConstructor):
+    updated_at = UpdatedAtKeyBit("tag:{slug}")
+
+
+class TagSerializer(serializers.ModelSerializer[Tag]):
+    class Meta:
+        model = Tag
+        fields = ["slug", "name", "kind"]
+
+
+class ClosedTagSerializer(ClosedMembersMixin, TagSerializer):
+    pass
+
+
+class TagViewSet(CacheResponseAndETAGMixin, CreateETAGMixin, viewsets.ReadOnlyModelViewSet[Tag]):
+    """No more than what the documentation of the mixin asks for."""
+
+    queryset = Tag.objects.all()
+    serializer_class = TagSerializer
+    lookup_field = "slug"
+    pagination_class = None
+    filter_backends = []
+    authentication_classes = []
+    list_cache_key_func = TagListKey()
+    object_cache_key_func = TagObjectKey()
+
+
+class ClosedViewSet(TagViewSet):
+    write_serializer_class = ClosedTagSerializer
+
+
+DETAIL = {"get": "retrieve", "put": "update", "patch": "partial_update", "delete": "destroy"}
+urlpatterns = [
+    path("tags/", TagViewSet.as_view({"get": "list", "post": "create"})),
+    path("tags/<slug:slug>/", TagViewSet.as_view(DETAIL)),
+    path("closed/<slug:slug>/", ClosedViewSet.as_view(DETAIL)),
+]
+
+
+@pytest.fixture(autouse=True)
+def _urls(settings: Any) -> Iterator[None]:
+    settings.ROOT_URLCONF = __name__
+    Tag.objects.create(slug="dark", name="Dark")
+    yield
+    get_store().clear()
+
+
+def send(method: str, target: str, body: Any = None, **headers: str) -> Any:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    content = b"" if body is None else json.dumps(body).encode()
+    return Client().generic(method, target, content, "application/json", headers=named)
+
+
+def get(target: str) -> Any:
+    return send("GET", target)
+
+
+class TestPlainViewSet:
+    def test_writes_with_the_serializer_that_it_reads_with(self) -> None:
+        for target in ("/tags/dark/", "/closed/dark/"):
+            response = send("PATCH", target, {"name": f"By {target}"}, If_Match=get(target)["ETag"])
+            shown = get(target)
+            assert (response.status_code, response.content) == (200, shown.content)
+            assert response["ETag"] == shown["ETag"]
+            assert response["Content-Location"] == target
+            assert response["Cache-Control"] == "private, no-store"
+            assert response["Cache-Status"] == "keybits; fwd=method"
+
+    def test_deletes(self) -> None:
+        assert send("DELETE", "/tags/dark/").status_code == 428
+        assert send("DELETE", "/tags/dark/", If_Match=get("/tags/dark/")["ETag"]).status_code == 204
+        assert get("/tags/dark/").status_code == 404
+
+    def test_creates(self) -> None:
+        response = send("POST", "/tags/", {"slug": "new", "name": "New"})
+        assert (response.status_code, response["ETag"]) == (201, get("/tags/new/")["ETag"])
+        assert Tag.objects.get(slug="new").name == "New"
+
+    def test_gives_nobody_in_particular_no_idempotency_key(self) -> None:
+        response = send("POST", "/tags/", {"slug": "new", "name": "New"}, Idempotency_Key='"a"')
+        assert response.status_code == 400
+        assert not Tag.objects.filter(slug="new").exists()
+
+
+class TestMembers:
+    def test_what_is_so_already_may_be_said(self) -> None:
+        shown = get("/closed/dark/").json()
+        assert send("PUT", "/closed/dark/", {**shown, "name": "New"}, If_Match="*").status_code == 200
+
+    def test_what_cannot_be_set_or_is_missing_is_refused_by_name(self) -> None:
+        response = send("PUT", "/closed/dark/", {"nmae": "New"}, If_Match="*")
+        assert response.status_code == 400
+        errors = response.json()["errors"]
+        assert set(errors) == {"nmae", "slug", "name", "kind"}
+        assert "Did you mean 'name'?" in errors["nmae"][0]
+
+
+class Given(Exception):  # noqa: N818 - it stands for PostgreSQL's
+    sqlstate = "40P01"
+
+
+def given_up(*_: Any) -> Any:
+    """What psycopg and Django raise where PostgreSQL has ended a transaction for another's sake."""
+    raise OperationalError("deadlock detected") from Given()
+
+
+class TestOthersInTheWay:
+    def test_what_was_given_up_for_others_is_done_again(self) -> None:
+        tries: list[int] = []
+
+        def work() -> str:
+            tries.append(len(tries))
+            Tag.objects.create(slug=f"try-{len(tries)}", name="Try")
+            return given_up() if len(tries) < 3 else "done"
+
+        assert atomically(Tag, work) == "done"
+        assert set(Tag.objects.filter(name="Try").values_list("slug", flat=True)) == {"try-3"}
+
+    def test_what_is_given_up_again_and_again_is_a_503(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(TagViewSet, "perform_update", given_up)
+        response = send("PATCH", "/tags/dark/", {"name": "New"}, If_Match="*")
+        assert (response.status_code, response["Retry-After"]) == (503, "1")
+        assert response.json()["type"] == "urn:problem:busy"
+
+    def test_a_database_that_others_hold_is_a_503(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def locked(*_: Any) -> None:
+            raise OperationalError("database is locked")
+
+        monkeypatch.setattr(TagViewSet, "perform_update", locked)
+        assert send("PATCH", "/tags/dark/", {"name": "New"}, If_Match="*").status_code == 503
+
+    def test_any_other_failure_of_the_database_is_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def broken(*_: Any) -> None:
+            raise OperationalError("disk I/O error")
+
+        monkeypatch.setattr(TagViewSet, "perform_update", broken)
+        with pytest.raises(OperationalError, match="disk"):
+            send("PATCH", "/tags/dark/", {"name": "New"}, If_Match="*")
+
+    def test_a_store_without_which_nothing_may_be_written_is_a_503(
+        self, settings: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        settings.KEYBITS_WRITE_POLICY = "refuse"
+
+        def fail(*_: Any) -> None:
+            raise StoreError("out of reach")
+
+        monkeypatch.setattr(type(get_store()), "open", fail)
+        response = send("PATCH", "/tags/dark/", {"name": "New"}, If_Match="*")
+        assert response.status_code == 503
+        assert Tag.objects.get(slug="dark").name == "Dark"
+
+    def test_what_goes_while_it_is_waited_for_is_not_found(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def goes(view: Any, *_: Any) -> Any:
+            found = Tag.objects.get(slug="dark")
+            Tag.objects.all().delete()
+            return found
+
+        monkeypatch.setattr(TagViewSet, "get_object", goes)
+        assert send("PATCH", "/tags/dark/", {"name": "New"}, If_Match="*").status_code == 404
+
+
+def test_a_write_takes_its_lock_before_it_looks() -> None:
+    """The representation that If-Match is compared with is read after the lock: nobody changes it any more."""
+    seen: list[str] = []
+
+    def watch(execute: Any, sql: str, *rest: Any) -> Any:
+        seen.append(sql)
+        return execute(sql, *rest)
+
+    with connection.execute_wrapper(watch):
+        send("PATCH", "/tags/dark/", {"name": "New"}, If_Match="*")
+    begin = next((n for n, sql in enumerate(seen) if sql.startswith("BEGIN")), 0)
+    reads = [n for n, sql in enumerate(seen) if sql.startswith("SELECT") and "catalog_tag" in sql]
+    if connection.vendor == "postgresql":
+        locked = next(n for n, sql in enumerate(seen) if "FOR UPDATE" in sql)
+        assert any(n > locked for n in reads)
+    else:
+        assert seen[begin] == "BEGIN IMMEDIATE"
+        assert all(n > begin for n in reads)
