@@ -42,7 +42,7 @@ ARMS = {
     CONTROL: "the reference once more, for the noise",
     "plain, bare": "without filters, throttle, authentication and middleware",
     "ours": "as deployed",
-    "ours, a new address": "with none of its SQL remembered, as for an address that nobody has asked for",
+    "ours, a new question": "with none of its SQL remembered, as for a filter or an order that nobody has asked for",
     "ours, one coding": "without making the three compressed codings, which are for the hits to come",
     "ours, by the serializer": "the same, had the serializer not been compiled",
     "a hit": "no miss: what is in front of the view, and the store",
@@ -172,7 +172,7 @@ def arm(name: str) -> Iterator[None]:
     plain = ("catalog.api.fields.addresses", by_reverse)  # the fields as they would be without keybits
     changed = {
         **dict.fromkeys((PLAIN, CONTROL, "plain, bare"), plain),
-        "ours, a new address": ("keybits.drf.statements._key", incomparable),
+        "ours, a new question": ("keybits.drf.statements._Shape", incomparable),
         "ours, one coding": ("keybits.codings.encoded", lambda _: ()),
         "ours, by the serializer": ("keybits.drf.lists.explain", lambda _: "not here"),
     }

@@ -266,7 +266,7 @@ class Beyond(Func):
     arg_joiner = ", "
 
     def __init__(self, cursor: Cursor, order: Order, fields: Sequence[Any]) -> None:
-        self.keybits_made_of = (cursor, order)
+        self.keybits_shape = (order, cursor.backwards)
         operator = "<" if order.descending != cursor.backwards else ">"
         values = [
             Value(value, output_field=field) for value, field in zip(cursor.values, fields, strict=True)

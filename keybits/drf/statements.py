@@ -1,21 +1,23 @@
 """The SQL of a page that has been asked for before, so that Django need not write it again.
 
 Decides when two querysets are sure to be one statement: by their order, their slice, their joins and their conditions,
-each compared by all that it is made of. What cannot be compared so is written anew each time. Conditions that are
-made of more than a column and a value can be compared where they are the very same objects (`settled` says of a
-queryset that it is kept, and others are made from it), or where they say what they are made of, as
-`keybits_made_of`. Rows are always read; only the writing is saved.
+each compared by all that it is made of but the values that only are its parameters. What cannot be compared so is
+written anew each time. Conditions that are made of more than a column and a value can be compared where they are the
+very same objects (`settled` says of a queryset that it is kept, and others are made from it), where they say what they
+are made of, as `keybits_made_of`, or what but for their `Value`s, as `keybits_shape`. Rows are always read; only the
+writing is saved (`python -m benchmarks.miss`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from copy import copy
 from datetime import date, datetime
 from typing import Any, TypeVar
 
 from django.core.exceptions import EmptyResultSet
 from django.db import connections
-from django.db.models import QuerySet
+from django.db.models import QuerySet, Value, lookups
 from django.db.models.expressions import Col
 from django.db.models.lookups import Lookup
 from django.db.models.sql.where import WhereNode
@@ -25,6 +27,21 @@ __all__ = ["Statements", "settled"]
 MOST = 256
 """Statements that are remembered of one list, in one shape."""
 PLAIN = str | int | float | date | datetime | None
+COMPARISONS = frozenset(
+    {
+        lookups.Exact,
+        lookups.GreaterThan,
+        lookups.GreaterThanOrEqual,
+        lookups.LessThan,
+        lookups.LessThanOrEqual,
+        lookups.IntegerFieldExact,
+        lookups.IntegerGreaterThan,
+        lookups.IntegerGreaterThanOrEqual,
+        lookups.IntegerLessThan,
+        lookups.IntegerLessThanOrEqual,
+    }
+)
+EVERY_COLUMN_HOLDS = 32_767
 Q = TypeVar("Q", bound=QuerySet[Any])
 
 
@@ -62,29 +79,60 @@ class _IncomparableError(Exception):
     """Nothing says whether this would be the same statement."""
 
 
-def _key(queryset: QuerySet[Any]) -> Hashable:
-    """Return what the statement of `queryset` follows from, or raise `_IncomparableError`."""
-    query: Any = queryset.query
-    if query.extra_order_by or query.select_for_update or query.explain_info or query._filtered_relations:
-        raise _IncomparableError
-    if not all(isinstance(name, str) and name != "?" for name in query.order_by):
-        raise _IncomparableError
-    return (
-        queryset.db,
-        query.order_by,
-        (query.default_ordering, query.standard_ordering, query.low_mark, query.high_mark),
-        tuple(query.alias_map.values()),
-        tuple((name, _expression(each)) for name, each in query.annotations.items()),
-        _condition(query.where),
-    )
+class _Shape:
+    """What the statement of a queryset follows from, and the values in it that are only parameters of it.
+
+    Raises `_IncomparableError` where that is not known.
+    """
+
+    def __init__(self, queryset: QuerySet[Any]) -> None:
+        query: Any = queryset.query
+        if query.extra_order_by or query.select_for_update or query.explain_info or query._filtered_relations:
+            raise _IncomparableError
+        if not all(isinstance(name, str) and name != "?" for name in query.order_by):
+            raise _IncomparableError
+        self.slots: list[Any] = []
+        self.key: Hashable = (
+            queryset.db,
+            query.order_by,
+            (query.default_ordering, query.standard_ordering, query.low_mark, query.high_mark),
+            tuple(query.alias_map.values()),
+            tuple((name, _expression(each)) for name, each in query.annotations.items()),
+            self._condition(query.where),
+        )
+
+    def _condition(self, node: Any) -> Hashable:
+        if isinstance(node, WhereNode):
+            return (node.connector, node.negated, tuple(map(self._condition, node.children)))
+        if _is_settled(node):
+            return _Same(node)
+        if isinstance(node, Lookup) and isinstance(node.rhs, PLAIN):
+            return (type(node), self._shaped(node.lhs), type(node.rhs), self._value(node))
+        return self._shaped(node)
+
+    def _shaped(self, node: Any) -> Hashable:
+        if _is_settled(node) or not hasattr(node, "keybits_shape"):
+            return _expression(node)
+        self.slots += filter(_is_value, node.get_source_expressions())
+        return (type(node), node.keybits_shape)
+
+    def _value(self, node: Any) -> Hashable:
+        if not _is_parameter(node):
+            return node.rhs  # type: ignore[no-any-return]
+        self.slots.append(node)
+        return None
 
 
-def _condition(node: Any) -> Hashable:
-    if isinstance(node, WhereNode):
-        return (node.connector, node.negated, tuple(map(_condition, node.children)))
-    if isinstance(node, Lookup) and isinstance(node.rhs, PLAIN) and not _is_settled(node):
-        return (type(node), _expression(node.lhs), type(node.rhs), node.rhs)
-    return _expression(node)
+def _is_value(node: Any) -> bool:
+    return isinstance(node, Value)
+
+
+def _is_parameter(node: Any) -> bool:
+    """Say whether the statement is the same whatever the value: numbers that no column can hold make another one."""
+    if type(node) not in COMPARISONS or type(node.lhs) is not Col:
+        return False
+    value = node.rhs
+    return isinstance(value, datetime | str) or (type(value) is int and 0 <= value <= EVERY_COLUMN_HOLDS)
 
 
 def _expression(node: Any) -> Hashable:
@@ -112,39 +160,58 @@ class Statements:
     def rows(self, queryset: QuerySet[Any]) -> list[Sequence[Any]]:
         """Return the columns of the rows of `queryset`."""
         try:
-            statement = self._statement(queryset)
+            shape = _Shape(queryset)
+            return self._statement(shape, queryset).rows(queryset.db, shape.slots)
         except _IncomparableError:
-            return list(self._compiler(queryset).results_iter())
+            return list(self._query(queryset).get_compiler(queryset.db).results_iter())
         except EmptyResultSet:
             return []
-        return statement.rows(queryset.db)
 
-    def _compiler(self, queryset: QuerySet[Any]) -> Any:
+    def _query(self, queryset: QuerySet[Any]) -> Any:
         query = queryset.query.chain()
         query.set_values(self.paths)
-        return query.get_compiler(queryset.db)
+        return query
 
-    def _statement(self, queryset: QuerySet[Any]) -> _Statement:
-        key = _key(queryset)
-        if key not in self._known:
+    def _statement(self, shape: _Shape, queryset: QuerySet[Any]) -> _Statement:
+        if shape.key not in self._known:
             if len(self._known) >= MOST:
                 self._known.clear()
-            self._known[key] = _Statement(self._compiler(queryset))
-        return self._known[key]
+            self._known[shape.key] = _Statement(self._query(queryset), queryset.db, shape.slots)
+        return self._known[shape.key]
+
+
+class _Mark:
+    """Stands for the value of a slot while the statement is written."""
 
 
 class _Statement:
-    """SQL with its parameters, and the columns of which the database's values are not yet Python's."""
+    """SQL with its parameters, some of them to be filled in, and the columns whose values are not yet Python's."""
 
-    def __init__(self, compiler: Any) -> None:
+    def __init__(self, query: Any, using: str, slots: Sequence[Any]) -> None:
+        marks = {id(slot): _Mark() for slot in slots}
+        query.where = _marked(query.where, marks)
+        compiler = query.get_compiler(using)
         self.sql, self.parameters = compiler.as_sql()
         columns = [column for column, *_ in compiler.select[: compiler.col_count]]
         self.converted = [(i, columns[i]) for i in compiler.get_converters(columns)]
+        places = {mark: self._places(mark) for mark in marks.values()}
+        self.places = [places[marks[id(slot)]] for slot in slots]
 
-    def rows(self, using: str) -> list[Sequence[Any]]:
+    def _places(self, mark: _Mark) -> list[int]:
+        """Return where the value goes, which must be somewhere."""
+        found = [place for place, parameter in enumerate(self.parameters) if parameter is mark]
+        if not found:
+            raise _IncomparableError
+        return found
+
+    def rows(self, using: str, slots: Sequence[Any]) -> list[Sequence[Any]]:
         connection: Any = connections[using]
+        parameters = list(self.parameters)
+        for slot, places in zip(slots, self.places, strict=True):
+            for place in places:
+                parameters[place] = _parameter(slot, connection)
         with connection.cursor() as cursor:
-            cursor.execute(self.sql, self.parameters)
+            cursor.execute(self.sql, parameters)
             rows: list[Any] = cursor.fetchall()
         if not self.converted or not rows:
             return rows
@@ -153,6 +220,41 @@ class _Statement:
             for convert in _converters(column, connection):
                 columns[position] = _column(convert, column, connection, columns[position])
         return list(zip(*columns, strict=True))
+
+
+def _parameter(slot: Any, connection: Any) -> Any:
+    """Return the value as the driver wants it."""
+    if isinstance(slot, Value):
+        sql, parameters = slot.as_sql(None, connection)  # type: ignore[arg-type]  # only placeholders ask for one
+    else:
+        sql, parameters = slot.get_db_prep_lookup(slot.rhs, connection)
+    if sql != "%s":
+        raise _IncomparableError
+    (parameter,) = parameters
+    return parameter
+
+
+def _marked(node: Any, marks: Mapping[int, _Mark]) -> Any:
+    """Return a copy of the conditions with a mark in place of the value of each slot."""
+    if id(node) in marks:
+        written = ("%s", [marks[id(node)]])
+        name = "as_sql" if isinstance(node, Value) else "get_db_prep_lookup"
+        return _changed(node, **{name: lambda *_: written})
+    if isinstance(node, WhereNode):
+        return _changed(node.clone(), children=[_marked(child, marks) for child in node.children])
+    if isinstance(node, Lookup):
+        return _changed(node, lhs=_marked(node.lhs, marks))
+    if hasattr(node, "keybits_shape"):
+        inner = node.copy()
+        inner.set_source_expressions([_marked(each, marks) for each in node.get_source_expressions()])
+        return inner
+    return node
+
+
+def _changed(node: Any, **attributes: Any) -> Any:
+    changed = copy(node)
+    vars(changed).update(attributes)
+    return changed
 
 
 def _column(convert: Any, column: Any, connection: Any, values: Sequence[Any]) -> list[Any]:

@@ -11,7 +11,7 @@ from django.db.models import Exists, F, OuterRef, Q, Value
 
 from catalog.models import Gallery, Screenshot, Tag
 from keybits.drf import settled
-from keybits.drf.statements import MOST, Statements, _Statement
+from keybits.drf.statements import EVERY_COLUMN_HOLDS, MOST, Statements, _Statement
 
 pytestmark = pytest.mark.django_db
 
@@ -32,6 +32,17 @@ class Within(models.Func):
     def __init__(self, low, high):
         self.keybits_made_of = (low, high)
         super().__init__(Value(low), Value(high))
+
+
+class Beyond(models.Func):
+    """A condition that says what it is made of but for its values."""
+
+    output_field = models.BooleanField()
+    template = "(catalog_screenshot.width, catalog_screenshot.title) > (%(expressions)s)"
+    keybits_shape = ()
+
+    def __init__(self, width, title):
+        super().__init__(Value(width), Value(title))
 
 
 @pytest.fixture
@@ -56,8 +67,8 @@ def written():
     made = []
     original = _Statement.__init__
 
-    def init(self, compiler):
-        original(self, compiler)
+    def init(self, *given):
+        original(self, *given)
         made.append(self.sql)
 
     with mock.patch.object(_Statement, "__init__", init):
@@ -107,6 +118,17 @@ QUESTIONS = {
     "by a column": lambda: ALL.filter(width=F("position")),
     "between": lambda: ALL.filter(Within(1, 3)),
     "between others": lambda: ALL.filter(Within(2, 3)),
+    "beyond 1": lambda: ALL.filter(Beyond(1, "a")),
+    "beyond 3": lambda: ALL.filter(Beyond(3, "")),
+    "beyond nothing": lambda: ALL.filter(Beyond(3, None)),
+    "beyond one and after noon": lambda: ALL.filter(Beyond(1, "a"), captured_at__gt=NOON),
+    "not beyond 1": lambda: ALL.exclude(Beyond(1, "a")),
+    "between widths": lambda: ALL.filter(width__gte=1, width__lt=4, position__lte=1),
+    "between other widths": lambda: ALL.filter(width__gte=2, width__lt=3, position__lte=1),
+    "of no title": lambda: ALL.filter(title=""),
+    "of no status": lambda: ALL.filter(http_status=None),
+    "below zero": lambda: ALL.filter(width__gt=-1),
+    "beyond any width": lambda: ALL.filter(width__lt=2**70),
     "tagged": lambda: ALL.filter(tags__slug="none"),
     "none": ALL.none,
     "nothing": lambda: ALL.filter(pk__in=[]),
@@ -166,10 +188,47 @@ def test_annotations_of_a_kept_queryset(shots, written):
     assert [row[1] for row in statements.rows(three)] == [3]
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("title a", "title b"),
+        ("title a", "of no title"),
+        ("after noon", "after one"),
+        ("of one", "of two"),
+        ("between widths", "between other widths"),
+        ("beyond 1", "beyond 3"),
+    ],
+)
+def test_a_question_of_other_values_is_not_written_again(shots, written, one, other):
+    statements = Statements(PATHS)
+    for name in (one, other, one):
+        found = [tuple(row) for row in statements.rows(QUESTIONS[name]())]
+        assert found == as_django(QUESTIONS[name](), PATHS), name
+    assert len(written) == 1
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("width 1", "out of range"), ("width true", "width false"), ("between", "between others")],
+)
+def test_values_that_make_another_statement_are_no_parameters(shots, written, one, other):
+    statements = Statements(PATHS)
+    for name in (one, other, one, other):
+        found = [tuple(row) for row in statements.rows(QUESTIONS[name]())]
+        assert found == as_django(QUESTIONS[name](), PATHS), name
+
+
+def test_querysets_are_left_as_they_were(shots):
+    queryset = ALL.filter(Beyond(1, "a"), title="a")
+    before = str(queryset.query)
+    Statements(PATHS).rows(queryset)
+    assert str(queryset.query) == before
+
+
 def test_only_so_many_are_remembered(shots):
     statements = Statements(("pk",))
     for number in range(MOST + 10):
-        statements.rows(Tag.objects.filter(name=str(number)))
+        statements.rows(Tag.objects.filter(pk__lt=EVERY_COLUMN_HOLDS + 1 + number))
     assert len(statements._known) <= MOST
 
 
