@@ -216,8 +216,11 @@ SPECTACULAR_SETTINGS = {
 
 CORS_ALLOW_ALL_ORIGINS = True
 CORS_URLS_REGEX = r"^/(api|files)/"
-CORS_ALLOW_METHODS = ["GET", "HEAD", "OPTIONS"]
-CORS_ALLOW_HEADERS = ["accept", "authorization", "content-type", "if-none-match", "if-modified-since"]
+CORS_ALLOW_METHODS = ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"]
+CORS_ALLOW_HEADERS = [
+    *("accept", "authorization", "content-type", "if-none-match", "if-modified-since"),
+    *("if-match", "idempotency-key", "x-bulk-operation"),
+]
 CORS_EXPOSE_HEADERS = ["ETag", "Link", "Cache-Status", "Content-Location", "Age", "Retry-After"]
 
 LOGGING = {

@@ -168,6 +168,15 @@ class TestOtherOrigins:
         assert header in response["Access-Control-Allow-Headers"].split(", ")
         assert "GET" in response["Access-Control-Allow-Methods"].split(", ")
 
+    @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+    @pytest.mark.parametrize("header", ["if-match", "idempotency-key", "x-bulk-operation", "content-type"])
+    def test_preflight_allows_signed_writes(self, api, method, header):
+        asked = {"Access-Control-Request-Method": method, "Access-Control-Request-Headers": header}
+        response = api("/screenshots/1/", "OPTIONS", headers=self.HEADERS | asked)
+        assert header in response["Access-Control-Allow-Headers"].split(", ")
+        assert method in response["Access-Control-Allow-Methods"].split(", ")
+        assert not response.has_header("Access-Control-Allow-Credentials")
+
     def test_validators_links_and_the_state_of_the_cache_may_be_read(self, api, world):
         for path, status in [
             ("/screenshots/?page_size=1", 200),
