@@ -31,5 +31,5 @@ def change_gallery(*, gallery: Gallery, **changes: Any) -> Gallery:
 
 @transaction.atomic
 def delete_gallery(*, gallery: Gallery) -> None:
-    """Delete the gallery with all its screenshots. Their files stay until nothing names them."""
+    """Delete the gallery with all its screenshots. Their files stay in the storage, served to nobody."""
     gallery.delete()

@@ -50,5 +50,5 @@ def change_screenshot(
 
 @transaction.atomic
 def delete_screenshot(*, screenshot: Screenshot) -> None:
-    """Delete the screenshot with its renditions. Their files stay until nothing names them."""
+    """Delete the screenshot with its renditions. Their files stay in the storage, served to nobody."""
     screenshot.delete()
