@@ -21,6 +21,7 @@ class Options:
     screenshots: int = 5_000
     requests: int = 500
     urls: int = 1_000_000
+    asked: int = 5_000
 
     def quick(self) -> Options:
         """Return a run that proves that everything works, and measures nothing."""
@@ -34,6 +35,7 @@ class Options:
             screenshots=300,
             requests=20,
             urls=200,
+            asked=20,
         )
 
     def counted(self, one: float) -> int:

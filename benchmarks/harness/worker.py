@@ -211,6 +211,15 @@ class Worker:
             assert head[9:12] == b"200", head
         return memory(os.getpid())._asdict()
 
+    def fill(self, base: str, count: int) -> dict[str, float]:
+        """Keep and learn so many more addresses as a request would, without making their pages."""
+        from benchmarks.harness.filling import fill  # noqa: PLC0415 - it needs Django
+
+        numbers = range(self.number + 1, self.number + count + 1)
+        fill(self.caller, (address(number, base) for number in numbers))
+        self.number += count
+        return memory(os.getpid())._asdict()
+
     def _next(self, base: str) -> str:
         self.number += 1
         return address(self.number, base)
