@@ -22,7 +22,8 @@ from django.core.exceptions import ValidationError
 from django.db import DataError, IntegrityError, models, transaction
 from rest_framework import serializers
 
-from catalog.capture import images, storage
+from catalog.capture import images, redrawing, storage
+from catalog.capture.redrawing import StoredRendition
 from catalog.curation.tags import tag_kind, tag_name
 from catalog.models import ColorScheme, Gallery, Rendition, Screenshot, State, Tag, Visibility
 
@@ -104,16 +105,6 @@ class Manifest:
     def total(self) -> int:
         """How many pictures the manifest names."""
         return sum(len(gallery["screenshots"]) for gallery in self.galleries)
-
-
-class StoredRendition(NamedTuple):
-    """A rendition whose bytes are stored: pixels, `Rendition.Format`, length in bytes, and sha256."""
-
-    width: int
-    height: int
-    format: str
-    bytes: int
-    sha256: str
 
 
 # --- The format ---------------------------------------------------------------------------------------------
@@ -288,9 +279,7 @@ def put_screenshot(
     if plan.retag:
         screenshot.tags.set([_tag(tag) for tag in tags])
     if plan.redraw:
-        screenshot.renditions.all().delete()
-        rows = (Rendition(screenshot=screenshot, **row._asdict()) for row in renditions or ())
-        Rendition.objects.bulk_create(rows)
+        redrawing.replace(screenshot=screenshot, renditions=renditions or ())
     return outcome
 
 
@@ -506,7 +495,7 @@ def _developed(
     if known is not None and known.sha256 == sha256 and _complete(known):
         return {}, None
     facts, encoded = images.develop(original)
-    return asdict(facts), [_stored(rendition) for rendition in encoded]
+    return asdict(facts), [redrawing.keep(rendition) for rendition in encoded]
 
 
 def _complete(screenshot: Screenshot) -> bool:
@@ -514,11 +503,6 @@ def _complete(screenshot: Screenshot) -> bool:
     wanted = set(product(images.rendition_widths(screenshot.width), images.FORMATS))
     kept = all(storage.exists(row.sha256, row.format) for row in drawn)
     return kept and {(row.width, row.format) for row in drawn} == wanted
-
-
-def _stored(rendition: images.Encoded) -> StoredRendition:
-    sha256 = storage.store(rendition.data, rendition.format)
-    return StoredRendition(rendition.width, rendition.height, rendition.format, len(rendition.data), sha256)
 
 
 _GALLERY_AS_WRITTEN = ("title", "description", "visibility", "position")

@@ -6,7 +6,7 @@ those of the configured purgers and of nobody else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -18,9 +18,9 @@ from django.utils.module_loading import import_string
 from keybits import surrogates
 from keybits.cache_control import Policy
 from keybits.conf import conf
-from keybits.purge import Purger
+from keybits.purge import Order, PurgeError, Purger
 
-__all__ = ["fields", "key_fields", "purgers"]
+__all__ = ["fields", "key_fields", "purge", "purgers"]
 
 Field = tuple[str, str]
 TIMEOUT = 10.0
@@ -66,6 +66,20 @@ def _backend(path: Any) -> type[Purger]:
     if isinstance(backend, type) and issubclass(backend, Purger):
         return backend
     raise ImproperlyConfigured("BACKEND has to be the dotted path of a keybits.purge.Purger.")
+
+
+def purge(order: Order, names: Collection[str] = ()) -> dict[str, str]:
+    """Have the caches of these names carry out `order`, or all of them; return what went wrong with which."""
+    asked = {name: purger for name, purger in purgers().items() if not names or name in names}
+    return {name: failure for name, purger in asked.items() if (failure := _failure(purger, order))}
+
+
+def _failure(purger: Purger, order: Order) -> str:
+    try:
+        purger.purge(order)
+    except PurgeError as error:
+        return str(error)
+    return ""
 
 
 def fields(policy: Policy, scopes: Iterable[str]) -> list[Field]:

@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from keybits import edge
-from keybits.purge import Order, PurgeError, Purger
+from keybits.purge import Order
 
 
 class Command(BaseCommand):
@@ -29,12 +29,11 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, purger: list[str], **options: Any) -> None:
         order = _order(options)
-        failures = [
-            f"{name}: {failure}" for name, one in _named(purger).items() if (failure := _failure(one, order))
-        ]
+        names = _named(purger)
+        failures = [f"{name}: {failure}" for name, failure in edge.purge(order, names).items()]
         if failures:
             raise CommandError("Not purged. " + "; ".join(failures))
-        self.stdout.write(self.style.SUCCESS(f"Purged: {', '.join(_named(purger))}."))
+        self.stdout.write(self.style.SUCCESS(f"Purged: {', '.join(names)}."))
 
 
 def _order(options: dict[str, Any]) -> Order:
@@ -51,18 +50,10 @@ def _order(options: dict[str, Any]) -> Order:
     return order
 
 
-def _named(names: list[str]) -> dict[str, Purger]:
+def _named(names: list[str]) -> list[str]:
     purgers = edge.purgers()
     if not purgers:
         raise CommandError("There is nothing to purge: KEYBITS_PURGERS is empty.")
     if unknown := sorted(set(names) - purgers.keys()):
         raise CommandError(f"There is no purger {unknown[0]!r}; there are: {', '.join(purgers)}.")
-    return {name: purger for name, purger in purgers.items() if not names or name in names}
-
-
-def _failure(purger: Purger, order: Order) -> str:
-    try:
-        purger.purge(order)
-    except PurgeError as error:
-        return str(error)
-    return ""
+    return [name for name in purgers if not names or name in names]

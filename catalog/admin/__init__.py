@@ -1,0 +1,7 @@
+"""The catalogue in Django's admin: galleries, screenshots and tags, changed through `catalog.curation` alone."""
+
+from __future__ import annotations
+
+from catalog.admin import galleries, records, screenshots, tags
+
+__all__ = ["galleries", "records", "screenshots", "tags"]

@@ -1,0 +1,248 @@
+"""Screenshots in the admin: what people curate can be changed, what a capture measured is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin.widgets import AutocompleteSelectMultiple
+from django.core.validators import URLValidator
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+
+from catalog import search
+from catalog.admin.cache import CachePage
+from catalog.admin.choosing import RowSelect
+from catalog.admin.curated import BoundedPaginator, CuratedAdmin, CuratedForm
+from catalog.admin.filters import OrientationFilter, SearchedFilter, TypedFilter
+from catalog.admin.previews import preview
+from catalog.admin.tags import SlugsField
+from catalog.capture import images, redrawing
+from catalog.curation import bulk
+from catalog.curation.screenshots import change_screenshot, create_screenshot
+from catalog.models import Gallery, Rendition, Screenshot, Tag
+
+__all__ = ["ScreenshotAdmin"]
+
+CURATED = ("gallery", "title", "alt", "position", "tags")
+MEASURED = (
+    "source_url",
+    "final_url",
+    "domain",
+    "page_title",
+    "state",
+    "error_code",
+    "http_status",
+    "viewport_width",
+    "viewport_height",
+    "device_pixel_ratio",
+    "full_page",
+    "color_scheme",
+    "width",
+    "height",
+    "orientation",
+    "dominant_color",
+    "accent_color",
+    "sha256",
+    "captured_at",
+    "created_at",
+    "updated_at",
+)
+MOST_REDRAWN = 20
+"""Pictures that are encoded while somebody waits: each takes a second or so."""
+
+
+class RenditionInline(admin.TabularInline):  # type: ignore[type-arg]
+    """The renditions, to be looked at."""
+
+    model = Rendition
+    fields = readonly_fields = ("width", "height", "format", "bytes", "sha256")
+    extra = 0
+    can_delete = False
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class ScreenshotForm(CuratedForm):
+    """A screenshot's own fields; its tags as words."""
+
+    tags = SlugsField(help_text="Slugs with spaces between them; new ones become tags.")
+
+
+class NewScreenshotForm(ScreenshotForm):
+    """With the page that is to be pictured."""
+
+    source_url = forms.URLField(
+        max_length=2000, assume_scheme="https", validators=[URLValidator(schemes=["http", "https"])]
+    )
+
+
+class MoveForm(forms.Form):
+    """Where screenshots are moved to."""
+
+    gallery = forms.ModelChoiceField(
+        Gallery.objects.all(),
+        widget=RowSelect(Screenshot._meta.get_field("gallery"), admin.site),
+    )
+
+
+class TagsForm(forms.Form):
+    """Which tags are meant; those that are not there are made before, under Tags."""
+
+    tags = forms.ModelMultipleChoiceField(
+        Tag.objects.all(),
+        widget=AutocompleteSelectMultiple(Screenshot._meta.get_field("tags"), admin.site),
+    )
+
+
+@admin.register(Screenshot)
+class ScreenshotAdmin(CachePage, CuratedAdmin):
+    """The list costs the same number of queries whatever it shows, and none of them reads the whole table."""
+
+    form = ScreenshotForm
+    list_display = ("picture", "title", "gallery", "domain", "state", "captured_at")
+    list_display_links = ("picture", "title")
+    list_filter = (
+        "state",
+        ("gallery", SearchedFilter),
+        ("tags", SearchedFilter),
+        ("domain", TypedFilter),
+        "color_scheme",
+        OrientationFilter,
+    )
+    list_select_related = ("gallery",)
+    ordering = ("-captured_at", "-id")
+    sortable_by = ("title", "domain", "state", "captured_at")
+    search_fields = ("title",)
+    search_help_text = (
+        "Words, or their beginnings, of the title, the alternative text, the page's title or the domain."
+    )
+    autocomplete_fields = ("gallery",)
+    inlines = (RenditionInline,)
+    actions = ("move", "add_tags", "remove_tags", "redraw", "delete_selected")
+    paginator = BoundedPaginator
+
+    @property
+    def media(self) -> forms.Media:
+        """With the scripts of the filters that are searched."""
+        return super().media + SearchedFilter.media_of(Screenshot._meta.get_field("gallery"))
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).prefetch_related("renditions")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """Find by the index of the API's own search."""
+        return (search.matching(queryset, search_term) if search_term else queryset), False
+
+    @admin.display(description="picture")
+    def picture(self, screenshot: Screenshot) -> str:
+        """The smallest rendition."""
+        return preview(screenshot)
+
+    # --- Forms ------------------------------------------------------------------------------------------------
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        return ("picture", *CURATED, *MEASURED) if obj else ("source_url", *CURATED)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        return ("picture", *MEASURED) if obj else ()
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        return super().get_form(
+            request, obj, change=change, **(kwargs if obj else {"form": NewScreenshotForm, **kwargs})
+        )
+
+    def create(self, **values: Any) -> Screenshot:
+        return create_screenshot(**values)
+
+    def change(self, row: Any, **changes: Any) -> None:
+        change_screenshot(screenshot=row, **changes)
+
+    def going(self, rows: Any) -> dict[Any, QuerySet[Any]]:
+        keys = [row.pk for row in rows]
+        return {
+            Screenshot: Screenshot.objects.filter(pk__in=keys),
+            Rendition: Rendition.objects.filter(screenshot__in=keys),
+        }
+
+    # --- Actions ----------------------------------------------------------------------------------------------
+
+    @admin.action(description="Move to a gallery …", permissions=["change"])
+    def move(self, request: HttpRequest, queryset: QuerySet[Screenshot]) -> HttpResponse | None:
+        def changes(form: forms.Form) -> tuple[bulk.Changes, str]:
+            gallery = form.cleaned_data["gallery"]
+            return bulk.Changes({"gallery": gallery}), f"Moved to {gallery.slug}"
+
+        return self._ask_and_change(request, queryset, MoveForm, "Move to which gallery?", changes)
+
+    @admin.action(description="Add tags …", permissions=["change"])
+    def add_tags(self, request: HttpRequest, queryset: QuerySet[Screenshot]) -> HttpResponse | None:
+        def changes(form: forms.Form) -> tuple[bulk.Changes, str]:
+            slugs = _slugs(form)
+            return bulk.Changes(tagging=bulk.Tagging(added=slugs)), f"Tagged {_listed(slugs)}"
+
+        return self._ask_and_change(request, queryset, TagsForm, "Add which tags?", changes)
+
+    @admin.action(description="Remove tags …", permissions=["change"])
+    def remove_tags(self, request: HttpRequest, queryset: QuerySet[Screenshot]) -> HttpResponse | None:
+        def changes(form: forms.Form) -> tuple[bulk.Changes, str]:
+            slugs = _slugs(form)
+            return bulk.Changes(tagging=bulk.Tagging(removed=slugs)), f"No longer tagged {_listed(slugs)}"
+
+        return self._ask_and_change(request, queryset, TagsForm, "Remove which tags?", changes)
+
+    def _ask_and_change(
+        self,
+        request: HttpRequest,
+        queryset: QuerySet[Screenshot],
+        kind: type[forms.Form],
+        title: str,
+        changes: Callable[[forms.Form], tuple[bulk.Changes, str]],
+    ) -> HttpResponse | None:
+        """Ask by a form of this kind and, once it has been filled in, do the changes that it means."""
+        rows = self.chosen(queryset)
+        form = kind(request.POST if "confirmed" in request.POST else None)
+        if not (form.is_valid() and self.confirmed(request, rows)):
+            return self.ask(request, rows, form, title)
+        wanted, told = changes(form)
+        count = self.update(request, rows, wanted, f"{told}.")
+        self.message_user(request, f"{told}: {count} of the screenshots chosen.")
+        return None
+
+    @admin.action(description="Make the renditions anew", permissions=["change"])
+    def redraw(self, request: HttpRequest, queryset: QuerySet[Screenshot]) -> None:
+        """Each for itself: one whose original is not kept leaves the others alone, and is named."""
+        rows = self.chosen(queryset[: MOST_REDRAWN + 1])
+        if len(rows) > MOST_REDRAWN:
+            raise bulk.TooManyRowsError(len(rows), MOST_REDRAWN)
+        done = [row for row in rows if self._redrawn(request, row)]
+        self.note(request, done, "Renditions made anew.")
+        self.message_user(request, f"Renditions were made anew for {len(done)} of {len(rows)} screenshots.")
+
+    def _redrawn(self, request: HttpRequest, row: Screenshot) -> bool:
+        try:
+            redrawing.redraw(screenshot=row)
+        except redrawing.OriginalMissingError:
+            why = "its original picture is not kept"
+        except images.ImageError as error:
+            why = str(error)
+        else:
+            return True
+        self.message_user(request, f"{row} ({row.pk}) stays as it is: {why}.", messages.WARNING)
+        return False
+
+
+def _slugs(form: forms.Form) -> frozenset[str]:
+    return frozenset(tag.slug for tag in form.cleaned_data["tags"])
+
+
+def _listed(slugs: frozenset[str]) -> str:
+    return ", ".join(sorted(slugs))

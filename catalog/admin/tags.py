@@ -1,0 +1,80 @@
+"""Tags in the admin, and the field in which they are entered as words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.core.validators import validate_slug
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+from catalog.admin.cache import CachePage
+from catalog.admin.curated import CuratedAdmin
+from catalog.curation.tags import change_tag, create_tag, delete_tag
+from catalog.models import Screenshot, Tag
+
+__all__ = ["SlugsField", "TagAdmin"]
+
+MOST = 100
+
+
+class SlugsField(forms.CharField):
+    """Slugs of tags with spaces or commas between them; new words become tags."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"required": False, **options})
+
+    def prepare_value(self, value: Any) -> Any:
+        """Return tags as they are entered."""
+        return value if isinstance(value, str) or value is None else " ".join(_slugs(value))
+
+    def clean(self, value: Any) -> list[str]:
+        """Return the slugs, sorted; raise Django's `ValidationError` for a word that is none."""
+        slugs = sorted(set(super().clean(value).replace(",", " ").split()))
+        if len(slugs) > MOST or any(len(slug) > 100 for slug in slugs):
+            raise forms.ValidationError(f"At most {MOST} tags, of at most 100 characters each.")
+        for slug in slugs:
+            validate_slug(slug)
+        return slugs
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        return set((data or "").replace(",", " ").split()) != set(_slugs(initial or ()))
+
+
+def _slugs(tags: Iterable[Tag]) -> list[str]:
+    return sorted(tag.slug for tag in tags)
+
+
+@admin.register(Tag)
+class TagAdmin(CachePage, CuratedAdmin):
+    list_display = ("name", "slug", "kind")
+    list_filter = ("kind",)
+    search_fields = ("name", "slug")
+    fields = ("name", "slug", "kind")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        """A slug is part of an address, and stays."""
+        return ("slug",) if obj else ()
+
+    def get_prepopulated_fields(self, request: HttpRequest, obj: Any = None) -> dict[str, Sequence[str]]:
+        return {} if obj else {"slug": ("name",)}
+
+    def create(self, **values: Any) -> Tag:
+        return create_tag(**values)
+
+    def change(self, row: Any, **changes: Any) -> None:
+        change_tag(tag=row, **changes)
+
+    def going(self, rows: Any) -> dict[Any, QuerySet[Any]]:
+        tagged = Screenshot.tags.through._base_manager.filter(tag__in=rows)
+        return {
+            Tag: rows if isinstance(rows, QuerySet) else Tag.objects.filter(pk__in=[tag.pk for tag in rows])
+        } | {Screenshot.tags.through: tagged}
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        """One by one: whether a tag was to be seen is noted before it goes."""
+        for tag in queryset:
+            delete_tag(tag=tag)

@@ -1,0 +1,63 @@
+"""How renditions take the place of others: encoded anew from the original, where that is kept, and stored first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from django.db import transaction
+from django.utils import timezone
+
+from catalog.capture import images, storage
+from catalog.models import Rendition, Screenshot
+
+__all__ = ["OriginalMissingError", "StoredRendition", "keep", "redraw", "replace"]
+
+
+class OriginalMissingError(LookupError):
+    """The original picture is not kept, so that nothing can be made from it."""
+
+
+class StoredRendition(NamedTuple):
+    """A rendition whose bytes are stored: pixels, `Rendition.Format`, length in bytes, and sha256."""
+
+    width: int
+    height: int
+    format: str
+    bytes: int
+    sha256: str
+
+
+def keep(rendition: images.Encoded) -> StoredRendition:
+    """Store a rendition's bytes."""
+    sha256 = storage.store(rendition.data, rendition.format)
+    return StoredRendition(rendition.width, rendition.height, rendition.format, len(rendition.data), sha256)
+
+
+@transaction.atomic
+def replace(*, screenshot: Screenshot, renditions: Iterable[StoredRendition]) -> None:
+    """Have the screenshot these renditions in place of those there were. Their files stay until nothing names them."""
+    screenshot.renditions.all().delete()
+    Rendition.objects.bulk_create(Rendition(screenshot=screenshot, **row._asdict()) for row in renditions)
+
+
+@transaction.atomic
+def redraw(*, screenshot: Screenshot) -> int:
+    """Make the screenshot's renditions anew; return how many there are now.
+
+    Raises `OriginalMissingError`, and `images.ImageError` for an original that is no picture.
+    """
+    made = [keep(rendition) for rendition in images.renditions(_original(screenshot))]
+    replace(screenshot=screenshot, renditions=made)
+    Screenshot.objects.filter(pk=screenshot.pk).update(updated_at=timezone.now())
+    return len(made)
+
+
+def _original(screenshot: Screenshot) -> bytes:
+    """Return the original's bytes, which are kept, if they are, under the name of their sha256."""
+    for format in storage.MEDIA_TYPES:
+        if screenshot.sha256 and storage.exists(screenshot.sha256, format):
+            with storage.open(screenshot.sha256, format) as file:
+                data: bytes = file.read()
+                return data
+    raise OriginalMissingError
