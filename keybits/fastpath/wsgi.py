@@ -18,6 +18,20 @@ NO_TYPE = frozenset({"", "text/plain", None})
 """What servers say of a request without content; a charset would change how its query is read."""
 
 
+ADDRESS = (
+    *("RAW_URI", "REQUEST_URI", "SCRIPT_URL", "REDIRECT_URL"),
+    *("SCRIPT_NAME", "PATH_INFO", "QUERY_STRING"),
+)
+CONTEXT = (
+    *("HTTP_X_FORWARDED_HOST", "HTTP_ACCEPT", "HTTP_ORIGIN"),
+    "HTTP_ACCESS_CONTROL_REQUEST_PRIVATE_NETWORK",
+)
+ASKED = (
+    *("HTTP_ACCEPT_ENCODING", "HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH"),
+    *("HTTP_IF_MODIFIED_SINCE", "HTTP_IF_UNMODIFIED_SINCE", "HTTP_IF_RANGE"),
+)
+
+
 class FastPath:
     """A WSGI application in front of Django's: `application = FastPath(get_wsgi_application())`.
 
@@ -91,32 +105,7 @@ def _question(environ: dict[str, Any], known: Lane) -> Question | None:
     if cookie is not None and known.worrying.search(cookie):
         return None
     return (
-        (
-            get("RAW_URI"),
-            get("REQUEST_URI"),
-            get("SCRIPT_URL"),
-            get("REDIRECT_URL"),
-            get("SCRIPT_NAME"),
-            get("PATH_INFO"),
-            get("QUERY_STRING"),
-        ),
-        (
-            method,
-            environ["wsgi.url_scheme"],
-            get(known.proxied),
-            host,
-            get("HTTP_X_FORWARDED_HOST"),
-            get("HTTP_ACCEPT"),
-            get("HTTP_ORIGIN"),
-            get("HTTP_ACCESS_CONTROL_REQUEST_PRIVATE_NETWORK"),
-        ),
-        (
-            method,
-            get("HTTP_ACCEPT_ENCODING"),
-            get("HTTP_IF_MATCH"),
-            get("HTTP_IF_NONE_MATCH"),
-            get("HTTP_IF_MODIFIED_SINCE"),
-            get("HTTP_IF_UNMODIFIED_SINCE"),
-            get("HTTP_IF_RANGE"),
-        ),
+        tuple(map(get, ADDRESS)),
+        (method, environ["wsgi.url_scheme"], get(known.proxied), host, *map(get, CONTEXT)),
+        (method, *map(get, ASKED)),
     )
