@@ -312,7 +312,8 @@ class Api:
         noted: list[tuple[str, Any]] = []
 
         def note(execute: Any, sql: str, parameters: Any, many: bool, context: Any) -> Any:
-            noted.append((sql, parameters))
+            if sql.startswith("SELECT"):  # neither EXPLAIN nor SHOW, which cannot be explained
+                noted.append((sql, parameters))
             return execute(sql, parameters, many, context)
 
         get_store().clear()

@@ -7,6 +7,7 @@ from typing import Any
 import django_filters
 from django.db import connections
 from django.db.models import BooleanField, Exists, Func, OuterRef, Q, QuerySet, Subquery, Value
+from django.utils.functional import cached_property
 from django_filters.rest_framework import DjangoFilterBackend
 from rest_framework.request import Request
 
@@ -25,6 +26,8 @@ __all__ = [
 
 FEW = 5_000
 """Rows of which a page is sorted as soon as it is found among a million along an order."""
+MANY = 50_000
+"""Rows that SQLite had better not sort for one page."""
 
 
 class FilterBackend(DjangoFilterBackend):  # type: ignore[misc]  # django-filter is untyped
@@ -161,15 +164,51 @@ class IdsFilter(django_filters.BaseInFilter, django_filters.NumberFilter):  # ty
     """A comma-separated set of ids."""
 
 
+class Unindexed(Func):
+    """A condition that SQLite answers from no index."""
+
+    template = "+(%(expressions)s)"
+    output_field = BooleanField()
+
+    def __init__(self, field: str, value: Any) -> None:
+        self.keybits_made_of = (field, value)
+        super().__init__(Q(**{field: value}))
+
+
+class CapturedFilter(django_filters.Filter):  # type: ignore[misc]
+    """A condition on a column whose index has the captures beside it, or is theirs.
+
+    In another order SQLite would sort all rows that meet it; where they are many, a page is found along the order.
+    """
+
+    def filter(self, qs: QuerySet[Any], value: Any) -> QuerySet[Any]:
+        if not value:
+            return qs
+        name = f"{self.field_name}__{self.lookup_expr}"
+        return (
+            qs.filter(Unindexed(name, value))
+            if self.parent.is_found_along_order
+            else qs.filter(**{name: value})
+        )
+
+
+class CapturedValueFilter(CapturedFilter, django_filters.CharFilter):  # type: ignore[misc]
+    """One value of such a column."""
+
+
+class CapturedBoundFilter(CapturedFilter, django_filters.IsoDateTimeFilter):  # type: ignore[misc]
+    """A bound of the captures."""
+
+
 class ScreenshotFilter(OrderedFilterSet):
     gallery = GalleryFilterBySlug()
-    domain = django_filters.CharFilter(field_name="domain")
-    captured_after = django_filters.IsoDateTimeFilter(field_name="captured_at", lookup_expr="gte")
-    captured_before = django_filters.IsoDateTimeFilter(field_name="captured_at", lookup_expr="lt")
+    domain = CapturedValueFilter(field_name="domain")
+    captured_after = CapturedBoundFilter(field_name="captured_at", lookup_expr="gte")
+    captured_before = CapturedBoundFilter(field_name="captured_at", lookup_expr="lt")
     min_width = AtLeastFilter(field_name="width")
     min_height = AtLeastFilter(field_name="height")
-    orientation = django_filters.CharFilter(field_name="orientation")
-    status = django_filters.CharFilter(field_name="state")
+    orientation = CapturedValueFilter(field_name="orientation")
+    status = CapturedValueFilter(field_name="state")
     ids = IdsFilter(field_name="pk")
     search = SearchFilter()
 
@@ -181,6 +220,30 @@ class ScreenshotFilter(OrderedFilterSet):
     def tags_cost_nothing(self) -> bool:
         """Whether no statement has been spent on tags."""
         return not self.data.getlist("tag")
+
+    @cached_property
+    def is_found_along_order(self) -> bool:
+        """Whether SQLite should find a page along its order: the rows are many, and their index has another order."""
+        if connections[self.queryset.db].vendor != "sqlite" or not self._may_ask():
+            return False
+        given = [(each, name) for name, each in self.filters.items() if isinstance(each, CapturedFilter)]
+        first = given[0][0].field_name  # of one column an index tells how many there are; of two it does not
+        asked = {
+            f"{first}__{each.lookup_expr}": self.form.cleaned_data[name]
+            for each, name in given
+            if each.field_name == first
+        }
+        return Screenshot.objects.filter(**asked).order_by()[MANY : MANY + 1].exists()
+
+    def _may_ask(self) -> bool:
+        """Say whether the order is not the captures', nor one that goes with them, and a statement may be spent."""
+        order = (self.data.get("ordering") or "captured_at").removeprefix("-")
+        if order == "captured_at" or (
+            order != "title" and any(name.startswith("captured_") for name in self.filters)
+        ):
+            return False
+        spent = {"min_width", "min_height", "ids", "search"} & self.filters.keys()
+        return self.tags_cost_nothing and not spent and not counted(self.data)
 
     def filter_queryset(self, queryset: QuerySet[Any]) -> QuerySet[Any]:
         slugs = self.data.getlist("tag")
