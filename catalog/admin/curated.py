@@ -151,13 +151,12 @@ class CuratedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def response_action(
         self, request: HttpRequest, queryset: QuerySet[Any], *args: Any
     ) -> HttpResponse | None:
-        """Do it whole or not at all."""
+        """Say what was refused."""
         named = [value for name in CHOSEN for value in request.POST.getlist(name)]
         if not all(map(is_id, filter(None, named))):
             raise BadRequest("Rows are chosen by their ids.")
         try:
-            with transaction.atomic():
-                return super().response_action(request, queryset, *args)
+            return super().response_action(request, queryset, *args)
         except (bulk.ForbiddenRowsError, bulk.TooManyRowsError, IntegrityError) as error:
             self.message_user(request, f"Nothing was changed. {_told(error)}", messages.ERROR)
             return HttpResponseRedirect(request.get_full_path())
@@ -191,6 +190,7 @@ class CuratedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         """Say whether the present number of rows is the one that was shown when this was confirmed."""
         return request.POST.get("confirmed") == str(len(rows))
 
+    @transaction.atomic
     def update(self, request: HttpRequest, rows: Sequence[Any], changes: bulk.Changes, told: str) -> int:
         """Change `rows`, note `told` in the log of each, and return how many there were."""
         record = bulk.update(
@@ -226,8 +226,9 @@ class CuratedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         if not self.confirmed(request, rows):
             return self.ask(request, rows, forms.Form(), "Delete these?")
         named = self.model._base_manager.filter(pk__in=[row.pk for row in rows])
-        self.log_deletions(request, rows)  # type: ignore[arg-type]  # it goes through them
-        self.delete_queryset(request, named)
+        with transaction.atomic():
+            self.log_deletions(request, rows)  # type: ignore[arg-type]  # it goes through them
+            self.delete_queryset(request, named)
         self.message_user(request, f"{len(rows)} deleted.")
         return None
 

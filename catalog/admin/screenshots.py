@@ -9,6 +9,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.widgets import AutocompleteSelectMultiple
 from django.core.validators import URLValidator
+from django.db import IntegrityError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 
@@ -223,9 +224,8 @@ class ScreenshotAdmin(CachePage, CuratedAdmin):
         rows = self.chosen(queryset[: MOST_REDRAWN + 1])
         if len(rows) > MOST_REDRAWN:
             raise bulk.TooManyRowsError(len(rows), MOST_REDRAWN)
-        done = [row for row in rows if self._redrawn(request, row)]
-        self.note(request, done, "Renditions made anew.")
-        self.message_user(request, f"Renditions were made anew for {len(done)} of {len(rows)} screenshots.")
+        done = sum(self._redrawn(request, row) for row in rows)
+        self.message_user(request, f"Renditions were made anew for {done} of {len(rows)} screenshots.")
 
     def _redrawn(self, request: HttpRequest, row: Screenshot) -> bool:
         try:
@@ -234,7 +234,10 @@ class ScreenshotAdmin(CachePage, CuratedAdmin):
             why = "its original picture is not kept"
         except images.ImageError as error:
             why = str(error)
+        except IntegrityError:
+            why = "it has been deleted, or somebody else is doing the same"
         else:
+            self.note(request, [row], "Renditions made anew.")
             return True
         self.message_user(request, f"{row} ({row.pk}) stays as it is: {why}.", messages.WARNING)
         return False

@@ -41,15 +41,16 @@ def replace(*, screenshot: Screenshot, renditions: Iterable[StoredRendition]) ->
     Rendition.objects.bulk_create(Rendition(screenshot=screenshot, **row._asdict()) for row in renditions)
 
 
-@transaction.atomic
 def redraw(*, screenshot: Screenshot) -> int:
-    """Make the screenshot's renditions anew; return how many there are now.
+    """Make the screenshot's renditions anew; return how many there are now. Nobody waits while they are encoded.
 
-    Raises `OriginalMissingError`, and `images.ImageError` for an original that is no picture.
+    Raises `OriginalMissingError`, `images.ImageError` for an original that is no picture, and Django's
+    `IntegrityError` where the screenshot has been deleted meanwhile.
     """
     made = [keep(rendition) for rendition in images.renditions(_original(screenshot))]
-    replace(screenshot=screenshot, renditions=made)
-    Screenshot.objects.filter(pk=screenshot.pk).update(updated_at=timezone.now())
+    with transaction.atomic():
+        replace(screenshot=screenshot, renditions=made)
+        Screenshot.objects.filter(pk=screenshot.pk).update(updated_at=timezone.now())
     return len(made)
 
 

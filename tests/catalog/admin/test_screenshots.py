@@ -18,7 +18,7 @@ from django.urls import reverse
 from PIL import Image
 from pytest_django import Settings
 
-from catalog.capture import storage
+from catalog.capture import images, storage
 from catalog.models import BulkOperation, Gallery, Rendition, Screenshot, State, Tag, Tombstone
 
 pytestmark = pytest.mark.django_db
@@ -347,6 +347,28 @@ class TestRedrawing:
         }
         assert all(storage.exists(row.sha256, row.format) for row in rows)
         assert not before & {row.pk for row in rows}
+
+    @pytest.mark.django_db(transaction=True)
+    @pytest.mark.parametrize("happens", ["nothing", "deletion"])
+    def test_keeps_nobody_waiting_while_it_encodes(
+        self, admin_client: Client, shoot: Any, happens: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        picture = io.BytesIO()
+        Image.new("RGB", (320, 160), "teal").save(picture, "WEBP")
+        shot = shoot("Cat", sha256=storage.store(picture.getvalue(), "webp"))
+        encode = images.renditions
+
+        def watched(original: bytes) -> Any:
+            assert not connection.in_atomic_block
+            if happens == "deletion":
+                Screenshot.objects.all().delete()
+            return encode(original)
+
+        monkeypatch.setattr(images, "renditions", watched)
+        messages = told(act(admin_client, "redraw", shot))
+        done = 0 if happens == "deletion" else 1
+        assert messages[-1] == f"Renditions were made anew for {done} of 1 screenshots."
+        assert ("it has been deleted" in messages[0]) == (happens == "deletion")
 
     def test_names_what_has_no_original_and_leaves_it(self, admin_client: Client, shoot: Any) -> None:
         cat = shoot("Cat", sha256="0" * 64)
