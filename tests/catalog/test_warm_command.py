@@ -155,7 +155,7 @@ class TestWhatTheStoreHas:
         assert live.get("/api/v1/tags/of-unlisted/").status_code == 404
         assert live.get("/api/v1/galleries/unlisted/").status_code == 200
         live.shell("from catalog.models import *\nGallery.objects.filter(slug='unlisted').delete()")
-        assert "2 404" in warm(live)
+        assert "2 410" in warm(live)
 
     @pytest.mark.django_db(transaction=True)
     def test_no_more_of_it_is_looked_at_or_asked_for_than_was_said(self) -> None:
