@@ -11,12 +11,13 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.contrib import admin
 from django.contrib.auth import get_user_model
+from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.db import connection, connections, models, transaction
 from django.db.models import F
 from django.http import HttpRequest
 
-from catalog.admin import ScreenshotAdmin
+from catalog.admin.screenshots import ScreenshotAdmin
 from catalog.models import Gallery, Rendition, Screenshot, Tag
 from keybits.stamps import scope_names
 from keybits.stores import get_store
@@ -127,7 +128,9 @@ def raw_delete(world: World) -> None:
 
 
 def deleted_by_the_admin(world: World) -> None:
-    ScreenshotAdmin(Screenshot, admin.site).delete_queryset(HttpRequest(), Screenshot.objects.all())
+    request = HttpRequest()
+    request.user = User.objects.create_superuser("staff")
+    ScreenshotAdmin(Screenshot, admin.site).delete_queryset(request, Screenshot.objects.all())
 
 
 async def async_writes(world: World) -> None:
