@@ -172,6 +172,7 @@ class Torture:
     def _prepare_postgres(self) -> None:
         """Let a COMMIT hang where a writer asks for it: before it is durable, or after, waiting for a replica."""
         with self.database() as connection:
+            connection.execute("SET synchronous_commit = 'local'")  # here at once: reloading takes its time
             connection.execute("ALTER SYSTEM SET synchronous_commit = 'local'")
             connection.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
             connection.execute("SELECT pg_reload_conf()")
