@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from keybits.conf import conf
 
-__all__ = ["IdempotencyKey"]
+__all__ = ["IdempotencyKey", "IdempotencyKeyQuerySet"]
 
 
 class IdempotencyKeyQuerySet(models.QuerySet["IdempotencyKey"]):

@@ -33,6 +33,7 @@ from keybits.problems import problem_response
 
 __all__ = [
     "HEADER",
+    "NAMES",
     "PARAMETERS",
     "BulkCreateMixin",
     "BulkHeaderError",

@@ -42,10 +42,11 @@ class LiveServer:
         self._spawned: list[subprocess.Popen[str]] = []
 
     def start(self, workers: int = 2, interface: Interface = "wsgi") -> None:
-        """Start granian and wait until it answers a request."""
+        """Start granian and wait until every worker has started, and one of them answers a request."""
         options = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", str(workers)]
         target = ["--interface", interface, f"gallery_api.{interface}:application"]
         with self.log.open("ab") as log:
+            said_before = log.tell()
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "granian", "--respawn-failed-workers", *options, *target],
                 cwd=CHECKOUT,
@@ -55,7 +56,9 @@ class LiveServer:
                 stderr=log,
                 start_new_session=True,
             )
-        wait_until_ready(self.process, self._answers, self.log)
+        wait_until_ready(
+            self.process, lambda: self._have_started(workers, said_before) and self._answers(), self.log
+        )
 
     def get(self, path: str, headers: Mapping[str, str] | None = None) -> httpx.Response:
         """GET `path`; redirects are not followed. `client` has the other methods."""
@@ -130,6 +133,11 @@ class LiveServer:
 
     def _connect(self) -> httpx.Client:
         return httpx.Client(base_url=self.url, timeout=30, trust_env=False)
+
+    def _have_started(self, workers: int, said_before: int) -> bool:
+        """Say whether granian has said it of each: until then, nobody listens but those who have."""
+        said = self.log.read_bytes()[said_before:]
+        return all(b"Started worker-%d" % (number + 1) in said for number in range(workers))
 
     def _answers(self) -> bool:
         try:
