@@ -94,13 +94,20 @@ def test_every_resource_answers_hits_and_revalidates_and_a_save_elsewhere_shows_
     assert writer.wait(timeout=30) == 0
 
 
+READS = ("--include-method=GET", "--max-examples=25")
+WRITES_BY_NOBODY = ("--exclude-method=GET", "--phases=examples,fuzzing", "--max-examples=5")
+
+
 @pytest.mark.stack("embedded")
-def test_schemathesis_finds_nothing(live_server_process: Start, tmp_path: Any) -> None:
+@pytest.mark.parametrize("options", [READS, WRITES_BY_NOBODY], ids=["reads", "writes by nobody"])
+def test_schemathesis_finds_nothing(
+    live_server_process: Start, tmp_path: Any, options: tuple[str, ...]
+) -> None:
     live = live_server_process(workers=2)
     live.shell(SEED)
     command = shutil.which("schemathesis", path=f"{sys.prefix}/bin") or "schemathesis"
     run = subprocess.run(
-        [command, "run", f"{live.url}/api/v1/schema/", "--checks=all", "--max-examples=25", "--seed=1"],
+        [command, "run", f"{live.url}/api/v1/schema/", "--checks=all", "--seed=1", *options],
         cwd=tmp_path,
         capture_output=True,
         text=True,
