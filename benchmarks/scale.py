@@ -316,10 +316,11 @@ def main() -> None:
         print(measured(options.database, options))
         return
     names = [options.database] if options.database else list(DATABASES)
-    parts = {name: apart(name, options) for name in names}
-    print("\n".join(parts.values()))
-    if not options.dry:
-        write(parts)
+    for name in names:
+        part = apart(name, options)
+        print(part)
+        if not options.dry:
+            write({name: part})
 
 
 if __name__ == "__main__":
