@@ -13,7 +13,7 @@ import os
 import select
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import hiredis
@@ -53,16 +53,16 @@ class NearRedisStore(RedisStore):
             with self._making:
                 tracked = self._tracked
                 if tracked is None or tracked.pid != os.getpid():
-                    tracked = self._tracked = _Tracked(self._pool, needs_word=conf.RELAY != "off")
+                    tracked = self._tracked = _Tracked(self._dial, needs_word=conf.RELAY != "off")
         return tracked
 
 
 class _Tracked:
     """The stamps that Redis has not said have ended, and the connection over which it says so. Safe under threads."""
 
-    def __init__(self, pool: Any, *, needs_word: bool) -> None:
+    def __init__(self, dial: Callable[[], Any], *, needs_word: bool) -> None:
         self.pid = os.getpid()
-        self._pool = pool
+        self._dial = dial
         self._needs_word = needs_word
         self._lock = threading.Lock()
         self._connection: Any = None
@@ -163,7 +163,7 @@ class _Tracked:
 
     def _connect(self) -> None:
         self._disconnect()
-        connection = self._pool.make_connection()
+        connection = self._dial()
         connection.connect()
         self._connection = connection
         self._socket = connection._sock

@@ -18,7 +18,6 @@ from typing import Any, TypeVar
 import hiredis
 from django_redis import get_redis_connection
 from django_redis.exceptions import ConnectionInterrupted
-from redis import ConnectionPool
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, RedisError, ResponseError
@@ -146,18 +145,17 @@ class RedisStore:
         return Reading(entry, tuple(found))
 
     def witness(self, scopes: tuple[str, ...]) -> bytes | None:
-        with redis_errors():
-            line = self._idle_line()
-            found = line.witness(scopes)  # one that fails hangs up, and is left behind
-            self._idle.append(line)
-            return found
+        return self._over_a_line(_Line.witness, scopes)
 
     def _call(self, command: Command) -> Any:
         """Send one command, named by the server that this very connection reaches, and return its answer."""
+        return self._over_a_line(_Line.call, command)
+
+    def _over_a_line(self, ask: Callable[[_Line, T], R], what: T) -> R:
         with redis_errors():
             line = self._idle_line()
-            answer = line.call(command)
-            self._idle.append(line)
+            answer = ask(line, what)
+            self._idle.append(line)  # one that failed is left behind
             return answer
 
     def _idle_line(self) -> _Line:
@@ -168,8 +166,8 @@ class RedisStore:
         try:
             line = self._idle.pop()
         except IndexError:
-            return _Line(self._pool, needs_word=self._needs_word)
-        return line if line.pid == os.getpid() else _Line(self._pool, needs_word=self._needs_word)
+            return _Line(self._dial, needs_word=self._needs_word)
+        return line if line.pid == os.getpid() else _Line(self._dial, needs_word=self._needs_word)
 
     def mint(self, scopes: Sequence[str]) -> tuple[Stamp | None, ...]:
         fresh = [stamps.new() for _ in scopes]
@@ -240,15 +238,15 @@ class RedisStore:
         return found[:most]
 
     @cached_property
-    def _pool(self) -> Any:
-        """Connections to the primary (a replica may not have heard of a stamp's end) that know their server."""
+    def _dial(self) -> Callable[[], Any]:
+        """What makes a connection to the primary (a replica may not have heard of a stamp's end) that knows its server.
+
+        Never a redis-py pool: that one counts the connections it has made, and gives none after the hundredth.
+        """
         theirs: Any = get_redis_connection(self._alias, write=True).connection_pool
         known = type("NamedConnection", (_Named, theirs.connection_class), {})
-        kwargs = {
-            **theirs.connection_kwargs,
-            "retry": Retry(NoBackoff(), 0),
-        }  # the breaker decides when to try again
-        return ConnectionPool(connection_class=known, **kwargs)
+        once = Retry(NoBackoff(), 0)  # the breaker decides when to try again
+        return partial(known, **{**theirs.connection_kwargs, "retry": once})
 
 
 class _Named:
@@ -271,9 +269,9 @@ class _Line:
     again: to be told something twice changes nothing, except that `take` may then count one too many.
     """
 
-    def __init__(self, pool: Any, *, needs_word: bool) -> None:
+    def __init__(self, dial: Callable[[], Any], *, needs_word: bool) -> None:
         self.pid = os.getpid()
-        self._pool = pool
+        self._dial = dial
         self._needs_word = needs_word
         self._connection: Any = None
         self._questions: dict[tuple[str, ...], bytes] = {}
@@ -297,23 +295,20 @@ class _Line:
             return speak(what)
 
     def _ask(self, scopes: tuple[str, ...]) -> bytes | None:
-        try:
-            self._socket.sendall(self._questions.get(scopes) or self._pack(scopes))
-            answer = self._answer()
-            # A push of RESP3 is a list, too, but of its own type.
-            if type(answer) is not list or len(answer) != len(scopes) + 1:
-                raise InvalidResponse(f"the server said {answer!r}, where {scopes} were asked for")
-        except BaseException:
-            self._disconnect()  # an answer left unread would be taken for the next one's
-            raise
+        answer = self._exchange(self._questions.get(scopes) or self._pack(scopes))
+        if type(answer) is not list or len(answer) != len(scopes) + 1:
+            raise InvalidResponse(f"the server said {answer!r}, where {scopes} were asked for")
         vouched, *found = answer
         return stamps.witness(found) if vouched is not None or not self._needs_word else None
 
     def _say(self, command: Command) -> Any:
+        connection = self._connection
+        return self._exchange(b"".join(connection.pack_command(*command(connection.namespace))))
+
+    def _exchange(self, packed: bytes) -> Any:
+        """Send, and return what comes back; after anything but an answer, hang up: it might be taken for the next."""
         try:
-            self._socket.sendall(
-                b"".join(self._connection.pack_command(*command(self._connection.namespace)))
-            )
+            self._socket.sendall(packed)
             answer = self._answer()
             if isinstance(answer, hiredis.PushNotification):
                 raise InvalidResponse(f"the server said {answer!r}, and nobody had asked")
@@ -341,7 +336,7 @@ class _Line:
         return packed
 
     def _connect(self) -> None:
-        connection = self._pool.make_connection()
+        connection = self._dial()
         connection.connect()
         self._connection = connection
         self._socket = connection._sock

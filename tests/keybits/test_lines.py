@@ -48,6 +48,12 @@ class TestReconnects:
             hang_up(store)
         assert store.witness(SCOPES) == b"".join(stamps)
 
+    def test_it_does_so_as_often_as_it_takes(self, store: Any) -> None:
+        stamps = store.mint(SCOPES)
+        for _ in range(150):  # a pool of redis-py's makes a hundred connections
+            assert store.witness(SCOPES) == b"".join(stamps)
+            hang_up(store)
+
     def test_where_the_server_is_another_it_believes_nothing_of_the_first(
         self, store: Any, redis_server: Redis
     ) -> None:

@@ -132,7 +132,7 @@ class TestConnection:
         def refuses() -> Any:
             raise ConnectionRefusedError("nobody there")
 
-        monkeypatch.setattr(tracked._pool, "make_connection", refuses)
+        monkeypatch.setattr(tracked, "_dial", refuses)
         with pytest.raises(StoreError):
             near.witness(SCOPES)
         assert tracked._stamps == {}
