@@ -375,8 +375,8 @@ class _DeferredThrottles:
         super().check_throttles(request)  # type: ignore[misc]
 
     def get_throttles(self) -> list[Any]:
-        classes = self.throttle_classes  # type: ignore[attr-defined]
-        return [each() for each in classes if getattr(each, "counts_hits", False) in self._asked]
+        throttles = super().get_throttles()  # type: ignore[misc]
+        return [each for each in throttles if getattr(each, "counts_hits", False) in self._asked]
 
 
 class ListCacheResponseAndETAGMixin(_DeferredThrottles):

@@ -111,6 +111,15 @@ class Source:
         return Probe.make()
 
 
+class GivesThrottles(viewsets.GenericViewSet[Tag]):
+    def get_throttles(self) -> Any:
+        return [OncePerDay()]
+
+
+class ThrottledFromBehindViewSet(ListCacheResponseAndETAGMixin, Source, GivesThrottles):
+    list_cache_key_func = ProbeKey()
+
+
 class ProbeViewSet(ClosedQueryMixin, ListCacheResponseAndETAGMixin, Source, viewsets.GenericViewSet[Tag]):
     list_cache_key_func = ProbeKey()
 
@@ -127,6 +136,7 @@ urlpatterns = [
     path("upstream/", UpstreamViewSet.as_view({"get": "list"})),
     path("function/", FunctionViewSet.as_view({"get": "list"})),
     path("throttled/", ThrottledViewSet.as_view({"get": "list"})),
+    path("throttled-from-behind/", ThrottledFromBehindViewSet.as_view({"get": "list"})),
     path("probe/", ProbeViewSet.as_view({"get": "list"})),
 ]
 handler404 = "keybits.problems.not_found"
@@ -452,6 +462,12 @@ class TestCacheControl:
 
 
 class TestThrottles:
+    def test_of_a_class_behind_the_mixin_are_asked(self) -> None:
+        get("/throttled-from-behind/")
+        assert get("/throttled-from-behind/")["Cache-Status"] == HIT
+        get_store().clear()
+        assert get("/throttled-from-behind/").status_code == 429
+
     def test_a_hit_costs_nothing(self) -> None:
         assert get("/throttled/").status_code == 200
         assert {get("/throttled/")["Cache-Status"] for _ in range(3)} == {HIT}
