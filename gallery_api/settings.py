@@ -221,7 +221,10 @@ CORS_ALLOW_HEADERS = [
     *("accept", "authorization", "content-type", "if-none-match", "if-modified-since"),
     *("if-match", "idempotency-key", "x-bulk-operation"),
 ]
-CORS_EXPOSE_HEADERS = ["ETag", "Link", "Cache-Status", "Content-Location", "Age", "Retry-After"]
+CORS_EXPOSE_HEADERS = [
+    *("ETag", "Link", "Cache-Status", "Content-Location", "Age", "Retry-After"),
+    *("Location", "RateLimit", "RateLimit-Policy", "WWW-Authenticate", "Allow"),
+]
 
 LOGGING = {
     "version": 1,

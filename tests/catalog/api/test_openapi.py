@@ -189,6 +189,16 @@ class TestOtherOrigins:
             exposed = set(response["Access-Control-Expose-Headers"].split(", "))
             assert {"ETag", "Link", "Cache-Status", "Retry-After"} <= exposed
 
+    def test_every_field_that_an_answer_is_described_with_may_be_read(self, api, schema):
+        operations = [operation for item in schema["paths"].values() for operation in item.values()]
+        answers = [answer for operation in operations for answer in operation["responses"].values()]
+        described = {name for answer in answers for name in answer.get("headers", {})}
+        told = api("/galleries/", "POST", headers=self.HEADERS)["Access-Control-Expose-Headers"].split(", ")
+        unasked = {"Cache-Control", "Last-Modified"}  # any page may read these (Fetch section 3.2.6)
+        assert {"ETag", "Location", "RateLimit"} <= described
+        assert described - unasked - {"Vary"} <= set(told)
+        assert {"Retry-After", "WWW-Authenticate", "Allow"} <= set(told)
+
     def test_304_may_be_read_too(self, api, world):
         response = api("/screenshots/", headers=self.HEADERS | {"If-None-Match": "*"})
         assert (response.status_code, response["Access-Control-Allow-Origin"]) == (304, "*")
