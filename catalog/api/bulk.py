@@ -9,8 +9,10 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
+from django.conf import settings
 from django.core.exceptions import ValidationError as ModelValidationError
 from django.db.models import QuerySet
+from django.http import Http404
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
@@ -302,6 +304,8 @@ def refusals() -> Iterator[None]:
     try:
         yield
     except bulk.ForbiddenRowsError as error:
+        if settings.CURATION_HIDES:
+            raise Http404 from None
         raise RowsForbiddenError(error.count) from None
     except bulk.TooManyRowsError as error:
         raise TooManyRowsError(error.count, error.most) from None
