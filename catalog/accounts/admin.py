@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from catalog.accounts import keys
 from catalog.accounts.models import Account, ApiKey, MonthlyUsage, Plan, Scope, UsageEvent
+from catalog.admin.records import RecordAdmin
 
 
 @admin.register(Plan)
@@ -110,23 +111,8 @@ class ApiKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         self.message_user(request, "The keys are revoked.")
 
 
-class LookedAtAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    """Rows that the service writes, and people only look at."""
-
-    show_full_result_count = False
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-
 @admin.register(MonthlyUsage)
-class MonthlyUsageAdmin(LookedAtAdmin):
+class MonthlyUsageAdmin(RecordAdmin):
     list_display = ("account", "month", "used")
     list_filter = ("month",)
     list_select_related = ("account__user",)
@@ -134,7 +120,7 @@ class MonthlyUsageAdmin(LookedAtAdmin):
 
 
 @admin.register(UsageEvent)
-class UsageEventAdmin(LookedAtAdmin):
+class UsageEventAdmin(RecordAdmin):
     list_display = ("at", "account", "key", "method", "route")
     list_filter = ("method",)
     list_select_related = ("account__user", "key")

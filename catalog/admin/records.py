@@ -1,4 +1,4 @@
-"""The records of bulk operations in the admin, to be read: what has been done stays as it was written."""
+"""Records in the admin, to be read: what has been done stays as it was written."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from django.http import HttpRequest
 
 from catalog.models import BulkOperation
 
+__all__ = ["BulkOperationAdmin", "RecordAdmin"]
 
-@admin.register(BulkOperation)
-class BulkOperationAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    list_display = ("at", "username", "kind", "path", "query", "count")
-    list_filter = ("kind",)
-    search_fields = ("username", "path")
+
+class RecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Rows that the service writes, and people only look at."""
+
     show_full_result_count = False
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -25,3 +25,10 @@ class BulkOperationAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+
+@admin.register(BulkOperation)
+class BulkOperationAdmin(RecordAdmin):
+    list_display = ("at", "username", "kind", "path", "query", "count")
+    list_filter = ("kind",)
+    search_fields = ("username", "path")
