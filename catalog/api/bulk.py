@@ -25,6 +25,7 @@ from catalog.api.writing import (
     WriteSerializer,
 )
 from catalog.curation import bulk
+from catalog.curation.ownership import changeable
 from catalog.models import BulkOperation, Gallery
 from keybits.drf import ClosedMembersMixin
 from keybits.drf.bulk import (
@@ -217,7 +218,7 @@ class BulkCuratedMixin(BulkMixin):
         """Write, or only look, where the terms are dry."""
         actor = self.request.user
         if terms.skips_forbidden:
-            rows = rows.filter(bulk.changeable(model=rows.model, actor=actor))
+            rows = rows.filter(changeable(model=rows.model, actor=actor))
         with refusals():
             if terms.is_dry:
                 count = bulk.inspect(rows=rows, actor=actor, changes=changes)

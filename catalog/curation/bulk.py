@@ -18,7 +18,7 @@ from django.db.models.functions import Length, Replace
 from django.db.models.lookups import Exact, GreaterThan
 from django.utils import timezone
 
-from catalog.curation.ownership import changeable_by
+from catalog.curation.ownership import changeable
 from catalog.curation.tags import tags_named
 from catalog.models import BulkOperation, Gallery, Screenshot, State, Tag, domain_of
 from keybits import cascades
@@ -33,7 +33,6 @@ __all__ = [
     "SpoiltRowsError",
     "Tagging",
     "TooManyRowsError",
-    "changeable",
     "create_galleries",
     "create_screenshots",
     "delete",
@@ -140,18 +139,6 @@ class Changes:
 
 
 # --- Looking --------------------------------------------------------------------------------------------------
-
-
-def changeable(*, model: type[Model], actor: Any) -> Q:
-    """Return the condition of the rows that `actor` may change.
-
-    It needs no join, so that PostgreSQL asks it again of a row that it had to wait for.
-    """
-    if actor.is_staff:
-        return Q(pk__isnull=False)
-    if model is Screenshot:
-        return Q(gallery__in=Gallery.objects.filter(changeable_by(actor)).order_by().values("pk"))
-    return changeable_by(actor) if model is Gallery else Q(pk__isnull=True)
 
 
 def inspect(*, rows: QuerySet[Any], actor: Any, changes: Changes | None = None) -> int:

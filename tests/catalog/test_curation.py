@@ -14,7 +14,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from catalog.curation.galleries import change_gallery, create_gallery, delete_gallery
-from catalog.curation.ownership import changeable_by, may_change
+from catalog.curation.ownership import changeable, may_change
 from catalog.curation.screenshots import change_screenshot, create_screenshot
 from catalog.curation.slugs import SlugTakenError
 from catalog.curation.tags import create_tag, tag_kind, tag_name, tags_named
@@ -155,6 +155,8 @@ class TestOwnership:
             title="X",
         )
         staff = User.objects.create_user("staff", is_staff=True)
+        create_tag(slug="y")
         for who in (owner, staff, AnonymousUser()):
-            found = set(Screenshot.objects.filter(changeable_by(who, "gallery__")))
-            assert found == {each for each in Screenshot.objects.all() if may_change(who, each)}
+            for model in (Gallery, Screenshot, Tag):
+                found = set(model.objects.filter(changeable(model=model, actor=who)))
+                assert found == {each for each in model.objects.all() if may_change(who, each)}
