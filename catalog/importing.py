@@ -24,8 +24,8 @@ from rest_framework import serializers
 
 from catalog.capture import images, redrawing, storage
 from catalog.capture.redrawing import StoredRendition
-from catalog.curation.tags import tag_kind, tag_name
-from catalog.models import ColorScheme, Gallery, Rendition, Screenshot, State, Tag, Visibility
+from catalog.curation.tags import tags_named
+from catalog.models import ColorScheme, Gallery, Rendition, Screenshot, State, Visibility
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -277,7 +277,7 @@ def put_screenshot(
     plan = _plan(screenshot, fields, tags, renditions)
     outcome = _save(screenshot, plan.changes, touch=plan.retag or plan.redraw)
     if plan.retag:
-        screenshot.tags.set([_tag(tag) for tag in tags])
+        screenshot.tags.set(tags_named(slugs=tags))
     if plan.redraw:
         redrawing.replace(screenshot=screenshot, renditions=renditions or ())
     return outcome
@@ -332,11 +332,6 @@ def _save(instance: models.Model, changes: Mapping[str, Any], *, touch: bool = F
 
 def _find(gallery: Gallery, slug: str) -> Screenshot | None:
     return Screenshot.objects.filter(gallery=gallery, metadata__slug=slug).order_by("pk").first()
-
-
-def _tag(slug: str) -> Tag:
-    word = {"name": tag_name(slug=slug), "kind": tag_kind(slug=slug)}
-    return Tag.objects.get_or_create(slug=slug, defaults=word)[0]
 
 
 def _tags(screenshot: Screenshot) -> set[str]:

@@ -408,10 +408,10 @@ class TestBadItems:
         assert Screenshot.objects.filter(title="First").exists()
 
     def test_a_failed_write_leaves_no_half(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-        def fail(*_: object) -> None:
+        def fail(**_: object) -> None:
             raise importing.IntegrityError("no")
 
-        monkeypatch.setattr(importing, "_tag", fail)
+        monkeypatch.setattr(importing, "tags_named", fail)
         report = run()
 
         assert [failure.reason for failure in report.failures[:1]] == ["The database refuses it: no"]
