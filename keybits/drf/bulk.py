@@ -22,14 +22,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.routers import Route
 
-from keybits import cache_control, codings, etags, readthrough
+from keybits import cache_control, readthrough
 from keybits.conf import conf
 from keybits.drf.idempotency import once
-from keybits.drf.writes import BusyError, WriteMixin, Written, atomically
+from keybits.drf.writes import BusyError, WriteMixin, Written, atomically, failed, proceeds
 from keybits.fastpath import HOLDER
 from keybits.parameters import Choice, Number, Parameter
-from keybits.preconditions import NONE, Conditions, Outcome, Validators, evaluate
-from keybits.problems import problem_response
+from keybits.preconditions import NONE, Conditions
 
 __all__ = [
     "HEADER",
@@ -252,16 +251,13 @@ class BulkMixin(WriteMixin):
             return None
         if not is_nested:
             _see_one_snapshot(self.queryset.model)  # type: ignore[attr-defined]
-        tags = codings.entity_tags(self._list_etag(request))
-        listed = conditions.if_match or conditions.if_none_match or ""
-        named = next((tag for tag in tags if etags.weakly_listed(tag, listed)), tags[0])
-        if evaluate(request.method or "", conditions, Validators(named)) is Outcome.PROCEED:
+        etag = self._list_etag(request)
+        if proceeds(request, conditions, etag):
             return None
-        detail = (
+        response = failed(
             "The list has changed since; read it again, and decide whether the operation still makes sense."
         )
-        response = problem_response(412, detail=detail, type="precondition-failed")
-        response["ETag"] = tags[0]
+        response["ETag"] = etag
         return response
 
     def _list_etag(self, request: Request) -> str:

@@ -35,6 +35,7 @@ __all__ = [
     "Written",
     "atomically",
     "failed",
+    "proceeds",
     "sent",
 ]
 
@@ -209,14 +210,26 @@ def _refusal(request: Request, body: bytes) -> HttpResponse | None:
     conditions = Conditions.from_environ(request.META)
     if conditions.if_match is None:
         raise PreconditionRequiredError
-    tags = codings.entity_tags(etags.strong(body))
-    named = next((tag for tag in tags if etags.strongly_listed(tag, conditions.if_match)), tags[0])
-    if evaluate(request.method or "", conditions, Validators(named)) is Outcome.PROCEED:
+    if proceeds(request, conditions, etags.strong(body)):
         return None
     detail = "The representation has changed since; read it again, and decide whether the change still makes sense."
     response = failed(detail)
     response["ETag"] = dict(_answer(request, body, "").headers)["ETag"]
     return response
+
+
+def proceeds(request: Request, conditions: Conditions, etag: str) -> bool:
+    """Say whether a write goes on whose target has the strong tag `etag` at present (RFC 9110 section 13.2.2).
+
+    The client may know it by the tag of any content coding.
+    """
+    tags = codings.entity_tags(etag)
+    if conditions.if_match is not None:
+        named = (tag for tag in tags if etags.strongly_listed(tag, conditions.if_match))
+    else:
+        named = (tag for tag in tags if etags.weakly_listed(tag, conditions.if_none_match or ""))
+    validators = Validators(next(named, tags[0]))
+    return evaluate(request.method or "", conditions, validators) is Outcome.PROCEED
 
 
 def failed(detail: str) -> HttpResponse:

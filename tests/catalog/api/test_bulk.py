@@ -476,6 +476,12 @@ class TestIfMatch:
             done(send(owner, "PATCH", f"{SPRING}&max=9", {"alt": coding}, If_Match=tag))
         done(send(owner, "PATCH", SPRING, {"alt": "any"}, If_Match="*"))
 
+    def test_lets_it_on_where_a_tag_beside_is_weak(self, owner):
+        plain, packed = (
+            owner(SPRING, headers={"Accept-Encoding": name})["ETag"] for name in ("identity", "br")
+        )
+        done(send(owner, "PATCH", SPRING, {"alt": "new"}, If_Match=f"W/{plain}, {packed}"))
+
     @pytest.mark.parametrize("method", ["PATCH", "DELETE"])
     def test_refuses_it_once_the_list_has_changed(self, owner, world, method):
         body = {"alt": "new"} if method == "PATCH" else None
