@@ -15,7 +15,8 @@ from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
-from django.db.models import Case, F, Q, Value, When
+from django.db.models import Case, Count, F, OuterRef, Q, Subquery, Value, When
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from keybits.addresses import address
@@ -72,6 +73,12 @@ class GalleryQuerySet(models.QuerySet["Gallery"]):
     def reachable_by(self, viewer: Viewer) -> GalleryQuerySet:
         """What answers at its own address: public, unlisted, and the viewer's own."""
         return self.filter(~Q(visibility=Visibility.PRIVATE) | _owned_by(viewer, ""))
+
+    def counted(self) -> GalleryQuerySet:
+        """Each with the number of its screenshots, as `screenshot_count`."""
+        inside = Screenshot.objects.filter(gallery=OuterRef("pk")).order_by().values("gallery")
+        number = Subquery(inside.annotate(n=Count("pk")).values("n"), output_field=models.IntegerField())
+        return self.annotate(screenshot_count=Coalesce(number, 0))
 
 
 class ScreenshotQuerySet(models.QuerySet["Screenshot"]):

@@ -7,8 +7,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin
-from django.db.models import Count, IntegerField, OuterRef, QuerySet, Subquery
-from django.db.models.functions import Coalesce
+from django.db.models import QuerySet
 from django.forms.models import BaseInlineFormSet
 from django.http import HttpRequest
 from django.urls import reverse
@@ -132,10 +131,9 @@ class GalleryAdmin(CachePage, CuratedAdmin):
         return super().media + SearchedFilter.media_of(Gallery._meta.get_field("owner"))
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        inside = Screenshot.objects.filter(gallery=OuterRef("pk")).order_by().values("gallery")
-        counted = Subquery(inside.annotate(n=Count("pk")).values("n"), output_field=IntegerField())
-        rows: QuerySet[Any] = super().get_queryset(request).annotate(inside=Coalesce(counted, 0))
-        return rows.prefetch_related("cover__renditions")
+        rows: Any = super().get_queryset(request)
+        counted: QuerySet[Any] = rows.counted()
+        return counted.prefetch_related("cover__renditions")
 
     @admin.display(description="cover")
     def picture(self, gallery: Gallery) -> str:
@@ -146,7 +144,7 @@ class GalleryAdmin(CachePage, CuratedAdmin):
     def screenshots(self, gallery: Any) -> str:
         """How many there are, and the way to them."""
         address = f"{reverse('admin:catalog_screenshot_changelist')}?gallery__id__exact={gallery.pk}"
-        return format_html('<a href="{}">{}</a>', address, gallery.inside)
+        return format_html('<a href="{}">{}</a>', address, gallery.screenshot_count)
 
     # --- Forms ------------------------------------------------------------------------------------------------
 

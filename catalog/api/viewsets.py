@@ -6,8 +6,7 @@ from collections.abc import Iterable, Sequence
 from functools import cache, lru_cache
 from typing import Any
 
-from django.db.models import Count, Exists, IntegerField, OuterRef, QuerySet, Subquery
-from django.db.models.functions import Coalesce
+from django.db.models import Exists, OuterRef, QuerySet, Subquery
 from rest_framework import mixins, viewsets
 from rest_framework.generics import get_object_or_404
 from rest_framework.permissions import SAFE_METHODS
@@ -192,12 +191,6 @@ class ShownMixin(ProjectedListMixin):
         return policy.for_galleries(self.cache_policy, self.shown_galleries())
 
 
-def _count(rows: QuerySet[Any], by: str) -> Any:
-    """The number of `rows` for each outer row that `by` points to."""
-    counted = rows.filter(**{by: OuterRef("pk")}).order_by().values(by).annotate(n=Count("pk")).values("n")
-    return Coalesce(Subquery(counted, output_field=IntegerField()), 0)
-
-
 def _listed_for(viewer: Any) -> QuerySet[Screenshot]:
     """The screenshots that appear in lists; for everybody it is always the same queryset."""
     return _within(Gallery.objects.listed_for(viewer)) if viewer.is_authenticated else _public()
@@ -269,7 +262,7 @@ class GalleryViewSet(  # type: ignore[misc]  # a mixin that counts on what comes
 
 @cache
 def _counted_galleries() -> GalleryQuerySet:
-    return settled(Gallery.objects.annotate(screenshot_count=_count(Screenshot.objects.all(), "gallery")))
+    return settled(Gallery.objects.counted())
 
 
 @closed
