@@ -121,7 +121,7 @@ class MonthlyUsageAdmin(RecordAdmin):
 
 @admin.register(UsageEvent)
 class UsageEventAdmin(RecordAdmin):
-    list_display = ("at", "account", "key", "method", "route")
+    list_display = ("at", "account", "key", "method", "route", "status")
     list_filter = ("method",)
     list_select_related = ("account__user", "key")
     search_fields = ("account__user__username", "key__prefix")

@@ -16,6 +16,8 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
+from catalog.accounts import append_only
+
 __all__ = ["Account", "ApiKey", "AppendOnlyError", "MonthlyUsage", "Plan", "Scope", "UsageEvent"]
 
 
@@ -148,19 +150,27 @@ class UsageEventQuerySet(models.QuerySet["UsageEvent"]):
         """Raise `AppendOnlyError`."""
         raise AppendOnlyError("Events of use are not changed.")
 
+    def answer(self, pk: int, status: int) -> bool:
+        """Say what the request was answered, where nothing has been said yet; return whether that was so."""
+        return bool(models.QuerySet.update(self.filter(pk=pk, status=None), status=status))
+
     def prune(self, before: datetime) -> int:
         """Remove what is older, and return how many that were: for `manage.py prune_usage` alone."""
-        return self.filter(at__lt=before)._raw_delete(self.db)
+        with append_only.pruning(self.db):
+            return self.filter(at__lt=before)._raw_delete(self.db)
 
 
 class UsageEvent(models.Model):
-    """One request that counted: who, when, and what for; never with what secret."""
+    """One request that counted: who, when, what for, and what it was answered; never with what secret."""
 
     account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="events")
     key = models.ForeignKey(ApiKey, on_delete=models.PROTECT, related_name="events")
     at = models.DateTimeField(default=timezone.now)
     method = models.CharField(max_length=20)
     route = models.CharField(max_length=200, help_text="The name of the address, not the address itself.")
+    status = models.PositiveSmallIntegerField(
+        null=True, editable=False, help_text="Of the answer; empty where none came to be made."
+    )
 
     objects = UsageEventQuerySet.as_manager()
 

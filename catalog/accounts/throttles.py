@@ -44,9 +44,26 @@ class QuotaThrottle(BaseThrottle):
         route = (match.view_name if match else "") or ""
         tally = usage.count(key=request.auth, method=request.method or "", route=route)
         view.headers |= _fields(tally)
-        if not tally.counted:
+        if tally.event is None:
             raise QuotaExceededError(tally)
+        _note_answer(view, tally.event)
         return True
+
+
+def _note_answer(view: Any, event: int) -> None:
+    """Have what the view answers be written down once it has been sent.
+
+    A view that caches finalizes what it has rendered, and then what it answers: of the two the second alone is sent,
+    and closed.
+    """
+    finalize = view.finalize_response
+
+    def finalize_response(*args: Any, **kwargs: Any) -> Any:
+        response = finalize(*args, **kwargs)
+        response._resource_closers.append(lambda: usage.note_answer(event=event, status=response.status_code))
+        return response
+
+    view.finalize_response = finalize_response
 
 
 def _fields(tally: Tally) -> dict[str, str]:

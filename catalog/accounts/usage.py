@@ -1,4 +1,4 @@
-"""How much of its quota an account has used: the only place where that is counted.
+"""How much of its quota an account has used: the only place where that is counted, and written down.
 
 A request counts, or is refused, by one conditional UPDATE of one row, so the quota is never exceeded, however many
 processes count at once; the event is written in the same transaction, so the two always agree. Months are UTC.
@@ -6,16 +6,19 @@ processes count at once; the event is written in the same transaction, so the tw
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
-from django.db import transaction
+from django.db import DatabaseError, transaction
 from django.db.models import F, QuerySet
 from django.utils import timezone
 
 from catalog.accounts.models import ApiKey, MonthlyUsage, UsageEvent
 
-__all__ = ["Tally", "count"]
+__all__ = ["Tally", "count", "note_answer"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +27,15 @@ class Tally:
 
     quota: int | None
     used: int
-    counted: bool
     month: date
     resets_in: int
+    event: int | None
+    """The key of the event; none where the request was refused."""
+
+    @property
+    def counted(self) -> bool:
+        """Whether the request has counted."""
+        return self.event is not None
 
     @property
     def left(self) -> int:
@@ -49,11 +58,20 @@ def count(*, key: ApiKey, method: str, route: str, now: datetime | None = None) 
     if not counted and not row.exists():
         MonthlyUsage.objects.bulk_create([MonthlyUsage(account=account, month=month)], ignore_conflicts=True)
         counted = _take(row, quota)
+    event = UsageEvent(account=account, key=key, at=now, method=method[:20], route=route[:200])
     if counted:
-        UsageEvent.objects.create(account=account, key=key, at=now, method=method[:20], route=route[:200])
+        event.save(force_insert=True)
     # Ours until the commit, where it has counted: nobody else has changed it since.
     used = row.values_list("used", flat=True).get()
-    return Tally(quota, used, counted, month, _until_next(month, now))
+    return Tally(quota, used, month, _until_next(month, now), event.pk)
+
+
+def note_answer(*, event: int, status: int) -> None:
+    """Write down what a request that counted was answered. An answer that stands already is not lost for want of it."""
+    try:
+        UsageEvent.objects.answer(event, status)
+    except DatabaseError:
+        logger.warning("the answer to event %d of use was not written down", event, exc_info=True)
 
 
 def _take(row: QuerySet[MonthlyUsage], quota: int | None) -> bool:

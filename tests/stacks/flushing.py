@@ -1,17 +1,24 @@
-"""How PostgreSQL forgets a test's rows: by deleting what there is, where Django truncates every table there could be.
+"""How a test's rows are forgotten: PostgreSQL deletes what there is, where Django truncates every table there could be.
 
-TRUNCATE makes new files for each table and each of its indexes, which takes as long as most tests.
+TRUNCATE makes new files for each table and each of its indexes, which takes as long as most tests. On SQLite the rows
+that nobody may delete are deleted as `manage.py prune_usage` does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from django.db.backends.postgresql.operations import DatabaseOperations
+from django.db.backends.sqlite3.base import DatabaseWrapper as SQLite
+
+from catalog.accounts import append_only
 
 __all__ = ["install"]
 
+SQLiteOperations: Any = SQLite.ops_class
+EXECUTE_ON_SQLITE = SQLiteOperations.execute_sql_flush
 MADE_BY_MIGRATIONS = frozenset({"auth_permission", "django_content_type"})
 """Django would make the same rows again after each flush."""
 KEPT_BY_TRIGGERS = ("catalog_tally",)
@@ -21,6 +28,17 @@ KEPT_BY_TRIGGERS = ("catalog_tally",)
 def install() -> None:
     """Have every flush of this process do so."""
     DatabaseOperations.sql_flush = _sql_flush  # type: ignore[method-assign]
+    SQLiteOperations.execute_sql_flush = _execute_sql_flush
+
+
+def _execute_sql_flush(self: Any, sql_list: Sequence[str]) -> None:
+    """Delete events of use, and then everything as Django does."""
+    with self.connection.cursor() as cursor:
+        cursor.execute("SELECT EXISTS (SELECT 1 FROM accounts_usageevent)")
+        (has_events,) = cursor.fetchone()
+    allowed = append_only.pruning(self.connection.alias) if has_events else nullcontext()
+    with allowed:
+        EXECUTE_ON_SQLITE(self, sql_list)
 
 
 def _sql_flush(self: Any, _: Any, tables: Sequence[str], **__: Any) -> list[str]:

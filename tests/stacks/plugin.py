@@ -111,10 +111,9 @@ def pytest_report_header(config: pytest.Config) -> str:
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
     config = session.config
-    if config.stash[STACK].name == "server":
-        from stacks import flushing  # noqa: PLC0415 - it imports Django
+    from stacks import flushing  # noqa: PLC0415 - it imports Django
 
-        flushing.install()
+    flushing.install()
     lists_fixtures = config.option.showfixtures or config.option.show_fixtures_per_test
     if _runs_both(config) and not lists_fixtures:
         second = beside.SecondRun(config, config.stash[STACK].run)

@@ -13,9 +13,10 @@ from typing import Any
 import httpx
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import IntegrityError, connection, transaction
 from stacks.live import LiveServer
 
-from catalog.accounts import usage
+from catalog.accounts import append_only, usage
 from catalog.accounts.models import AppendOnlyError, MonthlyUsage, Plan, UsageEvent
 
 NOON = datetime(2026, 2, 11, 12, tzinfo=UTC)
@@ -29,8 +30,12 @@ Account.objects.create(user=user, plan=plan)
 print(keys.issue(user=user, name="live", scopes=["read"])[1].reveal())
 """
 TOTALS = """
+import time
 from catalog.accounts.models import *
-print(MonthlyUsage.objects.get().used, UsageEvent.objects.count())
+until = time.monotonic() + 20  # answers are written down once they have been sent
+while UsageEvent.objects.filter(status=None).exists() and time.monotonic() < until:
+    time.sleep(0.05)
+print(MonthlyUsage.objects.get().used, UsageEvent.objects.filter(status=200).count())
 """
 
 
@@ -191,6 +196,26 @@ class TestRequests:
         assert event.at.tzinfo is not None
         assert secret.reveal() not in str(vars(event))
 
+    def test_what_counted_is_written_down_with_its_answer(self, ask: Any, issue: Any) -> None:
+        _, secret = issue("read", "curate")
+        etag = ask("galleries/spring/", secret)["ETag"]
+        ask("galleries/spring/", secret, HTTP_IF_NONE_MATCH=etag)
+        ask("galleries/spring/", secret, "PATCH")
+        ask("galleries/spring/", secret, "DELETE", HTTP_IF_MATCH='"other"')
+        ask("galleries/nothing/", secret)
+        ask("galleries/?x=1", secret)
+        ask("schema/", secret)
+        statuses = [event.status for event in UsageEvent.objects.order_by("id")]
+        assert statuses == [200, 304, 428, 412, 404, 400, 200]
+
+    @pytest.mark.django_db(transaction=True)
+    def test_an_answer_from_the_cache_is_written_down_too(self, ask: Any, issue: Any) -> None:
+        _, secret = issue()
+        first, hit = (ask("galleries/", secret) for _ in range(2))
+        assert hit["Cache-Status"].endswith("; hit")
+        ask("galleries/", secret, HTTP_IF_NONE_MATCH=first["ETag"])
+        assert [event.status for event in UsageEvent.objects.order_by("id")] == [200, 200, 304]
+
     def test_a_key_that_may_not_read_counts_all_the_same(self, ask: Any, plan: Plan, issue: Any) -> None:
         ask("galleries/", issue("curate")[1])
         assert MonthlyUsage.objects.get().used == 1
@@ -223,6 +248,65 @@ class TestEvents:
         with pytest.raises(AppendOnlyError):
             change(event)
         assert UsageEvent.objects.values().get() == before
+
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            "UPDATE accounts_usageevent SET route = 'y'",
+            "UPDATE accounts_usageevent SET status = 200, route = 'y'",
+            "UPDATE accounts_usageevent SET status = NULL",
+            "DELETE FROM accounts_usageevent",
+            "DELETE FROM accounts_usageevent WHERE at < '2030-01-01'",
+        ],
+    )
+    def test_are_neither_changed_nor_deleted_by_sql(self, event: UsageEvent, statement: str) -> None:
+        with (
+            pytest.raises(IntegrityError, match="neither changed nor deleted"),
+            transaction.atomic(),
+            connection.cursor() as cursor,
+        ):
+            cursor.execute(statement)
+        assert UsageEvent.objects.get().route == "x"
+
+    def test_are_told_their_answer_once(self, event: UsageEvent) -> None:
+        assert UsageEvent.objects.answer(event.pk, 200)
+        assert not UsageEvent.objects.answer(event.pk, 500)
+        with (
+            pytest.raises(IntegrityError, match="neither changed nor deleted"),
+            transaction.atomic(),
+            connection.cursor() as cursor,
+        ):
+            cursor.execute("UPDATE accounts_usageevent SET status = 201")
+        assert UsageEvent.objects.get().status == 200
+
+    @pytest.mark.stack("server")
+    def test_are_not_truncated(self, event: UsageEvent) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        with (
+            pytest.raises(IntegrityError, match="neither changed nor deleted"),
+            transaction.atomic(),
+            connection.cursor() as cursor,
+        ):
+            cursor.execute("TRUNCATE accounts_usageevent")
+
+    @pytest.mark.stack("server")
+    def test_do_not_keep_a_database_without_any_from_being_emptied(self, db: None) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("TRUNCATE accounts_usageevent")
+
+    def test_stay_once_others_have_been_pruned(self, event: UsageEvent) -> None:
+        usage.count(key=event.key, method="GET", route="new")
+        call_command("prune_usage", days=30)
+        with pytest.raises(IntegrityError), transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("DELETE FROM accounts_usageevent")
+        assert UsageEvent.objects.get().route == "new"
+
+    def test_stay_after_a_migration_that_lost_their_triggers(self, event: UsageEvent) -> None:
+        append_only.drop_triggers(connection)
+        append_only.mend_triggers(connection)
+        with pytest.raises(IntegrityError), transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("DELETE FROM accounts_usageevent")
 
     def test_keep_the_key_and_the_account_that_they_are_of(self, event: UsageEvent) -> None:
         for row in (event.key, event.account, event.account.user):
