@@ -27,6 +27,8 @@ from catalog.models import Gallery, Rendition, Screenshot, Tag
 
 __all__ = ["ScreenshotAdmin"]
 
+Meaning = Callable[[forms.Form], tuple[bulk.Changes, str]]
+"""What a form that was filled in asks for, and how that is told."""
 CURATED = ("gallery", "title", "alt", "position", "tags")
 MEASURED = (
     "source_url",
@@ -186,18 +188,12 @@ class ScreenshotAdmin(CachePage, CuratedAdmin):
 
     @admin.action(description="Add tags …", permissions=["change"])
     def add_tags(self, request: HttpRequest, queryset: QuerySet[Screenshot]) -> HttpResponse | None:
-        def changes(form: forms.Form) -> tuple[bulk.Changes, str]:
-            slugs = _slugs(form)
-            return bulk.Changes(tagging=bulk.Tagging(added=slugs)), f"Tagged {_listed(slugs)}"
-
+        changes = _tagging("Tagged", lambda slugs: bulk.Tagging(added=slugs))
         return self._ask_and_change(request, queryset, TagsForm, "Add which tags?", changes)
 
     @admin.action(description="Remove tags …", permissions=["change"])
     def remove_tags(self, request: HttpRequest, queryset: QuerySet[Screenshot]) -> HttpResponse | None:
-        def changes(form: forms.Form) -> tuple[bulk.Changes, str]:
-            slugs = _slugs(form)
-            return bulk.Changes(tagging=bulk.Tagging(removed=slugs)), f"No longer tagged {_listed(slugs)}"
-
+        changes = _tagging("No longer tagged", lambda slugs: bulk.Tagging(removed=slugs))
         return self._ask_and_change(request, queryset, TagsForm, "Remove which tags?", changes)
 
     def _ask_and_change(
@@ -206,7 +202,7 @@ class ScreenshotAdmin(CachePage, CuratedAdmin):
         queryset: QuerySet[Screenshot],
         kind: type[forms.Form],
         title: str,
-        changes: Callable[[forms.Form], tuple[bulk.Changes, str]],
+        changes: Meaning,
     ) -> HttpResponse | None:
         """Ask by a form of this kind and, once it has been filled in, do the changes that it means."""
         rows = self.chosen(queryset)
@@ -243,9 +239,11 @@ class ScreenshotAdmin(CachePage, CuratedAdmin):
         return False
 
 
-def _slugs(form: forms.Form) -> frozenset[str]:
-    return frozenset(tag.slug for tag in form.cleaned_data["tags"])
+def _tagging(told: str, tagging: Callable[[frozenset[str]], bulk.Tagging]) -> Meaning:
+    """Return what a form of tags means: their `tagging`."""
 
+    def changes(form: forms.Form) -> tuple[bulk.Changes, str]:
+        slugs = frozenset(tag.slug for tag in form.cleaned_data["tags"])
+        return bulk.Changes(tagging=tagging(slugs)), f"{told} {', '.join(sorted(slugs))}"
 
-def _listed(slugs: frozenset[str]) -> str:
-    return ", ".join(sorted(slugs))
+    return changes
