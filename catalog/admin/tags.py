@@ -14,11 +14,9 @@ from django.http import HttpRequest
 from catalog.admin.cache import CachePage
 from catalog.admin.curated import CuratedAdmin
 from catalog.curation.tags import change_tag, create_tag, delete_tag
-from catalog.models import Screenshot, Tag
+from catalog.models import MOST_TAGS, Screenshot, Tag
 
 __all__ = ["SlugsField", "TagAdmin"]
-
-MOST = 100
 
 
 class SlugsField(forms.CharField):
@@ -34,8 +32,8 @@ class SlugsField(forms.CharField):
     def clean(self, value: Any) -> list[str]:
         """Return the slugs, sorted; raise Django's `ValidationError` for a word that is none."""
         slugs = sorted(set(super().clean(value).replace(",", " ").split()))
-        if len(slugs) > MOST or any(len(slug) > 100 for slug in slugs):
-            raise forms.ValidationError(f"At most {MOST} tags, of at most 100 characters each.")
+        if len(slugs) > MOST_TAGS or any(len(slug) > 100 for slug in slugs):
+            raise forms.ValidationError(f"At most {MOST_TAGS} tags, of at most 100 characters each.")
         for slug in slugs:
             validate_slug(slug)
         return slugs

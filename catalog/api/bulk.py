@@ -17,7 +17,6 @@ from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
 from catalog.api.writing import (
-    MOST_TAGS,
     GalleryWriteSerializer,
     ReachableGalleryField,
     ScreenshotCreateSerializer,
@@ -26,7 +25,7 @@ from catalog.api.writing import (
 )
 from catalog.curation import bulk
 from catalog.curation.ownership import changeable
-from catalog.models import BulkOperation, Gallery
+from catalog.models import MOST_TAGS, BulkOperation, Gallery
 from keybits.drf import ClosedMembersMixin
 from keybits.drf.bulk import (
     NAMES,

@@ -18,7 +18,7 @@ from catalog.curation.ownership import may_change
 from catalog.curation.screenshots import change_screenshot, create_screenshot
 from catalog.curation.slugs import SlugTakenError
 from catalog.curation.tags import change_tag, create_tag
-from catalog.models import Gallery, Screenshot, Tag
+from catalog.models import MOST_TAGS, Gallery, Screenshot, Tag
 from keybits.drf import ClosedMembersMixin
 from keybits.drf.creation import AlreadyExistsError
 
@@ -30,8 +30,6 @@ __all__ = [
     "TagCreateSerializer",
     "TagWriteSerializer",
 ]
-
-MOST_TAGS = 100
 
 
 class WriteSerializer(ClosedMembersMixin, serializers.ModelSerializer[Any]):
