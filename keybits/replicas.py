@@ -1,8 +1,9 @@
 """Read replicas: what fills the cache is read from the primary, for a replica may not have caught up.
 
 Stamps say that a representation is made from what has been committed. A replica can be behind that, by any time,
-so a fill that reads one would keep old rows under new stamps. `ReplicaRouter` sends the reads of a fill to the
-primary and all others to replicas; whatever router there is, a fill that has read a replica is not kept.
+so a fill that reads one would keep old rows under new stamps. `ReplicaRouter` sends the reads of a fill, and those of
+a transaction, which may be about what it has just written, to the primary and all others to replicas; whatever router
+there is, a fill that has read a replica is not kept.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
+
+from django.db import transaction
 
 from keybits.conf import conf
 
@@ -39,11 +42,11 @@ def note(alias: str) -> None:
 
 
 class ReplicaRouter:
-    """For `DATABASE_ROUTERS`: reads go to one of `KEYBITS_REPLICAS`, unless they fill the cache."""
+    """For `DATABASE_ROUTERS`: reads go to one of `KEYBITS_REPLICAS`, but for those of a fill or a transaction."""
 
     def db_for_read(self, model: Any, **hints: Any) -> str | None:
         """Return a replica, or None for Django's own choice: the primary."""
-        if _read.get() is not None or not conf.REPLICAS:
+        if _read.get() is not None or not conf.REPLICAS or transaction.get_connection().in_atomic_block:
             return None
         return random.choice(conf.REPLICAS)  # noqa: S311 - any will do
 

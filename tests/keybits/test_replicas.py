@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from rest_framework.response import Response
 from rest_framework.test import APIRequestFactory
 from rest_framework.views import APIView
@@ -28,6 +28,12 @@ class TestRouter:
 
     def test_reads_that_fill_the_cache_go_to_the_primary(self) -> None:
         with filling():
+            assert ReplicaRouter().db_for_read(Tag) is None
+        assert ReplicaRouter().db_for_read(Tag) == "replica"
+
+    @pytest.mark.django_db(transaction=True)
+    def test_reads_of_a_transaction_go_where_it_writes(self) -> None:
+        with transaction.atomic():
             assert ReplicaRouter().db_for_read(Tag) is None
         assert ReplicaRouter().db_for_read(Tag) == "replica"
 
