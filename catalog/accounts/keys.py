@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
-from django.db import transaction
+from django.db import router, transaction
 from django.db.models import Q
 from django.utils import timezone
 
@@ -94,6 +94,7 @@ def account_of(user: Any) -> Account:
     return Account.objects.get_or_create(user=user, defaults={"plan": plan})[0]
 
 
+@transaction.atomic
 def revoke(*, key: ApiKey) -> None:
     """End the key: the next request with it is refused. Revoking twice is revoking once."""
     ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=timezone.now())
@@ -106,7 +107,8 @@ def find(presented: Presented) -> ApiKey | None:
     Whether a prefix is known cannot be told from the time that this takes: a digest is compared either way, in a time
     that does not depend on it.
     """
-    related = ApiKey.objects.select_related("account__user", "account__plan")
+    primary = router.db_for_write(ApiKey)  # a replica may not know yet that it is revoked
+    related = ApiKey.objects.using(primary).select_related("account__user", "account__plan")
     key = related.filter(prefix=presented.prefix).first()
     is_right = hmac.compare_digest(key.digest if key else NOBODYS, presented.digest)
     return key if key and is_right and key.is_good() else None

@@ -13,6 +13,7 @@ from django.core.exceptions import ValidationError
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from pytest_django import Settings
 
 from catalog.accounts import keys
 from catalog.accounts.models import ApiKey, UsageEvent
@@ -176,6 +177,16 @@ class TestRefusal:
         key.refresh_from_db()
         assert key.last_used_at is None
         assert not UsageEvent.objects.exists()
+
+    @pytest.mark.django_db(transaction=True)
+    def test_whether_a_key_is_good_no_replica_is_asked(self, issue: Any, settings: Settings) -> None:
+        settings.DATABASE_ROUTERS = ["keybits.replicas.ReplicaRouter"]
+        settings.KEYBITS_REPLICAS = ["one that is away"]
+        key, secret = issue()
+        assert keys.find(keys.Presented.read(secret.reveal())) == key
+        keys.revoke(key=key)
+        assert key.revoked_at is not None
+        assert keys.find(keys.Presented.read(secret.reveal())) is None
 
     def test_revoking_twice_is_revoking_once(self, issue: Any) -> None:
         key, _ = issue()
