@@ -7,7 +7,8 @@ from contextlib import contextmanager
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import connection, connections, transaction
+from django.db import IntegrityError, connection, transaction
+from stacks.threads import aside
 
 from catalog.curation import bulk
 from catalog.models import BulkOperation, Gallery, Rendition, Screenshot, Tag
@@ -135,31 +136,12 @@ def before_statement(beginning, act):
     def look(execute, sql, params, many, context):
         if sql.startswith(beginning) and not acted:
             acted.append(True)
-            elsewhere(act)
+            aside(act).result(20)
         return execute(sql, params, many, context)
 
     with connection.execute_wrapper(look):
         yield
     assert acted, f"no statement began with {beginning}"
-
-
-def elsewhere(act):
-    """Run `act` on a connection of its own, and see that it ends."""
-    failed = []
-
-    def run():
-        try:
-            act()
-        except Exception as error:
-            failed.append(error)
-        finally:
-            connections.close_all()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join(timeout=20)
-    assert not thread.is_alive()
-    assert not failed, failed
 
 
 @pytest.mark.stack("server")  # SQLite has one writer at a time
@@ -214,26 +196,17 @@ class TestMeanwhile:
         """A screenshot that is put into a gallery while it is deleted is neither lost nor left without a gallery."""
         add(galleries["a"], 3)
         started = threading.Event()
-        outcome = []
 
         def put():
             started.set()
-            try:
-                with transaction.atomic():
-                    add(galleries["a"], 1)
-                outcome.append("put")
-            except Exception as error:
-                outcome.append(type(error).__name__)
-            finally:
-                connections.close_all()
+            with transaction.atomic():
+                add(galleries["a"], 1)
 
-        thread = threading.Thread(target=put)
         with transaction.atomic(), hold(Gallery.objects.filter(slug="a")) as selection:
-            thread.start()
+            other = aside(put)
             started.wait(timeout=20)
             cascades.delete(selection.rows)
-        thread.join(timeout=20)
-        assert outcome == ["IntegrityError"]
+        assert isinstance(other.exception(20), IntegrityError)
         assert not Screenshot.objects.exists()
 
 

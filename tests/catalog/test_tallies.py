@@ -5,10 +5,13 @@ from __future__ import annotations
 import random
 import threading
 from collections import Counter
+from contextlib import contextmanager
+from functools import partial
 
 import pytest
 from django.core.management import call_command
 from django.db import connection, transaction
+from stacks.threads import aside, at_once
 
 from catalog import tallies
 from catalog.models import Gallery, Screenshot, Tag, Visibility
@@ -220,49 +223,40 @@ class TestMending:
         assert told() == truth()
 
 
-def in_thread(work):
-    """Run `work` on a connection of its own; the thread's `error` is what it raised."""
-
-    def run():
-        try:
-            work()
-        except Exception as error:
-            thread.error = error
-        finally:
-            connection.close()
-
-    thread = threading.Thread(target=run)
-    thread.error = None
-    thread.start()
-    return thread
-
-
-def wait_for_who_waits_for_us(thread):
+def wait_for_who_waits_for_us(other):
     """Return when another connection waits for a lock of this one's."""
     waiting = "SELECT 1 FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))"
     while not sql(waiting):
-        assert thread.is_alive(), thread.error
+        assert not other.done(), other.exception()
+
+
+@contextmanager
+def meanwhile(work):
+    """In the block another connection has done `work` and not committed; no lock is waited for longer than 5 s."""
+    held, done = threading.Event(), threading.Event()
+
+    def hold():
+        with transaction.atomic():
+            work()
+            held.set()
+            assert done.wait(30)
+
+    other = aside(hold)
+    assert held.wait(30)
+    try:
+        with transaction.atomic():
+            sql("SET LOCAL lock_timeout = '5s'")
+            yield
+    finally:
+        done.set()
+    other.result(30)
 
 
 @pytest.mark.stack("server")
 class TestManyWriters:
     def test_nobody_waits_for_a_tally(self, world):
-        held, done = threading.Event(), threading.Event()
-
-        def hold():
-            with transaction.atomic():
-                world.one.tags.remove(world.y)
-                held.set()
-                assert done.wait(30)
-
-        thread = in_thread(hold)
-        assert held.wait(30)
-        with transaction.atomic():
-            sql("SET LOCAL lock_timeout = '5s'")
+        with meanwhile(lambda: world.one.tags.remove(world.y)):
             world.two.tags.add(world.y)
-        done.set()
-        thread.join(30)
-        assert thread.error is None
         assert told() == truth()
         assert told()[world.y.pk, world.a.pk] == 1
 
@@ -274,10 +268,9 @@ class TestManyWriters:
         }[tagged]
         with transaction.atomic():
             Screenshot.objects.filter(pk=world.one.pk).update(gallery=world.b)
-            thread = in_thread(change)
-            wait_for_who_waits_for_us(thread)
-        thread.join(30)
-        assert thread.error is None
+            other = aside(change)
+            wait_for_who_waits_for_us(other)
+        other.result(30)
         assert told() == truth()
 
     def test_a_move_during_a_tagging_takes_the_new_tag_along(self, world):
@@ -286,37 +279,19 @@ class TestManyWriters:
 
         with transaction.atomic():
             world.one.tags.add(world.z)
-            thread = in_thread(move)
-            wait_for_who_waits_for_us(thread)
-        thread.join(30)
-        assert thread.error is None
+            other = aside(move)
+            wait_for_who_waits_for_us(other)
+        other.result(30)
         assert told() == truth()
 
     def test_changes_of_other_fields_do_not_wait_for_tags(self, world):
-        held, done = threading.Event(), threading.Event()
-
-        def hold():
-            with transaction.atomic():
-                world.one.tags.add(world.z)
-                held.set()
-                assert done.wait(30)
-
-        thread = in_thread(hold)
-        assert held.wait(30)
-        with transaction.atomic():
-            sql("SET LOCAL lock_timeout = '5s'")
+        with meanwhile(lambda: world.one.tags.add(world.z)):
             Screenshot.objects.filter(pk=world.one.pk).update(title="Changed")
-        done.set()
-        thread.join(30)
-        assert thread.error is None
 
     def test_many_writers_of_the_same_tallies_lose_nothing_and_do_not_deadlock(self, world):
-        barrier = threading.Barrier(6)
-
         def write(seed):
             chance = random.Random(seed)  # noqa: S311 - the same each time
             shots = Screenshot.objects.bulk_create([new_shot(world) for _ in range(4)])
-            barrier.wait(30)
             for _ in range(25):
                 with transaction.atomic():
                     for tag in chance.sample(world.tags, 3):
@@ -326,8 +301,5 @@ class TestManyWriters:
                     gallery=chance.choice([world.a, world.b])
                 )
 
-        threads = [in_thread(lambda seed=seed: write(seed)) for seed in range(6)]
-        for thread in threads:
-            thread.join(120)
-        assert [thread.error for thread in threads] == [None] * 6
+        at_once(*(partial(write, seed) for seed in range(6)))
         assert told() == truth()

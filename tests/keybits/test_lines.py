@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
 from redis.exceptions import InvalidResponse
 from stacks.servers import Redis
+from stacks.threads import at_once
 
 from keybits.stores import StoreError, get_store
 
@@ -124,21 +125,15 @@ class TestThreads:
         scopes = [f"scope {number}" for number in range(6)]
         stamps = dict(zip(scopes, store.mint(scopes), strict=True))
         wrong: list[Any] = []
-        together = threading.Barrier(6)
 
         def ask(scope: str) -> None:
-            together.wait()
             for number in range(200):
                 if store.witness((scope,)) != stamps[scope]:
                     wrong.append(scope)
                 if number % 50 == 0:
                     hang_up(store)
 
-        threads = [threading.Thread(target=ask, args=(scope,)) for scope in scopes]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        at_once(*(partial(ask, scope) for scope in scopes))
         assert wrong == []
 
     def test_two_that_ask_at_once_have_a_line_each(self, store: Any) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gc
 import itertools
-import threading
 import tracemalloc
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 from pytest_django import Settings
+from stacks.threads import at_once
 
 from keybits import fastpath, memory
 from keybits.answers import answer
@@ -67,28 +68,17 @@ class TestBound:
 
     def test_threads_that_do_everything_at_once_leave_the_count_right(self) -> None:
         kept: Memory[int] = Memory(50 * KIB)
-        together = threading.Barrier(4)
-        failures: list[BaseException] = []
 
         def hammer(start: int) -> None:
-            try:
-                together.wait()
-                for number in range(start, start + 2_000):
-                    key = number % 60
-                    kept.put(key, key, number % 900)
-                    kept.weigh(key, key, number % 700)
-                    assert kept.get(key) in {key, None}
-                    if number % 500 == 0:
-                        kept.clear()
-            except BaseException as failure:
-                failures.append(failure)
+            for number in range(start, start + 2_000):
+                key = number % 60
+                kept.put(key, key, number % 900)
+                kept.weigh(key, key, number % 700)
+                assert kept.get(key) in {key, None}
+                if number % 500 == 0:
+                    kept.clear()
 
-        threads = [threading.Thread(target=hammer, args=(number * 7,)) for number in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert failures == []
+        at_once(*(partial(hammer, number * 7) for number in range(4)))
         assert kept.size == sum(slot.size for slot in kept._slots.values()) <= 50 * KIB
 
 
@@ -261,21 +251,10 @@ def test_a_status_that_the_mixin_did_not_decide_is_not_learnt(lane: Lane, code: 
 def test_learning_in_many_threads_never_fails_an_answer(lane: Lane) -> None:
     found = entry()
     memory.hold("key", found)
-    together = threading.Barrier(4)
-    failures: list[BaseException] = []
 
     def learn(start: int) -> None:
-        try:
-            together.wait()
-            for number in range(start, start + 300):
-                teach(lane, "a", number, "key", found)
-                lane.answer("a", number, ("GET", f"gzip;q=0.{number}", *ASK[2:]))
-        except BaseException as failure:
-            failures.append(failure)
+        for number in range(start, start + 300):
+            teach(lane, "a", number, "key", found)
+            lane.answer("a", number, ("GET", f"gzip;q=0.{number}", *ASK[2:]))
 
-    threads = [threading.Thread(target=learn, args=(number * 10,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
+    at_once(*(partial(learn, number * 10) for number in range(4)))

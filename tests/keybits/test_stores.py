@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from stacks.threads import at_once
 
 from keybits.stamps import witness
 from keybits.stores import Breaker, StoreError, get_store
@@ -318,19 +319,7 @@ def _remembered(store: Any) -> int:
 
 class TestThreads:
     def test_threads_that_mint_at_once_agree_on_one_stamp(self, store: Any) -> None:
-        found: list[Any] = []
-        barrier = threading.Barrier(8)
-
-        def mint() -> None:
-            barrier.wait()
-            found.append(store.mint(["a", "b"]))
-
-        threads = [threading.Thread(target=mint) for _ in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert len(set(found)) == 1
+        assert len(set(at_once(*[lambda: store.mint(["a", "b"])] * 8))) == 1
 
 
 class TestBreaker:

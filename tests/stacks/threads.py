@@ -1,0 +1,43 @@
+"""Work in threads of its own, each with connections of its own, and what comes of it where somebody asks."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from django.db import connections
+
+PATIENCE = 120
+"""Seconds after which what has not ended is taken to hang."""
+
+
+def aside(work: Callable[[], Any]) -> Future[Any]:
+    """Begin `work` in a thread; the future has what it returned or raised, once its connections are closed."""
+    outcome: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            result = work()
+        except BaseException as error:
+            connections.close_all()
+            outcome.set_exception(error)
+        else:
+            connections.close_all()
+            outcome.set_result(result)
+
+    threading.Thread(target=run, daemon=True).start()
+    return outcome
+
+
+def at_once(*works: Callable[[], Any]) -> list[Any]:
+    """Begin all of `works` in the same moment; return what they returned, or raise what the first of them raised."""
+    together = threading.Barrier(len(works))
+
+    def begun(work: Callable[[], Any]) -> Any:
+        together.wait(PATIENCE)
+        return work()
+
+    outcomes = [aside(lambda work=work: begun(work)) for work in works]  # type: ignore[misc]
+    return [outcome.result(PATIENCE) for outcome in outcomes]
