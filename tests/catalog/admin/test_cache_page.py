@@ -9,11 +9,10 @@ from typing import Any, ClassVar
 import httpx
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.contrib.messages import get_messages
-from django.http import HttpResponse
 from django.test import Client
 from django.urls import reverse
 from pytest_django import Settings
+from staff import told
 
 from catalog.models import Gallery, Screenshot, Tag
 from keybits import inspection
@@ -45,10 +44,6 @@ def front(**options: Any) -> dict[str, Any]:
 
 def page(row: Any) -> str:
     return reverse(f"admin:catalog_{row._meta.model_name}_cache", args=[row.pk])
-
-
-def told(response: HttpResponse) -> list[str]:
-    return [str(message) for message in get_messages(response.wsgi_request)]  # type: ignore[attr-defined]
 
 
 @pytest.fixture

@@ -8,14 +8,13 @@ from typing import Any
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
-from django.contrib.messages import get_messages
 from django.db import connection
 from django.db.models.signals import post_init
-from django.http import HttpResponse
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from pytest_django import Settings
+from staff import act, told
 
 from catalog.models import BulkOperation, Gallery, Screenshot, Tag, Tombstone, Visibility
 
@@ -47,16 +46,6 @@ def form(
         row["tags"] = " ".join(shot.tags.values_list("slug", flat=True))
         fields |= {f"screenshots-{number}-{name}": value for name, value in row.items()}
     return fields | changes
-
-
-def told(response: HttpResponse) -> list[str]:
-    return [str(message) for message in get_messages(response.wsgi_request)]  # type: ignore[attr-defined]
-
-
-def act(client: Client, action: str, *rows: Any, address: str = LIST, **fields: Any) -> HttpResponse:
-    chosen = {"action": action, "_selected_action": [row.pk for row in rows], "confirmed": len(rows)}
-    response: HttpResponse = client.post(address, chosen | fields)
-    return response
 
 
 class TestList:
@@ -287,6 +276,6 @@ class TestTags:
 
     def test_that_are_deleted_together_leave_a_tombstone_each(self, admin_client: Client, db: None) -> None:
         tags = [Tag.objects.create(slug=slug, name=slug) for slug in ("a", "b")]
-        act(admin_client, "delete_selected", *tags, address="/admin/catalog/tag/")
+        act(admin_client, "delete_selected", *tags)
         assert not Tag.objects.exists()
         assert Tombstone.objects.filter(kind="tag").count() == 2

@@ -9,14 +9,13 @@ from typing import Any
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
-from django.contrib.messages import get_messages
 from django.db import connection
-from django.http import HttpResponse
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from PIL import Image
 from pytest_django import Settings
+from staff import act, told
 
 from catalog.capture import images, storage
 from catalog.models import BulkOperation, Gallery, Rendition, Screenshot, State, Tag, Tombstone
@@ -46,18 +45,6 @@ def form(shot: Screenshot, **changes: Any) -> dict[str, Any]:
         "renditions-INITIAL_FORMS": 0,
     }
     return fields | changes
-
-
-def act(client: Client, action: str, *shots: Screenshot, address: str = LIST, **fields: Any) -> HttpResponse:
-    """Choose the action for these rows and, unless `confirmed` is None, confirm it."""
-    chosen = {"action": action, "_selected_action": [shot.pk for shot in shots], "confirmed": len(shots)}
-    data = {name: value for name, value in (chosen | fields).items() if value is not None}
-    response: HttpResponse = client.post(address, data)
-    return response
-
-
-def told(response: HttpResponse) -> list[str]:
-    return [str(message) for message in get_messages(response.wsgi_request)]  # type: ignore[attr-defined]
 
 
 class TestList:
