@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -12,6 +13,8 @@ from stacks.live import Deployments, Interface, LiveServer
 from stacks.plugin import STACK, Stack
 from stacks.servers import Postgres, Redis
 
+from keybits import fastpath, readthrough
+from keybits.drf import caching
 from keybits.stores import get_store
 
 
@@ -81,3 +84,13 @@ def live_server_process(
     for live in started:
         request.node.add_report_section("teardown", f"granian on port {live.port}", live.output())
         deployments.discard(live)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The clock of everything that dates an answer; it stands still, but for who sets `clock.now`."""
+    clock = SimpleNamespace(now=1_800_000_000.5)
+    clock.time = lambda: clock.now
+    for module in (caching, fastpath, readthrough):
+        monkeypatch.setattr(module, "time", clock)
+    return clock

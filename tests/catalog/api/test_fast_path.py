@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,8 +15,7 @@ from pytest_django import Settings
 from stacks.ways import AsgiWays, Asked, Told, Ways, WsgiWays
 
 from catalog.models import Gallery, Screenshot, Tag
-from keybits import fastpath, memory, readthrough
-from keybits.drf import caching
+from keybits import fastpath, memory
 from keybits.preconditions import format_http_date
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -172,16 +170,6 @@ METHODS = ("HEAD", "OPTIONS", "POST", "PUT", "DELETE", "TRACE", "get", "PURGE")
 @pytest.fixture
 def world(fresh_world: Any) -> Any:
     return fresh_world
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The clock of everything that dates an answer; it stands still at noon, a minute after the world was made."""
-    clock = SimpleNamespace(now=1_800_000_000.5)
-    clock.time = lambda: clock.now
-    for module in (caching, fastpath, readthrough):
-        monkeypatch.setattr(module, "time", clock)
-    return clock
 
 
 @pytest.fixture(params=[WsgiWays, AsgiWays])

@@ -26,10 +26,10 @@ from rest_framework.throttling import SimpleRateThrottle
 from stacks.ways import AsgiWays, Asked, Ways, WsgiWays, environ_of, exchange, scope_of
 
 from catalog.models import Tag
-from keybits import bits, fastpath, memory, readthrough
+from keybits import bits, fastpath, memory
 from keybits.cache_control import Lifetime, Policy
 from keybits.constructors import DefaultListKeyConstructor
-from keybits.drf import ListCacheResponseAndETAGMixin, cache_response_and_etag, caching, expire
+from keybits.drf import ListCacheResponseAndETAGMixin, cache_response_and_etag, expire
 from keybits.drf.closed import closed
 from keybits.drf.throttles import AnonymousThrottle, ScopedThrottle, UserThrottle
 from keybits.fastpath.asgi import FastPath as AsgiFastPath
@@ -290,15 +290,6 @@ def tag() -> Tag:
     return Tag.objects.create(slug="chart", name="Chart")
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
-    clock = SimpleNamespace(now=1_800_000_000.5)
-    clock.time = lambda: clock.now
-    for module in (caching, fastpath, readthrough):
-        monkeypatch.setattr(module, "time", clock)
-    return clock
-
-
 @pytest.fixture(params=[WsgiWays, AsgiWays])
 def ways(request: pytest.FixtureRequest) -> Any:
     return request.param()
@@ -522,23 +513,20 @@ class TestTrueNow:
 
 
 class TestTime:
-    def test_last_modified_moves_once_in_its_first_second(self, ways: Ways, clock: Any) -> None:
-        asked = Asked("/plain/")
+    @pytest.mark.parametrize(
+        ("path", "name", "later"), [("/plain/", "Last-Modified", 0.6), ("/held/", "Expires", 10)]
+    )
+    def test_a_date_moves_with_the_clock(
+        self, ways: Ways, clock: Any, path: str, name: str, later: float
+    ) -> None:
+        """Last-Modified only once, in its first second."""
+        asked = Asked(path)
         assert learns(ways, asked)
-        first = ways.fast(asked).get("Last-Modified")
-        clock.now += 0.6
+        first = ways.fast(asked).get(name)
+        clock.now += later
         assert ways.was_fast(asked)
         assert ways.fast(asked) == ways.long(asked)
-        assert ways.fast(asked).get("Last-Modified") != first
-
-    def test_expires_moves_with_the_clock(self, ways: Ways, clock: Any) -> None:
-        asked = Asked("/held/")
-        assert learns(ways, asked)
-        first = ways.fast(asked).get("Expires")
-        clock.now += 10
-        assert ways.was_fast(asked)
-        assert ways.fast(asked) == ways.long(asked)
-        assert ways.fast(asked).get("Expires") != first
+        assert ways.fast(asked).get(name) != first
 
     def test_what_has_ended_by_itself_goes_the_long_way(self, ways: Ways, clock: Any) -> None:
         from datetime import UTC, datetime, timedelta  # noqa: PLC0415
