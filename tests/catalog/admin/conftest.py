@@ -68,9 +68,7 @@ def cost(admin_client: Client) -> Callable[[str], int]:
     """How many queries a page takes."""
 
     def queries(address: str) -> int:
-        with CaptureQueriesContext(
-            connection,
-        ) as asked:
+        with CaptureQueriesContext(connection) as asked:
             assert admin_client.get(address).status_code == 200
         return len(asked)
 

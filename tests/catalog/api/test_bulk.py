@@ -7,6 +7,7 @@ import re
 
 import pytest
 from django.contrib.auth.models import User
+from writing import problem, sent
 
 from catalog.models import BulkOperation, Gallery, Rendition, Screenshot, Tag
 from keybits.drf import bulk as mechanics
@@ -41,22 +42,8 @@ def many(world):
 
 def send(client, method, target, body=None, bulk="true", **fields):
     """Send a bulk operation; `bulk` is the value of the header, None for none."""
-    headers = {name.replace("_", "-"): value for name, value in fields.items()}
-    if bulk is not None:
-        headers[mechanics.HEADER] = bulk
-    content = b"" if body is None else json.dumps(body).encode()
-    return client(target, method, headers=headers, data=content, content_type="application/json")
-
-
-def problem(response, status, kind=""):
-    """Return the problem document of a response that has this status and is kept by nobody."""
-    assert response.status_code == status, response.content
-    assert response["Content-Type"] == "application/problem+json"
-    assert response["Cache-Control"] == "private, no-store"
-    document = json.loads(response.content)
-    if kind:
-        assert document["type"] == f"urn:problem:{kind}"
-    return document
+    header = {} if bulk is None else {mechanics.HEADER: bulk}
+    return sent(client, method, target, body, **fields, **header)
 
 
 def done(response, status=200):

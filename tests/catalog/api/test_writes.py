@@ -9,6 +9,7 @@ import re
 import brotli
 import pytest
 from django.contrib.auth.models import User
+from writing import problem, sent
 
 from catalog.models import Gallery, Screenshot, State, Tag, Visibility
 
@@ -35,27 +36,12 @@ def staff(world, by_user):
     return by_user(User.objects.create_user("staff", is_staff=True))
 
 
-def problem(response, status, kind=""):
-    """Return the problem document of a response that has this status and is kept by nobody."""
-    assert response.status_code == status, response.content
-    assert response["Content-Type"] == "application/problem+json"
-    assert response["Cache-Control"] == "private, no-store"
-    document = json.loads(response.content)
-    assert document["status"] == status
-    if kind:
-        assert document["type"] == f"urn:problem:{kind}"
-    return document
-
-
 def send(client, method, target, body=None, if_match=None, **fields):
     """Send a body on condition of the ETag that the client has now, or of another, or of none."""
-    headers = {name.replace("_", "-"): value for name, value in fields.items()}
     if if_match is None and method != "POST":
         if_match = client(target)["ETag"]
-    if isinstance(if_match, str):
-        headers["If-Match"] = if_match
-    content = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
-    return client(target, method, headers=headers, data=content, content_type="application/json")
+    condition = {"If-Match": if_match} if isinstance(if_match, str) else {}
+    return sent(client, method, target, body, **fields, **condition)
 
 
 class TestPatch:

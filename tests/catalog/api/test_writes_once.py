@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from datetime import timedelta
 
 import pytest
 from django.core.management import call_command
 from django.db import connection
 from django.utils import timezone
+from writing import problem, sent
 
 from catalog.models import Gallery, Screenshot
 from keybits.models import IdempotencyKey
@@ -19,17 +19,8 @@ BODY = {"gallery": "spring", "title": "New", "source_url": "https://new.example/
 
 
 def post(client, key=None, body=None, target="/screenshots/", **fields):
-    headers = {name.replace("_", "-"): value for name, value in fields.items()}
-    headers |= {} if key is None else {"Idempotency-Key": key}
-    content = json.dumps(BODY if body is None else body)
-    return client(target, "POST", headers=headers, data=content.encode(), content_type="application/json")
-
-
-def problem(response, status, kind):
-    document = json.loads(response.content)
-    assert (response.status_code, document["type"]) == (status, f"urn:problem:{kind}"), document
-    assert response["Content-Type"] == "application/problem+json"
-    return document
+    header = {} if key is None else {"Idempotency-Key": key}
+    return sent(client, "POST", target, BODY if body is None else body, **fields, **header)
 
 
 class TestRepeat:
