@@ -61,10 +61,10 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "keybits.middleware.cross_origin_middleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "django.contrib.sessions.middleware.SessionMiddleware",
+    "gallery_api.sessions.SessionMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "django.contrib.messages.middleware.MessageMiddleware",
+    "gallery_api.sessions.AuthenticationMiddleware",
+    "gallery_api.sessions.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 TEMPLATES = [
@@ -143,6 +143,7 @@ KEYBITS_STORE = env.str("KEYBITS_STORE", default="") or (
 )
 KEYBITS_LMDB_PATH = VAR_DIR / "keybits.lmdb"
 KEYBITS_FASTPATH = env.bool("KEYBITS_FASTPATH", default=True)
+KEYBITS_FASTPATH_MIDDLEWARE = [name for name in MIDDLEWARE if name.startswith("gallery_api.sessions.")]
 KEYBITS_BULK_LIMIT = env.int("KEYBITS_BULK_LIMIT", default=1_000)
 KEYBITS_AUDIT = env.str("KEYBITS_AUDIT", default="off")
 KEYBITS_PURGERS = env.json("PURGERS", default={})

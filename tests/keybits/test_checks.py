@@ -422,7 +422,10 @@ class TestW008StrangersToTheFastPath:
         assert "LocaleMiddleware" in only().msg
 
     def test_not_where_the_project_answers_for_them(self, settings: Settings) -> None:
-        settings.KEYBITS_FASTPATH_MIDDLEWARE = ["django.middleware.locale.LocaleMiddleware"]
+        settings.KEYBITS_FASTPATH_MIDDLEWARE = [
+            *settings.KEYBITS_FASTPATH_MIDDLEWARE,
+            "django.middleware.locale.LocaleMiddleware",
+        ]
         assert ids() == []
 
     def test_not_where_there_is_no_fast_path(self, settings: Settings) -> None:

@@ -438,7 +438,7 @@ class TestPoison:
     def test_an_unknown_middleware_turns_it_off(self, ways: Ways, settings: Settings) -> None:
         settings.MIDDLEWARE = [*settings.MIDDLEWARE, f"{__name__}.stranger"]
         assert not learns(type(ways)(), self.PLAIN)
-        settings.KEYBITS_FASTPATH_MIDDLEWARE = [f"{__name__}.stranger"]
+        settings.KEYBITS_FASTPATH_MIDDLEWARE = [*settings.KEYBITS_FASTPATH_MIDDLEWARE, f"{__name__}.stranger"]
         assert learns(type(ways)(), self.PLAIN)
 
     def test_a_setting_turns_it_off(self, ways: Ways, settings: Settings) -> None:
