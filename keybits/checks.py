@@ -151,7 +151,7 @@ def _unknown() -> Iterator[CheckMessage]:
 
 def _not_positive() -> Iterator[CheckMessage]:
     seconds = dict.fromkeys(("ENTRY_TTL", "IDEMPOTENCY_TTL", "STAMP_LEASE"), "seconds")
-    units = {**seconds, "MAX_ENTRY_BYTES": "bytes"}
+    units = {**seconds, "BULK_LIMIT": "rows", "MAX_ENTRY_BYTES": "bytes"}
     for name, unit in units.items():
         value = getattr(settings, f"{PREFIX}{name}", 1)
         if not _is_whole(value) or value < 1:

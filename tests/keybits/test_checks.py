@@ -244,15 +244,18 @@ class TestE006UnknownSetting:
         assert ids() == []
 
 
+COUNTED = ["BULK_LIMIT", "ENTRY_TTL", "IDEMPOTENCY_TTL", "MAX_ENTRY_BYTES", "STAMP_LEASE"]
+
+
 class TestE007PositiveWholeNumbers:
-    @pytest.mark.parametrize("name", ["ENTRY_TTL", "STAMP_LEASE", "MAX_ENTRY_BYTES"])
+    @pytest.mark.parametrize("name", COUNTED)
     @pytest.mark.parametrize("value", NOT_POSITIVE)
     def test_anything_else(self, settings: Settings, name: str, value: Any) -> None:
         setattr(settings, f"KEYBITS_{name}", value)
         assert only().id == "keybits.E007"
         assert only().msg == f"KEYBITS_{name} is {value!r}."
 
-    @pytest.mark.parametrize("name", ["ENTRY_TTL", "STAMP_LEASE", "MAX_ENTRY_BYTES"])
+    @pytest.mark.parametrize("name", COUNTED)
     def test_one_is_enough(self, settings: Settings, name: str) -> None:
         setattr(settings, f"KEYBITS_{name}", 1)
         assert ids() == []
