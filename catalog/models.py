@@ -19,6 +19,7 @@ from django.db.models import Case, Count, F, OuterRef, Q, Subquery, Value, When
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
+from catalog.indexes import SelectiveIndex
 from keybits.addresses import address
 
 if TYPE_CHECKING:
@@ -195,7 +196,9 @@ class Screenshot(models.Model):
     `captured_at` is when the picture was taken and, until it is, when it was asked for.
     """
 
-    gallery = models.ForeignKey(Gallery, on_delete=models.CASCADE, related_name="screenshots")
+    gallery = models.ForeignKey(
+        Gallery, on_delete=models.CASCADE, related_name="screenshots", db_index=False
+    )  # five indexes begin with it
     position = models.PositiveIntegerField(default=0)
     title = models.CharField(max_length=200)
     alt = models.CharField(max_length=500, blank=True)
@@ -267,7 +270,11 @@ class Screenshot(models.Model):
             models.Index(fields=["-updated_at", "-id"], name="screenshot_by_update"),
             models.Index(fields=["title", "id"], name="screenshot_by_title"),
             models.Index(fields=["domain", "-captured_at", "-id"], name="screenshot_by_domain"),
-            models.Index(fields=["state", "-captured_at", "-id"], name="screenshot_by_state"),
+            SelectiveIndex(  # nearly all are ready, and found along the captures
+                fields=["state", "-captured_at", "-id"],
+                condition=~Q(state="ready"),
+                name="screenshot_by_state",
+            ),
             models.Index(fields=["orientation", "-captured_at", "-id"], name="screenshot_by_orientation"),
             models.Index(fields=["width"], name="screenshot_by_width"),
             models.Index(fields=["height"], name="screenshot_by_height"),

@@ -6,8 +6,9 @@ them, so they are right in the transaction of every write, whoever makes it; who
 
 Nobody waits for a tally. On PostgreSQL a writer adds a row of its own and takes in those that no other writer is about
 to, so a tally is the sum of a few rows. What a writer does wait for is a screenshot that another one is moving to
-another gallery or deleting: the unique index on its id and gallery makes a move conflict with the lock (FOR KEY SHARE)
-that a tag's foreign key takes anyway. SQLite has one writer at a time, and one row for each tally.
+another gallery or deleting: a unique index that its gallery is part of makes a move conflict with the lock (FOR KEY
+SHARE) that a tag's foreign key takes anyway. The index of a gallery's creations is that one. SQLite has one writer at a
+time, and one row for each tally.
 """
 
 from __future__ import annotations
@@ -18,7 +19,16 @@ from django.db.models import IntegerField, QuerySet, Subquery
 
 from catalog.models import Gallery
 
-__all__ = ["TABLE", "TagCount", "create", "drop", "mend", "recount"]
+__all__ = [
+    "TABLE",
+    "TagCount",
+    "create",
+    "drop",
+    "make_moves_exclusive",
+    "mend",
+    "recount",
+    "replace_functions",
+]
 
 TABLE = "catalog_tally"
 SHOTS, TAGGED = "catalog_screenshot", "catalog_screenshot_tags"
@@ -42,7 +52,20 @@ def create(connection: BaseDatabaseWrapper) -> None:
     """Make the table and its triggers, and count what is there."""
     for statement in _POSTGRESQL_TABLE if connection.vendor == "postgresql" else _SQLITE_TABLE:
         _execute(connection, statement)
+    make_moves_exclusive(connection)
     mend(connection)
+
+
+def make_moves_exclusive(connection: BaseDatabaseWrapper) -> None:
+    """On PostgreSQL, have the index of a gallery's creations be the unique one that writers of tags rely on."""
+    for statement in _EXCLUSIVE_MOVES if connection.vendor == "postgresql" else ():
+        _execute(connection, statement)
+
+
+def replace_functions(connection: BaseDatabaseWrapper) -> None:
+    """On PostgreSQL, have the triggers that there are do what they are made to do now."""
+    for function, _ in _postgresql().values() if connection.vendor == "postgresql" else ():
+        _execute(connection, function)
 
 
 def drop(connection: BaseDatabaseWrapper) -> None:
@@ -50,8 +73,6 @@ def drop(connection: BaseDatabaseWrapper) -> None:
     for name in _triggers(connection):
         _drop_trigger(connection, name)
     _execute(connection, f"DROP TABLE {TABLE}")
-    if connection.vendor == "postgresql":
-        _execute(connection, f"DROP INDEX {PREFIX}moves")
 
 
 def mend(connection: BaseDatabaseWrapper) -> bool:
@@ -116,7 +137,12 @@ _POSTGRESQL_TABLE = (
     f"CREATE TABLE {TABLE} (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, "
     "tag_id bigint NOT NULL, gallery_id bigint NOT NULL, number bigint NOT NULL)",
     f"CREATE INDEX {PREFIX}by_tag ON {TABLE} (tag_id, gallery_id) INCLUDE (number)",
-    f"CREATE UNIQUE INDEX {PREFIX}moves ON {SHOTS} (id, gallery_id)",
+)
+MOVES = "screenshot_by_gallery_creation"
+_EXCLUSIVE_MOVES = (
+    f"DROP INDEX IF EXISTS {PREFIX}moves",
+    f"DROP INDEX IF EXISTS {MOVES}",
+    f"CREATE UNIQUE INDEX {MOVES} ON {SHOTS} (gallery_id, created_at DESC, id DESC)",
 )
 _HELD = f"SELECT id, gallery_id FROM {SHOTS} WHERE id IN ({{of}}) ORDER BY id FOR KEY SHARE"
 _ADD = f"""
@@ -165,7 +191,10 @@ def _of_screenshots(rows: dict[str, int]) -> str:
     each = " UNION ALL ".join(
         f"SELECT id, gallery_id, {sign} AS number FROM {row}_rows" for row, sign in rows.items()
     )
-    moved = f"SELECT id, gallery_id, sum(number) AS number FROM ({each}) AS e GROUP BY 1, 2 HAVING sum(number) <> 0"
+    moved = (
+        f"SELECT id, gallery_id, sum(number) AS number FROM ({each}) AS e{_unless_alike(rows)} "
+        "GROUP BY 1, 2 HAVING sum(number) <> 0"
+    )
     own = (
         f" WHERE NOT EXISTS (SELECT 1 FROM {SHOTS} s WHERE s.id = m.id AND s.xmin = t.xmin AND s.cmin = t.cmin)"
         if set(rows) == {"new"}
@@ -176,6 +205,15 @@ def _of_screenshots(rows: dict[str, int]) -> str:
         f"JOIN {TAGGED} t ON t.screenshot_id = m.id{own}"
     )
     return _ADD.format(held="", source=source)
+
+
+def _unless_alike(rows: dict[str, int]) -> str:
+    """Spare an UPDATE the comparison where ids and galleries are the same from the first row to the last."""
+    unlike = (
+        f"(SELECT array_agg({name}) FROM old_rows) IS DISTINCT FROM (SELECT array_agg({name}) FROM new_rows)"
+        for name in ("id", "gallery_id")
+    )
+    return f" WHERE {' OR '.join(unlike)}" if len(rows) > 1 else ""
 
 
 def _postgresql_trigger(table: str, event: str, references: str, body: str) -> dict[str, list[str]]:

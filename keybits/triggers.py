@@ -24,7 +24,7 @@ from keybits.templates import parse
 
 __all__ = ["drop", "statements", "sync"]
 
-VERSION = 5
+VERSION = 6
 """Change it when the statements change for the same declarations."""
 
 PRESENT = {
@@ -234,7 +234,8 @@ def _postgresql(table: str, stem: str, sources: list[_Source], templates: tuple[
 def _select_all(source: _Source, rows: str, event: str) -> str:
     is_compared = source.watched and event == "UPDATE"
     chosen = _changed(source) if is_compared else _distinct(source, rows)
-    where = f" WHERE {' AND '.join(source.conditions)}" if source.conditions else ""
+    conditions = (*source.conditions, *([_unlike(source)] if is_compared else []))
+    where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
     tables = ", ".join((chosen, *source.tables))
     return f"SELECT {source.expression} AS scope FROM {tables}{where}".replace("{row}", "r")
 
@@ -247,6 +248,20 @@ def _changed(source: _Source) -> str:
     """
     columns = ", ".join(map(_name, sorted({source.key, *source.watched, *_columns(source)})))
     return f"(SELECT {columns} FROM old_rows EXCEPT SELECT {columns} FROM new_rows) r"
+
+
+def _unlike(source: _Source) -> str:
+    """Say that some row may have changed: a condition that keeps `_changed` from sorting rows of which none has.
+
+    Columns that are the same from the first row to the last belong to the same rows. The order of the rows is no
+    promise of PostgreSQL's; where the two had different ones, `_changed` would be asked for nothing.
+    """
+    columns = map(_name, (source.key, *source.watched))
+    lists = (
+        f"(SELECT array_agg({name}) FROM old_rows) IS DISTINCT FROM (SELECT array_agg({name}) FROM new_rows)"
+        for name in columns
+    )
+    return f"({' OR '.join(lists)})"
 
 
 def _columns(source: _Source) -> set[str]:
