@@ -209,11 +209,10 @@ def _of_screenshots(rows: dict[str, int]) -> str:
 
 def _unless_alike(rows: dict[str, int]) -> str:
     """Spare an UPDATE the comparison where ids and galleries are the same from the first row to the last."""
-    unlike = (
-        f"(SELECT array_agg({name}) FROM old_rows) IS DISTINCT FROM (SELECT array_agg({name}) FROM new_rows)"
-        for name in ("id", "gallery_id")
-    )
-    return f" WHERE {' OR '.join(unlike)}" if len(rows) > 1 else ""
+    if len(rows) < 2:
+        return ""
+    old, new = (f"SELECT ROW(array_agg(id), array_agg(gallery_id)) FROM {row}_rows" for row in rows)
+    return f" WHERE ({old}) IS DISTINCT FROM ({new})"
 
 
 def _postgresql_trigger(table: str, event: str, references: str, body: str) -> dict[str, list[str]]:

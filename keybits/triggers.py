@@ -223,7 +223,8 @@ def _postgresql(table: str, stem: str, sources: list[_Source], templates: tuple[
         if not selects:
             continue
         references = " ".join(f"{row.upper()} TABLE AS {row}_rows" for row in rows)
-        yield _function(name, _insert_some(" UNION ".join(selects)))
+        unlikes = _unlikes(sources) if event == "UPDATE" else ""
+        yield _function(name, unlikes + _insert_some(" UNION ".join(selects)))
         yield (
             f'CREATE TRIGGER "{name}" AFTER {event} ON "{table}" REFERENCING {references} '
             f'FOR EACH STATEMENT EXECUTE FUNCTION "{name}"()'
@@ -233,11 +234,12 @@ def _postgresql(table: str, stem: str, sources: list[_Source], templates: tuple[
 
 def _select_all(source: _Source, rows: str, event: str) -> str:
     is_compared = source.watched and event == "UPDATE"
+    is_again = event == "UPDATE" and rows == "new_rows" and _is_many(source)
     chosen = _changed(source) if is_compared else _distinct(source, rows)
-    conditions = (*source.conditions, *([_unlike(source)] if is_compared else []))
+    conditions = (*source.conditions, *([_unlike(source)] if is_compared or is_again else []))
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
     tables = ", ".join((chosen, *source.tables))
-    return f"SELECT {source.expression} AS scope FROM {tables}{where}".replace("{row}", "r")
+    return f"SELECT DISTINCT {source.expression} AS scope FROM {tables}{where}".replace("{row}", "r")
 
 
 def _changed(source: _Source) -> str:
@@ -250,18 +252,37 @@ def _changed(source: _Source) -> str:
     return f"(SELECT {columns} FROM old_rows EXCEPT SELECT {columns} FROM new_rows) r"
 
 
-def _unlike(source: _Source) -> str:
-    """Say that some row may have changed: a condition that keeps `_changed` from sorting rows of which none has.
+def _is_many(source: _Source) -> bool:
+    """Say whether each row has scopes of its own in other tables: those of the new row, if that is as the old was."""
+    return bool(source.tables) and _columns(source) == {source.key}
 
-    Columns that are the same from the first row to the last belong to the same rows. The order of the rows is no
-    promise of PostgreSQL's; where the two had different ones, `_changed` would be asked for nothing.
+
+def _compared(source: _Source) -> list[str]:
+    return sorted({source.key, *source.watched})
+
+
+def _unlike(source: _Source) -> str:
+    """Say that some row may have changed: a condition that spares reading rows of which none has."""
+    return f"(SELECT {' OR '.join(map(_name, _compared(source)))} FROM unlike)"
+
+
+def _unlikes(sources: list[_Source]) -> str:
+    """Name `unlike`: of each column that is asked for, whether it is not the same from the first row to the last.
+
+    If it is, it belongs to the same rows. That both tables have their rows in one order is no promise of
+    PostgreSQL's; where they had not, rows would only be read for nothing.
     """
-    columns = map(_name, (source.key, *source.watched))
-    lists = (
-        f"(SELECT array_agg({name}) FROM old_rows) IS DISTINCT FROM (SELECT array_agg({name}) FROM new_rows)"
-        for name in columns
+    names = sorted({name for each in sources if each.watched or _is_many(each) for name in _compared(each)})
+    if not names:
+        return ""
+    old, new = (
+        f"(SELECT {', '.join(f'array_agg({_name(name)}) AS {_name(name)}' for name in names)} FROM {row}_rows) {row}s"
+        for row in ("old", "new")
     )
-    return f"({' OR '.join(lists)})"
+    told = ", ".join(
+        f"olds.{_name(name)} IS DISTINCT FROM news.{_name(name)} AS {_name(name)}" for name in names
+    )
+    return f"WITH unlike AS MATERIALIZED (SELECT {told} FROM {old}, {new})"
 
 
 def _columns(source: _Source) -> set[str]:
