@@ -250,3 +250,30 @@ def test_a_rendition_that_goes_or_becomes_another_takes_its_picture_down(galleri
     assert down in recorded(lambda: Rendition.objects.update(format="jpeg"))
     assert down in recorded(rendition.delete)
     assert down not in recorded(lambda: shot.tags.add(Tag.objects.create(slug="x", name="X")))
+
+
+def rows_worked_through(plan: dict[str, Any]) -> int:
+    """Count the rows that the nodes of an analysed plan have made or thrown away."""
+    removed = sum(value for name, value in plan.items() if name.startswith("Rows Removed by"))
+    below = sum(rows_worked_through(each) for each in plan.get("Plans", ()))
+    return int((plan["Actual Rows"] + removed) * plan["Actual Loops"]) + below
+
+
+@pytest.mark.stack("server")
+def test_a_plan_that_was_made_for_one_row_does_not_compare_each_of_many_with_each() -> None:
+    statements = triggers.statements("postgresql", Gallery, (AGED,))
+    function = next(each for each in statements if "_update" in each and "CREATE FUNCTION" in each)
+    body = function.partition(" BEGIN ")[2].partition(" RETURN NULL")[0].rpartition(";")[0]
+    rows = 1_000
+    made = "SELECT {0} AS id, CAST({0} AS text) AS slug, {1} AS max_age, 1 AS owner_id"
+    with transaction.atomic():
+        for name in ("old_rows", "new_rows"):
+            execute(f"CREATE TEMPORARY TABLE {name} ON COMMIT DROP AS {made.format(0, 0)}")
+            execute(f"ANALYZE {name}")
+        execute(f"PREPARE recorded AS {body}")
+        execute("EXECUTE recorded")
+        for name, age in {"old_rows": 1, "new_rows": 2}.items():
+            execute(f"INSERT INTO {name} {made.format('n', age)} FROM generate_series(1, {rows}) n")
+        ((explained,),) = execute("EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE recorded")
+        execute("DEALLOCATE recorded")
+    assert rows_worked_through(explained[0]["Plan"]) < 50 * rows
