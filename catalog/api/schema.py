@@ -30,6 +30,8 @@ ID: dict[str, Any] = {"type": "integer", "minimum": 1, "maximum": 999_999_999_99
 REPLACED = {"GalleryWrite": {"max_age", "edge_max_age"}, "ScreenshotWrite": set(), "TagWrite": set()}
 """The bodies of PUT, which say all that is shown and can be set, and what of them is not shown."""
 CREATED = ("GalleryCreate", "ScreenshotCreate", "TagCreate")
+CHANGES = ("PatchedGalleryChanges", "PatchedScreenshotChanges")
+FORMULAS = ("Addition", "Replacement", "Tagging")
 SPARSE = ("Gallery", "GalleryDetail", "Rendition", "Screenshot", "ScreenshotDetail", "Tag")
 PATH_SCHEMAS = {"gallery_slug": SLUG, "tag_slug": SLUG, "slug": SLUG, "screenshot_id": ID, "id": ID}
 
@@ -224,7 +226,9 @@ class AutoSchema(SpectacularAutoSchema):
         """Add what is answered to many items; their answer has no validators."""
         made = self.resolve_serializer(bulk_schema.ManyMadeSerializer, "response").ref
         answer = bodies["201"]["content"]["application/json"]
-        answer["schema"] = {"oneOf": [answer["schema"], made]}
+        answer["schema"] = {
+            "anyOf": [answer["schema"], made]
+        }  # no member of one thing is promised (`SPARSE`)
         private = _headers({"Cache-Control": HEADERS["Cache-Control"]}, required=True)
         others = (WRITTEN_HEADERS | LOCATION).items()
         shown = _headers({name: how for name, how in others if name != "Cache-Control"}, required=False)
@@ -302,8 +306,10 @@ def finish(result: dict[str, Any], **_: Any) -> dict[str, Any]:
         schemas[name].pop("required", None)
     for name, unseen in REPLACED.items():
         schemas[name]["required"] = sorted(schemas[name]["properties"].keys() - unseen)
-    for name in [*REPLACED, *CREATED, *(f"Patched{name}" for name in REPLACED)]:
+    for name in [*REPLACED, *CREATED, *(f"Patched{name}" for name in REPLACED), *CHANGES, *FORMULAS]:
         schemas[name]["additionalProperties"] = False
+    for name in (*CHANGES, "Tagging"):
+        schemas[name]["minProperties"] = 1
     return result
 
 

@@ -286,6 +286,8 @@ class BulkCreateMixin(BulkMixin):
     def create(self, request: Request, *args: Any, **kwargs: Any) -> Any:
         """Create one, or, where the header says so, all."""
         if HEADER not in request.headers:
+            if _has_many(request.data):
+                raise BulkHeaderError(None)
             return super().create(request, *args, **kwargs)  # type: ignore[misc]
         self.makes_many = True
         return self._bulk(request, lambda: self._created(request, _items(request.data)))
@@ -315,9 +317,18 @@ def bulk_routes(routes: Iterable[Any]) -> list[Any]:
     ]
 
 
+def _has_many(data: Any) -> bool:
+    """Say whether a body has the shape of many items."""
+    return isinstance(data, list) or _is_wrapped(data)
+
+
+def _is_wrapped(data: Any) -> bool:
+    return isinstance(data, Mapping) and list(data) == ["items"]
+
+
 def _items(data: Any) -> list[Any]:
     """Return the items of a body: an array, or an object whose one member is `items`."""
-    items = data["items"] if isinstance(data, Mapping) and list(data) == ["items"] else data
+    items = data["items"] if _is_wrapped(data) else data
     if not isinstance(items, list) or not items:
         raise ValidationError('Send the items as an array, or as {"items": [...]}; one at least.')
     if len(items) > conf.BULK_LIMIT:

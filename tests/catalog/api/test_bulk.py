@@ -85,8 +85,12 @@ class TestTheHeader:
             problem(response, 401)
             assert response["WWW-Authenticate"]
 
-    def test_counts_for_many_items_too(self, owner):
-        problem(send(owner, "POST", "/screenshots/", [], bulk="false"), 400, "bulk-header")
+    @pytest.mark.parametrize("value", [None, "false"])
+    def test_counts_for_many_items_too(self, owner, value):
+        item = {"gallery": "spring", "title": "New", "source_url": "https://one.example/"}
+        for body in ([], [item], {"items": [item]}):
+            response = send(owner, "POST", "/screenshots/", body, bulk=value)
+            assert problem(response, 400, "bulk-header")["allowed"] == ["true"]
 
 
 @pytest.mark.usefixtures("unchanged")
