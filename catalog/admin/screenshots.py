@@ -23,7 +23,7 @@ from catalog.admin.tags import SlugsField
 from catalog.capture import images, redrawing
 from catalog.curation import bulk
 from catalog.curation.screenshots import change_screenshot, create_screenshot
-from catalog.models import Gallery, Rendition, Screenshot, Tag
+from catalog.models import BulkOperation, Gallery, Rendition, Screenshot, Tag
 
 __all__ = ["ScreenshotAdmin"]
 
@@ -220,7 +220,11 @@ class ScreenshotAdmin(CachePage, CuratedAdmin):
         rows = self.chosen(queryset[: MOST_REDRAWN + 1])
         if len(rows) > MOST_REDRAWN:
             raise bulk.TooManyRowsError(len(rows), MOST_REDRAWN)
-        done = sum(self._redrawn(request, row) for row in rows)
+        redrawn = [row for row in rows if self._redrawn(request, row)]
+        done = len(redrawn)
+        if redrawn:
+            record = self.record(request, redrawn, "Renditions made anew.")
+            bulk.recorded(record, BulkOperation.Kind.UPDATE, done)
         self.message_user(request, f"Renditions were made anew for {done} of {len(rows)} screenshots.")
 
     def _redrawn(self, request: HttpRequest, row: Screenshot) -> bool:

@@ -13,7 +13,8 @@ from django.http import HttpRequest
 
 from catalog.admin.cache import CachePage
 from catalog.admin.curated import CuratedAdmin
-from catalog.curation.tags import change_tag, create_tag, delete_tag
+from catalog.curation import bulk
+from catalog.curation.tags import change_tag, create_tag
 from catalog.models import MOST_TAGS, Screenshot, Tag
 
 __all__ = ["SlugsField", "TagAdmin"]
@@ -73,6 +74,5 @@ class TagAdmin(CachePage, CuratedAdmin):
         } | {Screenshot.tags.through: tagged}
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        """One by one: whether a tag was to be seen is noted before it goes."""
-        for tag in queryset:
-            delete_tag(tag=tag)
+        rows = list(queryset)
+        bulk.delete_tags(tags=rows, record=self.record(request, rows))

@@ -19,7 +19,7 @@ from django.db.models.lookups import Exact, GreaterThan
 from django.utils import timezone
 
 from catalog.curation.ownership import changeable
-from catalog.curation.tags import tags_named
+from catalog.curation.tags import delete_tag, tags_named
 from catalog.models import BulkOperation, Gallery, Screenshot, State, Tag, domain_of
 from keybits import cascades
 from keybits.selections import Selection, hold
@@ -36,7 +36,9 @@ __all__ = [
     "create_galleries",
     "create_screenshots",
     "delete",
+    "delete_tags",
     "inspect",
+    "recorded",
     "update",
 ]
 
@@ -189,7 +191,7 @@ def update(
             _tag(selection, changes.tagging)
             changed = _set(selection.rows, changes)
     _refuse(changed, most)
-    return _recorded(record, BulkOperation.Kind.UPDATE, changed)
+    return recorded(record, BulkOperation.Kind.UPDATE, changed)
 
 
 @transaction.atomic
@@ -202,7 +204,16 @@ def delete(*, rows: QuerySet[Any], actor: Any, most: int, record: BulkOperation)
     with hold(rows.filter(changeable(model=rows.model, actor=actor))) as selection:
         _refuse(selection.count, most)
         cascades.delete(selection.rows)
-    return _recorded(record, BulkOperation.Kind.DELETE, selection.count)
+    return recorded(record, BulkOperation.Kind.DELETE, selection.count)
+
+
+@transaction.atomic
+def delete_tags(*, tags: Iterable[Tag], record: BulkOperation) -> BulkOperation:
+    """Delete tags one by one, for whether one was to be seen is noted before it goes; return the record."""
+    gone = list(tags)
+    for tag in gone:
+        delete_tag(tag=tag)
+    return recorded(record, BulkOperation.Kind.DELETE, len(gone))
 
 
 def _refuse(count: int, most: int) -> None:
@@ -210,7 +221,8 @@ def _refuse(count: int, most: int) -> None:
         raise TooManyRowsError(count, most)
 
 
-def _recorded(record: BulkOperation, kind: BulkOperation.Kind, count: int) -> BulkOperation:
+def recorded(record: BulkOperation, kind: BulkOperation.Kind, count: int) -> BulkOperation:
+    """Save the record of what was done to `count` rows, in the transaction that does it."""
     record.kind = kind
     record.count = count
     record.save(force_insert=True)
@@ -277,7 +289,7 @@ def create_screenshots(
         for slug in set(item.get("tags", ()))
     )
     TAGGED._base_manager.bulk_create(tagged, batch_size=BATCH)
-    return made, _recorded(record, BulkOperation.Kind.CREATE, len(made))
+    return made, recorded(record, BulkOperation.Kind.CREATE, len(made))
 
 
 def _screenshot(*, source_url: str, tags: Collection[str] = (), **fields: Any) -> Screenshot:
@@ -291,4 +303,4 @@ def create_galleries(
 ) -> tuple[list[Gallery], BulkOperation]:
     """Make galleries of `owner`'s; return them in order. Raises Django's `IntegrityError` for a slug that is taken."""
     made = Gallery.objects.bulk_create([Gallery(owner=owner, **item) for item in items], batch_size=BATCH)
-    return made, _recorded(record, BulkOperation.Kind.CREATE, len(made))
+    return made, recorded(record, BulkOperation.Kind.CREATE, len(made))

@@ -1,12 +1,15 @@
-"""How a change is saved: the columns that it changes, and no others."""
+"""How a change is saved: the columns that it changes, and no others; and how rows go, with what hangs on them."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import Model
+from django.db.models import Model, QuerySet
 
-__all__ = ["save_changes"]
+from keybits import cascades
+from keybits.selections import hold
+
+__all__ = ["delete_rows", "save_changes"]
 
 
 def save_changes(row: Model, **changes: Any) -> bool:
@@ -18,3 +21,13 @@ def save_changes(row: Model, **changes: Any) -> bool:
         dated = {"updated_at"} & {field.name for field in row._meta.concrete_fields}
         row.save(update_fields={*differing, *dated})
     return bool(differing)
+
+
+def delete_rows(rows: QuerySet[Any]) -> int:
+    """Delete `rows` with what cascades, by a statement for each table, and say how many they were.
+
+    None of them comes into Python. In a transaction that the caller has begun.
+    """
+    with hold(rows) as selection:
+        cascades.delete(selection.rows)
+        return selection.count

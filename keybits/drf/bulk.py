@@ -319,7 +319,7 @@ def bulk_routes(routes: Iterable[Any]) -> list[Any]:
 
 def _has_many(data: Any) -> bool:
     """Say whether a body has the shape of many items."""
-    return isinstance(data, list) or _is_wrapped(data)
+    return bool(data) and (isinstance(data, list) or _is_wrapped(data))
 
 
 def _is_wrapped(data: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from importlib import import_module
 from threading import Barrier
 
@@ -18,7 +19,7 @@ from catalog.curation.ownership import changeable, may_change
 from catalog.curation.screenshots import change_screenshot, create_screenshot
 from catalog.curation.slugs import SlugTakenError
 from catalog.curation.tags import create_tag, tag_kind, tag_name, tags_named
-from catalog.models import Gallery, Screenshot, State, Tag
+from catalog.models import Gallery, Rendition, Screenshot, State, Tag
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -103,6 +104,23 @@ class TestGallery:
     def test_goes_with_all_that_is_in_it(self, gallery, shot):
         delete_gallery(gallery=gallery)
         assert not Screenshot.objects.exists()
+        assert not Gallery.objects.exists()
+
+    def test_goes_by_as_many_statements_however_much_is_in_it(self, owner):
+        counts = []
+        for slug, number in (("small", 2), ("large", 1200)):
+            gallery = create_gallery(owner=owner, slug=slug, title=slug)
+            shots = [Screenshot(gallery=gallery, title="x", source_url="https://x.example/")] * number
+            made = Screenshot.objects.bulk_create([copy(shot) for shot in shots])
+            Rendition.objects.bulk_create(
+                Rendition(screenshot=shot, width=1, height=1, sha256="0" * 64) for shot in made
+            )
+            change_gallery(gallery=gallery, cover=made[0])
+            with CaptureQueriesContext(connection) as queries:
+                delete_gallery(gallery=gallery)
+            counts.append(len(queries))
+        assert counts[0] == counts[1] < 20
+        assert not Rendition.objects.exists()
 
 
 class TestTags:

@@ -279,3 +279,6 @@ class TestTags:
         act(admin_client, "delete_selected", *tags)
         assert not Tag.objects.exists()
         assert Tombstone.objects.filter(kind="tag").count() == 2
+        record = BulkOperation.objects.get()
+        assert (record.kind, record.count, record.username) == ("delete", 2, "admin")
+        assert record.query == f"ids={tags[0].pk},{tags[1].pk}"

@@ -328,6 +328,8 @@ class TestRedrawing:
         before = set(shot.renditions.values_list("pk", flat=True))
         response = act(admin_client, "redraw", shot)
         assert told(response) == ["Renditions were made anew for 1 of 1 screenshots."]
+        record = BulkOperation.objects.get()
+        assert (record.kind, record.count) == ("update", 1)
         rows = Rendition.objects.all()
         assert {(row.width, row.format) for row in rows} == {
             (w, f) for w in (320, 640) for f in ("webp", "jpeg")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
 from django.urls import resolve
+from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 pytestmark = pytest.mark.django_db
@@ -81,6 +83,23 @@ class TestSchema:
                 assert {"search"} <= filters & set(given)
                 assert not {"page", "limit", "ordering", "fields", "count"} & set(given)
                 assert {"200", "400", "401", "403", "404", "409", "412"} <= set(operation["responses"])
+
+    @pytest.mark.parametrize(
+        ("path", "item"),
+        [
+            ("/galleries/", {"slug": "new", "title": "New"}),
+            ("/screenshots/", {"gallery": "spring", "title": "New", "source_url": "https://one.example/"}),
+        ],
+    )
+    def test_describes_what_is_answered_to_many_items_as_to_one(self, schema, by_token, path, item):
+        at = f"#/paths/~1api~1v1{path.replace('/', '~1')}/post/responses/201/content/application~1json/schema"
+        described = Draft202012Validator({**schema, "$ref": at})
+        again = item | ({"slug": "more"} if "slug" in item else {})
+        for body, headers in ((item, {}), ([again], {"X-BULK-OPERATION": "true"})):
+            content = {"data": json.dumps(body).encode(), "content_type": "application/json"}
+            told = by_token(path, "POST", headers, **content)
+            assert told.status_code == 201, told.content
+            described.validate(json.loads(told.content))
 
     def test_reads_are_open_to_all(self, schema):
         assert all({} in item["get"]["security"] for item in schema["paths"].values())
