@@ -17,6 +17,10 @@ Gallery.objects.create(slug="a", title="A", owner=owner)
 Screenshot.objects.create(gallery_id=1, title="One", source_url="https://one.example/")
 print(Token.objects.create(user=owner).key)
 """
+MORE = """
+for number in range(40):
+    Screenshot.objects.create(gallery_id=1, title=f"Two {number}", source_url="https://two.example/")
+"""
 UNHURRIED = {"CURATE_THROTTLE_RATE": "1000000/min", "USER_THROTTLE_RATE": "1000000/min"}
 PROCESSES, WRITERS = 5, 10
 # Each writer reads, waits until all have read, and then adds its mark until that is taken.
@@ -56,6 +60,17 @@ with httpx.Client(base_url={url!r}, headers={headers!r}, timeout=60, trust_env=F
     input()
     told = client.post({target!r}, json={body!r})
     print(json.dumps([told.status_code, dict(told.headers), told.text]), flush=True)
+"""
+# Each client has read the same list, and changes all of it on condition that it is still that.
+BULK = """
+import httpx
+with httpx.Client(base_url={url!r}, headers={headers!r}, timeout=60, trust_env=False) as client:
+    tag = client.get({target!r}).headers["etag"]
+    print("ready", flush=True)
+    input()
+    fields = {{"If-Match": tag, "X-BULK-OPERATION": "true"}}
+    told = client.patch({target!r}, json={{"title": {title!r}}}, headers=fields)
+    print(told.status_code, flush=True)
 """
 Start = Callable[..., LiveServer]
 
@@ -105,3 +120,17 @@ def test_what_is_sent_by_many_under_one_key_is_done_once(live_server_process: St
     answers = {(fields["etag"], fields["location"], text) for _, fields, text in told}
     assert len(answers) == 1
     assert live.shell("print(Screenshot.objects.count())").strip() == "2"
+
+
+def test_of_many_who_change_the_same_list_on_one_condition_one_succeeds(live_server_process: Start) -> None:
+    live = live_server_process(workers=3)
+    headers = {"Authorization": f"Token {live.shell(SEED + MORE).strip()}"}
+    target = "/api/v1/galleries/a/screenshots/?domain=two.example"
+    titles = [f"title {number}" for number in range(6)]
+    given = {"url": live.url, "headers": headers, "target": target}
+    told = set_off([live.spawn(BULK.format(title=title, **given)) for title in titles])
+    statuses = [int(status) for status in told]
+    assert sorted(statuses) == [200, *[412] * (len(titles) - 1)]
+    shown = {item["title"] for item in live.get(target).json()["results"]}
+    assert shown == {titles[statuses.index(200)]}
+    assert live.shell("print(BulkOperation.objects.count())").strip() == "1"
