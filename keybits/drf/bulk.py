@@ -261,8 +261,10 @@ class BulkMixin(WriteMixin):
         return response
 
     def _list_etag(self, request: Request) -> str:
-        """Return the tag of the list that a GET by this client shows, made anew."""
-        view = type(self).as_view({"get": "list"}, detail=False, basename=self.basename)  # type: ignore[attr-defined]
+        """Return the tag of the list that a GET by this client shows, made anew; no throttle counts it as a request."""
+        kind: Any = type(self)
+        named = {"detail": False, "basename": self.basename}  # type: ignore[attr-defined]
+        view = kind.as_view({"get": "list"}, throttle_classes=(), **named)
         pairs = [pair for pair in self.query.pairs if pair[0] not in NAMES]  # type: ignore[attr-defined]
         with readthrough.aside():
             response = view(_reading(request, urlencode(pairs)), **self.kwargs)  # type: ignore[attr-defined]

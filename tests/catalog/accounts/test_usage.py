@@ -216,6 +216,12 @@ class TestRequests:
         ask("galleries/", secret, HTTP_IF_NONE_MATCH=first["ETag"])
         assert [event.status for event in UsageEvent.objects.order_by("id")] == [200, 200, 304]
 
+    def test_an_operation_on_condition_of_a_list_counts_once(self, ask: Any, issue: Any) -> None:
+        fields = {"HTTP_X_BULK_OPERATION": "true", "HTTP_IF_MATCH": '"other"'}
+        response = ask("galleries/?all=true", issue("read", "curate")[1], "DELETE", **fields)
+        assert response.status_code == 412
+        assert UsageEvent.objects.count() == MonthlyUsage.objects.get().used == 1
+
     def test_a_key_that_may_not_read_counts_all_the_same(self, ask: Any, plan: Plan, issue: Any) -> None:
         ask("galleries/", issue("curate")[1])
         assert MonthlyUsage.objects.get().used == 1
