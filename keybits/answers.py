@@ -11,7 +11,7 @@ from keybits import cache_control, codings, etags
 from keybits.entries import Entry
 from keybits.preconditions import Conditions, Outcome, Validators, evaluate, format_http_date
 
-__all__ = ["Answer", "Terms", "answer", "last_modified"]
+__all__ = ["Answer", "Terms", "answer", "last_modified", "missing_coding"]
 
 VARY = ("Vary", "Accept-Encoding")
 LONG_AGO = format_http_date(0)
@@ -47,10 +47,9 @@ def answer(entry: Entry, method: str, conditions: Conditions, terms: Terms) -> A
     A 304 carries what the 200 would, but for the fields that describe the content itself (section 15.4.5). A
     client that accepts no coding there is gets a 406.
     """
-    acceptable = codings.acceptable(terms.accept_encoding, tuple(coding for coding, _ in entry.coded))
-    if not acceptable:
+    coding = _selected(entry, terms.accept_encoding, conditions)
+    if coding is None:
         return Answer(406, [VARY], b"")
-    coding = _selected(entry, acceptable, conditions)
     etag = codings.entity_tag(entry.etag, coding)
     outcome = evaluate(method, conditions, Validators(etag, entry.changed))
     headers = [("ETag", etag), *_dated(entry, terms.now), *_held(entry, terms), *entry.headers]
@@ -60,7 +59,7 @@ def answer(entry: Entry, method: str, conditions: Conditions, terms: Terms) -> A
         return Answer(304, [field for field in headers if field[0] not in OF_THE_CONTENT], b"")
     if outcome is Outcome.PRECONDITION_FAILED:
         return Answer(412, headers[:1], b"")
-    body = dict(entry.coded).get(coding, entry.body)
+    body = dict(entry.coded).get(coding) or codings.encode(entry.body, coding)
     headers += [] if coding == codings.IDENTITY else [("Content-Encoding", coding)]
     headers += [("Content-Length", str(len(body)))]
     return Answer(200, headers, b"" if method == "HEAD" else body)
@@ -85,17 +84,31 @@ def _held(entry: Entry, terms: Terms) -> tuple[tuple[str, str], ...]:
     return (*entry.shared, ("Expires", until))
 
 
-def _selected(entry: Entry, acceptable: tuple[str, ...], conditions: Conditions) -> str:
+def missing_coding(
+    entry: Entry, method: str, conditions: Conditions, accept_encoding: str | None
+) -> str | None:
+    """Return the coding that `answer` would send, if it would have to make it first; None where it has it."""
+    if accept_encoding is None:
+        return None
+    coding = _selected(entry, accept_encoding, conditions)
+    if coding is None or coding in {codings.IDENTITY, *(made for made, _ in entry.coded)}:
+        return None
+    validators = Validators(codings.entity_tag(entry.etag, coding), entry.changed)
+    return coding if evaluate(method, conditions, validators) is Outcome.PROCEED else None
+
+
+def _selected(entry: Entry, accept_encoding: str | None, conditions: Conditions) -> str | None:
     """Return the coding to send: the one that the client has already, if it is still acceptable, else the best.
 
-    So a client that has changed its mind about codings revalidates what it holds.
+    So a client that has changed its mind about codings revalidates what it holds. None, where none is acceptable.
     """
+    acceptable = codings.acceptable(accept_encoding, codings.offered(entry.body))
     listed = conditions.if_none_match or conditions.if_match
     if listed:
         for coding in acceptable:
             if etags.weakly_listed(codings.entity_tag(entry.etag, coding), listed):
                 return coding
-    return acceptable[0]
+    return acceptable[0] if acceptable else None
 
 
 def last_modified(changed: int, now: float) -> int:

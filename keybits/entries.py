@@ -64,7 +64,7 @@ class Entry:
     are more of them, for whoever may have the answer from a shared cache: how long to hold it, and its surrogate
     keys. `max_age` (seconds) is what they grant everybody. `expires` (Unix time) is when the passing of time alone
     ends the entry, None where it does not. `url` is what was asked for: the path and the canonical query. `coded`
-    are the content codings of the body, by the server's preference. `cost` is what making it took, in seconds.
+    are the content codings of the body that somebody has been sent. `cost` is what making it took, in seconds.
 
     `stale` is for how many seconds after its end it may be shown while another is made, as long as the stamps of
     the scopes `guard` (takedowns) are those of `guarded`.

@@ -18,7 +18,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from time import monotonic
 
-from keybits import cache_status, codings, etags, memory, relay, transactions
+from keybits import cache_status, etags, memory, relay, transactions
 from keybits.conf import conf
 from keybits.entries import Entry, EntryError
 from keybits.stamps import scope_names, witness
@@ -183,8 +183,7 @@ def made(body: bytes, headers: Sequence[tuple[str, str]], *, witness: bytes | No
     Its date is new even where its content is not: somebody may have been sent another in between, and a date from
     before that would tell them that they have the present one.
     """
-    coded = codings.encoded(body)
-    return Entry(witness or b"", etags.strong(body), math.floor(now) + 1, tuple(headers), body, coded=coded)
+    return Entry(witness or b"", etags.strong(body), math.floor(now) + 1, tuple(headers), body)
 
 
 def store(key: str, entry: Entry) -> bool:

@@ -31,7 +31,7 @@ from django.utils.http import parse_http_date_safe
 from django.utils.module_loading import import_string
 
 from keybits import surrogates
-from keybits.codings import entity_tag
+from keybits.codings import entity_tag, offered
 from keybits.conf import conf
 from keybits.entries import Entry, EntryError
 from keybits.stamps import coarsened
@@ -151,7 +151,7 @@ def _hottest(entries: Iterable[Entry]) -> list[Hot]:
 
 
 def _tags(entry: Entry) -> tuple[str, ...]:
-    return (entry.etag, *(entity_tag(entry.etag, coding) for coding, _ in entry.coded))
+    return (entry.etag, *(entity_tag(entry.etag, coding) for coding in offered(entry.body)))
 
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]+")
@@ -366,7 +366,7 @@ class _Walk:
                 self._stopped.set()
 
     def _visit(self, hot: Hot) -> list[Visit]:
-        """Ask for one coding after the other: the first has the origin make them all."""
+        """Ask for one coding after the other: the first has the origin make what is coded."""
         return [self._insist(hot, coding) for coding in self._manners.codings]
 
     def _insist(self, hot: Hot, coding: str) -> Visit:

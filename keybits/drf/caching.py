@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial, wraps
+from functools import cached_property, partial, wraps
 from time import monotonic
 from typing import Any
 
@@ -26,9 +26,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from keybits import audit, cache_control, cache_status, edge, flight, readthrough, replicas
-from keybits.answers import Answer, Terms, answer
+from keybits.answers import Answer, Terms, answer, missing_coding
 from keybits.bits import canonical_query
 from keybits.cache_control import Policy
+from keybits.codings import encode
 from keybits.constructors import DefaultListKeyConstructor, DefaultObjectKeyConstructor, KeyConstructor
 from keybits.drf.closed import are_closed, is_closed
 from keybits.drf.writes import ConditionalWritesMixin
@@ -137,7 +138,7 @@ class _Exchange:
         self.key, self.scopes = _names(constructor, exchange)
         found = readthrough.look_up(self.key, self.scopes)
         if found.entry is not None and found.fresh and not readthrough.ends_soon(found.entry):
-            return self._send(found.entry, cache_status.HIT)
+            return self._send(self._with_coding(found.entry), cache_status.HIT)
         witness = readthrough.begin(self.scopes)
         if witness is None:  # there is nothing that others could wait for
             return self._fill(found.reason or cache_status.STALE, None)
@@ -150,10 +151,10 @@ class _Exchange:
         look = partial(readthrough.fresh, self.key, self.scopes)
         with flight.alone(self.key, look, patient=present is None and age is None) as landing:
             if present is not None and not landing.leads:
-                return self._send(present, cache_status.HIT)
+                return self._send(self._with_coding(present), cache_status.HIT)
             if present is None and landing.entry is not None:
                 status = cache_status.forwarded(found.reason, collapsed=True)
-                return self._send(landing.entry, status)
+                return self._send(self._with_coding(landing.entry), status)
             if age is not None and found.entry is not None and not landing.leads:
                 return self._send(found.entry, cache_status.stale(age), age)
             reason = found.reason or cache_status.STALE  # it ends soon
@@ -202,7 +203,7 @@ class _Exchange:
 
     def _keep(self, made: Entry, tagged: _Tagged, reason: str) -> HttpResponse:
         """Store what was made, if it may be stored, and send it; only what is current here is held elsewhere."""
-        kept = tagged.on(made, held=made.expires is None)
+        kept = tagged.on(self._coded(made), held=made.expires is None)
         stored = readthrough.store(self.key, tagged.guarded(kept))
         if not stored:
             kept = replace(tagged.on(made, held=False), changed=None)
@@ -243,13 +244,31 @@ class _Exchange:
         response["Content-Length"] = str(len(response.content))
         return response
 
+    def _with_coding(self, entry: Entry) -> Entry:
+        """Return what is stored with the coding that is sent: whoever is the first to be sent it, keeps it there."""
+        coded = self._coded(entry)
+        if coded is not entry:
+            readthrough.store(self.key, coded)
+        return coded
+
+    def _coded(self, entry: Entry) -> Entry:
+        accept_encoding = self.request.META.get("HTTP_ACCEPT_ENCODING")
+        coding = missing_coding(entry, self.request.method or "GET", self.conditions, accept_encoding)
+        if coding is None:
+            return entry
+        return replace(entry, coded=(*entry.coded, (coding, encode(entry.body, coding))))
+
+    @cached_property
+    def conditions(self) -> Conditions:
+        return Conditions.from_environ(self.request.META)
+
     def _send(self, entry: Entry, status: str, age: int | None = None) -> HttpResponse:
         for name in ("Allow", "Vary"):  # REST framework would add them, and the entry does without
             self.view.headers.pop(name, None)
         given = answer(
             entry,
             self.request.method or "GET",
-            Conditions.from_environ(self.request.META),
+            self.conditions,
             Terms(
                 now=time.time(),
                 cache_status=status,

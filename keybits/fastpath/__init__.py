@@ -22,7 +22,7 @@ from django.conf import settings
 from django.core.signals import setting_changed
 
 from keybits import cache_status, memory, transactions
-from keybits.answers import Answer, Terms, answer
+from keybits.answers import Answer, Terms, answer, missing_coding
 from keybits.conf import conf
 from keybits.envelopes import Envelope, envelope, put_around, strangers, worrying
 from keybits.memory import Held, Memory, footprint
@@ -208,10 +208,13 @@ def _is_true(held: Held, scopes: tuple[str, ...]) -> bool:
 
 def _made(held: Held, known: _Context, ask: Ask) -> Final | None:
     """Ask `answers`, and put what it says into the envelope; remember it where time does not change it."""
-    method, accept_encoding, *conditions = ask
+    method, accept_encoding, *conditional = ask
+    conditions = Conditions(*conditional)
+    if missing_coding(held.entry, method or "", conditions, accept_encoding):
+        return None  # the long way makes it, and keeps it
     now = time.time()
     terms = Terms(now=now, cache_status=cache_status.HIT, accept_encoding=accept_encoding)
-    given = answer(held.entry, method or "", Conditions(*conditions), terms)
+    given = answer(held.entry, method or "", conditions, terms)
     around = known.envelopes.get(given.status)
     if around is None:
         return None

@@ -27,6 +27,7 @@ from rest_framework_extensions.key_constructor.constructors import (
 
 from catalog.models import Tag
 from keybits import bits, cache_control, memory
+from keybits.codings import encode
 from keybits.constructors import DefaultListKeyConstructor, DefaultObjectKeyConstructor
 from keybits.drf import (
     CacheResponseAndETAGMixin,
@@ -34,6 +35,7 @@ from keybits.drf import (
     ListCacheResponseAndETAGMixin,
     cache_response_and_etag,
 )
+from keybits.entries import Entry
 from keybits.preconditions import format_http_date
 from keybits.stores import StoreError, get_store
 
@@ -459,6 +461,63 @@ class TestCacheControl:
     def test_what_a_view_keeps_from_caches_is_never_made_public(self, probe: Any, own: str) -> None:
         probe.make = staticmethod(lambda: Response({"a": 1}, headers={"Cache-Control": own}))
         assert "public" not in get("/probe/")["Cache-Control"]
+
+
+class TestCodings:
+    """Probe's answers are long enough to be coded."""
+
+    LONG = {"text": "a" * 300}
+
+    @pytest.fixture(autouse=True)
+    def _long(self, probe: type[Probe]) -> None:
+        probe.make = staticmethod(lambda: Response(self.LONG))  # type: ignore[method-assign]
+
+    def stored(self) -> tuple[str, ...]:
+        """Return the codings that the store has; memory is another process's."""
+        memory.entries.cache_clear()
+        (entry,) = (Entry.unpack(frame) for _, frame in get_store().sample(10))
+        return tuple(name for name, _ in entry.coded)
+
+    def test_a_miss_makes_the_one_that_is_sent(self) -> None:
+        assert get("/probe/", headers={"Accept-Encoding": "gzip, br"})["Content-Encoding"] == "br"
+        assert self.stored() == ("br",)
+
+    def test_a_miss_without_a_word_on_them_makes_none(self) -> None:
+        get("/probe/")
+        assert self.stored() == ()
+
+    def test_a_hit_adds_the_one_that_it_is_first_to_be_sent_and_asks_the_view_for_nothing(self) -> None:
+        get("/probe/")
+        for coding in ("gzip", "br", "gzip"):
+            answer = get("/probe/", headers={"Accept-Encoding": coding})
+            assert (answer["Cache-Status"], answer["Content-Encoding"]) == (HIT, coding)
+        assert self.stored() == ("gzip", "br")
+        assert Probe.asked == 1
+
+    def test_a_304_makes_none(self) -> None:
+        etag = get("/probe/")["ETag"]
+        held = {"Accept-Encoding": "br", "If-None-Match": f'{etag[:-1]}-br"'}
+        assert get("/probe/", headers=held).status_code == 304
+        assert self.stored() == ()
+
+    def test_what_is_for_one_person_is_coded_for_them(self) -> None:
+        client = Client()
+        client.force_login(User.objects.create_user("somebody"))
+        answer = get("/probe/", client=client, headers={"Accept-Encoding": "br"})
+        assert (answer["Cache-Control"], answer["Content-Encoding"]) == ("private, no-store", "br")
+
+    def test_one_that_is_added_to_what_has_ended_meanwhile_revives_nothing(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        get("/probe/")
+
+        def slow(body: bytes, coding: str) -> bytes:
+            get_store().close(["probe"])
+            return encode(body, coding)
+
+        monkeypatch.setattr("keybits.drf.caching.encode", slow)
+        assert get("/probe/", headers={"Accept-Encoding": "br"})["Cache-Status"] == HIT
+        assert get("/probe/", headers={"Accept-Encoding": "br"})["Cache-Status"] == STALE
 
 
 class TestThrottles:

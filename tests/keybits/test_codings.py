@@ -1,8 +1,9 @@
-"""Content codings: made once, always the same bytes, and negotiated as RFC 9110 section 12.5.3 has it."""
+"""Content codings: made for the first who is sent one, always the same bytes, negotiated by RFC 9110 section 12.5.3."""
 
 from __future__ import annotations
 
 import gzip
+from dataclasses import replace
 
 import brotli
 import pytest
@@ -10,8 +11,8 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keybits.answers import Terms, answer
-from keybits.codings import SMALLEST, acceptable, encoded, entity_tag
+from keybits.answers import Terms, answer, missing_coding
+from keybits.codings import SMALLEST, acceptable, encode, entity_tag, offered
 from keybits.entries import Entry
 from keybits.preconditions import NONE, Conditions
 from keybits.readthrough import made
@@ -34,21 +35,49 @@ def ask(
 
 
 class TestSection841Codings:
-    @given(st.binary(max_size=2000) | st.text(max_size=2000).map(str.encode))
-    def test_what_is_decoded_is_the_body_and_every_coding_is_smaller(self, body: bytes) -> None:
-        for coding, packed in encoded(body):
-            assert DECODE[coding](packed) == body
-            assert len(packed) < len(body)
+    @given(st.binary(max_size=2000) | st.text(max_size=2000).map(str.encode), st.sampled_from(ALL))
+    def test_what_is_decoded_is_the_body(self, body: bytes, coding: str) -> None:
+        assert DECODE[coding](encode(body, coding)) == body
 
-    def test_the_same_body_gives_the_same_bytes(self) -> None:
-        assert encoded(BODY) == encoded(bytes(BODY))
-        assert dict(encoded(BODY))["gzip"][4:8] == bytes(4)  # no time
+    @pytest.mark.parametrize("coding", ALL)
+    def test_the_same_body_gives_the_same_bytes_and_fewer(self, coding: str) -> None:
+        packed = encode(BODY, coding)
+        assert packed == encode(bytes(BODY), coding)
+        assert len(packed) < len(BODY)
 
-    def test_all_of_them_are_made_for_a_list(self) -> None:
-        assert tuple(name for name, _ in encoded(BODY)) == ALL
+    def test_gzip_says_no_time(self) -> None:
+        assert encode(BODY, "gzip")[4:8] == bytes(4)
+
+    def test_the_identity_is_the_body(self) -> None:
+        assert encode(BODY, "identity") == BODY
+
+    def test_all_of_them_are_offered_for_a_list(self) -> None:
+        assert offered(BODY) == ALL
 
     def test_small_bodies_have_none(self) -> None:
-        assert encoded(b"a" * (SMALLEST - 1)) == ()
+        assert offered(b"a" * (SMALLEST - 1)) == ()
+
+
+class TestTheFirstWhoIsSentACoding:
+    @pytest.mark.parametrize("coding", ALL)
+    def test_has_it_made(self, coding: str) -> None:
+        assert missing_coding(ENTRY, "GET", NONE, coding) == coding
+        made = replace(ENTRY, coded=((coding, encode(BODY, coding)),))
+        assert missing_coding(made, "GET", NONE, coding) is None
+        assert ask(coding, entry=made) == ask(coding)
+
+    @pytest.mark.parametrize("field", [None, "", "identity", "br;q=0", "*;q=0"])
+    def test_is_nobody_who_gets_none(self, field: str | None) -> None:
+        assert missing_coding(ENTRY, "GET", NONE, field) is None
+
+    def test_is_nobody_who_has_it_already(self) -> None:
+        _, headers, _ = ask("br")
+        holds = replace(NONE, if_none_match=headers["ETag"])
+        assert missing_coding(ENTRY, "GET", holds, "br") is None
+        assert missing_coding(ENTRY, "GET", replace(NONE, if_match='"another"'), "br") is None
+
+    def test_is_who_asks_for_its_length(self) -> None:
+        assert missing_coding(ENTRY, "HEAD", NONE, "gzip, zstd;q=0.5") == "gzip"
 
 
 class TestSection1253Negotiation:

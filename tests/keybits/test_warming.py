@@ -200,8 +200,8 @@ class TestWhatIsStored:
         assert len(warming.stored(3)) == 3
 
     def test_the_entity_tags_of_all_its_codings_come_with_it(self) -> None:
-        get_store().write("k", Entry(b"", '"t"', 1, (), b"{}", url="/a/", coded=(("br", b"x"),)).pack())
-        assert warming.stored() == [Hot("/a/", ('"t"', '"t-br"'))]
+        get_store().write("k", Entry(b"", '"t"', 1, (), bytes(256), url="/a/").pack())
+        assert warming.stored() == [Hot("/a/", ('"t"', '"t-br"', '"t-zstd"', '"t-gzip"'))]
 
 
 class TestWhatWasPurged:

@@ -450,6 +450,19 @@ def stranger(get_response: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return get_response
 
 
+class TestCodings:
+    def test_one_that_nobody_was_sent_is_made_the_long_way_once(self, ways: Ways) -> None:
+        for number in range(30):
+            Tag.objects.create(slug=f"t{number}", name=f"Tag {number}")
+        plain = Asked("/plain/")
+        assert learns(ways, plain)
+        coded = plain.with_fields(("Accept-Encoding", "br"))
+        assert not ways.was_fast(coded)
+        assert ways.was_fast(coded)
+        assert ways.fast(coded).get("Content-Encoding") == "br"
+        assert ways.was_fast(plain)
+
+
 class TestTrueNow:
     ASKED = Asked("/plain/")
 
