@@ -79,6 +79,7 @@ class Final:
 class Departure:
     """Who goes the long way for a question at present, if anybody waits for anybody: this request, or another."""
 
+    question: Question
     place: int
     leader: Future[None] | None
     leads: bool
@@ -144,17 +145,18 @@ class Lane:
         self._targets.weigh(address, target, footprint(address) + target.size)
         return True
 
-    def depart(self, address: Hashable, context: Hashable) -> Departure:
+    def depart(self, question: Question) -> Departure:
         """Say who goes the long way for a question, and whom the others wait for: what that one learns answers them.
 
         Nobody waits for what could not be learnt the last time, nor where something stale may be shown meanwhile.
         """
+        address, context, _ = question
         place = hash((address, context))
         if place in self._unlearnt or self._may_show_stale(address):
-            return Departure(place, None, leads=False)
+            return Departure(question, place, None, leads=False)
         mine: Future[None] = Future()
         leader = self._departed.setdefault(place, mine)
-        return Departure(place, leader, leads=leader is mine)
+        return Departure(question, place, leader, leads=leader is mine)
 
     def land(self, departure: Departure, *, learnt: bool) -> None:
         """Let those who wait look again. Landing twice is landing once."""

@@ -45,23 +45,18 @@ class FastPath:
             return
         final = known.answer(*question)
         if final is None:
-            departure = known.depart(question[0], question[1])
-            final = None if departure.leads else await _awaited(departure, known, question)
+            departure = known.depart(question)
+            final = None if departure.leads else await _awaited(departure, known)
             if final is None:
-                await self._learn(known, question, departure, scope, receive, send)
+                await self._learn(known, departure, scope, receive, send)
                 return
         await _send(final, send)
 
     async def _learn(
-        self,
-        known: Lane,
-        question: Question,
-        departure: Departure,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
+        self, known: Lane, departure: Departure, scope: Scope, receive: Receive, send: Send
     ) -> None:
         """Go the long way, and remember what came of it."""
+        address, context, _ = departure.question
         holder = scope[HOLDER] = Holder()
 
         async def note(message: Any) -> None:
@@ -69,7 +64,7 @@ class FastPath:
                 fields = [
                     (name.decode("latin-1"), value.decode("latin-1")) for name, value in message["headers"]
                 ]
-                learnt = known.learn(question[0], question[1], holder, message["status"], fields)
+                learnt = known.learn(address, context, holder, message["status"], fields)
                 known.land(departure, learnt=learnt)  # a client that reads slowly keeps nobody waiting
             await send(message)
 
@@ -79,13 +74,13 @@ class FastPath:
             known.land(departure, learnt=False)
 
 
-async def _awaited(departure: Departure, known: Lane, question: Question) -> Final | None:
+async def _awaited(departure: Departure, known: Lane) -> Final | None:
     """Wait for who is on the long way with the same question; return the answer, if that has brought one."""
     if departure.leader is None:
         return None
     with suppress(TimeoutError):
         await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(departure.leader)), PATIENCE)
-    return known.answer(*question)
+    return known.answer(*departure.question)
 
 
 def _question(scope: Scope, known: Lane) -> Question | None:

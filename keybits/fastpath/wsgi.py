@@ -53,28 +53,24 @@ class FastPath:
             return self.application(environ, start_response)
         final = known.answer(*question)
         if final is None:
-            departure = known.depart(question[0], question[1])
-            final = None if departure.leads else _awaited(departure, known, question)
+            departure = known.depart(question)
+            final = None if departure.leads else _awaited(departure, known)
             if final is None:
-                return self._learn(known, question, departure, environ, start_response)
+                return self._learn(known, departure, environ, start_response)
         start_response(final.status, final.headers.copy())
         return [final.body]
 
     def _learn(
-        self,
-        known: Lane,
-        question: Question,
-        departure: Departure,
-        environ: dict[str, Any],
-        start_response: Callable[..., Any],
+        self, known: Lane, departure: Departure, environ: dict[str, Any], start_response: Callable[..., Any]
     ) -> Iterable[bytes]:
         """Go the long way, and remember what came of it."""
+        address, context, _ = departure.question
         holder = environ[HOLDER] = Holder()
         learnt = False
 
         def note(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
             nonlocal learnt
-            learnt = known.learn(question[0], question[1], holder, int(status[:3]), tuple(headers))
+            learnt = known.learn(address, context, holder, int(status[:3]), tuple(headers))
             return start_response(status, headers, *more)
 
         try:
@@ -83,12 +79,12 @@ class FastPath:
             known.land(departure, learnt=learnt)
 
 
-def _awaited(departure: Departure, known: Lane, question: Question) -> Final | None:
+def _awaited(departure: Departure, known: Lane) -> Final | None:
     """Wait for who is on the long way with the same question; return the answer, if that has brought one."""
     if departure.leader is None:
         return None
     wait((departure.leader,), PATIENCE)
-    return known.answer(*question)
+    return known.answer(*departure.question)
 
 
 def _question(environ: dict[str, Any], known: Lane) -> Question | None:

@@ -187,19 +187,19 @@ def test_nobody_waits_where_something_stale_may_be_shown(way: Any) -> None:
     target = known._targets.get(address)
     assert target is not None
     (context,) = target.contexts
-    assert known.depart(address, context).leads
+    assert known.depart((address, context, ())).leads
     held = memory.entries().get(target.key)
     assert held is not None
     memory.hold(target.key, replace(held.entry, stale=60))
-    assert known.depart(address, context).leader is None
+    assert known.depart((address, context, ())).leader is None
 
 
 def test_landing_twice_leaves_who_departed_meanwhile_on_its_way(way: Any) -> None:
     known = fastpath.lane()
     assert known is not None
-    first = known.depart("a", "b")
+    first = known.depart(("a", "b", ()))
     known.land(first, learnt=True)
-    second = known.depart("a", "b")
+    second = known.depart(("a", "b", ()))
     known.land(first, learnt=False)
     assert second.leads
-    assert known.depart("a", "b").leader is second.leader
+    assert known.depart(("a", "b", ())).leader is second.leader
