@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from typing import Any
 
 import httpx
@@ -43,9 +42,7 @@ def granian(live: LiveServer, interface: str) -> Iterator[str]:
 
 @contextmanager
 def other(live: LiveServer, server: str) -> Iterator[str]:
-    """Serve the same deployment by another server, where it is installed."""
-    if find_spec(server) is None:
-        pytest.skip(f"{server} is not installed: pip install -e '.[benchmarks]'")
+    """Serve the same deployment by another server."""
     port = reserve_port()
     command = [part.format(port=port) for part in COMMANDS[server]]
     log = live.directory / f"{server}.log"
