@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 from django.core.cache import cache
 from django.db import connections
+from django.utils import cache as django_utils_cache
 from stacks.live import Deployments, Interface, LiveServer
 from stacks.plugin import STACK, Stack
 from stacks.servers import Postgres, Redis
@@ -91,6 +92,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The clock of everything that dates an answer; it stands still, but for who sets `clock.now`."""
     clock = SimpleNamespace(now=1_800_000_000.5)
     clock.time = lambda: clock.now
-    for module in (caching, fastpath, readthrough):
+    for module in (caching, fastpath, readthrough, django_utils_cache):
         monkeypatch.setattr(module, "time", clock)
     return clock
