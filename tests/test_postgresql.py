@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import DataError, connection
 from django.db.backends.postgresql import base
 from django.test import Client
 
@@ -52,6 +52,15 @@ def test_one_that_the_server_has_ended_is_not() -> None:
 
 def test_one_that_was_closed_here_is_not() -> None:
     connection.connection.close()
+    assert not connection.is_usable()
+
+
+def test_one_whose_transaction_has_failed_is_not() -> None:
+    """Django asks the same after an error, and goes on with what is usable."""
+    with connection.cursor() as cursor:
+        cursor.execute("BEGIN")
+        with pytest.raises(DataError):
+            cursor.execute("SELECT 1 / 0")
     assert not connection.is_usable()
 
 

@@ -2,7 +2,7 @@
 
 Django asks `SELECT 1` before the first statement of each request: a round trip, and a twentieth of a miss
 (`python -m benchmarks.miss --stack server`). A server that has ended a connection has said so, though, and what it
-said waits to be read. So it is asked only where there is something to be read.
+said waits to be read. So it is asked only where there is something to be read, or a transaction was left open.
 """
 
 from __future__ import annotations
@@ -11,26 +11,24 @@ import select
 from typing import Any
 
 from django.db.backends.postgresql import base
+from psycopg.pq import TransactionStatus
 
 __all__ = ["DatabaseWrapper"]
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
-    """Django's own, whose `is_usable` believes a connection on which nothing waits."""
+    """Django's own, whose `is_usable` believes a connection on which nothing waits, and that is in no transaction."""
 
     connection: Any
 
     def is_usable(self) -> bool:
-        if (
-            self.connection is not None
-            and not self.connection.closed
-            and _is_silent(self.connection.fileno())
-        ):
-            return True
-        return bool(super().is_usable())
+        return (self.connection is not None and _is_idle(self.connection)) or bool(super().is_usable())
 
 
-def _is_silent(socket: int) -> bool:
+def _is_idle(connection: Any) -> bool:
+    """Say whether it is open, in no transaction, and nothing has come over it: all of that without asking."""
+    if connection.closed or connection.info.transaction_status is not TransactionStatus.IDLE:
+        return False
     poll = select.poll()
-    poll.register(socket, select.POLLIN)
+    poll.register(connection.fileno(), select.POLLIN)
     return not poll.poll(0)
