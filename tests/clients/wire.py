@@ -1,9 +1,11 @@
-"""The way from a client to the server: passes everything on as it is, and remembers what was asked."""
+"""The way from a client to the server: passes everything on but the date as it is, and remembers what was asked."""
 
 from __future__ import annotations
 
+import time
 import uuid
 from dataclasses import dataclass
+from email.utils import formatdate
 from http.client import HTTPConnection, HTTPResponse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -31,8 +33,9 @@ class _Relay(BaseHTTPRequestHandler):
         self.server.exchanges.append(Exchange(self.path, answer.status, condition))
         self.send_response_only(answer.status, answer.reason)
         for name, value in answer.getheaders():
-            if name.lower() not in HOP_BY_HOP:
+            if name.lower() not in {*HOP_BY_HOP, "date"}:
                 self.send_header(name, value)
+        self.send_header("Date", formatdate(self.server.begun + len(self.server.exchanges), usegmt=True))
         self.end_headers()
         self.wfile.write(body)
 
@@ -55,7 +58,9 @@ class _Relay(BaseHTTPRequestHandler):
 class Wire(ThreadingHTTPServer):
     """Passes every GET on to the server as it is, and notes it before the client has the answer.
 
-    So when a client has its answer, what it asked the server is known, and what it did not ask too.
+    So when a client has its answer, what it asked the server is known, and what it did not ask too. Each answer is a
+    second younger than the one before: of two within a second a client cannot tell by Date which is the present one
+    (RFC 9111 section 4), and hishel takes any.
     """
 
     daemon_threads = True
@@ -64,6 +69,7 @@ class Wire(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Relay)
         self.origin = origin
         self.url = f"http://127.0.0.1:{self.server_port}"
+        self.begun = time.time()
         self.exchanges: list[Exchange] = []
 
     def write(self) -> str:
