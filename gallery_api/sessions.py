@@ -1,7 +1,7 @@
 """Django's session, user and messages of a request; below the API, of one that sends a session's cookie alone.
 
-Nobody signs in below the API, so that a request without the cookie has none of the three. To find that out takes as
-long as a tenth of a hit by the viewset mixin alone (`python -m benchmarks server_cpu --variants bare-view,mixin-lmdb`).
+Nobody signs in below the API, so that a request without the cookie has none of the three. To find that out takes a
+twentieth of a hit by the viewset mixin alone (`python -m benchmarks server_cpu --variants bare-view,mixin-lmdb`).
 """
 
 from __future__ import annotations

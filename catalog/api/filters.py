@@ -70,7 +70,7 @@ class OrderedFilterSet(django_filters.FilterSet):  # type: ignore[misc]
         super().__init__(data, *args, **kwargs)
 
     def get_form_class(self) -> Any:
-        """The same for the same filters: to make a class takes a twentieth of a miss (`python -m benchmarks.miss`)."""
+        """The same for the same filters: its class takes a twentieth of a miss (`python -m benchmarks server_cpu`)."""
         return _kept((type(self), *self.filters), super().get_form_class)
 
     def is_valid(self) -> bool:

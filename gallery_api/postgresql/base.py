@@ -1,6 +1,6 @@
 """Django's PostgreSQL, with another way to find out whether a connection that is kept is still good.
 
-Django asks `SELECT 1` before the first statement of each request: a round trip, and a twentieth of a miss
+Django asks `SELECT 1` before the first statement of each request: a third round trip beside the two of a miss
 (`python -m benchmarks.miss --stack server`). A server that has ended a connection has said so, though, and what it
 said waits to be read. So it is asked only where there is something to be read, or a transaction was left open.
 """
