@@ -28,7 +28,10 @@ local function tag(headers)
 end
 
 function response(got, headers, body)
-  if got ~= status or #body ~= length or (etag ~= "" and tag(headers) ~= etag) then wrong = wrong + 1 end
+  if got ~= status or #body ~= length or (etag ~= "" and tag(headers) ~= etag) then
+    if wrong == 0 then io.write(string.format("first wrong: %d with %d bytes, not %d with %d\n", got, #body, status, length)) end
+    wrong = wrong + 1
+  end
 end
 
 function done(summary, latency)

@@ -33,6 +33,8 @@ if REDIS_URL:
         "default": {
             "BACKEND": "django_redis.cache.RedisCache",
             "LOCATION": REDIS_URL,
+            # after Django's five minutes the recipe's timestamp, and with it every ETag, would be another in mid-run
+            "TIMEOUT": None,
             # redis-py's own 100 are fewer than a server's threads in a stampede, and it does not wait for one
             "OPTIONS": {"CONNECTION_POOL_KWARGS": {"max_connections": 2_000}},
         }
