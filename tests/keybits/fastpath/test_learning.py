@@ -27,6 +27,7 @@ from stacks.ways import AsgiWays, Asked, Ways, WsgiWays, environ_of, exchange, s
 
 from catalog.models import Tag
 from keybits import bits, fastpath, memory
+from keybits.answers import answer
 from keybits.cache_control import Lifetime, Policy
 from keybits.constructors import DefaultListKeyConstructor
 from keybits.drf import ListCacheResponseAndETAGMixin, cache_response_and_etag, expire
@@ -540,6 +541,24 @@ class TestTime:
         assert ways.was_fast(asked)
         assert ways.fast(asked) == ways.long(asked)
         assert ways.fast(asked).get(name) != first
+
+    @pytest.mark.parametrize("path", ["/plain/", "/held/"])
+    def test_an_answer_is_made_once_a_second_however_many_ask(
+        self, ways: Ways, clock: Any, monkeypatch: pytest.MonkeyPatch, path: str
+    ) -> None:
+        asked, made = Asked(path), []
+        assert learns(ways, asked)
+        clock.now += 0.5 if path == "/plain/" else 10
+        monkeypatch.setattr(fastpath, "answer", lambda *told: made.append(told) or answer(*told))
+        for _ in range(3):
+            ways.fast(asked)
+        assert len(made) == 1
+
+    def test_a_clock_that_is_set_back_is_believed(self, ways: Ways, clock: Any) -> None:
+        asked = Asked("/held/")
+        assert learns(ways, asked)
+        clock.now -= 3600
+        assert ways.fast(asked) == ways.long(asked)
 
     def test_what_has_ended_by_itself_goes_the_long_way(self, ways: Ways, clock: Any) -> None:
         from datetime import UTC, datetime, timedelta  # noqa: PLC0415
