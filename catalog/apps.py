@@ -25,7 +25,7 @@ def _mend(using: str, **_: Any) -> None:
     from catalog import search, tallies, tombstones  # noqa: PLC0415 - needs the models
 
     search.mend_index(connections[using])
-    tombstones.mend_triggers(connections[using])
+    tombstones.make_triggers(connections[using])
     tallies.mend(connections[using])
 
 

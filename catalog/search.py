@@ -20,6 +20,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import QuerySet
 from django.db.models.expressions import RawSQL
 
+from catalog.triggers import Triggers, execute
+
 __all__ = ["COLUMNS", "DOCUMENT", "INDEX", "create_index", "drop_index", "matching", "mend_index", "words"]
 
 COLUMNS = ("title", "alt", "page_title", "domain")
@@ -63,14 +65,14 @@ def create_index(connection: BaseDatabaseWrapper) -> None:
     """Make the index that `matching` answers from."""
     if connection.vendor == "postgresql":
         added = ", ".join(f"ADD COLUMN IF NOT EXISTS {_generated(name)}" for name in WORDS)
-        _execute(connection, f"ALTER TABLE catalog_screenshot {added}")
-        _execute(
+        execute(
             connection,
+            f"ALTER TABLE catalog_screenshot {added}",
             f"CREATE INDEX screenshot_search ON catalog_screenshot USING gin (({' || '.join(WORDS)}))",
         )
         return
     columns = ", ".join(COLUMNS)
-    _execute(
+    execute(
         connection,
         f"CREATE VIRTUAL TABLE {INDEX} USING fts5({columns}, content='catalog_screenshot', content_rowid='id', "
         "tokenize='unicode61 remove_diacritics 0')",
@@ -82,12 +84,10 @@ def drop_index(connection: BaseDatabaseWrapper) -> None:
     """Undo `create_index`."""
     if connection.vendor == "postgresql":
         dropped = ", ".join(f"DROP COLUMN IF EXISTS {name}" for name in WORDS)
-        _execute(connection, "DROP INDEX screenshot_search")
-        _execute(connection, f"ALTER TABLE catalog_screenshot {dropped}")
+        execute(connection, "DROP INDEX screenshot_search", f"ALTER TABLE catalog_screenshot {dropped}")
         return
-    for name in _triggers():
-        _execute(connection, f"DROP TRIGGER IF EXISTS {name}")
-    _execute(connection, f"DROP TABLE {INDEX}")
+    TRIGGERS.drop(connection)
+    execute(connection, f"DROP TABLE {INDEX}")
 
 
 def _generated(name: str) -> str:
@@ -98,33 +98,24 @@ def _generated(name: str) -> str:
 
 def mend_index(connection: BaseDatabaseWrapper) -> None:
     """On SQLite, make the triggers that are not there, and then the index anew: it may have missed changes."""
-    if connection.vendor != "sqlite":
-        return
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT name FROM sqlite_master WHERE tbl_name IN ('catalog_screenshot', %s)", [INDEX])
-        present = {name for (name,) in cursor.fetchall()}
-    missing = [statement for name, statement in _triggers().items() if name not in present]
-    if INDEX not in present or not missing:
-        return
-    for statement in missing:
-        _execute(connection, statement)
-    _execute(connection, f"INSERT INTO {INDEX}({INDEX}) VALUES ('rebuild')")  # noqa: S608 - constants
+    TRIGGERS.mend(connection, then=_rebuild)
 
 
-def _triggers() -> dict[str, str]:
-    """The triggers that keep the FTS5 table in step, by name."""
+def _rebuild(connection: BaseDatabaseWrapper) -> None:
+    execute(connection, f"INSERT INTO {INDEX}({INDEX}) VALUES ('rebuild')")  # noqa: S608 - constants
+
+
+def _triggers() -> dict[str, tuple[str, str]]:
+    """The triggers that keep the FTS5 table in step: when each fires, and what it does."""
     columns = ", ".join(COLUMNS)
     new, old = (", ".join(f"{row}.{column}" for column in COLUMNS) for row in ("new", "old"))
     add = f"INSERT INTO {INDEX}(rowid, {columns}) VALUES (new.id, {new});"  # noqa: S608 - constants
     remove = f"INSERT INTO {INDEX}({INDEX}, rowid, {columns}) VALUES ('delete', old.id, {old});"  # noqa: S608
-    events = {"insert": ("INSERT", add), "delete": ("DELETE", remove)}
-    events["update"] = (f"UPDATE OF {columns}", f"{remove} {add}")
     return {
-        f"{INDEX}_{name}": f"CREATE TRIGGER {INDEX}_{name} AFTER {event} ON catalog_screenshot BEGIN {body} END"
-        for name, (event, body) in events.items()
+        f"{INDEX}_insert": ("AFTER INSERT ON catalog_screenshot", add),
+        f"{INDEX}_delete": ("AFTER DELETE ON catalog_screenshot", remove),
+        f"{INDEX}_update": (f"AFTER UPDATE OF {columns} ON catalog_screenshot", f"{remove} {add}"),
     }
 
 
-def _execute(connection: BaseDatabaseWrapper, statement: str) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(statement)
+TRIGGERS = Triggers(INDEX, postgresql={}, sqlite=_triggers())

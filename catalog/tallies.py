@@ -18,6 +18,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import IntegerField, QuerySet, Subquery
 
 from catalog.models import Gallery
+from catalog.triggers import Triggers, execute
 
 __all__ = [
     "TABLE",
@@ -50,43 +51,31 @@ class TagCount(Subquery):
 
 def create(connection: BaseDatabaseWrapper) -> None:
     """Make the table and its triggers, and count what is there."""
-    for statement in _POSTGRESQL_TABLE if connection.vendor == "postgresql" else _SQLITE_TABLE:
-        _execute(connection, statement)
+    execute(connection, *(_POSTGRESQL_TABLE if connection.vendor == "postgresql" else _SQLITE_TABLE))
     make_moves_exclusive(connection)
     mend(connection)
 
 
 def make_moves_exclusive(connection: BaseDatabaseWrapper) -> None:
     """On PostgreSQL, have the index of a gallery's creations be the unique one that writers of tags rely on."""
-    for statement in _EXCLUSIVE_MOVES if connection.vendor == "postgresql" else ():
-        _execute(connection, statement)
+    if connection.vendor == "postgresql":
+        execute(connection, *_EXCLUSIVE_MOVES)
 
 
 def replace_functions(connection: BaseDatabaseWrapper) -> None:
     """On PostgreSQL, have the triggers that there are do what they are made to do now."""
-    for function, _ in _postgresql().values() if connection.vendor == "postgresql" else ():
-        _execute(connection, function)
+    TRIGGERS.replace_functions(connection)
 
 
 def drop(connection: BaseDatabaseWrapper) -> None:
     """Undo `create`."""
-    for name in _triggers(connection):
-        _drop_trigger(connection, name)
-    _execute(connection, f"DROP TABLE {TABLE}")
+    TRIGGERS.drop(connection)
+    execute(connection, f"DROP TABLE {TABLE}")
 
 
 def mend(connection: BaseDatabaseWrapper) -> bool:
     """Make the triggers that are not there, and then count anew; say whether any had to be made."""
-    present = _present(connection)
-    missing = {name: made for name, made in _triggers(connection).items() if name not in present}
-    if TABLE not in present or not missing:
-        return False
-    with transaction.atomic(connection.alias):
-        for statements in missing.values():
-            for statement in statements:
-                _execute(connection, statement)
-        recount(connection)
-    return True
+    return TRIGGERS.mend(connection, then=recount)
 
 
 def recount(connection: BaseDatabaseWrapper) -> None:
@@ -97,38 +86,12 @@ def recount(connection: BaseDatabaseWrapper) -> None:
     )
     with transaction.atomic(connection.alias):
         if connection.vendor == "postgresql":
-            _execute(connection, f"LOCK TABLE {SHOTS}, {TAGGED} IN SHARE MODE")
-        _execute(connection, f"DELETE FROM {TABLE}")
-        _execute(connection, f"INSERT INTO {TABLE} ({COLUMNS}) {counted}")
+            execute(connection, f"LOCK TABLE {SHOTS}, {TAGGED} IN SHARE MODE")
+        execute(connection, f"DELETE FROM {TABLE}", f"INSERT INTO {TABLE} ({COLUMNS}) {counted}")
 
 
-def _triggers(connection: BaseDatabaseWrapper) -> dict[str, list[str]]:
-    """The statements that make each trigger, by its name."""
-    return _postgresql() if connection.vendor == "postgresql" else _sqlite()
-
-
-def _present(connection: BaseDatabaseWrapper) -> set[str]:
-    """Return the names of the table and of its triggers that there are."""
-    catalogue = (
-        "SELECT tgname FROM pg_trigger UNION SELECT relname FROM pg_class WHERE pg_table_is_visible(oid)"
-        if connection.vendor == "postgresql"
-        else "SELECT name FROM sqlite_master"
-    )
-    with connection.cursor() as cursor:
-        cursor.execute(catalogue)
-        return {name for (name,) in cursor.fetchall() if name.startswith(TABLE)}
-
-
-def _drop_trigger(connection: BaseDatabaseWrapper, name: str) -> None:
-    if connection.vendor == "postgresql":
-        _execute(connection, f"DROP FUNCTION IF EXISTS {name}() CASCADE")
-    else:
-        _execute(connection, f"DROP TRIGGER IF EXISTS {name}")
-
-
-def _execute(connection: BaseDatabaseWrapper, statement: str) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(statement)
+def _name(table: str, event: str) -> str:
+    return f"{PREFIX}{'tag' if table == TAGGED else 'screenshot'}_{event.lower()}"
 
 
 # --- PostgreSQL: once a statement, over its transition tables -------------------------------------------------------
@@ -161,8 +124,8 @@ _ADD = f"""
 """
 
 
-def _postgresql() -> dict[str, list[str]]:
-    made: dict[str, list[str]] = {}
+def _postgresql() -> dict[str, tuple[str, str]]:
+    made: dict[str, tuple[str, str]] = {}
     events = {"INSERT": {"new": 1}, "UPDATE": {"old": -1, "new": 1}, "DELETE": {"old": -1}}
     for event, rows in events.items():
         references = "REFERENCING " + " ".join(f"{row.upper()} TABLE AS {row}_rows" for row in rows)
@@ -215,13 +178,9 @@ def _unless_alike(rows: dict[str, int]) -> str:
     return f" WHERE ({old}) IS DISTINCT FROM ({new})"
 
 
-def _postgresql_trigger(table: str, event: str, references: str, body: str) -> dict[str, list[str]]:
-    name = f"{PREFIX}{'tag' if table == TAGGED else 'screenshot'}_{event.lower()}"
-    body = f"BEGIN {body} RETURN NULL; END"
-    function = f"CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $$ {body} $$"
+def _postgresql_trigger(table: str, event: str, references: str, body: str) -> dict[str, tuple[str, str]]:
     when = f"AFTER {event} ON {table} {references} FOR EACH STATEMENT"
-    trigger = f"CREATE TRIGGER {name} {when} EXECUTE FUNCTION {name}()"
-    return {name: [function, trigger]}
+    return {_name(table, event): (when, f"{body} RETURN NULL;")}
 
 
 # --- SQLite: once a row ------------------------------------------------------------------------------------------
@@ -232,7 +191,7 @@ _SQLITE_TABLE = (
 )
 
 
-def _sqlite() -> dict[str, list[str]]:
+def _sqlite() -> dict[str, tuple[str, str]]:
     tags = {"new": _tally_tag("NEW", 1), "old": _tally_tag("OLD", -1)}
     shots = {"new": _tally_screenshot("NEW", 1), "old": _tally_screenshot("OLD", -1)}
     return (
@@ -268,6 +227,8 @@ def _upsert(source: str) -> str:
     )
 
 
-def _sqlite_trigger(table: str, event: str, of: str, body: str) -> dict[str, list[str]]:
-    name = f"{PREFIX}{'tag' if table == TAGGED else 'screenshot'}_{event.lower()}"
-    return {name: [f"CREATE TRIGGER {name} AFTER {event} {of} ON {table} BEGIN {body} END"]}
+def _sqlite_trigger(table: str, event: str, of: str, body: str) -> dict[str, tuple[str, str]]:
+    return {_name(table, event): (f"AFTER {event} {of} ON {table}", body)}
+
+
+TRIGGERS = Triggers(TABLE, postgresql=_postgresql(), sqlite=_sqlite())

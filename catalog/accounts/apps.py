@@ -21,4 +21,4 @@ class AccountsConfig(AppConfig):
 def _mend(using: str, **_: Any) -> None:
     from catalog.accounts import append_only  # noqa: PLC0415 - as late as it is needed
 
-    append_only.mend_triggers(connections[using])
+    append_only.make_triggers(connections[using])

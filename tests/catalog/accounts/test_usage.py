@@ -310,7 +310,7 @@ class TestEvents:
 
     def test_stay_after_a_migration_that_lost_their_triggers(self, event: UsageEvent) -> None:
         append_only.drop_triggers(connection)
-        append_only.mend_triggers(connection)
+        append_only.make_triggers(connection)
         with pytest.raises(IntegrityError), transaction.atomic(), connection.cursor() as cursor:
             cursor.execute("DELETE FROM accounts_usageevent")
 

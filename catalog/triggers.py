@@ -1,0 +1,91 @@
+"""The domain's own triggers: how those of a set that a database has not are made, and how all are dropped.
+
+When they fire and what they do is up to the module that they serve. SQLite drops those of a table that a migration
+alters, so each set is mended after every `migrate`. Databases other than PostgreSQL and SQLite have none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from django.db import transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+__all__ = ["Triggers", "execute"]
+
+PRESENT = {
+    "postgresql": "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal",
+    "sqlite": "SELECT name FROM sqlite_master WHERE type = 'trigger'",
+}
+
+
+@dataclass(frozen=True)
+class Triggers:
+    """A set of triggers that need `table`: by name, when each fires and the statements that it then runs.
+
+    On PostgreSQL each calls a function of its own name, or all of them call `function`.
+    """
+
+    table: str
+    postgresql: Mapping[str, tuple[str, str]]
+    sqlite: Mapping[str, tuple[str, str]]
+    function: str = ""
+
+    def mend(
+        self, connection: BaseDatabaseWrapper, then: Callable[[BaseDatabaseWrapper], None] = lambda _: None
+    ) -> bool:
+        """Make those that are not there, if the table is; say whether any had to be made.
+
+        If so, `then` is called in the same transaction.
+        """
+        missing = self._missing(connection)
+        if not missing or self.table not in connection.introspection.table_names():
+            return False
+        with transaction.atomic(connection.alias):
+            execute(connection, *missing)
+            then(connection)
+        return True
+
+    def drop(self, connection: BaseDatabaseWrapper) -> None:
+        """Drop those that are there, and their functions."""
+        if connection.vendor == "postgresql":
+            functions = [self.function] if self.function else self.postgresql
+            execute(connection, *(f"DROP FUNCTION IF EXISTS {name}() CASCADE" for name in functions))
+        elif connection.vendor == "sqlite":
+            execute(connection, *(f"DROP TRIGGER IF EXISTS {name}" for name in self.sqlite))
+
+    def replace_functions(self, connection: BaseDatabaseWrapper) -> None:
+        """On PostgreSQL, have those that are there do what they are made to do now."""
+        if connection.vendor == "postgresql":
+            execute(connection, *(self._on_postgresql(name)[0] for name in self.postgresql))
+
+    def _missing(self, connection: BaseDatabaseWrapper) -> list[str]:
+        """Return the statements that make those that are not there."""
+        if connection.vendor not in PRESENT:
+            return []
+        with connection.cursor() as cursor:
+            cursor.execute(PRESENT[connection.vendor])
+            present = {name for (name,) in cursor.fetchall()}
+        if connection.vendor == "sqlite":
+            return [self._on_sqlite(name) for name in self.sqlite if name not in present]
+        missing = [self._on_postgresql(name) for name in self.postgresql if name not in present]
+        return [statement for both in missing for statement in both]
+
+    def _on_postgresql(self, name: str) -> tuple[str, str]:
+        (when, body), function = self.postgresql[name], f"{self.function or name}()"
+        return (
+            f"CREATE OR REPLACE FUNCTION {function} RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} END $$",
+            f"CREATE TRIGGER {name} {when} EXECUTE FUNCTION {function}",
+        )
+
+    def _on_sqlite(self, name: str) -> str:
+        when, body = self.sqlite[name]
+        return f"CREATE TRIGGER {name} {when} BEGIN {body} END"
+
+
+def execute(connection: BaseDatabaseWrapper, *statements: str) -> None:
+    """Execute `statements`, which have no parameters, one after the other."""
+    with connection.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
