@@ -335,6 +335,8 @@ def _family(text: str) -> str:
 
 
 def _function(name: str, body: str) -> str:
+    """Make it in place of one that was left without its trigger: by a process that died in between."""
     return (
-        f'CREATE FUNCTION "{name}"() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} RETURN NULL; END $$'
+        f'CREATE OR REPLACE FUNCTION "{name}"() RETURNS trigger LANGUAGE plpgsql '
+        f"AS $$ BEGIN {body} RETURN NULL; END $$"
     )
