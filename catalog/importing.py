@@ -486,10 +486,11 @@ def _original(root: Path, item: Mapping[str, Any]) -> bytes:
 def _developed(
     original: bytes, known: Screenshot | None, sha256: str
 ) -> tuple[dict[str, Any], list[StoredRendition] | None]:
-    """Measure, encode and store a picture, unless it is known and all its files are kept."""
+    """Measure, encode and store a picture, unless it is known and all its files are kept, the original among them."""
     if known is not None and known.sha256 == sha256 and _complete(known):
         return {}, None
     facts, encoded = images.develop(original)
+    storage.store_original(original)
     return asdict(facts), [redrawing.keep(rendition) for rendition in encoded]
 
 
@@ -497,7 +498,11 @@ def _complete(screenshot: Screenshot) -> bool:
     drawn = _drawn(screenshot)
     wanted = set(product(images.rendition_widths(screenshot.width), images.FORMATS))
     kept = all(storage.exists(row.sha256, row.format) for row in drawn)
-    return kept and {(row.width, row.format) for row in drawn} == wanted
+    return (
+        kept
+        and storage.has_original(screenshot.sha256)
+        and {(row.width, row.format) for row in drawn} == wanted
+    )
 
 
 _GALLERY_AS_WRITTEN = ("title", "description", "visibility", "position")

@@ -55,10 +55,6 @@ def redraw(*, screenshot: Screenshot) -> int:
 
 
 def _original(screenshot: Screenshot) -> bytes:
-    """Return the original's bytes, which are kept, if they are, under the name of their sha256."""
-    for format in storage.MEDIA_TYPES:
-        if screenshot.sha256 and storage.exists(screenshot.sha256, format):
-            with storage.open(screenshot.sha256, format) as file:
-                data: bytes = file.read()
-                return data
-    raise OriginalMissingError
+    if not (screenshot.sha256 and storage.has_original(screenshot.sha256)):
+        raise OriginalMissingError
+    return storage.original(screenshot.sha256)

@@ -1,6 +1,7 @@
 """Where a picture's bytes lie: at a name made of their sha256, so a name never changes its bytes.
 
-Decides the name, the address and the media type. The place is Django's default storage.
+Decides the name, the address and the media type. The place is Django's default storage. Originals lie apart, as they
+came: no address leads to them, for they may say more than their renditions do (where a camera was, who drew a picture).
 """
 
 from __future__ import annotations
@@ -27,9 +28,27 @@ def store(data: bytes, format: str) -> str:
     `format` is "webp" or "jpeg". A reader finds the whole file or none, after a crash too.
     """
     sha256 = hashlib.sha256(data).hexdigest()
-    if not exists(sha256, format):
-        _write(name(sha256, format), data)
+    _keep(name(sha256, format), data)
     return sha256
+
+
+def store_original(data: bytes) -> str:
+    """Keep an original, whatever it is, as `store` keeps a rendition; return its sha256 in hexadecimal."""
+    sha256 = hashlib.sha256(data).hexdigest()
+    _keep(_name_of_original(sha256), data)
+    return sha256
+
+
+def has_original(sha256: str) -> bool:
+    """Say whether the original with this sha256 is kept."""
+    return default_storage.exists(_name_of_original(sha256))
+
+
+def original(sha256: str) -> bytes:
+    """Return an original; raises FileNotFoundError where it is not kept."""
+    with default_storage.open(_name_of_original(sha256), "rb") as file:
+        data: bytes = file.read()
+        return data
 
 
 def exists(sha256: str, format: str) -> bool:
@@ -63,7 +82,13 @@ def name(sha256: str, format: str) -> str:
     return f"{sha256[:2]}/{sha256}.{FILE_EXTENSIONS[format]}"
 
 
-def _write(final: str, data: bytes) -> None:
+def _name_of_original(sha256: str) -> str:
+    return f"originals/{sha256[:2]}/{sha256}"
+
+
+def _keep(final: str, data: bytes) -> None:
+    if default_storage.exists(final):
+        return
     if isinstance(default_storage, FileSystemStorage):
         _write_aside(final, data)
     else:  # an object store: a put is atomic there

@@ -107,6 +107,12 @@ class TestStorage:
 
         assert seen == [DATA]
 
+    def test_an_original_is_kept_as_it_came_and_no_address_leads_to_it(self, client: Client) -> None:
+        assert storage.store_original(DATA) == SHA256
+        assert storage.original(SHA256) == DATA
+        assert not storage.exists(SHA256, "webp")
+        assert client.get(f"/files/originals/{SHA256[:2]}/{SHA256}").status_code == HTTPStatus.NOT_FOUND
+
     def test_a_storage_without_paths_is_written_to_at_once(self, settings: Any) -> None:
         memory = {"BACKEND": "django.core.files.storage.InMemoryStorage"}
         settings.STORAGES = {**settings.STORAGES, "default": memory}

@@ -17,7 +17,7 @@ from django.test.utils import CaptureQueriesContext
 from PIL import Image
 
 from catalog import importing
-from catalog.capture import images, storage
+from catalog.capture import images, redrawing, storage
 from catalog.importing import Failure, ManifestError, Outcome, import_manifest, read_manifest
 from catalog.models import Gallery, Rendition, Screenshot, Tag
 
@@ -266,6 +266,12 @@ class TestSecondRun:
         assert [tag.slug for tag in Screenshot.objects.get(title="First").tags.all()] == ["light"]
         assert changed() == {"First"}
 
+    def test_renditions_can_be_made_anew_of_what_was_imported(self, run: Run) -> None:
+        shot = Screenshot.objects.get(title="First")
+        before = set(shot.renditions.values_list("sha256", flat=True))
+        assert redrawing.redraw(screenshot=shot) == len(before)
+        assert set(shot.renditions.values_list("sha256", flat=True)) == before
+
     def test_another_picture_replaces_the_renditions(
         self, run: Run, folder: Path, manifest: Manifest
     ) -> None:
@@ -286,6 +292,12 @@ class TestSecondRun:
         assert report.outcomes == {Outcome.UNCHANGED: 2}
         assert len(list(media.rglob("*.webp"))) == 1  # both pictures look the same
         assert changed() == set()
+
+    def test_a_lost_original_comes_back(self, run: Run, media: Path) -> None:
+        kept = Screenshot.objects.get(title="First").sha256
+        (media / "originals" / kept[:2] / kept).unlink()
+        assert run().outcomes == {Outcome.UNCHANGED: 2}
+        assert storage.has_original(kept)
 
     def test_lost_renditions_come_back(self, run: Run) -> None:
         Rendition.objects.filter(screenshot__title="First", format="jpeg").delete()

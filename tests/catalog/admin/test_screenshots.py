@@ -324,7 +324,7 @@ class TestRedrawing:
     def test_makes_the_renditions_of_an_original_that_is_kept(self, admin_client: Client, shoot: Any) -> None:
         picture = io.BytesIO()
         Image.new("RGB", (700, 350), "teal").save(picture, "WEBP")
-        shot = shoot("Cat", sha256=storage.store(picture.getvalue(), "webp"))
+        shot = shoot("Cat", sha256=storage.store_original(picture.getvalue()))
         before = set(shot.renditions.values_list("pk", flat=True))
         response = act(admin_client, "redraw", shot)
         assert told(response) == ["Renditions were made anew for 1 of 1 screenshots."]
@@ -344,7 +344,7 @@ class TestRedrawing:
     ) -> None:
         picture = io.BytesIO()
         Image.new("RGB", (320, 160), "teal").save(picture, "WEBP")
-        shot = shoot("Cat", sha256=storage.store(picture.getvalue(), "webp"))
+        shot = shoot("Cat", sha256=storage.store_original(picture.getvalue()))
         encode = images.renditions
 
         def watched(original: bytes) -> Any:
