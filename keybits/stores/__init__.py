@@ -59,8 +59,19 @@ class Store(Protocol):
     def mint(self, scopes: Sequence[str]) -> tuple[Stamp | None, ...]:
         """Return the stamps of `scopes`, giving a new one to each that has none. None stands for an open scope."""
 
-    def write(self, key: str, entry: bytes) -> None:
-        """Keep `entry` under `key` for at most `KEYBITS_ENTRY_TTL` seconds. It may be dropped sooner."""
+    def begin(self, key: str, scopes: Sequence[str], holder: str, seconds: float) -> tuple[bool, Reading]:
+        """Begin to make the entry under `key`: `mint`, then `lease` by that name, then a look, at one moment.
+
+        Returns whether `holder` has the lease, the stamps, and the entry. Where a scope is open there is no lease, for
+        nothing can be kept. There is no entry where a stamp is new, for none was made under it, nor where a relay is
+        required and none has vouched lately. One round trip.
+        """
+
+    def write(self, key: str, entry: bytes, holder: str = "") -> None:
+        """Keep `entry` under `key` for at most `KEYBITS_ENTRY_TTL` seconds. It may be dropped sooner.
+
+        In the same round trip, end the lease by that name, if `holder` has it.
+        """
 
     def open(self, scopes: Sequence[str], writer: str) -> None:
         """End the present stamp of each scope, and let it have none while `writer` holds it.
@@ -141,8 +152,11 @@ class Breaker:
     def mint(self, scopes: Sequence[str]) -> tuple[Stamp | None, ...]:
         return self._run(self.store.mint, scopes)
 
-    def write(self, key: str, entry: bytes) -> None:
-        self._run(self.store.write, key, entry)
+    def begin(self, key: str, scopes: Sequence[str], holder: str, seconds: float) -> tuple[bool, Reading]:
+        return self._run(self.store.begin, key, scopes, holder, seconds)
+
+    def write(self, key: str, entry: bytes, holder: str = "") -> None:
+        self._run(self.store.write, key, entry, holder)
 
     def open(self, scopes: Sequence[str], writer: str) -> None:
         self._run(self.store.open, scopes, writer)

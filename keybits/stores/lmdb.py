@@ -63,10 +63,9 @@ class LMDBStore:
         with _errors(), self._environment().begin() as txn:
             now = _now()
             entry = _live(txn.get(_name(key), db=self._entries), now)
-            if self._needs_word and _live(txn.get(VOUCHED, db=self._meta), now) is None:
+            if not self._is_vouched(txn, now):
                 return Reading(entry, (None,) * len(scopes))
-            found = tuple(_stamp(txn.get(_name(scope), db=self._stamps), now) for scope in scopes)
-            return Reading(entry, found)
+            return Reading(entry, self._present(txn, scopes, now))
 
     def witness(self, scopes: tuple[str, ...]) -> bytes | None:
         try:
@@ -95,10 +94,24 @@ class LMDBStore:
 
         return self._write(change)
 
-    def write(self, key: str, entry: bytes) -> None:
+    def begin(self, key: str, scopes: Sequence[str], holder: str, seconds: float) -> tuple[bool, Reading]:
+        def change(txn: Any) -> tuple[bool, Reading]:
+            self._make_room(txn)
+            before = self._present(txn, scopes, _now())
+            found = tuple(self._mint_one(txn, _name(scope)) for scope in scopes)
+            if None in found:
+                return False, Reading(None, found)
+            leads = self._leased(txn, key, holder, seconds)
+            return leads, Reading(self._entry(txn, key) if found == before else None, found)
+
+        return self._write(change)
+
+    def write(self, key: str, entry: bytes, holder: str = "") -> None:
         def change(txn: Any) -> None:
             self._make_room(txn)
             txn.put(_name(key), _until(self._ttl) + entry, db=self._entries)
+            if holder:
+                self._give_back(txn, key, holder)
 
         self._write(change)
 
@@ -142,24 +155,10 @@ class LMDBStore:
         self._write(change)
 
     def lease(self, name: str, holder: str, seconds: float) -> bool:
-        key = LEASE + name.encode()
-
-        def change(txn: Any) -> bool:
-            mine = _live(txn.get(key, db=self._meta), _now()) in {None, holder.encode()}
-            if mine:
-                txn.put(key, _until(seconds) + holder.encode(), db=self._meta)
-            return mine
-
-        return self._write(change)
+        return self._write(lambda txn: self._leased(txn, name, holder, seconds))
 
     def release(self, name: str, holder: str) -> None:
-        key = LEASE + name.encode()
-
-        def change(txn: Any) -> None:
-            if _live(txn.get(key, db=self._meta), _now()) == holder.encode():
-                txn.delete(key, db=self._meta)
-
-        self._write(change)
+        self._write(lambda txn: self._give_back(txn, name, holder))
 
     def take(self, name: str, most: int, seconds: float) -> tuple[int, float]:
         key = TAKEN + _name(name)
@@ -184,6 +183,29 @@ class LMDBStore:
 
     def clear(self) -> None:
         self._write(self._forget)
+
+    def _is_vouched(self, txn: Any, now: int) -> bool:
+        return not self._needs_word or _live(txn.get(VOUCHED, db=self._meta), now) is not None
+
+    def _present(self, txn: Any, scopes: Sequence[str], now: int) -> tuple[Stamp | None, ...]:
+        return tuple(_stamp(txn.get(_name(scope), db=self._stamps), now) for scope in scopes)
+
+    def _entry(self, txn: Any, key: str) -> bytes | None:
+        """Return the entry that may be believed, if its stamps are right."""
+        now = _now()
+        return _live(txn.get(_name(key), db=self._entries), now) if self._is_vouched(txn, now) else None
+
+    def _leased(self, txn: Any, name: str, holder: str, seconds: float) -> bool:
+        key = LEASE + _name(name)
+        mine = _live(txn.get(key, db=self._meta), _now()) in {None, holder.encode()}
+        if mine:
+            txn.put(key, _until(seconds) + holder.encode(), db=self._meta)
+        return mine
+
+    def _give_back(self, txn: Any, name: str, holder: str) -> None:
+        key = LEASE + _name(name)
+        if _live(txn.get(key, db=self._meta), _now()) == holder.encode():
+            txn.delete(key, db=self._meta)
 
     def _mint_one(self, txn: Any, name: bytes) -> Stamp | None:
         present = _live(txn.get(name, db=self._stamps), _now())

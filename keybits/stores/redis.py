@@ -46,21 +46,23 @@ local function held(key)
   return left > 0
 end
 """
-MINT = (
+MINTED = (
     NOW
     + """
-local found = {}
-for i, key in ipairs(KEYS) do
+local function minted(key, new)
   local kind = redis.call('TYPE', key).ok
-  if kind == 'hash' and held(key) then
-    found[i] = false
-  elseif kind == 'string' then
-    found[i] = redis.call('GET', key)
-  else
-    redis.call('SET', key, ARGV[i + 1], 'EX', ARGV[1])
-    found[i] = ARGV[i + 1]
-  end
+  if kind == 'string' then return redis.call('GET', key) end
+  if kind == 'hash' and held(key) then return false end
+  redis.call('SET', key, new, 'EX', ARGV[1])
+  return new
 end
+"""
+)
+MINT = (
+    MINTED
+    + """
+local found = {}
+for i, key in ipairs(KEYS) do found[i] = minted(key, ARGV[i + 1]) end
 return found
 """
 )
@@ -101,15 +103,45 @@ if left > 0 and left > redis.call('PTTL', KEYS[1]) then
 end
 """
 
-LEASE = """
-local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return 1
+LEASED = """
+local function leased(key, holder, left)
+  local present = redis.call('GET', key)
+  if present and present ~= holder then return 0 end
+  redis.call('SET', key, holder, 'PX', left)
+  return 1
+end
 """
+LEASE = LEASED + "return leased(KEYS[1], ARGV[1], ARGV[2])"
 RELEASE = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 """
+
+# KEYS: stamps, the lease, the entry, and the relay's word where it is required.
+BEGIN = (
+    MINTED
+    + LEASED
+    + """
+local scopes = tonumber(ARGV[4])
+local answer, open, known = {0, false}, false, true
+for i = 1, scopes do
+  local stamp = minted(KEYS[i], ARGV[i + 4])
+  answer[i + 2] = stamp
+  open = open or not stamp
+  known = known and stamp ~= ARGV[i + 4]
+end
+if open then return answer end
+answer[1] = leased(KEYS[scopes + 1], ARGV[2], ARGV[3])
+local word = KEYS[scopes + 3]
+if known and (not word or redis.call('EXISTS', word) == 1) then answer[2] = redis.call('GET', KEYS[scopes + 2]) end
+return answer
+"""
+)
+WRITE = (
+    RELEASE
+    + """
+redis.call('SET', KEYS[2], ARGV[2], 'EX', ARGV[3])
+"""
+)
 TAKE = """
 local used = tonumber(redis.call('GET', KEYS[1]) or 0)
 if used >= tonumber(ARGV[1]) then
@@ -176,8 +208,27 @@ class RedisStore:
         )
         return tuple(found)
 
-    def write(self, key: str, entry: bytes) -> None:
-        self._call(lambda run: ["SET", f"{run}:e:{key}", entry, "EX", self._ttl])
+    def begin(self, key: str, scopes: Sequence[str], holder: str, seconds: float) -> tuple[bool, Reading]:
+        fresh = [stamps.new() for _ in scopes]
+
+        def command(run: str) -> Sequence[Any]:
+            keys = [*_stamps(run, scopes), f"{run}:lease:{key}", f"{run}:e:{key}"]
+            if self._needs_word:
+                keys.append(f"{run}:vouched")
+            numbers = (int(seconds * 1000), len(scopes))
+            return ["EVAL", BEGIN, len(keys), *keys, self._lease, holder, *numbers, *fresh]
+
+        leads, entry, *found = self._call(command)
+        return bool(leads), Reading(entry, tuple(found))
+
+    def write(self, key: str, entry: bytes, holder: str = "") -> None:
+        def command(run: str) -> Sequence[Any]:
+            name = f"{run}:e:{key}"
+            if not holder:
+                return ["SET", name, entry, "EX", self._ttl]
+            return ["EVAL", WRITE, 2, f"{run}:lease:{key}", name, holder, entry, self._ttl]
+
+        self._call(command)
 
     def open(self, scopes: Sequence[str], writer: str) -> None:
         self._call(lambda run: ["EVAL", OPEN, len(scopes), *_stamps(run, scopes), self._open_lease, writer])

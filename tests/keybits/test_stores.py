@@ -7,6 +7,7 @@ import json
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from operator import ge
 from typing import Any
 
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from stacks.threads import at_once
 
-from keybits.stamps import witness
+from keybits.stamps import Reading, witness
 from keybits.stores import Breaker, StoreError, get_store
 
 ONE, OTHER = "1" * 32, "2" * 32
@@ -191,6 +192,86 @@ class TestLeases:
         assert store.lease("more", OTHER, 60)
 
 
+class TestBeginning:
+    """Of an entry: its stamps, who makes it, and what is there by now, in one look."""
+
+    def begin(self, store: Any, holder: str = ONE, seconds: float = 60) -> Any:
+        return store.begin("key", ["a", "b"], holder, seconds)
+
+    def test_gives_the_stamps_that_are_missing_and_leaves_the_others(self, store: Any) -> None:
+        (a,) = store.mint(["a"])
+        _, reading = self.begin(store)
+        assert reading.stamps == store.mint(["a", "b"])
+        assert reading.stamps[0] == a
+        assert None not in reading.stamps
+
+    def test_one_makes_it_until_its_lease_ends(self, store: Any) -> None:
+        assert self.begin(store, ONE, 0.01)[0]
+        while not self.begin(store, OTHER)[0]:
+            pass
+        assert not self.begin(store, ONE)[0]
+
+    def test_who_makes_it_may_say_so_again(self, store: Any) -> None:
+        assert [self.begin(store)[0] for _ in range(2)] == [True, True]
+
+    def test_its_lease_is_the_one_by_that_name(self, store: Any) -> None:
+        self.begin(store)
+        assert not store.lease("key", OTHER, 60)
+        store.release("key", ONE)
+        assert store.lease("key", OTHER, 60)
+        assert not self.begin(store)[0]
+
+    @pytest.mark.parametrize("key", ["é:ü", "x" * 5000, "*"])
+    def test_any_text_names_what_is_made(self, store: Any, key: str) -> None:
+        assert [store.begin(key, ["a"], holder, 60)[0] for holder in (ONE, OTHER)] == [True, False]
+        store.write(key, b"one", ONE)
+        assert store.begin(key, ["a"], OTHER, 60) == (True, store.read(key, ["a"]))
+
+    def test_shows_an_entry_whose_stamps_are_all_there_to_whoever_asks(self, store: Any) -> None:
+        self.begin(store)
+        store.write("key", b"one")
+        assert [self.begin(store, holder)[1].entry for holder in (ONE, OTHER)] == [b"one", b"one"]
+
+    def test_shows_no_entry_where_a_stamp_is_new(self, store: Any) -> None:
+        store.mint(["a", "b"])
+        store.write("key", b"one")
+        store.close(["b"])
+        assert self.begin(store)[1].entry is None
+
+    def test_while_a_scope_is_open_nobody_makes_it_and_nothing_is_shown(self, store: Any) -> None:
+        store.mint(["a", "b"])
+        store.write("key", b"one")
+        store.open(["b"], ONE)
+        leads, reading = self.begin(store)
+        assert (leads, reading.entry, reading.stamps[1], reading.witness) == (False, None, None, None)
+        assert reading.stamps[0] is not None
+        assert store.lease("key", OTHER, 60)
+
+    def test_once_a_dead_writer_s_hold_has_ended_it_is_made(self, store: Any, settings: Any) -> None:
+        settings.KEYBITS_OPEN_LEASE = 0.001
+        held: Any = get_store()
+        held.open(["b"], ONE)
+        while not self.begin(held)[0]:
+            pass
+        assert None not in self.begin(held)[1].stamps
+
+    def test_without_a_relay_s_word_stamps_are_given_and_nothing_is_shown(
+        self, store: Any, settings: Any
+    ) -> None:
+        minted = store.mint(["a", "b"])
+        store.write("key", b"one")
+        settings.KEYBITS_RELAY = "external"
+        relayed: Any = get_store()
+        assert self.begin(relayed) == (True, Reading(None, minted))
+        relayed.vouch(relayed.now() + 60_000)
+        assert self.begin(relayed) == (True, Reading(b"one", minted))
+
+    def test_of_all_who_begin_at_once_one_makes_it_and_all_have_the_same_stamps(self, store: Any) -> None:
+        found = at_once(*(partial(self.begin, store, f"{number:032}") for number in range(8)))
+        assert sorted(leads for leads, _ in found) == [False] * 7 + [True]
+        assert len({reading.stamps for _, reading in found}) == 1
+
+
 class TestEntries:
     def test_an_entry_comes_back_byte_for_byte(self, store: Any) -> None:
         body = bytes(range(256)) * 100
@@ -201,6 +282,19 @@ class TestEntries:
         store.write("key", b"one")
         store.write("key", b"two")
         assert store.read("key", []).entry == b"two"
+
+    def test_written_by_who_was_to_make_it_it_ends_the_lease(self, store: Any) -> None:
+        store.begin("key", ["a"], ONE, 60)
+        store.write("key", b"one", ONE)
+        assert store.read("key", []).entry == b"one"
+        assert store.lease("key", OTHER, 60)
+
+    @pytest.mark.parametrize("writer", [OTHER, ""])
+    def test_written_by_another_it_is_kept_and_ends_no_lease(self, store: Any, writer: str) -> None:
+        store.begin("key", ["a"], ONE, 60)
+        store.write("key", b"one", writer)
+        assert store.read("key", []).entry == b"one"
+        assert not store.lease("key", OTHER, 60)
 
     def test_closing_a_scope_leaves_the_entry_for_its_validators(self, store: Any) -> None:
         store.mint(["a"])
@@ -399,10 +493,14 @@ class Protocol(RuleBasedStateMachine):
             scopes, _ = self.writers.pop(writer)
             self.store.close(scopes, writer)
 
-    @rule(scopes=st.sets(st.sampled_from(scopes), min_size=1))
-    def reader_begins(self, scopes: set[str]) -> None:
+    @rule(scopes=st.sets(st.sampled_from(scopes), min_size=1), alone=st.booleans())
+    def reader_begins(self, scopes: set[str], *, alone: bool) -> None:
         names = tuple(sorted(scopes))
-        self.readers.append([names, witness(self.store.mint(names)), None])
+        if alone:
+            seen = self.store.begin("/".join(names), names, ONE, 60)[1].witness
+        else:
+            seen = witness(self.store.mint(names))
+        self.readers.append([names, seen, None])
 
     @rule(data=st.data())
     def reader_looks_at_the_database(self, data: Any) -> None:
@@ -415,7 +513,7 @@ class Protocol(RuleBasedStateMachine):
         if self.readers:
             names, seen, values = self.readers.pop(data.draw(st.integers(0, len(self.readers) - 1)))
             if seen is not None and values is not None:
-                self.store.write("/".join(names), seen + bytes(values))
+                self.store.write("/".join(names), seen + bytes(values), ONE)
 
     @rule()
     def store_is_flushed(self) -> None:
