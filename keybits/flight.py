@@ -11,10 +11,11 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
+from keybits import readthrough
 from keybits.entries import Entry
 from keybits.stores import StoreError, get_store
 
@@ -27,64 +28,86 @@ PATIENCE = 5.0
 FIRST_LOOK, LOOKS_EACH = 0.001, 0.004
 """Seconds after which it is first looked what another process has made, and between two looks later on."""
 
-Look = Callable[[], Entry | None]
 _lock = threading.Lock()
 _flights: dict[str, threading.Event] = {}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Landing:
-    """What came of waiting: somebody else's entry, or None; whether this request is the one to compute, and whether
-    it had to wait to find out. One that neither leads nor has an entry has lost its patience: it computes as well."""
+    """What came of waiting: somebody else's entry, or None; and whether this request is the one to compute.
 
-    entry: Entry | None
-    leads: bool
-    waited: bool
+    One that neither leads nor has an entry has lost its patience, or waited for nothing: it computes as well. Where
+    there is nothing to wait for, everybody leads. `witness` is of what is made from now on; `holder` has the lease in
+    the store, "" has none. Set `kept` when the entry has been stored, and the lease given back with it.
+    """
+
+    entry: Entry | None = None
+    leads: bool = True
+    witness: bytes | None = None
+    holder: str = ""
+    kept: bool = False
 
 
 @contextmanager
-def alone(key: str, look: Look, *, patient: bool = True) -> Iterator[Landing]:
+def alone(key: str, scopes: Sequence[str], *, patient: bool = True) -> Iterator[Landing]:
     """Yield what somebody else has made meanwhile, or the lead. Who is not `patient` does not wait for others.
 
-    `look` returns the entry under `key` if it is fresh. Leave the context when it has been stored, or not.
+    Only for what `readthrough.may_keep`. Leave the context when the entry under `key` has been stored, or not.
     """
     landed = threading.Event()
     with _lock:
         leader = _flights.setdefault(key, landed)
     if leader is not landed:
-        yield Landing(look() if patient and leader.wait(PATIENCE) else None, leads=False, waited=patient)
+        yield _behind(leader, key, scopes, patient=patient)
         return
-    holder = uuid.uuid4().hex
     try:
-        yield _elsewhere(key, look, holder, patient=patient)
+        landing = _elsewhere(key, scopes, patient=patient)
+        if landing.witness is None:  # there is nothing that others could wait for
+            _land(key, landed)
+        with _given_back(key, landing):
+            yield landing
     finally:
-        with _lock:
-            _flights.pop(key, None)
-        landed.set()
-        with suppress(StoreError):
-            get_store().release(_name(key), holder)
+        _land(key, landed)
 
 
-def _elsewhere(key: str, look: Look, holder: str, *, patient: bool) -> Landing:
+def _behind(leader: threading.Event, key: str, scopes: Sequence[str], *, patient: bool) -> Landing:
+    """Wait for another thread; return what it made, or what it takes to compute as well."""
+    if not patient:
+        return Landing(leads=False)
+    entry = readthrough.fresh(key, scopes) if leader.wait(PATIENCE) else None
+    return Landing(entry, leads=False, witness=None if entry else readthrough.begin(scopes))
+
+
+def _elsewhere(key: str, scopes: Sequence[str], *, patient: bool) -> Landing:
     """Wait while another process leads; return what it made, or the lead."""
-    give_up = time.monotonic() + PATIENCE
-    waited, pause = False, FIRST_LOOK
-    while time.monotonic() < give_up:
-        try:
-            leads = get_store().lease(_name(key), holder, LEASE)
-        except StoreError:
-            break
-        entry = look()  # by who leads, too: it may have been made between the first look and this one
-        if leads or entry is not None or not patient:
-            return Landing(entry, leads, waited)
-        waited = True
+    holder, pause, give_up = uuid.uuid4().hex, FIRST_LOOK, time.monotonic() + PATIENCE
+    while True:
+        found = readthrough.lead(key, scopes, holder, LEASE)
+        if found.leads or found.witness is None:
+            return Landing(found.entry, True, found.witness, holder if found.leads else "")
+        if found.entry is not None or not patient or time.monotonic() > give_up:
+            return Landing(found.entry, False, found.witness)
         time.sleep(pause)
         pause = min(2 * pause, LOOKS_EACH)
-    return Landing(None, leads=True, waited=waited)
 
 
-def _name(key: str) -> str:
-    return f"fill:{key}"
+@contextmanager
+def _given_back(key: str, landing: Landing) -> Iterator[None]:
+    """Give the lease back, where that was not done with the entry."""
+    try:
+        yield
+    finally:
+        if landing.holder and not landing.kept:
+            with suppress(StoreError):
+                get_store().release(key, landing.holder)
+
+
+def _land(key: str, landed: threading.Event) -> None:
+    """Let those go who wait. Landing twice is landing once: by then another may be on its way."""
+    with _lock:
+        if _flights.get(key) is landed:
+            del _flights[key]
+    landed.set()
 
 
 def _forget() -> None:

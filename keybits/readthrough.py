@@ -2,7 +2,8 @@
 
 1. one look: the entry and the present stamps of its scopes;
 2. every stamp there, closed, and as the entry has them: a hit;
-3. else mint what is missing, *before* the database is read, and keep the new entry under those stamps.
+3. else mint what is missing, *before* the database is read, and keep the new entry under those stamps. Who does so is
+   told in the same look whether to make the entry, or has it where somebody else has made it since the first.
 
 A store that fails is a cache that is not there: the read goes to the database, and nothing is kept.
 """
@@ -21,10 +22,11 @@ from time import monotonic
 from keybits import cache_status, etags, memory, relay, transactions
 from keybits.conf import conf
 from keybits.entries import Entry, EntryError
-from keybits.stamps import scope_names, witness
+from keybits.stamps import Reading, scope_names, witness
 from keybits.stores import StoreError, get_store
 
 __all__ = [
+    "Lead",
     "Lookup",
     "aside",
     "begin",
@@ -34,8 +36,10 @@ __all__ = [
     "guarded",
     "is_current",
     "is_fresh",
+    "lead",
     "look_up",
     "made",
+    "may_keep",
     "stale_for",
     "store",
 ]
@@ -54,6 +58,16 @@ class Lookup:
     entry: Entry | None
     fresh: bool
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lead:
+    """What the store said to who would make an entry: the witness of what is made from now on, or None where it must
+    not be stored; whether to make it, for nobody else does; and the entry, if it is there and true by now."""
+
+    witness: bytes | None
+    leads: bool
+    entry: Entry | None
 
 
 _aside: ContextVar[dict[str, tuple[str, ...]] | None] = ContextVar("keybits_aside", default=None)
@@ -91,7 +105,11 @@ def _look(key: str, scopes: tuple[str, ...]) -> Lookup:
     held = memory.entries().get(key)
     if held is not None and confirmed(held, get_store().witness(scopes)):
         return Lookup(held.entry, True, "")
-    reading = get_store().read(key, scopes)
+    return _judged(key, get_store().read(key, scopes))
+
+
+def _judged(key: str, reading: Reading) -> Lookup:
+    """Say whether what the store had is true, and hold it in memory if it is."""
     if reading.entry is None:
         return Lookup(None, False, cache_status.MISS)
     try:
@@ -163,12 +181,34 @@ def guarded(entry: Entry, scopes: Sequence[str], guard: Sequence[str], seconds: 
     return replace(entry, stale=seconds, guard=names, guarded=stamps)
 
 
+def may_keep(scopes: Sequence[str]) -> bool:
+    """Say whether what is made here and now may be kept, by whatever stamps.
+
+    With no scopes there is nothing that could end an entry: it may not.
+    """
+    return bool(scopes) and _aside.get() is None and transactions.may_store()
+
+
+def lead(key: str, scopes: Sequence[str], holder: str, seconds: float) -> Lead:
+    """Begin to make an entry that `may_keep`, before the database is read; for `seconds` others are told to wait.
+
+    Never raises: where the store fails nobody leads, and nothing is kept.
+    """
+    try:
+        leads, reading = get_store().begin(key, scopes, holder, seconds)
+    except StoreError:
+        logger.warning("the store gives no stamps", exc_info=True)
+        return Lead(None, False, None)
+    found = _judged(key, reading)
+    return Lead(reading.witness, leads, found.entry if found.fresh else None)
+
+
 def begin(scopes: Sequence[str]) -> bytes | None:
     """Return what an entry made from now on is witnessed by, or None where it must not be stored.
 
-    Call it before the database is read. With no scopes there is nothing that could end an entry: None.
+    Call it before the database is read. For who makes something whether anybody else does or not.
     """
-    if not scopes or _aside.get() is not None or not transactions.may_store():
+    if not may_keep(scopes):
         return None
     try:
         return witness(get_store().mint(scopes))
@@ -186,12 +226,12 @@ def made(body: bytes, headers: Sequence[tuple[str, str]], *, witness: bytes | No
     return Entry(witness or b"", etags.strong(body), math.floor(now) + 1, tuple(headers), body)
 
 
-def store(key: str, entry: Entry) -> bool:
-    """Keep the entry if it may be kept; say whether it was."""
+def store(key: str, entry: Entry, holder: str = "") -> bool:
+    """Keep the entry if it may be kept; say whether it was. Then `holder` does not lead any more."""
     if not entry.witness or len(entry.body) > conf.MAX_ENTRY_BYTES:
         return False
     try:
-        get_store().write(key, entry.pack())
+        get_store().write(key, entry.pack(), holder)
     except StoreError:
         logger.warning("the store takes no entry", exc_info=True)
         return False

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cached_property, partial, wraps
+from functools import cached_property, wraps
 from time import monotonic
 from typing import Any
 
@@ -35,6 +35,7 @@ from keybits.drf.closed import are_closed, is_closed
 from keybits.drf.writes import ConditionalWritesMixin
 from keybits.entries import Entry, fingerprint
 from keybits.fastpath import HOLDER, Holder
+from keybits.flight import Landing
 from keybits.middleware import spelt
 from keybits.preconditions import Conditions
 from keybits.problems import problem_response
@@ -139,17 +140,15 @@ class _Exchange:
         found = readthrough.look_up(self.key, self.scopes)
         if found.entry is not None and found.fresh and not readthrough.ends_soon(found.entry):
             return self._send(self._with_coding(found.entry), cache_status.HIT)
-        witness = readthrough.begin(self.scopes)
-        if witness is None:  # there is nothing that others could wait for
-            return self._fill(found.reason or cache_status.STALE, None)
-        return self._alone(found, witness)
+        if found.reason == cache_status.BYPASS or not readthrough.may_keep(self.scopes):
+            return self._fill(found.reason or cache_status.STALE, Landing())  # nobody could wait for it
+        return self._alone(found)
 
-    def _alone(self, found: readthrough.Lookup, witness: bytes) -> HttpResponse:
+    def _alone(self, found: readthrough.Lookup) -> HttpResponse:
         """Have one request make it: the others wait, or show what they have, where that is still allowed."""
         present = found.entry if found.fresh else None
-        age = None if found.fresh else readthrough.stale_for(self.key)
-        look = partial(readthrough.fresh, self.key, self.scopes)
-        with flight.alone(self.key, look, patient=present is None and age is None) as landing:
+        age = None if found.fresh or found.entry is None else readthrough.stale_for(self.key)
+        with flight.alone(self.key, self.scopes, patient=present is None and age is None) as landing:
             if present is not None and not landing.leads:
                 return self._send(self._with_coding(present), cache_status.HIT)
             if present is None and landing.entry is not None:
@@ -157,10 +156,9 @@ class _Exchange:
                 return self._send(self._with_coding(landing.entry), status)
             if age is not None and found.entry is not None and not landing.leads:
                 return self._send(found.entry, cache_status.stale(age), age)
-            reason = found.reason or cache_status.STALE  # it ends soon
-            return self._fill(reason, readthrough.begin(self.scopes) if landing.waited else witness)
+            return self._fill(found.reason or cache_status.STALE, landing)  # without a reason, it ends soon
 
-    def _fill(self, reason: str, witness: bytes | None) -> HttpResponse:
+    def _fill(self, reason: str, landing: Landing) -> HttpResponse:
         """Compute it, and keep it where that may be."""
         self._throttle()
         start = monotonic()
@@ -175,10 +173,10 @@ class _Exchange:
         headers = self._headers(response, addressed=self.constructor.tells_addresses_apart)
         if policy is None:
             return self._send_unkept(response, headers, reason)
-        made = self._made(response, headers, None if lagging else witness)
+        made = self._made(response, headers, None if lagging else landing.witness)
         named = self.constructor.surrogates(**self.exchange)
         tagged = _Tagged(self.scopes, named, policy, response.get("Cache-Control"))
-        return self._keep(replace(made, cost=round(monotonic() - start, 6)), tagged, reason)
+        return self._keep(replace(made, cost=round(monotonic() - start, 6)), tagged, reason, landing)
 
     def _send_unkept(self, response: Response, headers: list[tuple[str, str]], reason: str) -> HttpResponse:
         """Send what nobody may keep: with its validator to who may write on condition of it, else as it is."""
@@ -201,15 +199,15 @@ class _Exchange:
             fields.append(("Vary", f"{self.varies}, Accept-Encoding"))
         return [*fields, NO_VARY_SEARCH] if isinstance(getattr(self.view, "query", None), Query) else fields
 
-    def _keep(self, made: Entry, tagged: _Tagged, reason: str) -> HttpResponse:
+    def _keep(self, made: Entry, tagged: _Tagged, reason: str, landing: Landing) -> HttpResponse:
         """Store what was made, if it may be stored, and send it; only what is current here is held elsewhere."""
         kept = tagged.on(self._coded(made), held=made.expires is None)
-        stored = readthrough.store(self.key, tagged.guarded(kept))
-        if not stored:
+        landing.kept = readthrough.store(self.key, tagged.guarded(kept), landing.holder)
+        if not landing.kept:
             kept = replace(tagged.on(made, held=False), changed=None)
         elif edge.purgers() and not readthrough.is_current(kept, tagged.scopes):
             kept = tagged.on(made, held=False)
-        return self._send(kept, cache_status.forwarded(reason, stored=stored))
+        return self._send(kept, cache_status.forwarded(reason, stored=landing.kept))
 
     def _url(self) -> str:
         """The canonical address of what was asked for: its path, and its query as the key has it."""

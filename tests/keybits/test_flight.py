@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,7 +19,7 @@ from rest_framework.response import Response
 from rest_framework.test import APIRequestFactory
 from rest_framework.views import APIView
 
-from keybits import flight, memory, readthrough
+from keybits import flight, memory, readthrough, transactions
 from keybits.bits import PurgeKeyBit, UpdatedAtKeyBit
 from keybits.cache_control import Lifetime, Policy
 from keybits.constructors import DefaultObjectKeyConstructor
@@ -29,6 +30,7 @@ from keybits.flight import alone
 from keybits.stores import StoreError, get_store
 
 pytestmark = pytest.mark.django_db(transaction=True)
+SCOPES = ("thing",)
 
 
 class Key(DefaultObjectKeyConstructor):
@@ -157,45 +159,103 @@ class TestThreads:
         assert Probe.asked == 2
         assert {answer.content for answer in answers} == {b'{"asked":1}', b'{"asked":2}'}
 
-    def test_while_a_scope_is_open_nobody_waits(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_while_a_scope_is_open_nobody_waits(
+        self, crowd: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        together = threading.Barrier(4, timeout=30)
+        monkeypatch.setattr(Probe, "meanwhile", staticmethod(lambda _: together.wait()))
         get_store().open(["thing"], "w" * 32)
-        monkeypatch.setattr(flight, "alone", None)
-        assert get()["Cache-Status"] == "keybits; fwd=uri-miss"
+        answers = list(crowd.map(lambda _: get(), range(4)))
         get_store().close(["thing"], "w" * 32)
+        assert {answer["Cache-Status"] for answer in answers} == {"keybits; fwd=uri-miss"}
+
+    def test_where_nothing_may_be_kept_nobody_waits(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(flight, "alone", None)
+        monkeypatch.setattr(transactions, "may_store", lambda: False)
+        assert get()["Cache-Status"] == "keybits; fwd=uri-miss"
+
+    def test_who_lands_twice_leaves_another_on_its_way(self) -> None:
+        first, second = threading.Event(), threading.Event()
+        flight._flights["key"] = first
+        flight._land("key", first)
+        flight._flights["key"] = second
+        flight._land("key", first)
+        assert flight._flights.pop("key") is second
+
+
+def made() -> Entry:
+    """Return an entry that is true under the stamps of now."""
+    return Entry(readthrough.begin(SCOPES) or b"", '"e"', 1, (), b"x")
 
 
 class TestProcesses:
-    def look(self) -> Entry | None:
-        return None
-
-    def test_another_s_entry_is_taken_as_soon_as_it_is_there(self) -> None:
-        get_store().lease("fill:key", "other", 60)
-        made = [None, None, Entry(b"w", '"e"', 1, (), b"x")]
-        with alone("key", lambda: made.pop(0)) as landing:
-            assert landing.entry is not None
-            assert not landing.leads
+    def test_another_s_entry_is_taken_as_soon_as_it_is_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        get_store().lease("key", "other", 60)
+        pauses = iter([lambda: None, lambda: get_store().write("key", made().pack(), "other")])
+        monkeypatch.setattr(flight.time, "sleep", lambda _: next(pauses)())
+        with alone("key", SCOPES) as landing:
+            assert landing.entry == made()
 
     def test_a_leader_that_died_is_replaced_when_its_lease_ends(self) -> None:
-        get_store().lease("fill:key", "dead", 0.01)
-        with alone("key", self.look) as landing:
+        get_store().lease("key", "dead", 0.01)
+        with alone("key", SCOPES) as landing:
             assert (landing.entry, landing.leads) == (None, True)
+
+    def test_who_leads_after_another_makes_it_under_the_stamps_of_then(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def overtaken(_: float) -> None:
+            get_store().close(SCOPES)
+            get_store().release("key", "other")
+
+        get_store().lease("key", "other", 60)
+        before = readthrough.begin(SCOPES)
+        monkeypatch.setattr(flight.time, "sleep", overtaken)
+        with alone("key", SCOPES) as landing:
+            assert landing.leads
+            assert before != landing.witness == readthrough.begin(SCOPES)
 
     def test_nobody_waits_for_ever(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(flight, "PATIENCE", 0.01)
-        get_store().lease("fill:key", "frozen", 60)
-        with alone("key", self.look) as landing:
-            assert landing.entry is None
+        get_store().lease("key", "frozen", 60)
+        with alone("key", SCOPES) as landing:
+            assert (landing.entry, landing.leads, landing.holder) == (None, False, "")
+            assert landing.witness == readthrough.begin(SCOPES)
 
-    def test_the_lead_is_given_back(self) -> None:
-        with alone("key", self.look):
-            assert not get_store().lease("fill:key", "other", 60)
-        assert get_store().lease("fill:key", "other", 60)
+    def test_nobody_waits_once_a_scope_is_open(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        get_store().lease("key", "other", 60)
+        monkeypatch.setattr(flight.time, "sleep", lambda _: get_store().open(SCOPES, "w" * 32))
+        with alone("key", SCOPES) as landing:
+            assert (landing.entry, landing.leads, landing.witness) == (None, True, None)
+        get_store().close(SCOPES, "w" * 32)
+
+    @pytest.mark.parametrize("fails", [False, True])
+    def test_the_lead_is_given_back(self, *, fails: bool) -> None:
+        with suppress(RuntimeError), alone("key", SCOPES):
+            assert not get_store().lease("key", "other", 60)
+            if fails:
+                raise RuntimeError
+        assert get_store().lease("key", "other", 60)
+
+    def test_the_lead_is_given_back_with_the_entry(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(type(get_store().store), "release", None)
+        get()
+        ((key, _),) = get_store().sample(2)
+        assert get_store().lease(key, "other", 60)
 
     def test_who_leads_looks_once_more(self) -> None:
         """It may have been made between the first look and the lead."""
-        made = Entry(b"w", '"e"', 1, (), b"x")
-        with alone("key", lambda: made) as landing:
-            assert landing.entry is made
+        get_store().write("key", made().pack())
+        with alone("key", SCOPES) as landing:
+            assert (landing.entry, landing.leads) == (made(), True)
+
+    def test_what_was_made_before_the_stamps_of_now_is_given_to_nobody(self) -> None:
+        get_store().write("key", made().pack())
+        get_store().close(SCOPES)
+        with alone("key", SCOPES) as landing:
+            assert landing.entry is None
+        with alone("key", SCOPES) as landing:
+            assert landing.entry is None
 
     def test_without_a_store_everybody_computes(self, monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
         settings.KEYBITS_STORE_RETRY = 0
@@ -204,9 +264,9 @@ class TestProcesses:
             raise StoreError("out of reach")
 
         with monkeypatch.context() as patch:
-            patch.setattr(type(get_store().store), "lease", away)
-            with alone("key", self.look) as landing:
-                assert (landing.entry, landing.leads) == (None, True)
+            patch.setattr(type(get_store().store), "begin", away)
+            with alone("key", SCOPES) as landing:
+                assert (landing.entry, landing.leads, landing.witness) == (None, True, None)
 
     def test_a_child_waits_for_no_thread_of_its_parent(self) -> None:
         flight._flights["key"] = threading.Event()
