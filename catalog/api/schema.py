@@ -75,6 +75,7 @@ WRITE_ERRORS = {
     "403": "The client may see this, but not change it; or its key lacks the scope.",
     "404": "There is no such thing, or it is not for the client to see.",
     "406": "The client does not accept JSON.",
+    "411": "The length of the body is not said.",
     "413": "The body is too long.",
     "414": "The query string is too long.",
     "415": "The body is not JSON.",

@@ -1,16 +1,25 @@
-"""What a body is: one JSON text in UTF-8, of bounded length and depth. Whatever else comes is refused."""
+"""What a body is: one JSON text in UTF-8, of bounded length and depth. Whatever else comes is refused.
+
+And when it is taken in: whole, before anything is locked for its sake.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import IO, Any
 
 import orjson
 from django.conf import settings
+from django.http import UnreadablePostError
 from rest_framework.exceptions import APIException, ParseError
 from rest_framework.parsers import BaseParser
+from rest_framework.permissions import SAFE_METHODS
+from rest_framework.request import Request
 
-__all__ = ["JSONParser", "TooLongError"]
+__all__ = ["MOST_NESTED", "JSONParser", "LengthRequiredError", "TooLongError", "take_in"]
+
+MOST_NESTED = 64
+"""Arrays and objects within each other: who reads or writes them goes a few frames down for each."""
 
 
 class TooLongError(APIException):
@@ -19,9 +28,20 @@ class TooLongError(APIException):
     status_code = 413
     members = {"type": "content-too-long"}
 
+    def __init__(self) -> None:
+        super().__init__(f"Send at most {settings.DATA_UPLOAD_MAX_MEMORY_SIZE} bytes.")
+
+
+class LengthRequiredError(APIException):
+    """411: content whose length is not said, of which a WSGI server shows nothing (RFC 9110 section 15.5.12)."""
+
+    status_code = 411
+    default_detail = "Send Content-Length with the body, and not Transfer-Encoding: chunked."
+    members = {"type": "length-required", "header": "Content-Length"}
+
 
 class JSONParser(BaseParser):
-    """RFC 8259 by orjson: no NaN, no lone surrogates, no nesting that exhausts the stack."""
+    """RFC 8259 by orjson: no NaN, no lone surrogates, no more than `MOST_NESTED` levels."""
 
     media_type = "application/json"
 
@@ -31,11 +51,59 @@ class JSONParser(BaseParser):
         media_type: str | None = None,
         parser_context: Mapping[str, Any] | None = None,
     ) -> Any:
-        longest = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
-        content = stream.read() if longest is None else stream.read(longest + 1)
-        if longest is not None and len(content) > longest:
-            raise TooLongError(f"Send at most {longest} bytes.")
         try:
-            return orjson.loads(content)
+            data = orjson.loads(_read(stream))
         except orjson.JSONDecodeError as error:
             raise ParseError(f"The body is no JSON: {error}.") from None
+        if _is_deeper(data):
+            raise ParseError(f"The body has arrays and objects more than {MOST_NESTED} levels deep.")
+        return data
+
+
+def take_in(request: Request) -> None:
+    """Have the body of an unsafe request in memory from now on: who sends it slowly keeps nobody waiting for a lock.
+
+    Raises `TooLongError`, `LengthRequiredError`, and `ParseError` where the client goes away meanwhile.
+    """
+    received = request._request
+    if request.method in SAFE_METHODS or received._read_started:  # type: ignore[attr-defined]
+        return
+    if _is_unsaid(request):
+        raise LengthRequiredError
+    try:
+        content = _read(received)
+    except UnreadablePostError as error:
+        raise ParseError("The body did not arrive.") from error
+    received._body = content  # what Django itself keeps of a body that has been read
+    if content:  # over ASGI it is whole even where its length was not said
+        request.META["CONTENT_LENGTH"] = str(len(content))
+
+
+def _read(stream: Any) -> bytes:
+    longest = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+    content: bytes = stream.read() if longest is None else stream.read(longest + 1)
+    if longest is not None and len(content) > longest:
+        raise TooLongError
+    return content
+
+
+def _is_unsaid(request: Request) -> bool:
+    """Say whether there may be content that WSGI does not show; HTTP/2 has it without any field that says so."""
+    meta = request.META
+    if meta.get("CONTENT_LENGTH") or hasattr(request._request, "scope"):
+        return False
+    is_framed = meta.get("SERVER_PROTOCOL", "").startswith("HTTP/2") and request.method != "DELETE"
+    return is_framed or "HTTP_TRANSFER_ENCODING" in meta
+
+
+def _is_deeper(data: Any) -> bool:
+    level = [data]
+    for _ in range(MOST_NESTED):
+        level = [child for each in level for child in _children(each) if isinstance(child, list | dict)]
+    return bool(level)
+
+
+def _children(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()

@@ -22,6 +22,7 @@ from rest_framework.response import Response
 from rest_framework_extensions.exceptions import PreconditionRequiredException
 
 from keybits import answers, cache_control, cache_status, codings, etags, readthrough, replicas
+from keybits.drf.parsers import take_in
 from keybits.entries import Entry
 from keybits.preconditions import NONE, Conditions, Outcome, Validators, evaluate
 from keybits.problems import problem_response
@@ -82,6 +83,11 @@ class WriteMixin:
     """What reads a body, where that is not the serializer of the representation."""
     represented: dict[str, Any] | None = None
     """The representation that a write is made for; part of the write serializer's context."""
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Take the body in as soon as it is known that the client may send one, and before any transaction begins."""
+        super().initial(request, *args, **kwargs)  # type: ignore[misc]
+        take_in(request)
 
     def get_write_serializer(self, *args: Any, **kwargs: Any) -> Any:
         """Return the serializer of a body; its context has the present representation as `represented`."""

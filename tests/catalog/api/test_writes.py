@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import re
 
 import brotli
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection
 from writing import problem, sent
 
 from catalog.models import Gallery, Screenshot, State, Tag, Visibility
+from keybits.drf.parsers import MOST_NESTED
 
 pytestmark = pytest.mark.django_db
 
@@ -19,6 +22,14 @@ NONE = object()
 """No If-Match at all."""
 CAT = "/screenshots/{cat}/"
 TARGETS = (CAT, "/galleries/spring/", "/galleries/spring/screenshots/{cat}/", "/tags/dark/")
+
+
+class Slow(io.BytesIO):
+    """Content that says when it is read."""
+
+    def read(self, *size):
+        self.heard()
+        return super().read(*size)
 
 
 @pytest.fixture
@@ -366,6 +377,50 @@ class TestBadBody:
         settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 100
         problem(send(owner, "PATCH", world.at(CAT), b" " * 101 + b"{}"), 413, "content-too-long")
         assert send(owner, "PATCH", world.at(CAT), b" " * 98 + b"{}").status_code == 200
+
+    @pytest.mark.parametrize("member", ["title", "position", "tags", "nothing"])
+    @pytest.mark.parametrize("opened", [b"[", b'{"a":'])
+    def test_that_goes_too_deep_is_refused(self, owner, world, member, opened):
+        closed = b"]" if opened == b"[" else b"}"
+        for levels in (MOST_NESTED, 254, 1_000):
+            content = b'{"%b":%b1%b}' % (member.encode(), opened * levels, closed * levels)
+            problem(send(owner, "PATCH", world.at(CAT), content), 400)
+            problem(send(owner, "POST", "/galleries/", content, Idempotency_Key="a"), 400)
+
+    @pytest.mark.parametrize("said", [{"Transfer-Encoding": "chunked"}, {"SERVER_PROTOCOL": "HTTP/2"}])
+    def test_whose_length_a_server_does_not_say_is_411(self, owner, world, said):
+        condition = {"If-Match": owner(world.at(CAT))["ETag"]} | {
+            name: value for name, value in said.items() if "-" in name
+        }
+        protocol = {name: value for name, value in said.items() if "_" in name}
+        response = owner(world.at(CAT), "PATCH", headers=condition, **protocol)
+        problem(response, 411, "length-required")
+
+    @pytest.mark.parametrize(
+        ("method", "target", "fields"),
+        [
+            ("PATCH", CAT, {"If-Match": "*"}),
+            ("POST", "/tags/", {}),
+            ("POST", "/galleries/", {}),
+            ("PATCH", "/screenshots/?ids={cat}", {"X-Bulk-Operation": "true"}),
+            ("POST", "/screenshots/", {"X-Bulk-Operation": "true"}),
+            ("DELETE", "/screenshots/?ids={cat}", {"X-Bulk-Operation": "true"}),
+        ],
+    )
+    def test_is_in_before_a_transaction_begins(self, staff, world, method, target, fields):
+        """Who sends it slowly would keep everybody else from writing."""
+        content, outside, read = Slow(b'{"title": "x"}'), list(connection.savepoint_ids), []
+        content.heard = lambda: read.append(connection.savepoint_ids == outside)
+        staff(
+            world.at(target),
+            method,
+            headers=fields,
+            data=content.getvalue(),
+            content_type="application/json",
+            **{"wsgi.input": content},
+        )
+        assert read
+        assert all(read)
 
     def test_cover_of_another_gallery_is_refused(self, owner, world):
         for name in ("owl", "yak"):
