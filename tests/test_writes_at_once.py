@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import httpx
+import pytest
 from stacks.live import LiveServer
 
 SEED = """
@@ -134,3 +136,20 @@ def test_of_many_who_change_the_same_list_on_one_condition_one_succeeds(live_ser
     shown = {item["title"] for item in live.get(target).json()["results"]}
     assert shown == {titles[statuses.index(200)]}
     assert live.shell("print(BulkOperation.objects.count())").strip() == "1"
+
+
+@pytest.mark.parametrize(("interface", "status"), [("wsgi", 411), ("asgi", 200)])
+def test_a_body_in_chunks_is_never_taken_for_none(
+    live_server_process: Callable[..., LiveServer], interface: str, status: int
+) -> None:
+    """WSGI shows nothing of it, so that a PATCH would change nothing and say 200."""
+    live = live_server_process(workers=1, interface=interface)
+    headers = {
+        "Authorization": f"Token {live.shell(SEED).split()[-1]}",
+        "Content-Type": "application/json",
+        "If-Match": "*",
+    }
+    target, chunks = "/api/v1/screenshots/1/", iter([b'{"title":', b' "Two"}'])
+    told = httpx.patch(live.url + target, content=chunks, headers=headers, trust_env=False)
+    assert told.status_code == status, told.text
+    assert live.get(target).json()["title"] == ("Two" if status == 200 else "One")
