@@ -251,7 +251,10 @@ class BulkMixin(WriteMixin):
             return None
         if not is_nested:
             _see_one_snapshot(self.queryset.model)  # type: ignore[attr-defined]
-        etag = self._list_etag(request)
+        shown = self._shown(request)
+        if "ETag" not in shown:
+            return shown
+        etag = str(shown["ETag"])
         if proceeds(request, conditions, etag):
             return None
         response = failed(
@@ -260,17 +263,21 @@ class BulkMixin(WriteMixin):
         response["ETag"] = etag
         return response
 
-    def _list_etag(self, request: Request) -> str:
-        """Return the tag of the list that a GET by this client shows, made anew; no throttle counts it as a request."""
+    def _shown(self, request: Request) -> HttpResponse:
+        """Return the list that a GET by this client shows, made anew; no throttle counts it as a request.
+
+        Raises Http404 where there is none, which is for the view to say as it says it.
+        """
         kind: Any = type(self)
         named = {"detail": False, "basename": self.basename}  # type: ignore[attr-defined]
         view = kind.as_view({"get": "list"}, throttle_classes=(), **named)
-        pairs = [pair for pair in self.query.pairs if pair[0] not in NAMES]  # type: ignore[attr-defined]
+        left_out = NAMES | {"format"}
+        pairs = [pair for pair in self.query.pairs if pair[0] not in left_out]  # type: ignore[attr-defined]
         with readthrough.aside():
-            response = view(_reading(request, urlencode(pairs)), **self.kwargs)  # type: ignore[attr-defined]
-        if response.status_code == 404:
+            response: HttpResponse = view(_reading(request, urlencode(pairs)), **self.kwargs)  # type: ignore[attr-defined]
+        if response.status_code in {404, 410}:
             raise Http404
-        return str(response["ETag"])
+        return response
 
 
 class BulkCreateMixin(BulkMixin):

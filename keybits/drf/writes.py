@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import orjson
-from django.db import OperationalError, router, transaction
+from django.db import IntegrityError, OperationalError, router, transaction
 from django.db.models import Model
 from django.http import Http404, HttpResponse
 from rest_framework.exceptions import APIException
@@ -44,6 +44,8 @@ T = TypeVar("T")
 ATTEMPTS = 3
 TRANSIENT = frozenset({"40001", "40P01"})
 """PostgreSQL's codes for a transaction that was given up for another's sake: a serialization failure, a deadlock."""
+ORPHANED = "23503"
+"""PostgreSQL's code for a row that refers to one that is gone, as it says at COMMIT."""
 
 
 class PreconditionRequiredError(PreconditionRequiredException):  # type: ignore[misc]  # drf-extensions is untyped
@@ -185,7 +187,8 @@ def _lock(instance: Model) -> None:
 def atomically(model: type[Model], work: Callable[[], T]) -> T:
     """Run `work` in one transaction of the primary; raise `BusyError` where others keep it from coming to an end.
 
-    What PostgreSQL gave up for another's sake is done again from its beginning, a few times.
+    What PostgreSQL gave up for another's sake is done again from its beginning, a few times; so is what referred to a
+    row that somebody deleted meanwhile, which is then not found.
     """
     alias = router.db_for_write(model)
     attempts = 1 if transaction.get_connection(alias).in_atomic_block else ATTEMPTS
@@ -195,7 +198,7 @@ def atomically(model: type[Model], work: Callable[[], T]) -> T:
                 return work()
         except WriteRefusedError as error:
             raise BusyError from error
-        except OperationalError as error:
+        except (OperationalError, IntegrityError) as error:
             if not _is_transient(error):
                 raise
             if not left or not _is_given_up(error):
@@ -203,11 +206,11 @@ def atomically(model: type[Model], work: Callable[[], T]) -> T:
     raise BusyError
 
 
-def _is_given_up(error: OperationalError) -> bool:
-    return getattr(error.__cause__, "sqlstate", None) in TRANSIENT
+def _is_given_up(error: Exception) -> bool:
+    return getattr(error.__cause__, "sqlstate", None) in {*TRANSIENT, ORPHANED}
 
 
-def _is_transient(error: OperationalError) -> bool:
+def _is_transient(error: Exception) -> bool:
     return _is_given_up(error) or "database is locked" in str(error)
 
 

@@ -495,6 +495,16 @@ class TestIfMatch:
     def test_is_about_a_list_that_there_is(self, owner):
         problem(send(owner, "DELETE", "/galleries/nowhere/screenshots/?status=ready", If_Match="*"), 404)
 
+    @pytest.mark.parametrize("target", ["/galleries/spring/screenshots/", "/tags/chart/screenshots/"])
+    def test_of_a_list_of_what_was_deleted_is_410(self, owner, world, target):
+        Gallery.objects.filter(slug="spring").delete()
+        Tag.objects.get(slug="chart").delete()
+        problem(send(owner, "PATCH", f"{target}?status=ready", {"alt": "new"}, If_Match="*"), 410)
+
+    def test_is_about_the_list_and_not_its_page_for_people(self, owner, world):
+        tag = owner(SPRING)["ETag"]
+        done(send(owner, "PATCH", f"{SPRING}&format=api", {"alt": "new"}, If_Match=tag))
+
 
 def item(number, **fields):
     return {

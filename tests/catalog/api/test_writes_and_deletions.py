@@ -1,0 +1,76 @@
+"""What is deleted while something that refers to it is written.
+
+PostgreSQL says at COMMIT that it is gone: the write is done again, and does not find it.
+"""
+
+from __future__ import annotations
+
+import pytest
+from stacks.threads import aside
+from writing import problem, sent
+
+from catalog.models import Gallery, Screenshot, Tag
+from keybits.drf.writes import WriteMixin
+
+pytestmark = [pytest.mark.stack("server"), pytest.mark.django_db(transaction=True)]
+
+CAT = "/screenshots/{cat}/"
+
+
+@pytest.fixture
+def world(fresh_world):
+    return fresh_world
+
+
+def send(client, method, target, body):
+    condition = {} if method == "POST" else {"If-Match": "*"}
+    return sent(client, method, target, body, **condition)
+
+
+@pytest.fixture
+def owner(by_token):
+    return by_token
+
+
+@pytest.fixture
+def deletes(monkeypatch):
+    """Have somebody else delete rows when a write has been made and not yet committed, once."""
+
+    def meanwhile(rows):
+        shown = WriteMixin.written
+
+        def written(*args):
+            monkeypatch.setattr(WriteMixin, "written", shown)
+            result = shown(*args)
+            aside(lambda: rows._raw_delete(rows.db)).result(60)
+            return result
+
+        monkeypatch.setattr(WriteMixin, "written", written)
+
+    return meanwhile
+
+
+def test_a_gallery_that_something_is_added_to_is_not_there(owner, world, deletes):
+    Gallery.objects.create(slug="doomed", title="Doomed", owner=world.owner)
+    deletes(Gallery.objects.filter(slug="doomed"))
+    body = {"gallery": "doomed", "title": "New", "source_url": "https://new.example/"}
+    problem(send(owner, "POST", "/screenshots/", body), 400)
+
+
+def test_a_gallery_that_something_moves_to_is_not_there(owner, world, deletes):
+    Gallery.objects.create(slug="doomed", title="Doomed", owner=world.owner)
+    deletes(Gallery.objects.filter(slug="doomed"))
+    problem(send(owner, "PATCH", world.at(CAT), {"gallery": "doomed"}), 400)
+
+
+def test_a_tag_is_made_again(owner, world, deletes):
+    Tag.objects.create(slug="doomed", name="Old")
+    deletes(Tag.objects.filter(slug="doomed"))
+    assert send(owner, "PATCH", world.at(CAT), {"tags": ["doomed"]}).status_code == 200
+    assert Screenshot.objects.get(pk=world.shots["cat"].pk).tags.get().name == "Doomed"
+
+
+def test_a_cover_is_not_there(owner, world, deletes):
+    shot = Screenshot.objects.create(gallery_id=world.shots["cat"].gallery_id, title="Doomed")
+    deletes(Screenshot.objects.filter(pk=shot.pk))
+    problem(send(owner, "PATCH", "/galleries/spring/", {"cover": shot.pk}), 400)
