@@ -61,6 +61,7 @@ ERRORS = {
     "403": "Some of the rows are not the client's to change; the problem says how many. Or its key lacks the scope.",
     "409": "More rows than `max`, or than the usual limit; the problem says how many.",
     "412": "The list is not the one that If-Match names.",
+    "422": "The Idempotency-Key was given to another request.",
 }
 MANY_ERRORS = {"413": "The body is too long, or has too many items."}
 

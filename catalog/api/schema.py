@@ -184,7 +184,7 @@ class AutoSchema(SpectacularAutoSchema):
 
     def _get_request_fields(self) -> list[dict[str, Any]]:
         if bulk_schema.is_bulk(self.view):
-            return [bulk_schema.header(required=True), IF_MATCH | {"required": False}]
+            return [bulk_schema.header(required=True), IF_MATCH | {"required": False}, IDEMPOTENCY_KEY]
         many = [bulk_schema.header(required=False)] if bulk_schema.takes_many(self.view) else []
         own = [IF_NONE_MATCH, IDEMPOTENCY_KEY] if self.method == "POST" else [IF_MATCH]
         return [*many, *own]

@@ -76,6 +76,14 @@ NAMES = frozenset(parameter.name for parameter in PARAMETERS)
 CONDITIONAL = ("HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE", "HTTP_IF_UNMODIFIED_SINCE")
 
 
+class _RefusedError(Exception):
+    """The operation ends, and its transaction with it, by this answer."""
+
+    def __init__(self, response: HttpResponse) -> None:
+        super().__init__(response.status_code)
+        self.response = response
+
+
 class BulkHeaderError(APIException):
     """400: a write to a list without the header, or with another value of it than `true`."""
 
@@ -186,12 +194,12 @@ class BulkMixin(WriteMixin):
         return [*self.bulk_filters, *PARAMETERS]
 
     def partial_update_bulk(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
-        return self._bulk(request, lambda: self._answered(self.update_rows))
+        return self._bulk(request, lambda: self._carried_out(self.update_rows))
 
     def destroy_bulk(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
         if request.data:
             raise ValidationError("The filters say what is deleted: send no body.")
-        return self._bulk(request, lambda: self._answered(self.delete_rows))
+        return self._bulk(request, lambda: self._carried_out(self.delete_rows))
 
     def update_rows(self, rows: QuerySet[Any], terms: BulkTerms) -> dict[str, Any]:
         """Change `rows` as the body says, or only count them where the terms are dry; return what to answer."""
@@ -205,34 +213,52 @@ class BulkMixin(WriteMixin):
         """Return the ids and the addresses of the first few rows, in the order of the list."""
         return [{"id": row.pk, "url": self.get_address(row)} for row in rows[:SAMPLE]]
 
-    def _bulk(self, request: Request, operation: Callable[[], HttpResponse]) -> HttpResponse:
-        """Run `operation` in one transaction, if the header and the condition let it."""
+    def _bulk(self, request: Request, operation: Callable[[], Written]) -> HttpResponse:
+        """Run `operation` in one transaction, if the header and the condition let it; once for an Idempotency-Key.
+
+        What was done under a key is answered again whatever has become of the condition since: the first time it held.
+        """
         given = request.headers.get(HEADER)
         if given != "true":
             raise BulkHeaderError(given)
         model = self.queryset.model  # type: ignore[attr-defined]
         is_nested = connections[router.db_for_write(model)].in_atomic_block
+        conditions = Conditions.from_environ(request.META)
 
-        def work() -> HttpResponse:
-            return self._refusal(request, is_nested=is_nested) or operation()
+        def on_condition() -> Written:
+            self._refuse(request, conditions)
+            return operation()
+
+        def work() -> Written:
+            if conditions is not NONE and not is_nested:
+                _see_one_snapshot(model)
+            return on_condition() if self._is_dry else once(request, on_condition)
 
         try:
-            return atomically(model, work)
+            written = atomically(model, work)
+        except _RefusedError as refused:
+            return refused.response
         except (IntegrityError, DataError) as error:  # a row that came or changed while this was under way
             raise BusyError from error
+        private = {"Cache-Control": cache_control.PRIVATE}
+        return Response(orjson.loads(written.body), status=written.status, headers=private)
 
-    def _answered(self, write: Callable[[QuerySet[Any], BulkTerms], dict[str, Any]]) -> Response:
+    def _carried_out(self, write: Callable[[QuerySet[Any], BulkTerms], dict[str, Any]]) -> Written:
         terms = self._terms()
         self._demand_parent()
         rows = self.filter_queryset(self.get_queryset())  # type: ignore[attr-defined]
-        return Response(write(rows, terms), headers={"Cache-Control": cache_control.PRIVATE})
+        return Written(200, self.request.path, orjson.dumps(write(rows, terms)))  # type: ignore[attr-defined]
+
+    @property
+    def _is_dry(self) -> bool:
+        return bool(self.query.get("dry_run") == "true")  # type: ignore[attr-defined]
 
     def _terms(self) -> BulkTerms:
         query = self.query  # type: ignore[attr-defined]
         if query.get("all") != "true" and not {name for name, _ in query.pairs} - NAMES - {"format"}:
             raise UnfilteredError
         most = int(query.get("max") or conf.BULK_LIMIT)
-        return BulkTerms(query.get("dry_run") == "true", most, query.get("skip_forbidden") == "true")
+        return BulkTerms(self._is_dry, most, query.get("skip_forbidden") == "true")
 
     def _demand_parent(self) -> None:
         """Answer 404 where the list is nested in something that is not there, or not for the client to see."""
@@ -240,28 +266,24 @@ class BulkMixin(WriteMixin):
         if parents is not None and not parents().exists():
             raise Http404
 
-    def _refusal(self, request: Request, *, is_nested: bool) -> HttpResponse | None:
-        """Return the 412 where a condition about the list does not hold (RFC 9110 section 13.2.2).
+    def _refuse(self, request: Request, conditions: Conditions) -> None:
+        """Raise the 412 where a condition about the list does not hold (RFC 9110 section 13.2.2).
 
         What is compared and what is written are one snapshot of the database: a row that changes between the two
         makes PostgreSQL give the transaction up, and `atomically` compares again.
         """
-        conditions = Conditions.from_environ(request.META)
         if conditions is NONE:
-            return None
-        if not is_nested:
-            _see_one_snapshot(self.queryset.model)  # type: ignore[attr-defined]
+            return
         shown = self._shown(request)
         if "ETag" not in shown:
-            return shown
-        etag = str(shown["ETag"])
-        if proceeds(request, conditions, etag):
-            return None
+            raise _RefusedError(shown)
+        if proceeds(request, conditions, str(shown["ETag"])):
+            return
         response = failed(
             "The list has changed since; read it again, and decide whether the operation still makes sense."
         )
-        response["ETag"] = etag
-        return response
+        response["ETag"] = shown["ETag"]
+        raise _RefusedError(response)
 
     def _shown(self, request: Request) -> HttpResponse:
         """Return the list that a GET by this client shows, made anew; no throttle counts it as a request.
@@ -299,21 +321,14 @@ class BulkCreateMixin(BulkMixin):
                 raise BulkHeaderError(None)
             return super().create(request, *args, **kwargs)  # type: ignore[misc]
         self.makes_many = True
-        return self._bulk(request, lambda: self._created(request, _items(request.data)))
+        return self._bulk(request, lambda: self._made(_items(request.data)))
 
     def create_items(self, items: list[Any]) -> dict[str, Any]:
         """Create all the items, or none and raise `ItemsRefusedError`; return what to answer."""
         raise NotImplementedError(f"{type(self).__name__} takes many items: define create_items().")
 
-    def _created(self, request: Request, items: list[Any]) -> Response:
-        """Make the items once, however often the request is sent with the same Idempotency-Key."""
-
-        def work() -> Written:
-            return Written(201, request.path, orjson.dumps(self.create_items(items)))
-
-        written = once(request, work)
-        private = {"Cache-Control": cache_control.PRIVATE}
-        return Response(orjson.loads(written.body), status=written.status, headers=private)
+    def _made(self, items: list[Any]) -> Written:
+        return Written(201, self.request.path, orjson.dumps(self.create_items(items)))  # type: ignore[attr-defined]
 
 
 def bulk_routes(routes: Iterable[Any]) -> list[Any]:

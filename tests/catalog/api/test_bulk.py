@@ -503,7 +503,43 @@ class TestIfMatch:
 
     def test_is_about_the_list_and_not_its_page_for_people(self, owner, world):
         tag = owner(SPRING)["ETag"]
-        done(send(owner, "PATCH", f"{SPRING}&format=api", {"alt": "new"}, If_Match=tag))
+        response = send(owner, "PATCH", f"{SPRING}&format=api", {"alt": "new"}, If_Match=tag)
+        assert response.status_code == 200, response.content
+
+
+class TestIdempotencyKey:
+    def test_has_a_formula_done_once(self, owner, world):
+        before = Screenshot.objects.get(pk=world.shots["cat"].pk).position
+        body = {"position": {"add": 10}}
+        told = [done(send(owner, "PATCH", SPRING, body, Idempotency_Key='"k"')) for _ in range(2)]
+        assert told[0] == told[1]
+        assert Screenshot.objects.get(pk=world.shots["cat"].pk).position == before + 10
+        assert BulkOperation.objects.count() == 1
+        problem(send(owner, "PATCH", SPRING, {"position": {"add": 1}}, Idempotency_Key='"k"'), 422)
+
+    def test_has_rows_deleted_once(self, owner):
+        told = [done(send(owner, "DELETE", SPRING, Idempotency_Key='"k"')) for _ in range(2)]
+        assert told[0] == told[1]
+
+    @pytest.mark.parametrize("method", ["PATCH", "DELETE", "POST"])
+    def test_is_asked_before_the_condition_which_held_the_first_time(self, owner, method):
+        target = "/screenshots/" if method == "POST" else SPRING
+        body = {"PATCH": {"alt": "new"}, "DELETE": None, "POST": [item(1)]}[method]
+        fields = {"If_Match": owner(target)["ETag"], "Idempotency_Key": '"k"'}
+        status = 201 if method == "POST" else 200
+        told = [done(send(owner, method, target, body, **fields), status) for _ in range(2)]
+        assert told[0] == told[1]
+
+    def test_is_not_used_up_by_what_was_refused(self, owner):
+        fields = {"Idempotency_Key": '"k"'}
+        problem(send(owner, "PATCH", SPRING, {"alt": "new"}, If_Match='"old"', **fields), 412)
+        done(send(owner, "PATCH", SPRING, {"alt": "new"}, **fields))
+
+    def test_is_not_used_up_by_a_dry_run(self, owner):
+        assert done(send(owner, "PATCH", f"{SPRING}&dry_run=true", {"alt": "new"}, Idempotency_Key='"k"'))[
+            "dry_run"
+        ]
+        done(send(owner, "PATCH", SPRING, {"alt": "new"}, Idempotency_Key='"k"'))
 
 
 def item(number, **fields):
