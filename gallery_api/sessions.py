@@ -6,6 +6,7 @@ twentieth of a hit by the viewset mixin alone (`python -m benchmarks server_cpu 
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from django.conf import settings
@@ -18,6 +19,7 @@ __all__ = ["AuthenticationMiddleware", "MessageMiddleware", "SessionMiddleware"]
 
 SIGNED_IN_ELSEWHERE = "/api/"
 """Where a path begins below which no session does."""
+_PRINTABLE = re.compile(r"[\x21-\x7e]*")
 
 
 class _WhereThereMayBeOne:
@@ -33,7 +35,16 @@ class _WhereThereMayBeOne:
 
 
 class SessionMiddleware(_WhereThereMayBeOne, sessions.SessionMiddleware):
-    """`request.session`, where there may be one."""
+    """`request.session`, where there may be one.
+
+    A cookie that can name none is taken for none: what Django makes of a quoted one may hold NUL, which PostgreSQL
+    refuses to look for.
+    """
+
+    def __call__(self, request: HttpRequest) -> Any:
+        if not _PRINTABLE.fullmatch(request.COOKIES.get(settings.SESSION_COOKIE_NAME, "")):
+            del request.COOKIES[settings.SESSION_COOKIE_NAME]
+        return super().__call__(request)
 
 
 class AuthenticationMiddleware(_WhereThereMayBeOne, users.AuthenticationMiddleware):

@@ -83,6 +83,10 @@ TRIGGERS = Triggers(
         "usage_event_is_not_truncated": (f"BEFORE TRUNCATE ON {TABLE} FOR EACH STATEMENT", _RAISE),
     },
     sqlite={
+        "usage_event_is_not_replaced": (  # INSERT OR REPLACE deletes, and fires no trigger of a deletion
+            f"BEFORE INSERT ON {TABLE} WHEN EXISTS (SELECT 1 FROM {TABLE} WHERE id = NEW.id)",  # noqa: S608 - constants
+            _ABORT,
+        ),
         "usage_event_is_not_changed": (f"BEFORE UPDATE ON {TABLE} WHEN NOT ({_same('IS')})", _ABORT),
         "usage_event_is_not_deleted": (f"BEFORE DELETE ON {TABLE}", _ABORT),
     },

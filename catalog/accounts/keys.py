@@ -9,6 +9,7 @@ holds it: neither a traceback nor a log can show what is not there.
 from __future__ import annotations
 
 import hmac
+import logging
 import re
 import secrets
 from collections.abc import Sequence
@@ -17,13 +18,15 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
-from django.db import router, transaction
+from django.db import DatabaseError, router, transaction
 from django.db.models import Q
 from django.utils import timezone
 
 from catalog.accounts.models import Account, ApiKey, Plan
 
 __all__ = ["Presented", "Secret", "account_of", "find", "issue", "note_use", "revoke", "seal"]
+
+logger = logging.getLogger(__name__)
 
 PREFIX = re.compile(r"[0-9a-f]{12}")
 NOTED_EACH = timedelta(minutes=1)
@@ -115,12 +118,19 @@ def find(presented: Presented) -> ApiKey | None:
 
 
 def note_use(key: ApiKey) -> None:
-    """Write down that the key is used now, at most once a minute, however many processes see it used."""
+    """Write down that the key is used now, at most once a minute, however many processes see it used.
+
+    Nobody is refused for want of it.
+    """
     now = timezone.now()
     if key.last_used_at is not None and key.last_used_at > now - NOTED_EACH:
         return
     due = Q(last_used_at=None) | Q(last_used_at__lte=now - NOTED_EACH)
-    ApiKey.objects.filter(due, pk=key.pk).update(last_used_at=now)
+    try:
+        with transaction.atomic(using=router.db_for_write(ApiKey)):
+            ApiKey.objects.filter(due, pk=key.pk).update(last_used_at=now)
+    except DatabaseError:
+        logger.warning("the last use of the key %s was not written down", key.prefix, exc_info=True)
 
 
 def _digest(text: str) -> str:

@@ -6,6 +6,7 @@ becomes of it then is of no account: a hit, a 304, a 404 count alike. A 401, 403
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from rest_framework.exceptions import Throttled
@@ -13,8 +14,9 @@ from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
 from catalog.accounts import usage
-from catalog.accounts.models import ApiKey
+from catalog.accounts.models import ApiKey, UsageEvent
 from catalog.accounts.usage import Tally
+from keybits.drf.writes import atomically
 
 __all__ = ["QuotaExceededError", "QuotaThrottle"]
 
@@ -37,12 +39,16 @@ class QuotaThrottle(BaseThrottle):
     keybits_closed = True
 
     def allow_request(self, request: Request, view: Any) -> bool:
-        """Count the request and tell the client what is left; raise `QuotaExceededError` where nothing is."""
+        """Count the request and tell the client what is left; raise `QuotaExceededError` where nothing is.
+
+        Raises `BusyError` where others keep it from being counted: what cannot be counted is not let in.
+        """
         if not isinstance(request.auth, ApiKey):
             return True
         match = request.resolver_match
         route = (match.view_name if match else "") or ""
-        tally = usage.count(key=request.auth, method=request.method or "", route=route)
+        count = partial(usage.count, key=request.auth, method=request.method or "", route=route)
+        tally = atomically(UsageEvent, count)
         view.headers |= _fields(tally)
         if tally.event is None:
             raise QuotaExceededError(tally)

@@ -34,7 +34,7 @@ def test_off_there_is_nowhere_to_sign_in_and_no_bearer_is_asked(live_server_proc
 
 
 def test_on_a_user_signs_in_reads_what_is_theirs_and_renews(live_server_process: Start) -> None:
-    live = live_server_process(workers=1, environment={"JWT": "true", "TOKEN_THROTTLE_RATE": "6/d"})
+    live = live_server_process(workers=1, environment={"JWT": "true", "TOKEN_THROTTLE_RATE": "8/d"})
     live.shell(SEED)
     given = post(live, "token/", WHO)
     assert given.status_code == 200
@@ -65,7 +65,11 @@ def test_on_a_user_signs_in_reads_what_is_theirs_and_renews(live_server_process:
         "from django.contrib.auth.models import User\nu = User.objects.get()\nu.set_password('new')\nu.save()"
     )
     assert vault(live, tokens["access"]).status_code == 401
-    assert post(live, "token/", WHO).status_code == 429  # the seventh attempt
+    assert post(live, "token/refresh/", {"refresh": tokens["refresh"]}).status_code == 401
+    live.shell("from django.contrib.auth.models import User\nUser.objects.all().delete()")
+    refused = post(live, "token/refresh/", {"refresh": tokens["refresh"]})
+    assert (refused.status_code, refused.headers["Content-Type"]) == (401, "application/problem+json")
+    assert post(live, "token/", WHO).status_code == 429  # the ninth attempt
 
 
 def test_on_the_deployment_is_sound_and_its_description_complete(live_server_process: Start) -> None:

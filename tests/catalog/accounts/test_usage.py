@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -14,6 +16,7 @@ import httpx
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import IntegrityError, connection, transaction
+from django.utils import timezone
 from stacks.live import LiveServer
 
 from catalog.accounts import append_only, usage
@@ -301,6 +304,11 @@ class TestEvents:
         with connection.cursor() as cursor:
             cursor.execute("TRUNCATE accounts_usageevent")
 
+    @pytest.mark.stack("embedded")
+    def test_are_not_replaced(self, event: UsageEvent) -> None:
+        with pytest.raises(IntegrityError), transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("INSERT OR REPLACE INTO accounts_usageevent SELECT * FROM accounts_usageevent")
+
     def test_stay_once_others_have_been_pruned(self, event: UsageEvent) -> None:
         usage.count(key=event.key, method="GET", route="new")
         call_command("prune_usage", days=30)
@@ -353,3 +361,23 @@ def test_fifty_at_once_from_several_processes_get_the_quota_and_not_one_more(
     assert sorted(int(left) for status, left in answers if status == 200) == list(range(20))
     assert live.shell(TOTALS).split() == ["20", "20"]
     assert secret not in live.output()
+
+
+@pytest.mark.stack("embedded")
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("used", [None, timezone.now()])
+def test_who_cannot_be_counted_while_others_write_is_told_to_come_back(
+    ask: Any, issue: Any, used: datetime | None
+) -> None:
+    """SQLite has one writer; neither the use of a key nor a request can be written down meanwhile."""
+    key, secret = issue()
+    type(key).objects.update(last_used_at=used)
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA busy_timeout = 0")
+    with closing(sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        response = ask("galleries/", secret)
+    connection.close()
+    assert (response.status_code, response["Retry-After"]) == (503, "1")
+    assert json.loads(response.content)["type"] == "urn:problem:busy"
+    assert ask("galleries/", secret).status_code == 200

@@ -31,6 +31,16 @@ def test_a_request_with_the_cookie_has_all_three(settings: Any) -> None:
     assert seen(LIST, **{settings.SESSION_COOKIE_NAME: "nobodys"}) == {"session", "user", "_messages"}
 
 
+@pytest.mark.parametrize("value", ["abcdefgh\x00", "abcd efgh", "abcdefgh\x7f", "\xe4bcdefgh"])
+def test_a_cookie_that_names_no_session_is_none(settings: Any, value: str) -> None:
+    assert seen(LIST, **{settings.SESSION_COOKIE_NAME: value}) == set()
+
+
+@pytest.mark.parametrize("path", [LIST, "/admin/login/"])
+def test_a_cookie_with_what_a_database_refuses_to_look_for_is_ignored(client: Client, path: str) -> None:
+    assert client.get(path, headers={"Cookie": r'sessionid="abcdefgh\000"'}).status_code == 200
+
+
 def test_elsewhere_everybody_has_all_three() -> None:
     assert seen("/admin/login/") == {"session", "user", "_messages"}
 
