@@ -89,7 +89,8 @@ class WriteMixin:
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Take the body in as soon as it is known that the client may send one, and before any transaction begins."""
         super().initial(request, *args, **kwargs)  # type: ignore[misc]
-        take_in(request)
+        if getattr(self, "action", None):  # that of a method which does not apply is not read
+            take_in(request)
 
     def get_write_serializer(self, *args: Any, **kwargs: Any) -> Any:
         """Return the serializer of a body; its context has the present representation as `represented`."""
