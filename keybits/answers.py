@@ -71,7 +71,7 @@ def _vary(entry: Entry) -> list[tuple[str, str]]:
 
 
 def _dated(entry: Entry, now: float) -> list[tuple[str, str]]:
-    if entry.changed is None:
+    if entry.changed is None or entry.changed > now + 1:  # by this clock it is to come: another was ahead
         return []
     return [("Last-Modified", format_http_date(last_modified(entry.changed, now)))]
 
@@ -102,7 +102,10 @@ def _selected(entry: Entry, accept_encoding: str | None, conditions: Conditions)
 
     So a client that has changed its mind about codings revalidates what it holds. None, where none is acceptable.
     """
-    acceptable = codings.acceptable(accept_encoding, codings.offered(entry.body))
+    offered = codings.offered(entry.body)
+    acceptable = codings.acceptable(accept_encoding, offered) or codings.acceptable(
+        accept_encoding, codings.OFFERED
+    )  # who refuses the identity is sent a small body coded
     listed = conditions.if_none_match or conditions.if_match
     if listed:
         for coding in acceptable:

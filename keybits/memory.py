@@ -114,16 +114,18 @@ def footprint(value: object) -> int:
 class Held:
     """An entry in memory, and the answers that it has given: pure functions of it, so they are made once.
 
-    `confirmed` is when its stamps were last seen to be those of then, by the clock of `time.monotonic`.
+    `confirmed` is when its stamps were last seen to be those of then, by the clock of `time.monotonic`; `weight` is
+    what the answers take, in bytes.
     """
 
-    __slots__ = ("answers", "confirmed", "entry", "key")
+    __slots__ = ("answers", "confirmed", "entry", "key", "weight")
 
     def __init__(self, key: str, entry: Entry) -> None:
         self.key = key
         self.entry = entry
         self.confirmed = time.monotonic()
         self.answers: dict[Any, Any] = {}
+        self.weight = 0
 
 
 @lru_cache(maxsize=1)

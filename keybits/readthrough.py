@@ -217,13 +217,24 @@ def begin(scopes: Sequence[str]) -> bytes | None:
         return None
 
 
-def made(body: bytes, headers: Sequence[tuple[str, str]], *, witness: bytes | None, now: float) -> Entry:
-    """Return the entry for a body just made, at Unix time `now`.
+def made(
+    body: bytes,
+    headers: Sequence[tuple[str, str]],
+    *,
+    witness: bytes | None,
+    now: float,
+    previous: Entry | None = None,
+) -> Entry:
+    """Return the entry for a body just made, at Unix time `now`, in place of the `previous` one, if that is known.
 
     Its date is new even where its content is not: somebody may have been sent another in between, and a date from
-    before that would tell them that they have the present one.
+    before that would tell them that they have the present one. It is later than the previous content's, too, where
+    that was made by a clock that was ahead, or this one has been set back.
     """
-    return Entry(witness or b"", etags.strong(body), math.floor(now) + 1, tuple(headers), body)
+    etag, changed = etags.strong(body), math.floor(now) + 1
+    if previous is not None and previous.changed is not None and previous.changed > changed:
+        changed = previous.changed + (previous.etag != etag)
+    return Entry(witness or b"", etag, changed, tuple(headers), body)
 
 
 def store(key: str, entry: Entry, holder: str = "") -> bool:

@@ -123,6 +123,7 @@ class _Exchange:
         self.kwargs = kwargs
         self.is_private = credentialed(request)
         self.varies = ""
+        self.previous: Entry | None = None
 
     def respond(self, constructor: KeyConstructor) -> HttpResponse:
         self.constructor = constructor
@@ -138,6 +139,7 @@ class _Exchange:
         self.exchange = exchange
         self.key, self.scopes = _names(constructor, exchange)
         found = readthrough.look_up(self.key, self.scopes)
+        self.previous = found.entry
         if found.entry is not None and found.fresh and not readthrough.ends_soon(found.entry):
             return self._send(self._with_coding(found.entry), cache_status.HIT)
         if found.reason == cache_status.BYPASS or not readthrough.may_keep(self.scopes):
@@ -186,7 +188,9 @@ class _Exchange:
         return self._pass_on(response, reason)
 
     def _made(self, response: Response, headers: list[tuple[str, str]], witness: bytes | None) -> Entry:
-        made = readthrough.made(response.content, headers, witness=witness, now=time.time())
+        made = readthrough.made(
+            response.content, headers, witness=witness, now=time.time(), previous=self.previous
+        )
         url = "" if self.is_private else self._url()
         return replace(made, expires=getattr(self.request, EXPIRES, None), url=url)
 

@@ -45,6 +45,8 @@ PATIENCE = 5.0
 """Seconds that a request waits at most for another of the same process that went the long way before it."""
 MOST_UNLEARNT = 4_096
 """Questions that are known to teach nothing."""
+OF_THE_REQUEST = frozenset({406, 412, 429})
+"""What one request is answered, and the next one with other fields, or from elsewhere, is not."""
 RECORD_BYTES = 600
 """Bytes that an object of ours takes with its dictionary, beside what it says."""
 
@@ -154,21 +156,24 @@ class Lane:
     def depart(self, question: Question) -> Departure:
         """Say who goes the long way for a question, and whom the others wait for: what that one learns answers them.
 
-        Nobody waits for what could not be learnt the last time, nor where something stale may be shown meanwhile.
+        Nobody waits for what could not be learnt the last time, nor where something stale may be shown meanwhile, nor
+        while the store is left alone, for then nothing can be believed that somebody else has made.
         """
         address, context, _ = question
         place = hash((address, context))
-        if place in self._unlearnt or self._may_show_stale(address):
+        if place in self._unlearnt or self._may_show_stale(address) or get_store().is_tripped:
             return Departure(question, place, None, leads=False)
         mine: Future[None] = Future()
         leader = self._departed.setdefault(place, mine)
         return Departure(question, place, leader, leads=leader is mine)
 
-    def land(self, departure: Departure, *, learnt: bool) -> None:
-        """Let those who wait look again. Landing twice is landing once."""
+    def land(self, departure: Departure, *, learnt: bool, code: int = 0) -> None:
+        """Let those who wait look again; `code` is the status that was answered, 0 for none. Twice is once."""
+        if learnt:
+            self._unlearnt.discard(departure.place)
         if departure.leader is None or not departure.leads or departure.leader.done():
             return
-        if not learnt:
+        if not learnt and code and code < 500 and code not in OF_THE_REQUEST:
             if len(self._unlearnt) >= MOST_UNLEARNT:
                 self._unlearnt.clear()
             self._unlearnt.add(departure.place)
@@ -251,9 +256,12 @@ def _remember(held: Held, key: tuple[_Context, Ask], final: Final) -> None:
         return
     if footprint(key[1]) > LONGEST:
         return
-    answers = {**held.answers, key: final} if len(held.answers) < MOST_FINALS else {key: final}
-    size = held.entry.size + sum(map(_weight, answers.items()))
-    held.answers = answers if memory.entries().weigh(held.key, held, size) else {}
+    others = held.answers if len(held.answers) < MOST_FINALS else {}
+    weight = _weight((key, final)) + (held.weight if others else 0)
+    if memory.entries().weigh(held.key, held, held.entry.size + weight):
+        held.answers, held.weight = {**others, key: final}, weight
+    else:
+        held.answers, held.weight = {}, 0
 
 
 def _weight(item: tuple[tuple[_Context, Ask], Final]) -> int:

@@ -64,8 +64,11 @@ class FastPath:
                 fields = [
                     (name.decode("latin-1"), value.decode("latin-1")) for name, value in message["headers"]
                 ]
-                learnt = known.learn(address, context, holder, message["status"], fields)
-                known.land(departure, learnt=learnt)  # a client that reads slowly keeps nobody waiting
+                code = message["status"]
+                learnt = known.learn(address, context, holder, code, fields)
+                known.land(
+                    departure, learnt=learnt, code=code
+                )  # a client that reads slowly keeps nobody waiting
             await send(message)
 
         try:

@@ -66,17 +66,18 @@ class FastPath:
         """Go the long way, and remember what came of it."""
         address, context, _ = departure.question
         holder = environ[HOLDER] = Holder()
-        learnt = False
+        learnt, code = False, 0
 
         def note(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
-            nonlocal learnt
-            learnt = known.learn(address, context, holder, int(status[:3]), tuple(headers))
+            nonlocal learnt, code
+            code = int(status[:3])
+            learnt = known.learn(address, context, holder, code, tuple(headers))
             return start_response(status, headers, *more)
 
         try:
             return self.application(environ, note)
         finally:
-            known.land(departure, learnt=learnt)
+            known.land(departure, learnt=learnt, code=code)
 
 
 def _awaited(departure: Departure, known: Lane) -> Final | None:

@@ -104,6 +104,13 @@ class TestRfc9111Section53Expires:
         assert parse_http_date(fields(ask())["Expires"]) == 0
 
 
+class TestSection1253AcceptEncoding:
+    def test_who_refuses_the_identity_is_sent_a_small_body_coded(self) -> None:
+        entry = made(b"small", [], witness=None, now=0)
+        terms = Terms(10.0, "hit", accept_encoding="gzip, identity;q=0")
+        assert dict(answer(entry, "GET", NONE, terms).headers)["Content-Encoding"] == "gzip"
+
+
 class TestPrivate:
     """What is for one person says so, and tells nobody how long to hold it, or what it was made from."""
 
@@ -142,6 +149,22 @@ class TestSection882LastModified:
     def test_content_that_is_made_again_has_a_new_date_even_where_it_is_the_same(self) -> None:
         """Another may have been sent in between, and its date must not stand for this one."""
         assert made(b"a", [], witness=None, now=99.0).changed == 100
+
+    def test_is_later_than_that_of_the_content_before_whose_clock_was_ahead(self) -> None:
+        """Who has that one's date would else be told that nothing has changed."""
+        before = made(b"a", [], witness=None, now=20.0)
+        assert made(b"b", [], witness=None, now=10.0, previous=before).changed == 22
+        assert made(b"a", [], witness=None, now=10.0, previous=before).changed == 21
+        assert made(b"b", [], witness=None, now=30.0, previous=before).changed == 31
+        assert made(b"b", [], witness=None, now=20.5, previous=before).changed == 21
+
+    def test_is_not_sent_while_it_is_to_come(self) -> None:
+        entry = made(b"b", [], witness=None, now=10.0, previous=made(b"a", [], witness=None, now=20.0))
+        dated = [
+            "Last-Modified" in dict(answer(entry, "GET", NONE, Terms(now, "hit")).headers)
+            for now in (10.0, 20.9, 21.0, 22.0)
+        ]
+        assert dated == [False, False, True, True]
 
     @given(st.floats(0, 4e9), st.floats(0, 3))
     def test_is_never_in_the_future(self, created: float, later: float) -> None:

@@ -23,6 +23,7 @@ from keybits import bits, fastpath, memory
 from keybits.constructors import DefaultListKeyConstructor
 from keybits.drf import cache_response_and_etag
 from keybits.fastpath import asgi, wsgi
+from keybits.stores import get_store
 
 pytestmark = pytest.mark.django_db(transaction=True)
 MANY = 12
@@ -203,3 +204,29 @@ def test_landing_twice_leaves_who_departed_meanwhile_on_its_way(way: Any) -> Non
     known.land(first, learnt=False)
     assert second.leads
     assert known.depart(("a", "b", ())).leader is second.leader
+
+
+QUESTION: fastpath.Question = (("/list/",), ("GET",), ("GET", None))
+
+
+@pytest.mark.parametrize("code", [0, 406, 412, 429, 500, 503])
+def test_what_says_nothing_of_the_address_keeps_nobody_from_waiting_the_next_time(code: int) -> None:
+    known = fastpath.Lane()
+    known.land(known.depart(QUESTION), learnt=False, code=code)
+    assert known.depart(QUESTION).leads
+
+
+def test_an_address_that_has_taught_something_since_is_waited_for_again() -> None:
+    known = fastpath.Lane()
+    known.land(known.depart(QUESTION), learnt=False, code=404)
+    alone = known.depart(QUESTION)
+    assert not alone.leads
+    known.land(alone, learnt=True, code=200)
+    assert known.depart(QUESTION).leads
+
+
+def test_nobody_waits_while_the_store_is_left_alone() -> None:
+    known = fastpath.Lane()
+    get_store().trip()
+    assert not known.depart(QUESTION).leads
+    get_store.cache_clear()
