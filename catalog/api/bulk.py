@@ -17,6 +17,7 @@ from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
 from catalog.api.writing import (
+    BoundedListField,
     GalleryWriteSerializer,
     ReachableGalleryField,
     ScreenshotCreateSerializer,
@@ -73,7 +74,7 @@ class AdditionSerializer(FormulaSerializer):
 class ReplacementSerializer(FormulaSerializer):
     """A text, and what takes the place of each of its occurrences; refused where a title would come out wrong."""
 
-    replace = serializers.ListField(
+    replace = BoundedListField(
         child=serializers.CharField(max_length=200, allow_blank=True, trim_whitespace=False),
         min_length=2,
         max_length=2,
@@ -86,10 +87,8 @@ class ReplacementSerializer(FormulaSerializer):
         return bulk.Replaced(old, new, longest=200)
 
 
-def _slugs() -> serializers.ListField:
-    return serializers.ListField(
-        child=serializers.SlugField(max_length=100), max_length=MOST_TAGS, required=False
-    )
+def _slugs() -> BoundedListField:
+    return BoundedListField(child=serializers.SlugField(max_length=100), max_length=MOST_TAGS, required=False)
 
 
 class TaggingSerializer(FormulaSerializer):

@@ -23,6 +23,7 @@ from keybits.drf import ClosedMembersMixin
 from keybits.drf.creation import AlreadyExistsError
 
 __all__ = [
+    "BoundedListField",
     "GalleryCreateSerializer",
     "GalleryWriteSerializer",
     "ScreenshotCreateSerializer",
@@ -56,11 +57,19 @@ class ReachableGalleryField(serializers.SlugRelatedField[Gallery]):
         raise PermissionDenied("That gallery is not yours to change.")
 
 
+class BoundedListField(serializers.ListField):
+    """A list whose length is looked at before what is in it: to refuse one costs no more than its bound."""
+
+    def run_child_validation(self, data: Any) -> Any:
+        self.run_validators(data)
+        return super().run_child_validation(data)
+
+
 class ScreenshotWriteSerializer(WriteSerializer):
     """What can be set of a screenshot. Words in `tags` that are new become tags."""
 
     gallery = ReachableGalleryField()
-    tags = serializers.ListField(
+    tags = BoundedListField(
         child=serializers.SlugField(max_length=100),
         max_length=MOST_TAGS,
         required=False,

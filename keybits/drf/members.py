@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
 import orjson
 from rest_framework.exceptions import ValidationError
+from rest_framework.settings import api_settings
 
 __all__ = ["ClosedMembersMixin"]
+
+MOST_NAMED = 12
+"""Members that a refusal names. Of more it says how many: each is compared with all that can be set."""
 
 
 class ClosedMembersMixin:
     """A serializer of bodies that refuses each member which it would not set, by name, with the nearest that it would.
+    Of many it names the first dozen, and says how many more there are.
 
     A member that says what the representation says already is accepted and sets nothing, so that a client can send
     back what it was sent. A whole representation (PUT) has to have every member that can be set and is shown: one
@@ -34,7 +39,7 @@ class ClosedMembersMixin:
         represented = self.context.get("represented") or {}
         changed = {name: value for name, value in data.items() if not _says(represented, name, value)}
         settable = [name for name, field in self.fields.items() if not field.read_only]
-        errors = {name: [_refusal(name, settable, represented)] for name in changed if name not in settable}
+        errors = _refusals([name for name in changed if name not in settable], settable, represented)
         if self.is_whole:
             missing = (name for name in settable if name in represented and name not in data)
             errors |= {name: ["PUT replaces it all: say this too, or use PATCH."] for name in missing}
@@ -49,6 +54,16 @@ def _says(represented: Mapping[str, Any], name: str, value: Any) -> bool:
 
 def _written(value: Any) -> bytes:
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
+def _refusals(
+    refused: Sequence[str], settable: Iterable[str], represented: Mapping[str, Any]
+) -> dict[str, list[str]]:
+    errors = {name: [_refusal(name, settable, represented)] for name in refused[:MOST_NAMED]}
+    if len(refused) > MOST_NAMED:
+        more = len(refused) - MOST_NAMED
+        errors[api_settings.NON_FIELD_ERRORS_KEY] = [f"Of the members of the body {more} more cannot be set."]
+    return errors
 
 
 def _refusal(name: str, settable: Iterable[str], represented: Mapping[str, Any]) -> str:

@@ -258,6 +258,22 @@ class TestAChange:
 
     @pytest.mark.usefixtures("unchanged")
     @pytest.mark.parametrize(
+    @pytest.mark.usefixtures("unchanged")
+    @pytest.mark.parametrize(
+        ("body", "most"),
+        [
+            ({"tags": ["!"] * 5_000}, 100),
+            ({"tags": {"add": ["!"] * 5_000}}, 100),
+            ({"tags": {"remove": ["!"] * 5_000}}, 100),
+            ({"title": {"replace": [None] * 5_000}}, 2),
+        ],
+    )
+    def test_whose_list_is_too_long_is_refused_before_what_is_in_it_is_looked_at(self, owner, body, most):
+        response = send(owner, "PATCH", SPRING, body)
+        problem(response, 400, "invalid-value")
+        assert f"no more than {most} elements" in response.content.decode()
+        assert len(response.content) < 400
+
         "body",
         [{"visibility": "secret"}, {"cover": 1}, {"slug": "x"}, {"max_age": -1}, {"edge_max_age": 2**31 - 1}],
     )

@@ -15,6 +15,7 @@ from writing import problem, sent
 
 from catalog.models import Gallery, Screenshot, State, Tag, Visibility
 from keybits.drf.parsers import MOST_NESTED
+from keybits.drf import members
 
 pytestmark = pytest.mark.django_db
 
@@ -357,6 +358,23 @@ class TestBadBody:
     @pytest.mark.parametrize(
         "content",
         [b"{", b"nothing", b"{'a': 1}", b"\xff", b'{"title": NaN}', b"[" * 5_000, b'{"title": "\\ud800"}'],
+    def test_list_that_is_too_long_is_refused_before_what_is_in_it_is_looked_at(self, owner, world):
+        document = problem(send(owner, "PATCH", world.at(CAT), {"tags": ["!"] * 5_000}), 400)
+        assert document["errors"] == {"tags": ["Ensure this field has no more than 100 elements."]}
+
+    def test_members_that_there_are_not_are_named_to_the_dozen_and_counted_beyond(
+        self, owner, world, monkeypatch
+    ):
+        compared = []
+        monkeypatch.setattr(
+            members, "get_close_matches", lambda name, *_, **__: compared.append(name) or ["title"]
+        )
+        body = {f"titel{number}": number for number in range(1_000)}
+        errors = problem(send(owner, "PATCH", world.at(CAT), body), 400, "invalid-value")["errors"]
+        assert errors.pop("non_field_errors") == ["Of the members of the body 988 more cannot be set."]
+        assert list(errors) == compared == list(body)[:12]
+        assert "title" in errors["titel0"][0]
+
     )
     def test_that_is_no_json_is_refused(self, owner, world, content):
         problem(send(owner, "PATCH", world.at(CAT), content), 400)
