@@ -111,21 +111,32 @@ class ScreenshotCreateSerializer(ScreenshotWriteSerializer):
         return create_screenshot(**validated_data)
 
 
+class OwnScreenshotField(serializers.PrimaryKeyRelatedField[Screenshot]):
+    """A screenshot of the gallery that is written, by its id. Any other is not there, hidden or missing."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(queryset=Screenshot.objects.all(), **kwargs)
+
+    def get_queryset(self) -> QuerySet[Screenshot]:
+        gallery: Gallery | None = getattr(self.parent, "instance", None)
+        return Screenshot.objects.filter(gallery=gallery and gallery.pk)
+
+    def to_internal_value(self, data: Any) -> Screenshot:
+        kind = type(data)
+        if kind is not int:  # what rounds 83.5 and reads " 083" would take them
+            self.fail("incorrect_type", data_type=kind.__name__)
+        screenshot: Screenshot = super().to_internal_value(data)
+        return screenshot
+
+
 class GalleryWriteSerializer(WriteSerializer):
     """What can be set of a gallery. `cover` is the id of a screenshot that is in it."""
 
-    cover = serializers.PrimaryKeyRelatedField[Screenshot](
-        queryset=Screenshot.objects.all(), allow_null=True, required=False
-    )
+    cover = OwnScreenshotField(allow_null=True, required=False)
 
     class Meta:
         model = Gallery
         fields = ["title", "description", "visibility", "position", "cover", "max_age", "edge_max_age"]
-
-    def validate_cover(self, cover: Screenshot | None) -> Screenshot | None:
-        if cover is not None and cover.gallery_id != getattr(self.instance, "pk", None):
-            self.fields["cover"].fail("does_not_exist", pk_value=cover.pk)
-        return cover
 
     def update(self, instance: Gallery, validated_data: dict[str, Any]) -> Gallery:
         return change_gallery(gallery=instance, **validated_data)

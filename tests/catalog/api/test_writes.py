@@ -343,8 +343,11 @@ class TestBadBody:
             (CAT, {"gallery": "a\x00"}, "gallery", "Invalid"),
             ("/galleries/spring/", {"slug": "summer"}, "slug", "cannot be set"),
             ("/galleries/spring/", {"visibility": "secret"}, "visibility", "secret"),
-            ("/galleries/spring/", {"cover": 10**30}, "cover", "does not exist"),
+            ("/galleries/spring/", {"cover": 2**62}, "cover", "does not exist"),
+            ("/galleries/spring/", {"cover": 10**30}, "cover", "received float"),
             ("/galleries/spring/", {"cover": True}, "cover", "pk"),
+            ("/galleries/spring/", {"cover": "1"}, "cover", "received str"),
+            ("/galleries/spring/", {"cover": 1.0}, "cover", "received float"),
             ("/galleries/spring/", {"max_age": 10**9}, "max_age", "31536000"),
             ("/galleries/spring/", {"owner": 1}, "owner", "no such member"),
             ("/tags/dark/", {"kind": "x"}, "kind", "valid choice"),
@@ -355,9 +358,6 @@ class TestBadBody:
         assert set(document["errors"]) == {member}
         assert says in json.dumps(document["errors"][member], ensure_ascii=False)
 
-    @pytest.mark.parametrize(
-        "content",
-        [b"{", b"nothing", b"{'a': 1}", b"\xff", b'{"title": NaN}', b"[" * 5_000, b'{"title": "\\ud800"}'],
     def test_list_that_is_too_long_is_refused_before_what_is_in_it_is_looked_at(self, owner, world):
         document = problem(send(owner, "PATCH", world.at(CAT), {"tags": ["!"] * 5_000}), 400)
         assert document["errors"] == {"tags": ["Ensure this field has no more than 100 elements."]}
@@ -375,6 +375,9 @@ class TestBadBody:
         assert list(errors) == compared == list(body)[:12]
         assert "title" in errors["titel0"][0]
 
+    @pytest.mark.parametrize(
+        "content",
+        [b"{", b"nothing", b"{'a': 1}", b"\xff", b'{"title": NaN}', b"[" * 5_000, b'{"title": "\\ud800"}'],
     )
     def test_that_is_no_json_is_refused(self, owner, world, content):
         problem(send(owner, "PATCH", world.at(CAT), content), 400)
@@ -445,6 +448,19 @@ class TestBadBody:
             body = {"cover": world.shots[name].pk}
             document = problem(send(owner, "PATCH", "/galleries/spring/", body), 400)
             assert "does not exist" in document["errors"]["cover"][0]
+
+    @pytest.mark.parametrize("spelt", [int, float, "00{}".format, " {} ".format])
+    def test_cover_that_is_hidden_is_refused_as_one_that_there_is_not(self, other, world, spelt):
+        told = []
+        for pk in (world.shots["yak"].pk, 999_999):
+            document = problem(send(other, "PATCH", "/galleries/autumn/", {"cover": spelt(pk)}), 400)
+            told.append(document["errors"]["cover"][0].replace(f'"{spelt(pk)}"', "it"))
+        assert told[0] == told[1]
+
+    def test_cover_is_a_whole_number(self, owner, world):
+        for cover in (world.shots["dog"].pk + 0.5, float(world.shots["dog"].pk), str(world.shots["dog"].pk)):
+            problem(send(owner, "PATCH", "/galleries/spring/", {"cover": cover}), 400)
+        assert Gallery.objects.get(slug="spring").cover == world.shots["cat"]
 
     def test_nothing_of_a_refused_body_is_saved(self, owner, world):
         problem(send(owner, "PATCH", world.at(CAT), {"title": "Lion", "tags": ["new"], "position": -1}), 400)
