@@ -373,15 +373,10 @@ class TombstoneQuerySet(models.QuerySet["Tombstone"]):
         """Those of the last `TOMBSTONE_DAYS` days."""
         return self.filter(deleted_at__gt=self._end())
 
-    def of(self, kind: Tombstone.Kind, name: str) -> TombstoneQuerySet:
-        """That of this thing, unless there is one of its name again."""
-        model, named = {
-            Tombstone.Kind.GALLERY: (Gallery, "slug"),
-            Tombstone.Kind.SCREENSHOT: (Screenshot, "pk"),
-            Tombstone.Kind.TAG: (Tag, "slug"),
-        }[kind]
-        alive = model._base_manager.filter(**{named: name})
-        return self.filter(~models.Exists(alive), kind=kind, name=name)
+    def of(self, kind: Tombstone.Kind, name: str, alive: models.QuerySet[Any]) -> TombstoneQuerySet:
+        """That of this thing, unless there is one of its name again among those that are `alive`."""
+        named = "pk" if kind == Tombstone.Kind.SCREENSHOT else "slug"
+        return self.filter(~models.Exists(alive.filter(**{named: name})), kind=kind, name=name)
 
     def fallen(self) -> TombstoneQuerySet:
         """Those that are older."""

@@ -8,11 +8,17 @@ from django.conf import settings
 from django.http import Http404
 from rest_framework.exceptions import APIException
 
-from catalog.models import Tombstone
+from catalog.models import Gallery, Screenshot, Tag, Tombstone
 
 __all__ = ["GoneError", "GoneMixin"]
 
 GALLERY = ("parent_lookup_gallery__slug", "parent_lookup_screenshot__gallery__slug")
+
+MODELS: dict[str, Any] = {
+    Tombstone.Kind.GALLERY: Gallery,
+    Tombstone.Kind.SCREENSHOT: Screenshot,
+    Tombstone.Kind.TAG: Tag,
+}
 
 
 class GoneError(APIException):
@@ -47,10 +53,13 @@ class GoneMixin:
         return "slug" in named and self._was(self.slug_names, named["slug"])
 
     def _was(self, kind: Tombstone.Kind, name: str, gallery: str = "") -> bool:
-        viewer = self.request.user  # type: ignore[attr-defined]
-        tombstones = Tombstone.objects.standing().of(kind, name)
+        """Say whether the client could see it, and sees none of its name again: one that is hidden changes nothing."""
+        tombstones, alive = Tombstone.objects.standing(), MODELS[kind].objects.all()
         if gallery:
-            tombstones = tombstones.filter(gallery=gallery)
-        by_name = gallery or kind == Tombstone.Kind.GALLERY  # which an unlisted gallery answers to
-        seen = tombstones.reachable_by(viewer) if by_name else tombstones.listed_for(viewer)
-        return seen.exists()
+            tombstones, alive = tombstones.filter(gallery=gallery), alive.filter(gallery__slug=gallery)
+        by_name = bool(gallery) or kind == Tombstone.Kind.GALLERY  # which an unlisted gallery answers to
+        return bool(self._seen(tombstones, by_name).of(kind, name, self._seen(alive, by_name)).exists())
+
+    def _seen(self, rows: Any, by_name: bool) -> Any:
+        viewer = self.request.user  # type: ignore[attr-defined]
+        return rows.reachable_by(viewer) if by_name else rows.listed_for(viewer)

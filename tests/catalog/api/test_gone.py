@@ -135,6 +135,39 @@ class TestWhoIsTold:
         Gallery.objects.get(slug="spring").delete()
         assert statuses(api, world, OF_SPRING) == {404}
 
+    @pytest.mark.parametrize("name", ["spring", "dark", "cat"])
+    def test_of_a_name_that_something_hidden_has_now_all_who_were_told_before(
+        self, api, by_token, other, world, name
+    ):
+        """That it turns into a 404 would tell of what they cannot see."""
+        thing, targets, again = self.HIDDEN[name]
+        thing(world).delete()
+        clients = (api, other)
+        assert {status for client in clients for status in statuses(client, world, targets)} == {410}
+        again(world)
+        assert {status for client in clients for status in statuses(client, world, targets)} == {410}
+        assert statuses(by_token, world, targets) == {200}
+
+    HIDDEN = {
+        "spring": (
+            lambda world: world.galleries["spring"],
+            ["/galleries/spring/", "/galleries/spring/screenshots/"],
+            lambda world: Gallery.objects.create(
+                slug="spring", title="Mine", owner=world.owner, visibility="private"
+            ),
+        ),
+        "dark": (
+            lambda world: world.tags["dark"],
+            ["/tags/dark/", "/tags/dark/screenshots/"],
+            lambda world: Tag.objects.create(slug="dark", name="Dark").screenshots.add(world.shots["yak"]),
+        ),
+        "cat": (
+            lambda world: Screenshot.objects.filter(pk=world.shots["cat"].pk),
+            ["/screenshots/{cat}/", "/screenshots/{cat}/renditions/"],
+            lambda world: world.add("cat", "vault", pk=world.shots["cat"].pk),
+        ),
+    }
+
     def test_the_owner_s_tombstones_go_with_the_owner(self, world):
         world.galleries["vault"].delete()
         world.owner.delete()
@@ -165,7 +198,8 @@ class TestNotGone:
         targets = ["/galleries/spring/", "/galleries/spring/screenshots/"]
         assert statuses(api, world, targets) == {200}
         Gallery.objects.filter(slug="spring").update(visibility="private")
-        assert statuses(api, world, targets) == {404}
+        assert statuses(api, world, targets) == {410}
+        assert statuses(by_token, world, targets) == {200}
         Gallery.objects.filter(slug="spring").update(visibility="unlisted")
         Gallery.objects.get(slug="spring").delete()
         assert statuses(api, world, targets) == {410}
