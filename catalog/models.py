@@ -33,7 +33,7 @@ hex_digest = RegexValidator(r"^[0-9a-f]{64}\Z", "Write 64 lower-case hexadecimal
 LONGEST_AGE = 31_536_000
 """Seconds of a year: RFC 9111 knows no longer age that means more."""
 MOST_TAGS = 100
-"""How many tags people may name at once."""
+"""How many tags people may name at once, and give one screenshot."""
 FILE_EXTENSIONS = {"webp": "webp", "jpeg": "jpg"}
 
 

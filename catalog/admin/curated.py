@@ -157,7 +157,12 @@ class CuratedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             raise BadRequest("Rows are chosen by their ids.")
         try:
             return super().response_action(request, queryset, *args)
-        except (bulk.ForbiddenRowsError, bulk.TooManyRowsError, IntegrityError) as error:
+        except (
+            bulk.ForbiddenRowsError,
+            bulk.SpoiltRowsError,
+            bulk.TooManyRowsError,
+            IntegrityError,
+        ) as error:
             self.message_user(request, f"Nothing was changed. {_told(error)}", messages.ERROR)
             return HttpResponseRedirect(request.get_full_path())
 

@@ -20,7 +20,7 @@ from django.utils import timezone
 
 from catalog.curation.ownership import changeable
 from catalog.curation.tags import delete_tag, tags_named
-from catalog.models import BulkOperation, Gallery, Screenshot, State, Tag, domain_of
+from catalog.models import MOST_TAGS, BulkOperation, Gallery, Screenshot, State, Tag, domain_of
 from keybits import cascades
 from keybits.selections import Selection, hold
 
@@ -66,7 +66,7 @@ class TooManyRowsError(ValueError):
 
 
 class SpoiltRowsError(ValueError):
-    """By the formula for the field `name`, `count` of the rows would have a value that it cannot have."""
+    """By what is asked for the field `name`, `count` of the rows would have a value that it cannot have."""
 
     def __init__(self, name: str, count: int, why: str) -> None:
         super().__init__(f"{count} of the rows {why}.")
@@ -136,6 +136,20 @@ class Changes:
     """What all rows are to be alike in (`values`, by field), what of each is computed, and what becomes of its tags."""
 
     values: Mapping[str, Any] = field(default_factory=dict)
+    why = f"would have more than {MOST_TAGS} tags"
+
+    def spoils(self, rows: QuerySet[Any]) -> Q:
+        """Return the condition of the `rows` that would have too many. Nothing is asked where no tag is added."""
+        room = MOST_TAGS - len(self.added)
+        if room < 0:
+            return Q(pk__isnull=False)
+        if self.whole or not self.added:
+            return Q(pk__in=[])
+        tagged = TAGGED._base_manager.filter(screenshot__in=rows.order_by().values("pk"))
+        others: Any = tagged.exclude(tag__in=_tags(self.added | self.removed)).values("screenshot")
+        full = others.annotate(number=Count("pk")).filter(number__gt=room)
+        return Q(pk__in=full.values("screenshot"))
+
     formulas: Mapping[str, Formula] = field(default_factory=dict)
     tagging: Tagging | None = None
 
@@ -151,15 +165,17 @@ def inspect(*, rows: QuerySet[Any], actor: Any, changes: Changes | None = None) 
     """
     changes = changes or Changes()
     _validate(rows.model, changes.values)
-    conditions = {name: formula.spoils(name) for name, formula in changes.formulas.items()}
-    spoilt = {f"spoilt_{name}": Count("pk", filter=condition) for name, condition in conditions.items()}
+    spoilers = {name: (formula.spoils(name), formula.why) for name, formula in changes.formulas.items()}
+    if changes.tagging is not None:
+        spoilers["tags"] = changes.tagging.spoils(rows), changes.tagging.why
+    spoilt = {f"spoilt_{name}": Count("pk", filter=condition) for name, (condition, _) in spoilers.items()}
     permitted = Count("pk", filter=changeable(model=rows.model, actor=actor))
     found = rows.order_by().aggregate(total=Count("pk"), permitted=permitted, **spoilt)
     if found["total"] > found["permitted"]:
         raise ForbiddenRowsError(found["total"] - found["permitted"])
-    for name, formula in changes.formulas.items():
+    for name, (_, why) in spoilers.items():
         if found[f"spoilt_{name}"]:
-            raise SpoiltRowsError(name, found[f"spoilt_{name}"], formula.why)
+            raise SpoiltRowsError(name, found[f"spoilt_{name}"], why)
     return int(found["total"])
 
 
@@ -241,7 +257,10 @@ def _set(rows: QuerySet[Any], changes: Changes) -> int:
 
 
 def _tag(selection: Selection, tagging: Tagging) -> None:
-    """Take tags off and put tags on: one DELETE, one INSERT."""
+    """Take tags off and put tags on: one DELETE, one INSERT. Of rows that are held nobody else changes the tags."""
+    count = selection.rows.filter(tagging.spoils(selection.rows)).count()
+    if count:
+        raise SpoiltRowsError("tags", count, tagging.why)
     tagged = TAGGED._base_manager.filter(screenshot__in=selection.rows.values("pk"))
     if tagging.whole:
         _take_off(tagged.exclude(tag__in=_tags(tagging.added)))

@@ -171,6 +171,22 @@ class TestMeanwhile:
             bulk.delete(rows=rows_of(galleries["a"]), actor=owner, most=4, record=record())
         assert Screenshot.objects.count() == 6
 
+    def test_tags_that_come_do_not_get_past_the_most(self, owner, galleries):
+        (row,) = add(galleries["a"], 1)
+        tags = Tag.objects.bulk_create([Tag(slug=f"t{number}", name="x") for number in range(100)])
+        with (
+            before_statement("CREATE TEMPORARY TABLE", lambda: row.tags.set(tags)),
+            pytest.raises(bulk.SpoiltRowsError, match="1 of the rows would have more than 100 tags"),
+        ):
+            bulk.update(
+                rows=rows_of(galleries["a"]),
+                actor=owner,
+                changes=bulk.Changes(tagging=bulk.Tagging(frozenset({"y"}))),
+                most=9,
+                record=record(),
+            )
+        assert not Tag.objects.filter(slug="y").exists()
+
     def test_rows_that_somebody_moves_out_of_reach_are_left_alone(self, owner, galleries):
         first, *_ = add(galleries["a"], 3)
         theirs = Gallery.objects.create(

@@ -240,6 +240,15 @@ class TestActions:
         assert [list(shot.tags.all()) for shot in (cat, dog)] == [[new], [new]]
         assert BulkOperation.objects.count() == 2
 
+    def test_put_on_no_more_tags_than_a_screenshot_may_have(self, admin_client: Client, shoot: Any) -> None:
+        cat, dog = shoot("Cat", tags=("old",)), shoot("Dog")
+        tags = Tag.objects.bulk_create([Tag(slug=f"t{number}", name="x") for number in range(101)])
+        for chosen, count in ((tags[:100], 1), (tags, 2)):
+            response = act(admin_client, "add_tags", cat, dog, tags=[tag.pk for tag in chosen])
+            refusal = f"Nothing was changed. {count} of the rows would have more than 100 tags."
+            assert told(response)[-1] == refusal
+        assert (cat.tags.count(), dog.tags.count()) == (1, 0)
+
     def test_delete_by_the_same_number_of_statements_however_many(
         self, admin_client: Client, shoot: Any
     ) -> None:

@@ -365,6 +365,39 @@ class TestTags:
 
     def test_can_be_what_the_rows_are_chosen_by(self, owner, world):
         """The rows are chosen once: taking away what chose them does not end the operation half way."""
+    def test_are_at_most_a_hundred_of_each_screenshot(self, owner, world):
+        target = world.at("/screenshots/?ids={cat},{fox}")
+        words = [f"word-{number}" for number in range(98)]
+        done(send(owner, "PATCH", target, {"tags": {"add": words}}))
+        assert len(self.of(world, "cat")) == 100
+        before = rows()
+        for query in ("", "&dry_run=true"):
+            document = problem(send(owner, "PATCH", target + query, {"tags": {"add": ["one-more"]}}), 400)
+            assert document["errors"] == {
+                "tags": ["1 of the rows would have more than 100 tags; none was changed."]
+            }
+        problem(send(owner, "PATCH", target, {"tags": {"add": ["x", "y", "dark"], "remove": ["chart"]}}), 400)
+        assert rows() == before
+
+    def test_that_a_screenshot_has_or_loses_are_not_counted_twice(self, owner, world):
+        target = world.at("/screenshots/?ids={cat}")
+        words = [f"word-{number}" for number in range(98)]
+        done(send(owner, "PATCH", target, {"tags": {"add": words}}))
+        done(send(owner, "PATCH", target, {"tags": {"add": ["dark", *words]}}))
+        done(send(owner, "PATCH", target, {"tags": {"add": ["one-more"], "remove": ["dark", "idle"]}}))
+        assert self.of(world, "cat") == {"chart", "one-more", *words}
+        done(send(owner, "PATCH", target, {"tags": [f"other-{number}" for number in range(100)]}))
+        assert len(self.of(world, "cat")) == 100
+
+    def test_of_one_that_has_too_many_already_can_be_removed(self, owner, world):
+        tags = Tag.objects.bulk_create([Tag(slug=f"t{number}", name="x") for number in range(150)])
+        world.shots["cat"].tags.set(tags)
+        target = world.at("/screenshots/?ids={cat}")
+        done(send(owner, "PATCH", target, {"tags": {"remove": ["t0"]}}))
+        assert len(self.of(world, "cat")) == 149
+        done(send(owner, "PATCH", target, {"tags": ["t1"]}))
+        assert self.of(world, "cat") == {"t1"}
+
         body = {"tags": {"add": ["light"], "remove": ["dark"]}, "gallery": "vault", "title": "Light"}
         assert done(send(owner, "PATCH", "/tags/dark/screenshots/?gallery=spring", body))["count"] == 2
         for name in ("cat", "dog"):
