@@ -279,7 +279,7 @@ def _read(view: Any, items: list[Any]) -> list[dict[str, Any]]:
 
 def _refuse_taken(slugs: Sequence[str]) -> None:
     """Raise `ItemsRefusedError` for the slugs that there are already, and for those that are given twice."""
-    taken = set(Gallery.objects.filter(slug__in=slugs).values_list("slug", flat=True))
+    taken = Gallery.objects.only("slug").in_bulk(slugs, field_name="slug")
     given = Counter(slugs)
     errors = {
         index: {"slug": [f"The slug {slug!r} is taken."]} for index, slug in enumerate(slugs) if slug in taken

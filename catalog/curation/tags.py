@@ -32,14 +32,17 @@ def tag_name(*, slug: str) -> str:
 
 @transaction.atomic
 def tags_named(*, slugs: Collection[str]) -> list[Tag]:
-    """Return the tags with these slugs, those made that there were not: three statements at most, one mostly."""
-    found = {tag.slug: tag for tag in Tag.objects.filter(slug__in=slugs)}
+    """Return the tags with these slugs, those made that there were not: three statements at most, one mostly.
+
+    Where the database bounds the values of a statement, and there are more, each is several.
+    """
+    found = Tag.objects.in_bulk(slugs, field_name="slug")
     unknown = sorted(set(slugs) - set(found))  # in one order, so that two writers do not wait for each other
     if not unknown:
         return list(found.values())
     made = [Tag(slug=slug, name=tag_name(slug=slug), kind=tag_kind(slug=slug)) for slug in unknown]
     Tag.objects.bulk_create(made, ignore_conflicts=True)
-    return list(Tag.objects.filter(slug__in=slugs))
+    return list(Tag.objects.in_bulk(slugs, field_name="slug").values())
 
 
 @transaction.atomic

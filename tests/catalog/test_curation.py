@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from importlib import import_module
@@ -144,6 +145,17 @@ class TestTags:
             found = list(pool.map(name, range(4)))
         assert [len(each) for each in found] == [20] * 4
         assert Tag.objects.count() == 23
+
+    @pytest.mark.stack("embedded")  # PostgreSQL is not told values apart from the statement
+    def test_may_be_more_than_a_statement_takes_values(self):
+        connection.ensure_connection()
+        most = connection.connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 999)
+        try:
+            words = {f"word-{number}" for number in range(2_500)}
+            assert {tag.slug for tag in tags_named(slugs=words)} == words
+            assert {tag.slug for tag in tags_named(slugs=words)} == words
+        finally:
+            connection.connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, most)
 
     def test_slug_that_is_taken_is_said_to_be(self):
         create_tag(slug="x")
