@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.db import connections, transaction
-from django.db.models import Count, F, Model, Q, QuerySet, Value
+from django.db.models import Count, F, Func, Model, Q, QuerySet, TextField, Value
 from django.db.models.functions import Length, Replace
 from django.db.models.lookups import Exact, GreaterThan
 from django.utils import timezone
@@ -45,6 +45,11 @@ __all__ = [
 BATCH = 500
 """Rows of an INSERT. A row has some thirty values, and SQLite takes 32,766 in a statement."""
 LARGEST = 2**31 - 1
+WHITESPACE = (
+    "\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000"
+)
+"""What `str.strip` takes away, and so the API of a single title: databases trim blanks alone."""
 TAGGED = Screenshot.tags.through
 
 
@@ -115,8 +120,9 @@ class Replaced:
 
     def spoils(self, name: str) -> Any:
         """Return the condition of the rows that would come out wrong."""
-        length = Length(self.value(name))
-        return Q(GreaterThan(length, self.longest)) | Q(Exact(length, 0))
+        value = self.value(name)
+        rest = Func(value, Value(WHITESPACE), function="TRIM", output_field=TextField())
+        return Q(GreaterThan(Length(value), self.longest)) | Q(Exact(Length(rest), 0))
 
 
 Formula = Added | Replaced
@@ -130,12 +136,6 @@ class Tagging:
     removed: frozenset[str] = frozenset()
     whole: bool = False
 
-
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """What all rows are to be alike in (`values`, by field), what of each is computed, and what becomes of its tags."""
-
-    values: Mapping[str, Any] = field(default_factory=dict)
     why = f"would have more than {MOST_TAGS} tags"
 
     def spoils(self, rows: QuerySet[Any]) -> Q:
@@ -150,6 +150,12 @@ class Changes:
         full = others.annotate(number=Count("pk")).filter(number__gt=room)
         return Q(pk__in=full.values("screenshot"))
 
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What all rows are to be alike in (`values`, by field), what of each is computed, and what becomes of its tags."""
+
+    values: Mapping[str, Any] = field(default_factory=dict)
     formulas: Mapping[str, Formula] = field(default_factory=dict)
     tagging: Tagging | None = None
 
