@@ -7,7 +7,9 @@ from typing import Any
 from django.http import QueryDict
 from rest_framework.exceptions import APIException
 from rest_framework.request import Request
+from rest_framework.response import Response
 
+from keybits import cache_control
 from keybits.parameters import Choice, Parameter
 from keybits.query import NO_QUERY, Grammar, Query, QueryError
 
@@ -59,6 +61,12 @@ class ClosedQueryMixin:
         super().initial(request, *args, **kwargs)  # type: ignore[misc]
         if self._query_error is not None:
             raise InvalidQueryError(self._query_error)
+
+    def options(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        """As REST framework's; what a client may do depends on who it is, so that nobody keeps it."""
+        response: Response = super().options(request, *args, **kwargs)  # type: ignore[misc]
+        response["Cache-Control"] = cache_control.PRIVATE
+        return response
 
     def _close(self, request: Any) -> QueryError | None:
         """Replace the request's query by the canonical one, where it is another; after an error, by none."""

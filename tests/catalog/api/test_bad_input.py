@@ -450,6 +450,11 @@ class TestMethod:
         offered = set(self.OFFERED.get(path, ()))
         assert set(response["Allow"].split(", ")) == {"GET", "HEAD", "OPTIONS"} | offered
 
+    @pytest.mark.parametrize("path", RESOURCES)
+    def test_options_is_kept_by_nobody(self, api, by_token, world, path):
+        for client in (api, by_token):
+            assert client(world.at(path), "OPTIONS")["Cache-Control"] == "private, no-store"
+
     def test_method_that_does_not_apply_is_refused_whatever_is_asked_of_reads(self, api, world):
         for target in ("/tags/dark/screenshots/?ids=1&page_size=1", "/screenshots/{cat}/?fields=id"):
             for method in ("TRACE", "LOCK", "POST"):
