@@ -14,8 +14,8 @@ from django.db import connection
 from writing import problem, sent
 
 from catalog.models import Gallery, Screenshot, State, Tag, Visibility
-from keybits.drf.parsers import MOST_NESTED
 from keybits.drf import members
+from keybits.drf.parsers import MOST_NESTED
 
 pytestmark = pytest.mark.django_db
 
