@@ -221,7 +221,7 @@ class AutoSchema(SpectacularAutoSchema):
         answered["headers"] = _headers(bulk_schema.HEADERS, required=True)
         errors = {status: _problem(detail) for status, detail in (WRITE_ERRORS | bulk_schema.ERRORS).items()}
         errors["412"] |= {"headers": _headers(CURRENT, required=True)}
-        return {"200": answered} | errors
+        return {"200": answered} | errors | self._get_gone()
 
     def _add_many(self, bodies: dict[str, Any]) -> None:
         """Add what is answered to many items; their answer has no validators."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import orjson
+from django.core.exceptions import ObjectDoesNotExist
 from django.db import IntegrityError, OperationalError, router, transaction
 from django.db.models import Model
 from django.http import Http404, HttpResponse
@@ -44,8 +45,9 @@ T = TypeVar("T")
 ATTEMPTS = 3
 TRANSIENT = frozenset({"40001", "40P01"})
 """PostgreSQL's codes for a transaction that was given up for another's sake: a serialization failure, a deadlock."""
-ORPHANED = "23503"
-"""PostgreSQL's code for a row that refers to one that is gone, as it says at COMMIT."""
+OVERTAKEN = frozenset({"23503", "23505"})
+"""Its codes for what another has done first: deleted what a row refers to, as it says at COMMIT, or made the same row,
+which one snapshot does not show."""
 
 
 class PreconditionRequiredError(PreconditionRequiredException):  # type: ignore[misc]  # drf-extensions is untyped
@@ -113,8 +115,15 @@ class WriteMixin:
         return str(self.request.path)  # type: ignore[attr-defined]
 
     def written(self, status: int, instance: Any) -> Written:
-        """Return the answer that shows `instance` as it is now."""
-        shown = self.get_written(instance)
+        """Return the answer that shows `instance` as it is now.
+
+        Raises Django's `IntegrityError` where what it refers to is gone, as COMMIT would.
+        """
+        try:
+            shown = self.get_written(instance)
+        except ObjectDoesNotExist:  # a join with what somebody has deleted since finds nothing
+            transaction.get_connection(router.db_for_write(type(instance))).check_constraints()
+            raise
         return Written(status, self.get_address(shown), self.render(shown))
 
     def render(self, instance: Any) -> bytes:
@@ -188,8 +197,8 @@ def _lock(instance: Model) -> None:
 def atomically(model: type[Model], work: Callable[[], T]) -> T:
     """Run `work` in one transaction of the primary; raise `BusyError` where others keep it from coming to an end.
 
-    What PostgreSQL gave up for another's sake is done again from its beginning, a few times; so is what referred to a
-    row that somebody deleted meanwhile, which is then not found.
+    What PostgreSQL gave up for another's sake is done again from its beginning, a few times; so is what another was
+    faster with: a row that was referred to and is deleted is then not found, one that was made is.
     """
     alias = router.db_for_write(model)
     attempts = 1 if transaction.get_connection(alias).in_atomic_block else ATTEMPTS
@@ -208,7 +217,7 @@ def atomically(model: type[Model], work: Callable[[], T]) -> T:
 
 
 def _is_given_up(error: Exception) -> bool:
-    return getattr(error.__cause__, "sqlstate", None) in {*TRANSIENT, ORPHANED}
+    return getattr(error.__cause__, "sqlstate", None) in TRANSIENT | OVERTAKEN
 
 
 def _is_transient(error: Exception) -> bool:

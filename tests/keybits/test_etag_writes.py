@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.db import OperationalError, connection
+from django.db import IntegrityError, OperationalError, connection
 from django.test import Client
 from django.urls import path
 from rest_framework import serializers, viewsets
@@ -16,7 +16,7 @@ from catalog.models import Tag
 from keybits.bits import UpdatedAtKeyBit
 from keybits.constructors import DefaultListKeyConstructor, DefaultObjectKeyConstructor
 from keybits.drf import CacheResponseAndETAGMixin, ClosedMembersMixin, CreateETAGMixin
-from keybits.drf.writes import atomically
+from keybits.drf.writes import BusyError, atomically
 from keybits.stores import StoreError, get_store
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -132,6 +132,24 @@ def given_up(*_: Any) -> Any:
     raise OperationalError("deadlock detected") from Given()
 
 
+class Deleted(Exception):  # noqa: N818 - as above
+    sqlstate = "23503"
+
+
+class Taken(Exception):  # noqa: N818 - as above
+    sqlstate = "23505"
+
+
+def refers_to_nothing(*_: Any) -> Any:
+    """What psycopg and Django raise where somebody has deleted what a new row refers to."""
+    raise IntegrityError("violates foreign key constraint") from Deleted()
+
+
+def is_there_already(*_: Any) -> Any:
+    """What they raise where somebody has made one of which there can only be one."""
+    raise IntegrityError("violates unique constraint") from Taken()
+
+
 class TestOthersInTheWay:
     def test_what_was_given_up_for_others_is_done_again(self) -> None:
         tries: list[int] = []
@@ -143,6 +161,31 @@ class TestOthersInTheWay:
 
         assert atomically(Tag, work) == "done"
         assert set(Tag.objects.filter(name="Try").values_list("slug", flat=True)) == {"try-3"}
+
+    @pytest.mark.parametrize("fail", [refers_to_nothing, is_there_already])
+    def test_what_rests_on_what_others_have_deleted_or_made_is_done_again(self, fail: Any) -> None:
+        tries: list[int] = []
+
+        def work() -> str:
+            tries.append(1)
+            return fail() if len(tries) < 3 else "done"
+
+        assert atomically(Tag, work) == "done"
+
+    def test_what_refers_to_nothing_again_and_again_is_busy(self) -> None:
+        with pytest.raises(BusyError):
+            atomically(Tag, refers_to_nothing)
+
+    def test_what_breaks_another_promise_of_the_database_is_not_done_again(self) -> None:
+        tries: list[int] = []
+
+        def work() -> None:
+            tries.append(1)
+            raise IntegrityError("violates check constraint")
+
+        with pytest.raises(IntegrityError, match="check"):
+            atomically(Tag, work)
+        assert tries == [1]
 
     def test_what_is_given_up_again_and_again_is_a_503(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(TagViewSet, "perform_update", given_up)

@@ -79,10 +79,12 @@ class TestSchema:
                 given = {each["name"]: each for each in operation["parameters"]}
                 assert given["X-BULK-OPERATION"]["required"]
                 assert not given["If-Match"]["required"]
+                assert not given["Idempotency-Key"].get("required")
                 assert {"all", "dry_run", "max", "skip_forbidden"} <= set(given)
                 assert {"search"} <= filters & set(given)
                 assert not {"page", "limit", "ordering", "fields", "count"} & set(given)
-                assert {"200", "400", "401", "403", "404", "409", "412"} <= set(operation["responses"])
+                assert {"200", "400", "401", "403", "404", "409", "412", "422"} <= set(operation["responses"])
+                assert ("410" in operation["responses"]) == ("{" in path)
 
     @pytest.mark.parametrize(
         ("path", "item"),

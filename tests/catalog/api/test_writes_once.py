@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 
 import pytest
 from django.core.management import call_command
 from django.db import connection
 from django.utils import timezone
+from stacks.threads import aside
 from writing import problem, sent
 
-from catalog.models import Gallery, Screenshot
+from catalog.models import BulkOperation, Gallery, Screenshot
 from keybits.models import IdempotencyKey
 
 pytestmark = pytest.mark.django_db
@@ -120,6 +122,113 @@ class TestKey:
             post(by_token, '"a"')
         assert not IdempotencyKey.objects.exists()
         assert not Screenshot.objects.filter(title="New").exists()
+
+
+def bulk(client, method, body=None, target="/screenshots/?gallery=spring", key='"a"', **fields):
+    return sent(client, method, target, body, X_BULK_OPERATION="true", Idempotency_Key=key, **fields)
+
+
+def positions():
+    return list(Screenshot.objects.order_by("pk").values_list("position", flat=True))
+
+
+class TestBulk:
+    FURTHER = {"position": {"add": 10}}
+
+    def test_change_is_done_once_and_answered_alike(self, by_token, world):
+        before = world.shots["cat"].position
+        first = bulk(by_token, "PATCH", self.FURTHER)
+        assert (first.status_code, json.loads(first.content)["count"]) == (200, 5)
+        again = bulk(by_token, "PATCH", self.FURTHER)
+        assert (again.status_code, again.content) == (200, first.content)
+        for name in ("Cache-Control", "Content-Type"):
+            assert again[name] == first[name], name
+        assert Screenshot.objects.get(pk=world.shots["cat"].pk).position == before + 10
+        assert BulkOperation.objects.count() == 1
+
+    def test_deletion_is_done_once_and_answered_alike(self, by_token, world):
+        first = bulk(by_token, "DELETE")
+        world.add("late", "spring")
+        again = bulk(by_token, "DELETE")
+        assert (again.status_code, again.content) == (200, first.content)
+        assert Screenshot.objects.filter(title="Late").exists()
+
+    def test_key_of_another_operation_is_refused(self, by_token, world):
+        bulk(by_token, "PATCH", self.FURTHER)
+        for method, body, target in [
+            ("PATCH", {"position": {"add": 11}}, "/screenshots/?gallery=spring"),
+            ("PATCH", self.FURTHER, "/screenshots/?gallery=vault"),
+            ("DELETE", None, "/screenshots/?gallery=spring"),
+        ]:
+            problem(bulk(by_token, method, body, target), 422, "idempotency-key-reused")
+
+    def test_dry_run_leaves_the_key_to_the_operation(self, by_token, world):
+        dry = "/screenshots/?gallery=spring&dry_run=true"
+        before = positions()
+        for _ in range(2):
+            assert json.loads(bulk(by_token, "PATCH", self.FURTHER, dry).content)["dry_run"] is True
+        assert (positions(), IdempotencyKey.objects.count()) == (before, 0)
+        assert bulk(by_token, "PATCH", self.FURTHER).status_code == 200
+        assert bulk(by_token, "PATCH", self.FURTHER, dry).status_code == 200
+
+    def test_key_is_free_again_after_a_refusal(self, by_token, world):
+        problem(bulk(by_token, "PATCH", {"position": {"add": -99}}), 400, "invalid-value")
+        problem(bulk(by_token, "PATCH", self.FURTHER, "/screenshots/?all=true"), 403, "rows-forbidden")
+        assert not IdempotencyKey.objects.exists()
+        assert bulk(by_token, "PATCH", self.FURTHER).status_code == 200
+
+
+OPERATIONS = [
+    ("PATCH", {"position": {"add": 10}}, "/screenshots/?gallery=spring"),
+    ("DELETE", None, "/screenshots/?gallery=spring"),
+    ("POST", [BODY], "/screenshots/"),
+]
+
+
+class TestBulkOnCondition:
+    @pytest.mark.parametrize(("method", "body", "target"), OPERATIONS)
+    def test_is_answered_alike_though_it_no_longer_holds(self, by_token, world, method, body, target):
+        condition = {"If_Match": by_token(target)["ETag"]}
+        first = bulk(by_token, method, body, target, **condition)
+        assert first.status_code in {200, 201}, first.content
+        again = bulk(by_token, method, body, target, **condition)
+        assert (again.status_code, again.content) == (first.status_code, first.content)
+        problem(bulk(by_token, method, body, target, key='"b"', **condition), 412, "precondition-failed")
+
+    @pytest.mark.parametrize(("method", "body", "target"), OPERATIONS)
+    def test_keeps_no_key_where_it_does_not_hold(self, by_token, world, method, body, target):
+        problem(bulk(by_token, method, body, target, If_Match='"x"'), 412, "precondition-failed")
+        assert not IdempotencyKey.objects.exists()
+        told = bulk(by_token, method, body, target, If_Match=by_token(target)["ETag"])
+        assert told.status_code in {200, 201}, told.content
+
+
+@pytest.mark.stack("server")  # SQLite has one writer at a time
+@pytest.mark.django_db(transaction=True)
+class TestAtOnce:
+    @pytest.fixture
+    def world(self, fresh_world):
+        return fresh_world
+
+    @pytest.mark.parametrize("conditional", [True, False])
+    @pytest.mark.parametrize(("method", "body", "target"), OPERATIONS)
+    def test_what_comes_while_the_first_is_answered_is_answered_alike(
+        self, by_token, world, method, body, target, conditional
+    ):
+        condition = {"If_Match": by_token(target)["ETag"]} if conditional else {}
+        firsts = []
+
+        def overtake(execute, sql, *rest):
+            if sql.startswith('INSERT INTO "keybits_idempotencykey"') and not firsts:
+                firsts.append(aside(lambda: bulk(by_token, method, body, target, **condition)).result(20))
+            return execute(sql, *rest)
+
+        with connection.execute_wrapper(overtake):
+            told = bulk(by_token, method, body, target, **condition)
+        (first,) = firsts
+        assert first.status_code in {200, 201}, first.content
+        assert (told.status_code, told.content) == (first.status_code, first.content)
+        assert BulkOperation.objects.count() == 1
 
 
 class TestExpiry:
