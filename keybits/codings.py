@@ -19,7 +19,7 @@ from functools import lru_cache
 import brotli
 import zstandard
 
-__all__ = ["IDENTITY", "SMALLEST", "acceptable", "encode", "entity_tag", "entity_tags", "offered"]
+__all__ = ["IDENTITY", "OFFERED", "SMALLEST", "acceptable", "encode", "entity_tag", "entity_tags", "offered"]
 
 IDENTITY = "identity"
 SMALLEST = 256

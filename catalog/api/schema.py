@@ -106,7 +106,10 @@ IDEMPOTENCY_KEY: dict[str, Any] = {
     "in": "header",
     "name": "Idempotency-Key",
     "description": "A string in quotes, of the client's choice: sent again with it, the request is done once.",
-    "schema": {"type": "string", "pattern": '^"[-A-Za-z0-9._:~]{1,255}"$'},
+    "schema": {
+        "type": "string",
+        "pattern": r"""^(?:"(?:[ !#-\[\]-~]|\\["\\]){1,255}"|[-A-Za-z0-9._:~+/=]{1,255})$""",
+    },
     "example": '"8e03978e-40d5-43dd-bc93-6894a57f9324"',
 }
 PROBLEM: dict[str, Any] = {

@@ -321,7 +321,8 @@ class BulkCreateMixin(BulkMixin):
                 raise BulkHeaderError(None)
             return super().create(request, *args, **kwargs)  # type: ignore[misc]
         self.makes_many = True
-        return self._bulk(request, lambda: self._made(_items(request.data)))
+        items = _items(request.data)  # what has no items meets no condition
+        return self._bulk(request, lambda: self._made(items))
 
     def create_items(self, items: list[Any]) -> dict[str, Any]:
         """Create all the items, or none and raise `ItemsRefusedError`; return what to answer."""

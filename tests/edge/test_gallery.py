@@ -198,7 +198,8 @@ def test_a_gallery_that_is_made_private_is_gone_from_the_edge_also_while_the_ori
     gallery.live.shell(
         "from catalog.models import *\nGallery.objects.filter(slug='a').update(visibility='private')"
     )
-    eventually(lambda: gallery.get("galleries/a/").status_code == 404)
+    # 410 where another of that name was deleted before: what is hidden does not change what is told
+    eventually(lambda: gallery.get("galleries/a/").status_code in {404, 410})
     eventually(lambda: "one 1" not in gallery.get("screenshots/").text)
     gallery.lose_the_origin()
     assert gallery.get("galleries/a/").status_code == 503
