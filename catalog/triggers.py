@@ -24,23 +24,25 @@ PRESENT = {
 class Triggers:
     """A set of triggers that need `table`: by name, when each fires and the statements that it then runs.
 
-    On PostgreSQL each calls a function of its own name, or all of them call `function`.
+    On PostgreSQL each calls a function of its own name, or all of them call `function`. Where they read a `column` that
+    the table has not had from the start, they need that, too.
     """
 
     table: str
     postgresql: Mapping[str, tuple[str, str]]
     sqlite: Mapping[str, tuple[str, str]]
     function: str = ""
+    column: str = ""
 
     def mend(
         self, connection: BaseDatabaseWrapper, then: Callable[[BaseDatabaseWrapper], None] = lambda _: None
     ) -> bool:
-        """Make those that are not there, if the table is; say whether any had to be made.
+        """Make those that are not there, if what they need is; say whether any had to be made.
 
         If so, `then` is called in the same transaction.
         """
         missing = self._missing(connection)
-        if not missing or self.table not in connection.introspection.table_names():
+        if not missing or not self._has_what_they_need(connection):
             return False
         with transaction.atomic(connection.alias):
             execute(connection, *missing)
@@ -62,15 +64,26 @@ class Triggers:
 
     def _missing(self, connection: BaseDatabaseWrapper) -> list[str]:
         """Return the statements that make those that are not there."""
-        if connection.vendor not in PRESENT:
+        wanted = self._statements(connection.vendor)
+        if not wanted:
             return []
         with connection.cursor() as cursor:
             cursor.execute(PRESENT[connection.vendor])
             present = {name for (name,) in cursor.fetchall()}
-        if connection.vendor == "sqlite":
-            return [self._on_sqlite(name) for name in self.sqlite if name not in present]
-        missing = [self._on_postgresql(name) for name in self.postgresql if name not in present]
-        return [statement for both in missing for statement in both]
+        return [each for name, statements in wanted.items() if name not in present for each in statements]
+
+    def _has_what_they_need(self, connection: BaseDatabaseWrapper) -> bool:
+        with connection.cursor() as cursor:
+            if self.table not in connection.introspection.table_names(cursor):
+                return False
+            columns = connection.introspection.get_table_description(cursor, self.table)
+        return not self.column or self.column in {each.name for each in columns}
+
+    def _statements(self, vendor: str) -> dict[str, tuple[str, ...]]:
+        """Return what makes each of them, by its name; nothing for a database that has none."""
+        if vendor == "postgresql":
+            return {name: self._on_postgresql(name) for name in self.postgresql}
+        return {name: (self._on_sqlite(name),) for name in self.sqlite} if vendor == "sqlite" else {}
 
     def _on_postgresql(self, name: str) -> tuple[str, str]:
         (when, body), function = self.postgresql[name], f"{self.function or name}()"

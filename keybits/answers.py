@@ -102,16 +102,13 @@ def _selected(entry: Entry, accept_encoding: str | None, conditions: Conditions)
 
     So a client that has changed its mind about codings revalidates what it holds. None, where none is acceptable.
     """
-    offered = codings.offered(entry.body)
-    acceptable = codings.acceptable(accept_encoding, offered) or codings.acceptable(
-        accept_encoding, codings.OFFERED
-    )  # who refuses the identity is sent a small body coded
+    admitted = codings.admitted(accept_encoding, entry.body)
     listed = conditions.if_none_match or conditions.if_match
     if listed:
-        for coding in acceptable:
+        for coding in admitted:
             if etags.weakly_listed(codings.entity_tag(entry.etag, coding), listed):
                 return coding
-    return acceptable[0] if acceptable else None
+    return admitted[0] if admitted else None
 
 
 def last_modified(changed: int, now: float) -> int:

@@ -49,11 +49,15 @@ def _sync_triggers(app_config: AppConfig, using: str, **_: Any) -> None:
     connection = connections[using]
     if not changes.is_kept(connection):
         return
-    tables = connection.introspection.table_names()  # after `migrate APP zero` there are none
-    for declaration in invalidation.declarations():
+    declared = [
+        each for each in invalidation.declarations() if each.model._meta.app_label == app_config.label
+    ]
+    tables = (
+        connection.introspection.table_names() if declared else ()
+    )  # after `migrate APP zero` it has none
+    for declaration in declared:
         model = declaration.model
-        is_there = model._meta.app_label == app_config.label and model._meta.db_table in tables
-        if is_there and router.allow_migrate_model(using, model):
+        if model._meta.db_table in tables and router.allow_migrate_model(using, model):
             triggers.sync(connection, model, declaration.templates)
 
 

@@ -19,7 +19,7 @@ from functools import lru_cache
 import brotli
 import zstandard
 
-__all__ = ["IDENTITY", "OFFERED", "SMALLEST", "acceptable", "encode", "entity_tag", "entity_tags", "offered"]
+__all__ = ["IDENTITY", "SMALLEST", "acceptable", "admitted", "encode", "entity_tag", "entity_tags", "offered"]
 
 IDENTITY = "identity"
 SMALLEST = 256
@@ -79,6 +79,14 @@ def entity_tag(etag: str, coding: str) -> str:
 def entity_tags(etag: str) -> tuple[str, ...]:
     """Return the tags under which one representation can have been sent: identity's, then that of each coding."""
     return tuple(entity_tag(etag, coding) for coding in (IDENTITY, *CODINGS))
+
+
+def admitted(field: str | None, body: bytes) -> tuple[str, ...]:
+    """Return the codings, identity among them, in which `body` may be sent to whom the field is from, best first.
+
+    Who refuses the identity may be sent a small body coded all the same.
+    """
+    return acceptable(field, offered(body)) or acceptable(field, OFFERED)
 
 
 def acceptable(field: str | None, available: Sequence[str]) -> tuple[str, ...]:

@@ -24,8 +24,7 @@ SETTING = "accounts.pruning"
 
 def make_triggers(connection: BaseDatabaseWrapper) -> None:
     """Make those of the triggers that are not there, if there is the table with all that they compare."""
-    if "status" in _columns(connection):
-        TRIGGERS.mend(connection)
+    TRIGGERS.mend(connection)
 
 
 def drop_triggers(connection: BaseDatabaseWrapper) -> None:
@@ -50,14 +49,6 @@ def pruning(using: str) -> Iterator[None]:
             drop_triggers(connection)
             yield
             make_triggers(connection)
-
-
-def _columns(connection: BaseDatabaseWrapper) -> set[str]:
-    """Return the columns of the table; none where it is not there."""
-    with connection.cursor() as cursor:
-        if TABLE not in connection.introspection.table_names(cursor):
-            return set()
-        return {column.name for column in connection.introspection.get_table_description(cursor, TABLE)}
 
 
 def _same(comparison: str) -> str:
@@ -91,4 +82,5 @@ TRIGGERS = Triggers(
         "usage_event_is_not_deleted": (f"BEFORE DELETE ON {TABLE}", _ABORT),
     },
     function="usage_event_stays",
+    column="status",
 )

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib.auth import get_user_model
 from drf_spectacular.contrib.rest_framework_simplejwt import SimpleJWTScheme
 from drf_spectacular.utils import OpenApiResponse, extend_schema
-from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework_simplejwt.serializers import TokenObtainPairSerializer, TokenRefreshSerializer
-from rest_framework_simplejwt.settings import api_settings
-from rest_framework_simplejwt.utils import get_md5_hash_password
 from rest_framework_simplejwt.views import TokenObtainPairView, TokenRefreshView
 
+from catalog.accounts.jwt import BearerAuthentication
 from keybits import cache_control
 
 __all__ = ["BearerScheme", "RefreshView", "TokenView"]
@@ -63,12 +60,7 @@ class RefreshSerializer(TokenRefreshSerializer):
     """As simplejwt's; and who is gone, or has another password since, renews nothing."""
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, str]:
-        token = self.token_class(attrs["refresh"])
-        named = {api_settings.USER_ID_FIELD: token.payload.get(api_settings.USER_ID_CLAIM)}
-        user = get_user_model().objects.filter(**named).first()
-        known = token.payload.get(api_settings.REVOKE_TOKEN_CLAIM)
-        if user is None or known != get_md5_hash_password(user.password):
-            raise AuthenticationFailed(self.error_messages["no_active_account"], "no_active_account")
+        BearerAuthentication().get_user(self.token_class(attrs["refresh"]))
         return super().validate(attrs)
 
 

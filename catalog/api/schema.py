@@ -12,6 +12,7 @@ from drf_spectacular.plumbing import build_bearer_security_scheme_object
 from rest_framework.permissions import SAFE_METHODS
 
 from catalog.api import bulk_schema
+from keybits.drf import idempotency
 from keybits.drf.query import FORMAT
 from keybits.parameters import CommaList, Parameter
 
@@ -106,10 +107,7 @@ IDEMPOTENCY_KEY: dict[str, Any] = {
     "in": "header",
     "name": "Idempotency-Key",
     "description": "A string in quotes, of the client's choice: sent again with it, the request is done once.",
-    "schema": {
-        "type": "string",
-        "pattern": r"""^(?:"(?:[ !#-\[\]-~]|\\["\\]){1,255}"|[-A-Za-z0-9._:~+/=]{1,255})$""",
-    },
+    "schema": {"type": "string", "pattern": idempotency.PATTERN},
     "example": '"8e03978e-40d5-43dd-bc93-6894a57f9324"',
 }
 PROBLEM: dict[str, Any] = {

@@ -275,7 +275,7 @@ class BulkMixin(WriteMixin):
         if conditions is NONE:
             return
         shown = self._shown(request)
-        if "ETag" not in shown:
+        if shown.status_code != 200:
             raise _RefusedError(shown)
         if proceeds(request, conditions, str(shown["ETag"])):
             return

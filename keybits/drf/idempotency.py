@@ -19,11 +19,15 @@ from rest_framework.request import Request
 from keybits.drf.writes import Written
 from keybits.models import IdempotencyKey
 
-__all__ = ["IdempotencyKeyError", "KeyReusedError", "once"]
+__all__ = ["PATTERN", "IdempotencyKeyError", "KeyReusedError", "once"]
 
 LONGEST = 255
-_STRING = re.compile(r'"((?:[ !\x23-\x5b\x5d-\x7e]|\\["\\])*)"')  # RFC 9651 section 3.3.3
-_TOKEN = re.compile(r"[A-Za-z0-9._:~+/=-]+")
+_CHARACTER = r"""(?:[ !#-\[\]-~]|\\["\\])"""  # of a string, by RFC 9651 section 3.3.3
+_PLAIN = "[-A-Za-z0-9._:~+/=]"
+_STRING = re.compile(f'"({_CHARACTER}*)"')
+_TOKEN = re.compile(f"{_PLAIN}+")
+PATTERN = f'^(?:"{_CHARACTER}{{1,{LONGEST}}}"|{_PLAIN}{{1,{LONGEST}}})$'
+"""What the field may be, as OpenAPI has it (ECMA-262)."""
 
 
 class IdempotencyKeyError(APIException):

@@ -268,7 +268,7 @@ def _answer(request: Request, body: bytes, address: str) -> answers.Answer:
 def _acceptable(request: Request, entry: Entry) -> str | None:
     """Return the Accept-Encoding to go by: none, where it would leave nothing to answer a write with."""
     field: str | None = request.META.get("HTTP_ACCEPT_ENCODING")
-    return field if codings.acceptable(field, codings.offered(entry.body)) else None
+    return field if codings.admitted(field, entry.body) else None
 
 
 def sent(view: Any, request: Request, written: Written) -> HttpResponse:

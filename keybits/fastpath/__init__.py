@@ -173,7 +173,7 @@ class Lane:
             self._unlearnt.discard(departure.place)
         if departure.leader is None or not departure.leads or departure.leader.done():
             return
-        if not learnt and code and code < 500 and code not in OF_THE_REQUEST:
+        if not learnt and 0 < code < 500 and code not in OF_THE_REQUEST:
             if len(self._unlearnt) >= MOST_UNLEARNT:
                 self._unlearnt.clear()
             self._unlearnt.add(departure.place)

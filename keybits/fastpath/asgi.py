@@ -66,9 +66,8 @@ class FastPath:
                 ]
                 code = message["status"]
                 learnt = known.learn(address, context, holder, code, fields)
-                known.land(
-                    departure, learnt=learnt, code=code
-                )  # a client that reads slowly keeps nobody waiting
+                # Now, and not at the end: a client that reads slowly keeps nobody waiting.
+                known.land(departure, learnt=learnt, code=code)
             await send(message)
 
         try:

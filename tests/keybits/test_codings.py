@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keybits.answers import Terms, answer, missing_coding
-from keybits.codings import SMALLEST, acceptable, encode, entity_tag, offered
+from keybits.codings import SMALLEST, acceptable, admitted, encode, entity_tag, offered
 from keybits.entries import Entry
 from keybits.preconditions import NONE, Conditions
 from keybits.readthrough import made
@@ -56,6 +56,11 @@ class TestSection841Codings:
 
     def test_small_bodies_have_none(self) -> None:
         assert offered(b"a" * (SMALLEST - 1)) == ()
+
+    def test_who_refuses_the_identity_of_a_small_body_may_have_it_in_one_of_them(self) -> None:
+        assert admitted("gzip, identity;q=0", b"a") == ("gzip",)
+        assert admitted("gzip", b"a") == ("identity",)
+        assert admitted("identity;q=0", b"a") == ()
 
 
 class TestTheFirstWhoIsSentACoding:
