@@ -37,7 +37,7 @@ X_FRAME_OPTIONS = "DENY"
 
 # --- Application --------------------------------------------------------------------------------------------
 INSTALLED_APPS = [
-    "django.contrib.admin",
+    "gallery_api.apps.AdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

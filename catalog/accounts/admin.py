@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from catalog.accounts import keys
 from catalog.accounts.models import Account, ApiKey, MonthlyUsage, Plan, Scope, UsageEvent
+from catalog.admin.choosing import ChoosingAdmin
 from catalog.admin.records import RecordAdmin
 
 
@@ -50,7 +51,7 @@ class ApiKeyForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 @admin.register(ApiKey)
-class ApiKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class ApiKeyAdmin(ChoosingAdmin):
     """Issues a key, and shows it in the answer to that alone: in no message, session or redirect. Revokes by action."""
 
     form = ApiKeyForm

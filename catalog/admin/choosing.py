@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.contrib import admin
 from django.contrib.admin.widgets import AutocompleteSelect
+from django.http import HttpRequest
 
-__all__ = ["LONGEST_ID", "RowSelect", "is_id"]
+__all__ = ["LONGEST_ID", "ChoosingAdmin", "RowSelect", "is_id"]
 
 LONGEST_ID = 18
 """Digits of a key that every database can hold."""
@@ -22,3 +24,12 @@ class RowSelect(AutocompleteSelect):
 
     def optgroups(self, name: str, value: Any, attr: Any = None) -> Any:
         return super().optgroups(name, [each for each in value if is_id(str(each))], attr)
+
+
+class ChoosingAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Has what it names in `autocomplete_fields` chosen so."""
+
+    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        if db_field.name in self.get_autocomplete_fields(request):
+            kwargs["widget"] = RowSelect(db_field, self.admin_site)
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)

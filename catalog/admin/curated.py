@@ -22,7 +22,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.utils.functional import cached_property
 
-from catalog.admin.choosing import RowSelect, is_id
+from catalog.admin.choosing import ChoosingAdmin, is_id
 from catalog.curation import bulk
 from catalog.curation.slugs import SlugTakenError
 from catalog.models import BulkOperation
@@ -58,7 +58,7 @@ class CuratedForm(forms.ModelForm):  # type: ignore[type-arg]
         return cleaned
 
 
-class CuratedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class CuratedAdmin(ChoosingAdmin):
     """Saves, changes and deletes by the functions that a subclass names."""
 
     form = CuratedForm
@@ -90,11 +90,6 @@ class CuratedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         form: Any = super().get_form(request, obj, change=change, **kwargs)
         form.refusal = request.__dict__.get("_refusal")
         return form
-
-    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        if db_field.name in self.get_autocomplete_fields(request):
-            kwargs["widget"] = RowSelect(db_field, self.admin_site)
-        return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         """Give curation what was entered, on the row as it is now; `obj` then is what has been saved."""
@@ -142,11 +137,6 @@ class CuratedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         bulk.delete(rows=queryset, actor=request.user, most=len(rows), record=self.record(request, rows))
 
     # --- Actions ----------------------------------------------------------------------------------------------
-
-    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
-        if any("\x00" in value for values in request.GET.lists() for value in (values[0], *values[1])):
-            raise BadRequest("No row holds the character NUL; leave it out of the address.")
-        return super().changelist_view(request, extra_context)
 
     def response_action(
         self, request: HttpRequest, queryset: QuerySet[Any], *args: Any

@@ -55,6 +55,19 @@ def pages() -> list[str]:
 
 
 class TestIssuing:
+    @pytest.mark.parametrize("account", ["", "x", "-1", "\x00", "9" * 23])
+    def test_no_account_is_shown_as_an_error(self, admin_client: Client, plan: Plan, account: str) -> None:
+        response = admin_client.post(ADD, form(account=account))
+        assert response.status_code == 200
+        assert "errorlist" in response.content.decode()
+        assert not ApiKey.objects.exists()
+
+    @pytest.mark.parametrize("account", ["x", "9" * 23])
+    def test_an_address_that_names_no_account_shows_the_form(
+        self, admin_client: Client, account: str
+    ) -> None:
+        assert admin_client.get(ADD, {"account": account}).status_code == 200
+
     def test_the_key_that_is_shown_is_good(self, issued: tuple[ApiKey, str]) -> None:
         key, text = issued
         assert keys.find(keys.Presented.read(text)) == key
@@ -138,3 +151,19 @@ class TestUsage:
             for page in ("change", "delete"):
                 assert admin_client.post(f"{base}{row}/{page}/", {"post": "yes"}).status_code == 403
         assert UsageEvent.objects.count() == 1
+
+
+class TestAddresses:
+    @pytest.mark.parametrize(
+        "address",
+        [
+            "accounts/usageevent/?q=%00",
+            "accounts/usageevent/?method=%00",
+            "accounts/apikey/add/?account=%00",
+            "auth/user/?q=%00",
+            "autocomplete/?app_label=accounts&model_name=apikey&field_name=account&term=%00",
+            "catalog/screenshot/?%00=1",
+        ],
+    )
+    def test_nul_is_refused_as_no_row_holds_it(self, admin_client: Client, address: str) -> None:
+        assert admin_client.get(f"/admin/{address}").status_code == 400

@@ -1,0 +1,13 @@
+"""Django's admin, with the site of ours."""
+
+from __future__ import annotations
+
+from django.contrib.admin import apps
+
+__all__ = ["AdminConfig"]
+
+
+class AdminConfig(apps.AdminConfig):
+    """Registers every app's `admin` module with `gallery_api.admin.Site`."""
+
+    default_site = "gallery_api.admin.Site"
