@@ -6,8 +6,9 @@ those of the configured purgers and of nobody else.
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import httpx
@@ -50,12 +51,18 @@ def _purger(options: Any) -> Purger:
         raise ImproperlyConfigured("Write a dict of the BACKEND and its options.")
     backend = _backend(options.get("BACKEND"))
     given = {name: value for name, value in options.items() if name != "BACKEND"}
-    purger = backend(httpx.Client(timeout=TIMEOUT), **given)
+    purger = backend(httpx.Client(timeout=TIMEOUT, verify=_trusted()), **given)
     if unknown := sorted({name for name in purger.fields if name.lower() not in WRITTEN}):
         raise ImproperlyConfigured(
             f"{backend.__name__} reads keys from {unknown[0]}, which cannot be written."
         )
     return purger
+
+
+@cache
+def _trusted() -> ssl.SSLContext:
+    """The authorities that are trusted, read once for all purgers: that takes longer than to make a purger."""
+    return httpx.create_ssl_context()
 
 
 def _backend(path: Any) -> type[Purger]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import shutil
 import signal
-import sqlite3
 import subprocess
 import threading
 import time
@@ -125,17 +124,10 @@ class Site:
     def settle(self) -> None:
         """Return when the record of changes is empty: what is held from here on is what the test holds."""
         deadline = time.monotonic() + PATIENCE
-        with closing(self.database()) as database:
+        with closing(self.live.database()) as database:
             while database.execute("SELECT count(*) FROM keybits_change").fetchone() != (0,):
                 assert time.monotonic() < deadline, "no relay clears the record"
                 time.sleep(0.05)
-
-    def database(self) -> Any:
-        """A connection that knows nothing of Django, and is in no transaction."""
-        url = self.live.environment["DATABASE_URL"]
-        if url.startswith("sqlite"):
-            return sqlite3.connect(url.removeprefix("sqlite:///"), timeout=20, isolation_level=None)
-        return psycopg.connect(url, autocommit=True)
 
     def write(self, code: str = WRITE) -> subprocess.Popen[str]:
         return self.live.spawn(code)
@@ -299,7 +291,7 @@ class TestRedisThatIsAway:
 
 class TestWritesFromOutside:
     def test_raw_sql_is_seen_within_the_bound(self, site: Site) -> None:
-        with closing(site.database()) as outside:
+        with closing(site.live.database()) as outside:
             outside.execute("UPDATE catalog_screenshot SET title = 'new'")
         assert site.until_new() <= BOUND + SLACK
         assert set(site.until_hit()) == {"new"}

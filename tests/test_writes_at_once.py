@@ -98,7 +98,7 @@ def test_every_change_that_was_taken_is_there_in_the_end(live_server_process: St
     target = "/api/v1/screenshots/1/"
     marks = [f"w{number:02d};" for number in range(PROCESSES * WRITERS)]
     writers = [
-        live.spawn(
+        live.spawn_client(
             WRITER.format(
                 url=live.url, headers=headers, target=target, writers=WRITERS, marks=marks[start::PROCESSES]
             )
@@ -117,7 +117,7 @@ def test_what_is_sent_by_many_under_one_key_is_done_once(live_server_process: St
     headers = {"Authorization": authorization, "Idempotency-Key": '"only-once"'}
     body = {"gallery": "a", "title": "Two", "source_url": "https://two.example/"}
     code = CREATOR.format(url=live.url, headers=headers, target="/api/v1/screenshots/", body=body)
-    told = [json.loads(line) for line in set_off([live.spawn(code) for _ in range(6)])]
+    told = [json.loads(line) for line in set_off([live.spawn_client(code) for _ in range(6)])]
     assert {status for status, _, _ in told} == {201}, told
     answers = {(fields["etag"], fields["location"], text) for _, fields, text in told}
     assert len(answers) == 1
@@ -130,7 +130,7 @@ def test_of_many_who_change_the_same_list_on_one_condition_one_succeeds(live_ser
     target = "/api/v1/galleries/a/screenshots/?domain=two.example"
     titles = [f"title {number}" for number in range(6)]
     given = {"url": live.url, "headers": headers, "target": target}
-    told = set_off([live.spawn(BULK.format(title=title, **given)) for title in titles])
+    told = set_off([live.spawn_client(BULK.format(title=title, **given)) for title in titles])
     statuses = [int(status) for status in told]
     assert sorted(statuses) == [200, *[412] * (len(titles) - 1)]
     shown = {item["title"] for item in live.get(target).json()["results"]}

@@ -111,8 +111,9 @@ def pytest_report_header(config: pytest.Config) -> str:
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
     config = session.config
-    from stacks import flushing  # noqa: PLC0415 - it imports Django
+    from stacks import economies, flushing  # noqa: PLC0415 - they import Django
 
+    economies.install()
     flushing.install()
     lists_fixtures = config.option.showfixtures or config.option.show_fixtures_per_test
     if _runs_both(config) and not lists_fixtures:

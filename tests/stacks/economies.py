@@ -1,0 +1,30 @@
+"""What a test run need not pay again and again: a password's million rounds, and the list of static files.
+
+What is checked stays the same: hashes say how many rounds they took, and static files are served as ever.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth.hashers import PBKDF2PasswordHasher
+from whitenoise.middleware import WhiteNoiseMiddleware
+
+__all__ = ["install"]
+
+LISTED: dict[str, dict[str, Any]] = {}
+LIST = WhiteNoiseMiddleware.add_files_from_finders
+
+
+def install() -> None:
+    """Have this process pay once."""
+    PBKDF2PasswordHasher.iterations = 1
+    WhiteNoiseMiddleware.add_files_from_finders = _list_once
+
+
+def _list_once(middleware: Any) -> None:
+    """Each test client has its own middleware, which would look for all files of the admin and of the API's pages."""
+    if middleware.static_prefix not in LISTED:
+        LIST(middleware)
+        LISTED[middleware.static_prefix] = dict(middleware.files)
+    middleware.files.update(LISTED[middleware.static_prefix])
