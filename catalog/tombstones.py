@@ -23,9 +23,12 @@ VALUES = {
     "gallery": "'gallery', o.slug, '', o.visibility, o.owner_id",
     "screenshot": "'screenshot', CAST(o.id AS text), g.slug, g.visibility, g.owner_id",
 }
-AGAIN = "ON CONFLICT (kind, name) DO UPDATE SET " + ", ".join(
-    f"{name} = excluded.{name}" for name in ("gallery", "visibility", "owner_id", "deleted_at")
+AGAIN = (
+    "ON CONFLICT (kind, name) DO UPDATE SET "
+    + ", ".join(f"{name} = excluded.{name}" for name in ("gallery", "visibility", "owner_id", "deleted_at"))
+    + " WHERE excluded.visibility <> 'private' OR catalog_tombstone.visibility = 'private'"
 )
+"""What was hidden takes no tombstone from what everybody saw: that a 410 ended would tell of it."""
 
 
 def make_triggers(connection: BaseDatabaseWrapper) -> None:

@@ -135,6 +135,14 @@ class TestWhoIsTold:
         Gallery.objects.get(slug="spring").delete()
         assert statuses(api, world, OF_SPRING) == {404}
 
+    def test_that_something_hidden_had_the_name_since_nobody_is_told(self, api, by_token, other, world):
+        Gallery.objects.get(slug="spring").delete()
+        assert statuses(api, world, ["/galleries/spring/"]) == {410}
+        Gallery.objects.create(slug="spring", title="Vault", visibility="private", owner=world.other)
+        Gallery.objects.get(slug="spring").delete()
+        for client in (api, by_token, other):
+            assert statuses(client, world, ["/galleries/spring/"]) == {410}
+
     @pytest.mark.parametrize("name", ["spring", "dark", "cat"])
     def test_of_a_name_that_something_hidden_has_now_all_who_were_told_before(
         self, api, by_token, other, world, name
