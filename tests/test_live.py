@@ -94,7 +94,7 @@ def test_every_resource_answers_hits_and_revalidates_and_a_save_elsewhere_shows_
     assert writer.wait(timeout=30) == 0
 
 
-READS = ("--include-method=GET", "--max-examples=25")
+READS = ("--include-method=GET", "--max-examples=18")
 WRITES_BY_NOBODY = ("--exclude-method=GET", "--phases=examples,fuzzing", "--max-examples=5")
 WRITES_BY_AN_OWNER = (
     "--include-method=POST",
@@ -146,6 +146,7 @@ def test_schemathesis_finds_nothing(
     find_nothing(live, tmp_path, *options)
 
 
+@pytest.mark.stack("server")
 def test_schemathesis_finds_nothing_in_the_writes_of_an_owner(
     live_server_process: Start, tmp_path: Any
 ) -> None:

@@ -542,7 +542,7 @@ class Protocol(RuleBasedStateMachine):
 
 TestProtocol = Protocol.TestCase
 TestProtocol.settings = settings(
-    max_examples=1100,
+    max_examples=920,
     stateful_step_count=110,
     deadline=None,
     derandomize=True,

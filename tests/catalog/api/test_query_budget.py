@@ -33,8 +33,9 @@ def world(fresh_world):
 
 @pytest.mark.parametrize("page", PAGES)
 @pytest.mark.parametrize("path", LISTS)
-def test_any_three_filters_with_everything_embedded(api, world, count_queries, path, page):
-    for filters in combinations(FILTERS, 3):
+def test_any_filters_with_everything_embedded(api, world, count_queries, path, page):
+    """Any three of them on the page that most ask for, any two on the others."""
+    for filters in combinations(FILTERS, 3 if page == PAGES[0] else 2):
         if sum(one.startswith("tag=") for one in filters) > 1 or (
             "gallery=spring" in filters and path.startswith("/galleries")
         ):
