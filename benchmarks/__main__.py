@@ -107,8 +107,8 @@ class Run:
 
     def _stores(self, world: World) -> None:
         if "stampede" in self.asked:
-            found = stampede.measure(world, self.variants, self.options)
-            self._section("A stampede", stampede.written(found, TITLES, self.options))
+            self.measured.storms = stampede.measure(world, self.variants, self.options)
+            self._section("A stampede", stampede.written(self.measured.storms, TITLES, self.options))
         if "memory" in self.asked:
             scans = memory.measure(world, self.variants, self.options)
             self._section("A scan", memory.written(scans, TITLES, self.options))

@@ -9,6 +9,7 @@ from benchmarks.harness.rounds import Rounds
 from benchmarks.harness.tables import table
 from benchmarks.round_trips import Trips
 from benchmarks.server_cpu import Cell
+from benchmarks.stampede import Stampede
 
 __all__ = ["BARS", "Bar", "Measured", "judged"]
 
@@ -20,6 +21,7 @@ class Measured:
     server: Rounds[Cell] | None = None
     direct: Rounds[Cell] | None = None
     trips: dict[Cell, Trips] = field(default_factory=dict)
+    storms: dict[str, Stampede] = field(default_factory=dict)
 
     def is_quiet(self) -> bool:
         return all(rounds.is_quiet() for rounds in (self.server, self.direct) if rounds is not None)
@@ -67,6 +69,14 @@ def _trips(cell: Cell) -> Figure:
     return lambda measured: measured.trips[cell].trips
 
 
+def _often(key: str) -> Figure:
+    return lambda measured: measured.storms[key].most()
+
+
+def _wait(key: str) -> Figure:
+    return lambda measured: measured.storms[key].wait()
+
+
 def _of(rounds: Rounds[Cell] | None) -> Rounds[Cell]:
     if rounds is None:
         raise KeyError("not asked")
@@ -97,6 +107,16 @@ def _beside_others() -> Iterator[Bar]:
         words = f"a miss, {key}, of the plain REST framework list"
         yield Bar(words, "<=", 0.25, _ratio(mine, plain), (mine, plain))
         yield Bar(f"{words}, in-process", "<=", 0.25, _direct_ratio(mine, plain), (mine, plain))
+    yield from _in_a_storm()
+
+
+def _in_a_storm() -> Iterator[Bar]:
+    for key in ("fast-lmdb", "fast-redis", "fast-near"):
+        cell = (key, "miss")
+        yield Bar(f"a cold list that 500 ask for at once, {key}, computed", "=", 1, _often(key), (cell,))
+        yield Bar(
+            f"a cold list that 500 ask for at once, {key}, p99 in single misses", "<=", 3, _wait(key), (cell,)
+        )
 
 
 BARS = tuple(_bars())
