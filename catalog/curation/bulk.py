@@ -285,12 +285,12 @@ def _take_off(tagged: QuerySet[Any]) -> None:
 
 
 def _put_on(selection: Selection, tags: Sequence[int]) -> None:
-    marks = ", ".join(["%s"] * len(tags))
+    """Put on all of them: one that is deleted meanwhile is missed at COMMIT, where a join would leave it out."""
+    named = " UNION ALL ".join(["SELECT %s AS id"] * len(tags))
     with connections[selection.using].cursor() as cursor:
         cursor.execute(
             f"INSERT INTO {TAGGED._meta.db_table} (screenshot_id, tag_id) SELECT held.id, tag.id "  # noqa: S608 - names
-            f'FROM "{selection.table}" held CROSS JOIN {Tag._meta.db_table} tag WHERE tag.id IN ({marks}) '
-            "ON CONFLICT DO NOTHING",
+            f'FROM "{selection.table}" held CROSS JOIN ({named}) tag WHERE true ON CONFLICT DO NOTHING',
             tags,
         )
 

@@ -9,6 +9,7 @@ import pytest
 from stacks.threads import aside
 from writing import problem, sent
 
+from catalog.curation import bulk
 from catalog.models import Gallery, Screenshot, Tag
 from keybits.drf.writes import WriteMixin
 
@@ -74,3 +75,21 @@ def test_a_cover_is_not_there(owner, world, deletes):
     shot = Screenshot.objects.create(gallery_id=world.shots["cat"].gallery_id, title="Doomed")
     deletes(Screenshot.objects.filter(pk=shot.pk))
     problem(send(owner, "PATCH", "/galleries/spring/", {"cover": shot.pk}), 400)
+
+
+def test_a_tag_that_many_are_given_is_made_again(owner, world, monkeypatch):
+    named = bulk.tags_named
+
+    def found(**asked):
+        monkeypatch.setattr(bulk, "tags_named", named)
+        tags = named(**asked)
+        rows = Tag.objects.filter(slug="doomed")
+        aside(lambda: rows._raw_delete(rows.db)).result(60)
+        return tags
+
+    Tag.objects.create(slug="doomed", name="Old")
+    monkeypatch.setattr(bulk, "tags_named", found)
+    target = "/galleries/spring/screenshots/?all=true"
+    response = sent(owner, "PATCH", target, {"tags": {"add": ["doomed"]}}, **{"X-BULK-OPERATION": "true"})
+    assert response.status_code == 200, response.content
+    assert response.json()["count"] == Screenshot.objects.filter(tags__name="Doomed").count() > 0
