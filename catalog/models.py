@@ -390,7 +390,8 @@ class TombstoneQuerySet(models.QuerySet["Tombstone"]):
 class Tombstone(models.Model):
     """That there was a gallery, a screenshot or a tag, and who could see it when it was deleted.
 
-    The database writes these itself: see `catalog.tombstones`.
+    The database writes these itself: see `catalog.tombstones`. One name may have several: who was told of one is told
+    as long as it stands, whatever had the name since.
     """
 
     class Kind(models.TextChoices):
@@ -410,9 +411,7 @@ class Tombstone(models.Model):
     objects = TombstoneQuerySet.as_manager()
 
     class Meta:
-        constraints: ClassVar = [
-            models.UniqueConstraint(fields=["kind", "name"], name="tombstone_once"),
-        ]
+        indexes: ClassVar = [models.Index(fields=["kind", "name"], name="tombstone_by_name")]
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name}"

@@ -23,12 +23,6 @@ VALUES = {
     "gallery": "'gallery', o.slug, '', o.visibility, o.owner_id",
     "screenshot": "'screenshot', CAST(o.id AS text), g.slug, g.visibility, g.owner_id",
 }
-AGAIN = (
-    "ON CONFLICT (kind, name) DO UPDATE SET "
-    + ", ".join(f"{name} = excluded.{name}" for name in ("gallery", "visibility", "owner_id", "deleted_at"))
-    + " WHERE excluded.visibility <> 'private' OR catalog_tombstone.visibility = 'private'"
-)
-"""What was hidden takes no tombstone from what everybody saw: that a 410 ended would tell of it."""
 
 
 def make_triggers(connection: BaseDatabaseWrapper) -> None:
@@ -60,7 +54,7 @@ def _insert(kind: str, rows: str, now: str) -> str:
     joined = " JOIN catalog_gallery g ON g.id = o.gallery_id" if kind == "screenshot" else ""
     return (
         f"INSERT INTO catalog_tombstone ({COLUMNS}) "  # noqa: S608 - constants
-        f"SELECT {VALUES[kind]}, {now} FROM {rows} AS o{joined} WHERE true {AGAIN}"
+        f"SELECT {VALUES[kind]}, {now} FROM {rows} AS o{joined}"
     )
 
 
@@ -75,8 +69,9 @@ def bury_tag(instance: Tag, **_: Any) -> None:
     """Remember a tag that everybody sees, just before it is deleted."""
     if not Tag.objects.listed_for(None).filter(pk=instance.pk).exists():
         return
-    Tombstone.objects.update_or_create(
+    Tombstone.objects.create(
         kind=Tombstone.Kind.TAG,
         name=instance.slug,
-        defaults={"visibility": Visibility.PUBLIC, "deleted_at": timezone.now()},
+        visibility=Visibility.PUBLIC,
+        deleted_at=timezone.now(),
     )

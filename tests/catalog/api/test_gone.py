@@ -143,6 +143,14 @@ class TestWhoIsTold:
         for client in (api, by_token, other):
             assert statuses(client, world, ["/galleries/spring/"]) == {410}
 
+    def test_of_something_hidden_its_owner_whatever_had_the_name_long_before(self, api, other, world):
+        Gallery.objects.get(slug="spring").delete()
+        Tombstone.objects.update(deleted_at=timezone.now() - timedelta(days=1000))
+        Gallery.objects.create(slug="spring", title="Vault", visibility="private", owner=world.other)
+        Gallery.objects.get(slug="spring").delete()
+        assert statuses(api, world, ["/galleries/spring/"]) == {404}
+        assert statuses(other, world, ["/galleries/spring/"]) == {410}
+
     @pytest.mark.parametrize("name", ["spring", "dark", "cat"])
     def test_of_a_name_that_something_hidden_has_now_all_who_were_told_before(
         self, api, by_token, other, world, name
