@@ -95,6 +95,7 @@ def _bars() -> Iterator[Bar]:
             words = f"{said} by the mixin alone, {mixin[0].removeprefix('mixin-')}, of a bare Django view"
             yield Bar(words, "<=", 3.2, _ratio(mixin), (mixin,))
     yield from _beside_others()
+    yield from _in_a_storm()
 
 
 def _beside_others() -> Iterator[Bar]:
@@ -107,7 +108,6 @@ def _beside_others() -> Iterator[Bar]:
         words = f"a miss, {key}, of the plain REST framework list"
         yield Bar(words, "<=", 0.25, _ratio(mine, plain), (mine, plain))
         yield Bar(f"{words}, in-process", "<=", 0.25, _direct_ratio(mine, plain), (mine, plain))
-    yield from _in_a_storm()
 
 
 def _in_a_storm() -> Iterator[Bar]:

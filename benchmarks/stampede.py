@@ -23,12 +23,10 @@ from benchmarks.harness.client import Connection, request
 from benchmarks.harness.options import Options
 from benchmarks.harness.serving import ApplicationServer
 from benchmarks.harness.tables import table
-from benchmarks.harness.variants import Variant
+from benchmarks.harness.variants import CONSTANT, Variant
 from benchmarks.harness.world import Deployment, World
 
 __all__ = ["Stampede", "able", "measure", "written"]
-
-CONSTANT = "bare-callable"
 
 WARMING, COLD = 3, 9
 """How many cold lists are stormed, each once: before it counts, and then."""

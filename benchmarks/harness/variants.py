@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 
-__all__ = ["REFERENCE", "VARIANTS", "Variant", "chosen", "missing"]
+__all__ = ["CONSTANT", "REFERENCE", "VARIANTS", "Variant", "chosen", "missing"]
 
 HIT = b"cache-status: keybits; hit"
 MISS = b"cache-status: keybits; fwd="
 DJANGO = "benchmarks.peers.{}:application"
 GALLERY = "gallery_api.{}:application"
-REFERENCE = "bare-view"
+REFERENCE, CONSTANT = "bare-view", "bare-callable"
+"""What all are held against, and what only answers: the server's own part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ FAST = ("keybits.fastpath",)
 NEAR = ("keybits.fastpath", "keybits.stores.near")
 VARIANTS = (
     Variant(
-        "bare-callable",
+        CONSTANT,
         "bare callable",
         "benchmarks.peers.bare:application",
         "benchmarks.peers.bare:asgi_application",
