@@ -6,10 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-import pytest
 from stacks.live import LiveServer
-
-pytestmark = pytest.mark.stack("server")  # a token knows neither the database nor the store
 
 SEED = """
 from django.contrib.auth.models import User
