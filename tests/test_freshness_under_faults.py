@@ -20,7 +20,7 @@ import psycopg
 import pytest
 import redis
 from django.db import connection
-from stacks.live import Deployments, LiveServer
+from stacks.live import PATIENCE, Deployments, LiveServer
 from stacks.plugin import Stack
 from stacks.servers import Redis
 
@@ -35,8 +35,6 @@ BOUND = 1.0 + 0.1
 """Seconds within which a relay closes what a writer left to it: `KEYBITS_RELAY_BOUND` and one interval."""
 SLACK = 1.0
 """Seconds that a busy machine may add to what a relay is promised to take."""
-PATIENCE = 30.0
-"""Seconds after which something that ought to happen by itself has not."""
 ENVIRONMENT = {
     "DJANGO_SETTINGS_MODULE": "benchmarks.freshness.settings",
     "TORTURE_KEYBITS_OPEN_LEASE": str(OPEN_LEASE),
@@ -121,14 +119,6 @@ class Site:
             last = now
         raise AssertionError("never seen")
 
-    def settle(self) -> None:
-        """Return when the record of changes is empty: what is held from here on is what the test holds."""
-        deadline = time.monotonic() + PATIENCE
-        with closing(self.live.database()) as database:
-            while database.execute("SELECT count(*) FROM keybits_change").fetchone() != (0,):
-                assert time.monotonic() < deadline, "no relay clears the record"
-                time.sleep(0.05)
-
     def write(self, code: str = WRITE) -> subprocess.Popen[str]:
         return self.live.spawn(code)
 
@@ -167,7 +157,7 @@ def site(live_server_process: Starter) -> Site:
 
 def _cached(site: Site) -> Site:
     """Return the site when nothing is outstanding, and its detail and its list are cached."""
-    site.settle()
+    site.live.settle()
     assert set(site.until_hit()) | set(site.until_hit(site.list)) == {"old"}
     return site
 

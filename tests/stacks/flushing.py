@@ -7,8 +7,9 @@ to make it again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 from django.core.management.commands import flush
@@ -43,15 +44,12 @@ def _execute_sql_flush(self: Any, sql_list: Sequence[str]) -> None:
         (has_events,) = cursor.fetchone()
     allowed = append_only.pruning(self.connection.alias) if has_events else nullcontext()
     with allowed:
-        EXECUTE_ON_SQLITE(self, sorted(filter(_may_be_emptied, sql_list), key=_is_filled_by_triggers))
+        emptied = [statement for statement in sql_list if not _is_of(MADE_BY_MIGRATIONS, statement)]
+        EXECUTE_ON_SQLITE(self, sorted(emptied, key=partial(_is_of, FILLED_BY_TRIGGERS)))
 
 
-def _may_be_emptied(statement: str) -> bool:
-    return not any(f'"{table}"' in statement for table in MADE_BY_MIGRATIONS)
-
-
-def _is_filled_by_triggers(statement: str) -> bool:
-    return any(f'"{table}"' in statement for table in FILLED_BY_TRIGGERS)
+def _is_of(tables: Collection[str], statement: str) -> bool:
+    return any(f'"{table}"' in statement for table in tables)
 
 
 def _sql_flush(self: Any, _: Any, tables: Sequence[str], **__: Any) -> list[str]:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import closing, suppress
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any, Literal
 
 import httpx
@@ -22,6 +23,8 @@ from stacks.servers import Postgres, Redis, reserve_port, start_redis, wait_unti
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 Interface = Literal["wsgi", "asgi"]
+PATIENCE = 30.0
+"""Seconds after which something that ought to happen by itself has not."""
 
 
 class ManagementCommandError(AssertionError):
@@ -114,6 +117,14 @@ class LiveServer:
         if url.startswith("sqlite"):
             return sqlite3.connect(url.removeprefix("sqlite:///"), timeout=20, isolation_level=None)
         return psycopg.connect(url, autocommit=True)
+
+    def settle(self) -> None:
+        """Return when the record of changes is empty: all that was written has been closed, and purged."""
+        deadline = monotonic() + PATIENCE
+        with closing(self.database()) as database:
+            while database.execute("SELECT count(*) FROM keybits_change").fetchone() != (0,):
+                assert monotonic() < deadline, "no relay clears the record"
+                sleep(0.05)
 
     def workers(self) -> list[int]:
         """The process ids of the workers that run now."""
