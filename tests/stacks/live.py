@@ -44,6 +44,7 @@ class LiveServer:
         self.client = self._connect()
         self.process: subprocess.Popen[bytes] | None = None
         self._spawned: list[subprocess.Popen[str]] = []
+        self._replaces = False  # a worker: granian then no longer ends when it is asked to
 
     def start(self, workers: int = 2, interface: Interface = "wsgi") -> None:
         """Start granian and wait until every worker has started, and one of them answers a request."""
@@ -141,6 +142,7 @@ class LiveServer:
         worker = psutil.Process(self.workers()[0])
         worker.kill()
         wait_until_dead([worker])
+        self._replaces = True
         self.client.close()  # a connection that was kept open may have been to this worker
         self.client = self._connect()
         return int(worker.pid)
@@ -152,7 +154,7 @@ class LiveServer:
             writer.kill()
             writer.communicate()
         if self.process is not None:
-            _end(self.process)
+            _end(self.process, patience=0 if self._replaces else 10)
             self.process = None
         if self.redis is not None:
             self.redis.kill()
@@ -231,13 +233,13 @@ class Deployments:
             source.backup(target)
 
 
-def _end(process: subprocess.Popen[Any]) -> None:
-    """Ask a process to end; after ten seconds, or if it leaves workers behind, kill its whole group."""
+def _end(process: subprocess.Popen[Any], patience: float) -> None:
+    """Ask a process to end; after so many seconds, or if it leaves workers behind, kill its whole group."""
     main = psutil.Process(process.pid)
     family = [main, *main.children(recursive=True)] if process.poll() is None else []
     process.terminate()
     with suppress(subprocess.TimeoutExpired):
-        process.wait(timeout=10)
+        process.wait(timeout=patience)
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
