@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import sys
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Hashable
 from functools import lru_cache
@@ -17,6 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from django.core.signals import setting_changed
 
+from keybits import clock
 from keybits.conf import conf
 from keybits.entries import Entry
 
@@ -114,8 +114,8 @@ def footprint(value: object) -> int:
 class Held:
     """An entry in memory, and the answers that it has given: pure functions of it, so they are made once.
 
-    `confirmed` is when its stamps were last seen to be those of then, by the clock of `time.monotonic`; `weight` is
-    what the answers take, in bytes.
+    `confirmed` is when its stamps were last seen to be those of then, by `keybits.clock`; `weight` is what the
+    answers take, in bytes.
     """
 
     __slots__ = ("answers", "confirmed", "entry", "key", "weight")
@@ -123,7 +123,7 @@ class Held:
     def __init__(self, key: str, entry: Entry) -> None:
         self.key = key
         self.entry = entry
-        self.confirmed = time.monotonic()
+        self.confirmed = clock.seconds()
         self.answers: dict[Any, Any] = {}
         self.weight = 0
 

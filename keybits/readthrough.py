@@ -17,9 +17,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from time import monotonic
 
-from keybits import cache_status, etags, memory, relay, transactions
+from keybits import cache_status, clock, etags, memory, relay, transactions
 from keybits.conf import conf
 from keybits.entries import Entry, EntryError
 from keybits.stamps import Reading, scope_names, witness
@@ -131,7 +130,7 @@ def confirmed(held: memory.Held, witness: bytes | None) -> bool:
     """Say whether what is in memory is true; remember when it was, where it may be shown for a while afterwards."""
     fresh = is_fresh(held.entry, witness)
     if fresh and held.entry.stale:
-        held.confirmed = monotonic()
+        held.confirmed = clock.seconds()
     return fresh
 
 
@@ -157,7 +156,7 @@ def stale_for(key: str) -> int | None:
     held = memory.entries().get(key)
     if held is None or not held.entry.stale:
         return None
-    age = math.ceil(monotonic() - held.confirmed)
+    age = math.ceil(clock.seconds() - held.confirmed)
     if age > held.entry.stale:
         return None
     try:

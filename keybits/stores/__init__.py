@@ -94,8 +94,9 @@ class Store(Protocol):
     def vouch(self, until: int) -> None:
         """Say that all that was committed when the caller began has been closed here; it holds until that time.
 
-        The time is the store's (`now`, taken before looking, and what is added to it): a word that arrives late
-        holds shorter, or not at all. It never shortens another's.
+        The time is the store's (`now`, taken before looking, and `KEYBITS_RELAY_BOUND` at most added to it): a word
+        that arrives late holds shorter, or not at all. It never shortens another's, but where the store's clock, set
+        back, has drawn that out.
         """
 
     def lease(self, name: str, holder: str, seconds: float) -> bool:

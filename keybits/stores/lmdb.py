@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import lmdb
 
-from keybits import stamps
+from keybits import clock, stamps
 from keybits.conf import conf
 from keybits.stamps import Reading, Stamp
 from keybits.stores import REMEMBERED, StoreError
@@ -61,7 +61,7 @@ class LMDBStore:
 
     def read(self, key: str, scopes: Sequence[str]) -> Reading:
         with _errors(), self._environment().begin() as txn:
-            now = _now()
+            now = clock.nanoseconds()
             entry = _live(txn.get(_name(key), db=self._entries), now)
             if not self._is_vouched(txn, now):
                 return Reading(entry, (None,) * len(scopes))
@@ -76,7 +76,7 @@ class LMDBStore:
 
     def _witness(self, txn: Any, scopes: tuple[str, ...]) -> bytes | None:
         """As `Reading.witness`; deadlines are compared as bytes, and the first doubt ends it: this is every hit."""
-        now = _now().to_bytes(DEADLINE, "big")
+        now = clock.nanoseconds().to_bytes(DEADLINE, "big")
         if self._needs_word and (txn.get(VOUCHED, db=self._meta) or b"") <= now:
             return None
         found = []
@@ -97,7 +97,7 @@ class LMDBStore:
     def begin(self, key: str, scopes: Sequence[str], holder: str, seconds: float) -> tuple[bool, Reading]:
         def change(txn: Any) -> tuple[bool, Reading]:
             self._make_room(txn)
-            before = self._present(txn, scopes, _now())
+            before = self._present(txn, scopes, clock.nanoseconds())
             found = tuple(self._mint_one(txn, _name(scope)) for scope in scopes)
             if None in found:
                 return False, Reading(None, found)
@@ -133,7 +133,7 @@ class LMDBStore:
 
     def closed(self, writers: Sequence[str]) -> set[str]:
         with _errors(), self._environment().begin() as txn:
-            now = _now()
+            now = clock.nanoseconds()
             return {
                 writer
                 for writer in writers
@@ -141,7 +141,7 @@ class LMDBStore:
             }
 
     def now(self) -> int:
-        return _now() // 1_000_000
+        return clock.nanoseconds() // 1_000_000
 
     def vouch(self, until: int) -> None:
         deadline = (until * 1_000_000).to_bytes(DEADLINE, "big")
@@ -164,7 +164,7 @@ class LMDBStore:
         key = TAKEN + _name(name)
 
         def change(txn: Any) -> tuple[int, float]:
-            now, value = _now(), txn.get(key, db=self._meta)
+            now, value = clock.nanoseconds(), txn.get(key, db=self._meta)
             live = _live(value, now)
             taken = int.from_bytes(live or b"", "big")
             until = now + int(seconds * NANO) if live is None else int.from_bytes(value[:DEADLINE], "big")
@@ -177,7 +177,7 @@ class LMDBStore:
 
     def sample(self, most: int) -> list[tuple[str, bytes]]:
         with _errors(), self._environment().begin() as txn, txn.cursor(db=self._entries) as cursor:
-            now = _now()
+            now = clock.nanoseconds()
             live = ((bytes(key).decode(), _live(value, now)) for key, value in islice(cursor, most))
             return [(key, entry) for key, entry in live if entry is not None]
 
@@ -192,23 +192,23 @@ class LMDBStore:
 
     def _entry(self, txn: Any, key: str) -> bytes | None:
         """Return the entry that may be believed, if its stamps are right."""
-        now = _now()
+        now = clock.nanoseconds()
         return _live(txn.get(_name(key), db=self._entries), now) if self._is_vouched(txn, now) else None
 
     def _leased(self, txn: Any, name: str, holder: str, seconds: float) -> bool:
         key = LEASE + _name(name)
-        mine = _live(txn.get(key, db=self._meta), _now()) in {None, holder.encode()}
+        mine = _live(txn.get(key, db=self._meta), clock.nanoseconds()) in {None, holder.encode()}
         if mine:
             txn.put(key, _until(seconds) + holder.encode(), db=self._meta)
         return mine
 
     def _give_back(self, txn: Any, name: str, holder: str) -> None:
         key = LEASE + _name(name)
-        if _live(txn.get(key, db=self._meta), _now()) == holder.encode():
+        if _live(txn.get(key, db=self._meta), clock.nanoseconds()) == holder.encode():
             txn.delete(key, db=self._meta)
 
     def _mint_one(self, txn: Any, name: bytes) -> Stamp | None:
-        present = _live(txn.get(name, db=self._stamps), _now())
+        present = _live(txn.get(name, db=self._stamps), clock.nanoseconds())
         if present is None or (len(present) > stamps.SIZE and not _holders(present)):
             present = stamps.new()
             txn.put(name, _until(self._lease) + present, db=self._stamps)
@@ -226,13 +226,13 @@ class LMDBStore:
                 txn.drop(db, delete=False)
 
     def _hold(self, txn: Any, name: bytes, writer: str) -> None:
-        value = _live(txn.get(name, db=self._stamps), _now()) or b""
+        value = _live(txn.get(name, db=self._stamps), clock.nanoseconds()) or b""
         until = _until(self._open_lease)
         holders = {**_holders(value), writer.encode(): until}
         txn.put(name, until + _held(holders), db=self._stamps)
 
     def _release(self, txn: Any, name: bytes, writer: str) -> None:
-        value = _live(txn.get(name, db=self._stamps), _now()) or b""
+        value = _live(txn.get(name, db=self._stamps), clock.nanoseconds()) or b""
         holders = _holders(value)
         holders.pop(writer.encode(), None)
         if holders:
@@ -242,7 +242,7 @@ class LMDBStore:
 
     def _sweep(self, txn: Any, kind: bytes) -> None:
         """Forget what need not be remembered any more, of one kind; a few at a time, from where it last stopped."""
-        now = _now()
+        now = clock.nanoseconds()
         with txn.cursor(db=self._meta) as cursor:
             found = cursor.set_range(self._swept.pop(kind, kind))
             for _ in range(SWEPT):
@@ -352,16 +352,8 @@ def _names(scopes: tuple[str, ...]) -> tuple[bytes, ...]:
     return tuple(map(_name, scopes))
 
 
-def _now() -> int:
-    """Nanoseconds of a clock that all processes of the host share, and that nobody can set."""
-    return time.clock_gettime_ns(_CLOCK)
-
-
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-
-
 def _until(seconds: float) -> bytes:
-    return (_now() + int(seconds * NANO)).to_bytes(DEADLINE, "big")
+    return (clock.nanoseconds() + int(seconds * NANO)).to_bytes(DEADLINE, "big")
 
 
 def _live(value: bytes | None, now: int) -> bytes | None:
@@ -378,7 +370,7 @@ def _stamp(value: bytes | None, now: int) -> Stamp | None:
 
 def _holders(value: bytes) -> dict[bytes, bytes]:
     """Return the deadlines of the writers whose hold in `value` (without its deadline) has not run out."""
-    now = _now().to_bytes(DEADLINE, "big")
+    now = clock.nanoseconds().to_bytes(DEADLINE, "big")
     holds = (value[start : start + HOLD] for start in range(len(OPEN), len(value), HOLD))
     return {hold[DEADLINE:]: hold[:DEADLINE] for hold in holds if hold[:DEADLINE] > now}
 

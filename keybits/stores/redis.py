@@ -95,10 +95,12 @@ end
 """
 )
 
+# A word that holds for longer than ARGV[2] is one that the clock, set back, has drawn out: it is shortened.
 VOUCH = """
 local time = redis.call('TIME')
 local left = ARGV[1] - (time[1] * 1000 + math.floor(time[2] / 1000))
-if left > 0 and left > redis.call('PTTL', KEYS[1]) then
+local longest, present = tonumber(ARGV[2]), redis.call('PTTL', KEYS[1])
+if left > 0 and left <= longest and (left > present or present > longest) then
   redis.call('SET', KEYS[1], '1', 'PX', left)
 end
 """
@@ -251,7 +253,8 @@ class RedisStore:
         return int(seconds) * 1000 + int(microseconds) // 1000
 
     def vouch(self, until: int) -> None:
-        self._call(lambda run: ["EVAL", VOUCH, 1, f"{run}:vouched", until])
+        longest = int(conf.RELAY_BOUND * 1000)
+        self._call(lambda run: ["EVAL", VOUCH, 1, f"{run}:vouched", until, longest])
 
     def lease(self, name: str, holder: str, seconds: float) -> bool:
         left = int(seconds * 1000)

@@ -19,7 +19,7 @@ from rest_framework.response import Response
 from rest_framework.test import APIRequestFactory
 from rest_framework.views import APIView
 
-from keybits import flight, memory, readthrough, transactions
+from keybits import clock, flight, memory, readthrough, transactions
 from keybits.bits import PurgeKeyBit, UpdatedAtKeyBit
 from keybits.cache_control import Lifetime, Policy
 from keybits.constructors import DefaultObjectKeyConstructor
@@ -330,10 +330,11 @@ class TestStale:
         assert answer.content != b'{"asked":1}'
 
     def test_is_not_shown_longer_than_the_policy_allows(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        now = clock.seconds()
+
         def later() -> None:
             get_store().close(["thing"])
-            now = time.monotonic()
-            monkeypatch.setattr(readthrough, "monotonic", lambda: now + 31)
+            monkeypatch.setattr(clock, "seconds", lambda: now + 31)
 
         assert self.while_made_again(monkeypatch, before=later).content != b'{"asked":1}'
 

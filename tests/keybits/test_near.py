@@ -28,6 +28,12 @@ def near(settings: Any) -> Iterator[NearRedisStore]:
     store.clear()
 
 
+def asleep(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Have the machine sleep: CLOCK_MONOTONIC stands still meanwhile, CLOCK_BOOTTIME does not."""
+    clock, boot = time.clock_gettime, time.CLOCK_BOOTTIME
+    monkeypatch.setattr(time, "clock_gettime", lambda which: clock(which) + (seconds if which == boot else 0))
+
+
 def eventually(true: Callable[[], bool]) -> bool:
     """Wait for a message of Redis to arrive: nothing here says when."""
     deadline = time.monotonic() + 30
@@ -94,7 +100,7 @@ class TestWord:
         store: Any = get_store()
         store.mint(SCOPES)
         assert store.witness(SCOPES) is None
-        store.vouch(store.now() + 60_000)
+        store.vouch(store.now() + 1_000)
         assert store.witness(SCOPES) is not None
 
     def test_it_ends_without_a_message(self, near: NearRedisStore, settings: Any) -> None:
@@ -103,6 +109,43 @@ class TestWord:
         store.mint(SCOPES)
         store.vouch(store.now() + 100)
         assert eventually(lambda: store.witness(SCOPES) is None)
+
+    def test_it_ends_while_the_machine_sleeps(
+        self, near: NearRedisStore, settings: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store = self.vouched(settings)
+        self.end_by_redis()
+        asleep(monkeypatch, seconds=3600)
+        assert store.witness(SCOPES) is None
+
+    def test_it_holds_no_longer_where_redis_s_clock_was_set_back(
+        self, near: NearRedisStore, settings: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store = self.vouched(settings, drawn_out=3600)
+        self.end_by_redis()
+        asleep(monkeypatch, seconds=settings.KEYBITS_RELAY_BOUND + 0.1)
+        assert store.witness(SCOPES) is None
+
+    def vouched(self, settings: Any, drawn_out: float = 0) -> Any:
+        """Return a store whose relay's word this process has heard, and of which it hears nothing more."""
+        settings.KEYBITS_RELAY, settings.KEYBITS_RELAY_BOUND = "external", 30
+        store: Any = get_store()
+        store.mint(SCOPES)
+        store.vouch(store.now() + 30_000)
+        if drawn_out:
+            self.words().pexpire(self.word(), int(drawn_out * 1000))
+        assert store.witness(SCOPES) is not None
+        return store
+
+    def end_by_redis(self) -> None:
+        self.words().delete(self.word())
+
+    def word(self) -> str:
+        [name] = self.words().keys("*:vouched")
+        return str(name.decode())
+
+    def words(self) -> Any:
+        return get_redis_connection("default")
 
 
 class TestConnection:

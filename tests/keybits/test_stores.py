@@ -12,6 +12,7 @@ from operator import ge
 from typing import Any
 
 import pytest
+from django_redis import get_redis_connection
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -154,7 +155,7 @@ class TestVouching:
         store.mint(["a"])
         settings.KEYBITS_RELAY = "external"
         assert get_store().read("key", ["a"]).stamps == (None,)
-        get_store().vouch(get_store().now() + 60_000)
+        get_store().vouch(get_store().now() + 1_000)
         assert get_store().read("key", ["a"]).stamps != (None,)
 
     def test_a_relay_s_word_ends_by_itself(self, store: Any, settings: Any) -> None:
@@ -164,6 +165,20 @@ class TestVouching:
         relayed.vouch(relayed.now() + 2)
         while relayed.read("key", ["a"]).stamps != (None,):
             pass
+
+    @pytest.mark.stack("server")
+    def test_a_word_that_redis_s_clock_has_drawn_out_is_shortened_by_the_next(self, store: Any) -> None:
+        client = get_redis_connection("default")
+        store.vouch(store.now() + 500)
+        [word] = client.keys("*:vouched")
+        client.pexpire(word, 3_600_000)  # as after the clock has been set back by an hour
+        store.vouch(store.now() + 500)
+        assert 0 < client.pttl(word) <= 500
+
+    @pytest.mark.stack("server")
+    def test_a_word_of_before_redis_s_clock_was_set_back_is_none(self, store: Any) -> None:
+        store.vouch(store.now() + 3_600_000)
+        assert get_redis_connection("default").keys("*:vouched") == []
 
 
 class TestLeases:
@@ -263,7 +278,7 @@ class TestBeginning:
         settings.KEYBITS_RELAY = "external"
         relayed: Any = get_store()
         assert self.begin(relayed) == (True, Reading(None, minted))
-        relayed.vouch(relayed.now() + 60_000)
+        relayed.vouch(relayed.now() + 1_000)
         assert self.begin(relayed) == (True, Reading(b"one", minted))
 
     def test_of_all_who_begin_at_once_one_makes_it_and_all_have_the_same_stamps(self, store: Any) -> None:
