@@ -146,6 +146,7 @@ KEYBITS_STORE = env.str("KEYBITS_STORE", default="") or (
 KEYBITS_LMDB_PATH = VAR_DIR / "keybits.lmdb"
 KEYBITS_FASTPATH = env.bool("KEYBITS_FASTPATH", default=True)
 KEYBITS_FASTPATH_MIDDLEWARE = [name for name in MIDDLEWARE if name.startswith("gallery_api.sessions.")]
+KEYBITS_METRICS = env.bool("KEYBITS_METRICS", default=False)
 KEYBITS_BULK_LIMIT = env.int("KEYBITS_BULK_LIMIT", default=1_000)
 KEYBITS_AUDIT = env.str("KEYBITS_AUDIT", default="off")
 KEYBITS_PURGERS = env.json("PURGERS", default={})

@@ -55,6 +55,7 @@ def check_settings(**_: Any) -> list[CheckMessage]:
         *_durations(),
         *_replicas(),
         *_purgers(),
+        *_metrics(),
     ]
 
 
@@ -246,6 +247,15 @@ def _purgers() -> Iterator[CheckMessage]:
             hint="Let KEYBITS_TRACKING be 'triggers', on PostgreSQL or SQLite, or remove the purgers: caches "
             "that are told of nothing show what is stale for as long as they may hold it.",
             id="keybits.W007",
+        )
+
+
+def _metrics() -> Iterator[CheckMessage]:
+    if conf.METRICS and util.find_spec("prometheus_client") is None:
+        yield Error(
+            "KEYBITS_METRICS is on, and prometheus-client is not installed: every answer would fail.",
+            hint="Install the extra `metrics`, or set KEYBITS_METRICS to False.",
+            id="keybits.E014",
         )
 
 

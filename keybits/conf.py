@@ -127,6 +127,11 @@ class Conf:
         return list(self._get("FASTPATH_MIDDLEWARE", []))
 
     @property
+    def METRICS(self) -> bool:
+        """Whether answers are counted by prometheus-client (`keybits.metrics`)."""
+        return bool(self._get("METRICS", False))
+
+    @property
     def MEMORY_BYTES(self) -> int:
         """Most bytes of entries and of what goes with them that each process keeps in its own memory."""
         return int(self._get("MEMORY_BYTES", 64 * 1024 * 1024))

@@ -11,7 +11,7 @@ import pytest
 from django.core import mail
 from pytest_django import Settings
 
-from keybits import checks
+from keybits import checks, metrics
 from keybits.conf import Conf, conf
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -31,6 +31,7 @@ def calls_of_env() -> list[ast.Call]:
 VARIABLES = {ast.literal_eval(call.args[0]): call for call in calls_of_env()}
 NAMES = [name for name, member in vars(Conf).items() if isinstance(member, property)]
 CHECKS = sorted(set(re.findall(r"keybits\.[EW]\d{3}", Path(checks.__file__).read_text("utf-8"))))
+METRICS = re.findall(r"Counter\(\"(\w+)\"", Path(metrics.__file__).read_text("utf-8"))
 COMMANDS = [
     path.stem
     for package in OURS
@@ -87,6 +88,10 @@ class TestHeadings:
     def test_of_every_management_command(self, command: str) -> None:
         assert command in SECTIONS
 
+    @pytest.mark.parametrize("metric", METRICS)
+    def test_of_every_metric(self, metric: str) -> None:
+        assert f"{metric}_total" in SECTIONS
+
     def test_of_nothing_that_is_gone(self) -> None:
         known = {*VARIABLES, *CHECKS, *COMMANDS, *(f"KEYBITS_{name}" for name in NAMES)}
         headings = re.findall(r"^### `(.+)`$", (CHECKOUT / "docs" / "settings.md").read_text("utf-8"), re.M)
@@ -99,6 +104,7 @@ class TestHeadings:
         assert "STORE" in NAMES
         assert "keybits.E001" in CHECKS
         assert "demo" in COMMANDS
+        assert "keybits_answers" in METRICS
 
 
 class TestWhatTheySay:

@@ -1,18 +1,27 @@
-"""The fast path behind real servers and their sockets: hits, 304s and what must not be answered in front."""
+"""The fast path behind real servers and their sockets: hits, 304s and what must not be answered in front.
+
+Whoever answers, the server logs it, and all processes together count it exactly once.
+"""
 
 from __future__ import annotations
 
 import socket
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.multiprocess import MultiProcessCollector
 from stacks.live import CHECKOUT, LiveServer
 from stacks.servers import reserve_port, wait_until_ready
+
+from keybits.metrics import outcome
 
 SEED = """
 from catalog.models import Gallery, Tag
@@ -24,6 +33,8 @@ COMMANDS = {
         "-m",
         "gunicorn",
         "--preload",
+        "--access-logfile",
+        "-",
         "--workers",
         "2",
         "--bind",
@@ -33,6 +44,8 @@ COMMANDS = {
     "uvicorn": ["-m", "uvicorn", "--workers", "2", "--port", "{port}", "gallery_api.asgi:application"],
 }
 Start = Callable[..., LiveServer]
+Counts = Counter[tuple[str, str]]
+"""How many answers there were, by status and by what the cache did."""
 
 
 @contextmanager
@@ -72,12 +85,19 @@ SERVERS: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("name", SERVERS)
-def test_hits_and_304s_are_right_and_a_write_shows_at_once(live_server_process: Start, name: str) -> None:
+def test_hits_and_304s_are_right_and_a_write_shows_at_once(
+    live_server_process: Start, name: str, tmp_path: Path
+) -> None:
     serve, which = SERVERS[name]
-    live = live_server_process(workers=2, interface=which if serve is granian else "wsgi")
+    counting = {"KEYBITS_METRICS": "true", "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "metrics")}
+    live = live_server_process(
+        workers=2, interface=which if serve is granian else "wsgi", environment=counting
+    )
     live.shell(SEED)
-    with serve(live, which) as url, httpx.Client(base_url=url, timeout=30, trust_env=False) as client:
-        path = "/api/v1/galleries/a/"
+    given: Counts = Counter()
+    path = "/api/v1/galleries/a/"
+    with serve(live, which) as url, _client(url, given) as client:
+        before = _counted(tmp_path / "metrics")
         first = _settled(client, path)
         for _ in range(8):  # every worker, more than once
             _is_the_same(client.get(path), first)
@@ -90,6 +110,28 @@ def test_hits_and_304s_are_right_and_a_write_shows_at_once(live_server_process: 
         live.shell("from catalog.models import Gallery; Gallery.objects.update(title='B')")
         for _ in range(8):
             assert client.get(path, headers={"If-None-Match": first.headers["etag"]}).json()["title"] == "B"
+        assert _counted(tmp_path / "metrics") - before == given
+        assert {("200", "hit"), ("304", "hit"), ("200", "uri-miss"), ("400", "none")} <= given.keys()
+    if serve is other:
+        log = (live.directory / f"{which}.log").read_text()
+        assert sum(path in line for line in log.splitlines()) == given.total()
+
+
+def _client(url: str, given: Counts) -> httpx.Client:
+    """Return a client that notes each answer that it is given."""
+
+    def note(told: httpx.Response) -> None:
+        given[str(told.status_code), outcome(told.headers.get("cache-status", ""))] += 1
+
+    return httpx.Client(base_url=url, timeout=30, trust_env=False, event_hooks={"response": [note]})
+
+
+def _counted(folder: Path) -> Counts:
+    """Return what all serving processes have counted so far."""
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, str(folder))  # type: ignore[no-untyped-call]
+    samples = [sample for metric in registry.collect() for sample in metric.samples]
+    return Counter({(each.labels["status"], each.labels["cache"]): int(each.value) for each in samples})
 
 
 def _settled(client: httpx.Client, path: str) -> httpx.Response:

@@ -12,6 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.handlers.asgi import ASGIHandler
 
 from keybits.fastpath import HOLDER, PATIENCE, Departure, Final, Holder, Lane, Question, lane
+from keybits.metrics import Answers, answers
 
 __all__ = ["FastPath"]
 
@@ -38,7 +39,9 @@ class FastPath:
         self.application = application
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        known = lane() if scope["type"] == "http" else None
+        known, counter = (lane(), answers()) if scope["type"] == "http" else (None, None)
+        if counter is not None:
+            send = _counted(counter, send)
         question = _question(scope, known) if known is not None else None
         if known is None or question is None:
             await self.application(scope, receive, send)
@@ -74,6 +77,16 @@ class FastPath:
             await self.application(scope, receive, note)
         finally:
             known.land(departure, learnt=False)
+
+
+def _counted(counter: Answers, send: Send) -> Send:
+    async def note(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            told = next((value for name, value in message["headers"] if name.lower() == b"cache-status"), b"")
+            counter.count(message["status"], told.decode("latin-1"))
+        await send(message)
+
+    return note
 
 
 async def _awaited(departure: Departure, known: Lane) -> Final | None:

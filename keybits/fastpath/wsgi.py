@@ -10,6 +10,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.handlers.wsgi import WSGIHandler
 
 from keybits.fastpath import HOLDER, PATIENCE, Departure, Final, Holder, Lane, Question, lane
+from keybits.metrics import Answers, answers
 
 __all__ = ["FastPath"]
 
@@ -47,7 +48,9 @@ class FastPath:
         self.application = application
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        known = lane()
+        known, counter = lane(), answers()
+        if counter is not None:
+            start_response = _counted(counter, start_response)
         question = _question(environ, known) if known is not None else None
         if known is None or question is None:
             return self.application(environ, start_response)
@@ -78,6 +81,15 @@ class FastPath:
             return self.application(environ, note)
         finally:
             known.land(departure, learnt=learnt, code=code)
+
+
+def _counted(counter: Answers, start_response: Callable[..., Any]) -> Callable[..., Any]:
+    def note(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
+        told = next((value for name, value in headers if name.lower() == "cache-status"), "")
+        counter.count(int(status[:3]), told)
+        return start_response(status, headers, *more)
+
+    return note
 
 
 def _awaited(departure: Departure, known: Lane) -> Final | None:

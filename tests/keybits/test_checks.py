@@ -367,6 +367,16 @@ class TestE013Purgers:
         assert ids() == []
 
 
+class TestE014Metrics:
+    def test_without_the_library_that_counts(
+        self, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        settings.KEYBITS_METRICS = True
+        assert ids() == []
+        monkeypatch.setattr(checks.util, "find_spec", lambda name: None)
+        assert "keybits.E014" in ids()
+
+
 class TestW007PurgersThatAreToldOfNothing:
     def test_where_nothing_is_recorded(self, settings: Settings) -> None:
         configure(settings, KEYBITS_PURGERS={"edge": purger()}, KEYBITS_TRACKING="signals")
