@@ -53,11 +53,26 @@ def not_passed_by(workers: dict[str, Direct]) -> list[Cell]:
 
 
 def written(rounds: Rounds[Cell], titles: dict[str, str]) -> list[str]:
-    columns = ["", "answer", "CPU a call, us (quartiles)", "ratio to the bare Django view (quartiles)"]
+    columns = [
+        "",
+        "answer",
+        "CPU a call, us (quartiles)",
+        "least",
+        "ratio to the bare Django view (quartiles)",
+    ]
+    columns.append("of the cheapest turns")
     return [rounds.verdict(), "", *table(columns, _rows(rounds, titles))]
 
 
 def _rows(rounds: Rounds[Cell], titles: dict[str, str]) -> Iterator[list[str]]:
     for name, case in rounds.cells():
         cost, ratio = rounds.cost((name, case)), rounds.ratio((name, case))
-        yield [titles[name], CASES[case], cost.ratio(), ratio.ratio()]
+        cheapest = f"{min(rounds.costs[name, case]):.2f}"
+        yield [
+            titles[name],
+            CASES[case],
+            cost.ratio(),
+            cheapest,
+            ratio.ratio(),
+            f"{rounds.least((name, case)):.2f}",
+        ]
