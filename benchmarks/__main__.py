@@ -78,7 +78,8 @@ class Run:
             self.mislabelled = list(map(_mislabelled, in_process.not_passed_by(workers)))
             if "in_process" in self.asked:
                 self.measured.direct = in_process.measure(workers, self.options)
-                self._section("In-process", in_process.written(self.measured.direct, TITLES))
+                lines = in_process.written(self.measured.direct, TITLES) + in_process.pauses(workers, TITLES)
+                self._section("In-process", lines)
 
     def _servers(self, world: World) -> None:
         for number, server in enumerate(self.servers if self.asked & OF_SERVERS else ()):

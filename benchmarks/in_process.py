@@ -13,7 +13,7 @@ from benchmarks.harness.tables import table
 from benchmarks.harness.variants import REFERENCE
 from benchmarks.server_cpu import Cell
 
-__all__ = ["measure", "not_passed_by", "statements", "written"]
+__all__ = ["measure", "not_passed_by", "pauses", "statements", "written"]
 
 CALIBRATION = 20
 
@@ -40,6 +40,12 @@ def statements(workers: dict[str, Direct]) -> dict[Cell, float]:
         for name, worker in workers.items()
         for case in worker.variant.cases
     }
+
+
+def pauses(workers: dict[str, Direct], titles: dict[str, str]) -> list[str]:
+    """Say for how long each process stands still when Python looks through all that it has for garbage."""
+    told = (f"{titles[name]} {worker.order('pause'):.1f} ms" for name, worker in workers.items())
+    return ["", f"A full collection of garbage stops every thread of the process: {', '.join(told)}."]
 
 
 def not_passed_by(workers: dict[str, Direct]) -> list[Cell]:

@@ -1,5 +1,6 @@
 """The ASGI entry point: `gallery_api.asgi:application`."""
 
+import gc
 import os
 from importlib import import_module
 
@@ -14,3 +15,4 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gallery_api.settings")
 application = FastPath(get_asgi_application())
 import_module(settings.ROOT_URLCONF)  # now, and not by the first request
 ensure_running()
+gc.freeze()  # none of this ends before the process: a look through it is a pause (`python -m benchmarks in_process`)

@@ -7,9 +7,11 @@ made before the clock starts, and answers checked after it stops.
 from __future__ import annotations
 
 import asyncio
+import gc
 import io
 import json
 import os
+import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -148,6 +150,12 @@ def _answer(messages: list[Any]) -> Answer:
     return _head(f"{start['status']} -", headers), b"".join(part.get("body", b"") for part in bodies)
 
 
+def _collected() -> float:
+    begun = time.perf_counter()
+    gc.collect()
+    return (time.perf_counter() - begun) * 1000
+
+
 class Worker:
     """Carries out the orders of one parent."""
 
@@ -203,6 +211,10 @@ class Worker:
         self.caller.run([self._prepared(case) for _ in range(3)])
         request_started.disconnect(note)
         return len(seen)
+
+    def pause(self) -> float:
+        """Return the milliseconds for which a full collection of garbage stops every thread, the median of five."""
+        return statistics.median(_collected() for _ in range(5))
 
     def scan(self, base: str, count: int) -> dict[str, float]:
         """Ask for so many addresses that nobody has asked for, and return what this process then holds."""
