@@ -253,7 +253,7 @@ def _purgers() -> Iterator[CheckMessage]:
 def _metrics() -> Iterator[CheckMessage]:
     if conf.METRICS and util.find_spec("prometheus_client") is None:
         yield Error(
-            "KEYBITS_METRICS is on, and prometheus-client is not installed: every answer would fail.",
+            "KEYBITS_METRICS is on, and prometheus-client is not installed: no server would start.",
             hint="Install the extra `metrics`, or set KEYBITS_METRICS to False.",
             id="keybits.E014",
         )

@@ -71,13 +71,23 @@ def answers() -> Answers | None:
 def _counter() -> Counter:
     """prometheus-client takes each name once a process."""
     if folder := os.environ.get(FOLDER):
-        Path(folder).mkdir(parents=True, exist_ok=True)
+        _make(Path(folder))
     try:
         from prometheus_client import Counter  # noqa: PLC0415 - only who counts has to have it
     except ImportError:
         raise ImproperlyConfigured("KEYBITS_METRICS needs prometheus-client: the extra `metrics`.") from None
     said = "Answers, by status and by what the cache did."
     return Counter("keybits_answers", said, ("status", "cache"))
+
+
+def _make(folder: Path) -> None:
+    """What cannot be kept there would be an exception with every answer: it is one when the process begins."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ImproperlyConfigured(f"{FOLDER} names a folder that cannot be made: {error}.") from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ImproperlyConfigured(f"{FOLDER} names {str(folder)!r}, where this process may not write.")
 
 
 def _forget(**_: object) -> None:

@@ -37,6 +37,7 @@ class FastPath:
                 "FastPath(get_asgi_application()) instead."
             )
         self.application = application
+        answers()  # what it lacks is missed now, and not by the first request
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         known, counter = (lane(), answers()) if scope["type"] == "http" else (None, None)

@@ -46,6 +46,7 @@ class FastPath:
                 "FastPath(get_wsgi_application()) instead."
             )
         self.application = application
+        answers()  # what it lacks is missed now, and not by the first request
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         known, counter = lane(), answers()

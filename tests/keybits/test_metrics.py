@@ -47,6 +47,18 @@ def test_nothing_is_counted_unless_it_is_asked_for(settings: Any) -> None:
     assert metrics.answers() is None
 
 
+def test_a_folder_that_cannot_be_made_is_an_error_before_the_first_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(metrics.FOLDER, str(tmp_path / "file" / "metrics"))
+    monkeypatch.setenv("KEYBITS_METRICS", "true")
+    command = [sys.executable, "-c", "import gallery_api.wsgi"]
+    done = subprocess.run(command, check=False, cwd=CHECKOUT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "ImproperlyConfigured: PROMETHEUS_MULTIPROC_DIR names a folder that cannot be made" in done.stderr
+
+
 class TestCommand:
     def test_prints_what_processes_counted_that_have_ended(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
