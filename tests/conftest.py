@@ -33,6 +33,12 @@ def _leave_nothing_behind() -> Iterator[None]:
     cache.clear()
 
 
+@pytest.fixture
+def fast_path_on(settings: Any) -> None:
+    """For what is about the fast path itself, whichever way the other tests go."""
+    settings.KEYBITS_FASTPATH = True
+
+
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(django_db_modify_db_settings: None, stack: Stack) -> None:
     """Keep SQLite in a file as a deployment does: in memory it has no WAL and locks whole tables."""

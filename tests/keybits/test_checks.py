@@ -425,6 +425,7 @@ class TestW003ToW006HarmfulMiddleware:
         assert ids() == []
 
 
+@pytest.mark.usefixtures("fast_path_on")
 class TestW008StrangersToTheFastPath:
     @pytest.fixture(autouse=True)
     def _stranger(self, settings: Settings) -> None:

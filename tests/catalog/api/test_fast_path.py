@@ -18,7 +18,7 @@ from catalog.models import Gallery, Screenshot, Tag
 from keybits import fastpath, memory
 from keybits.preconditions import format_http_date
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("fast_path_on")]
 
 API = "/api/v1/"
 RESOURCES = (

@@ -278,7 +278,7 @@ handler404 = "keybits.problems.not_found"
 
 @pytest.fixture(autouse=True)
 def _project(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    settings.ROOT_URLCONF = __name__
+    settings.ROOT_URLCONF, settings.KEYBITS_FASTPATH = __name__, True
     monkeypatch.setitem(connections["default"].settings_dict, "CONN_MAX_AGE", 0)
     memory.entries().clear()
     yield

@@ -25,7 +25,7 @@ from keybits.drf import cache_response_and_etag
 from keybits.fastpath import asgi, wsgi
 from keybits.stores import get_store
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("fast_path_on")]
 MANY = 12
 
 
