@@ -1,7 +1,7 @@
 """The clock that bounds are told by: nobody can set it, and it goes on while the machine sleeps.
 
-All processes of one host share it (CLOCK_BOOTTIME); where there is none, the clock of `time.monotonic` stands in,
-which stops in sleep on Linux alone, and Linux has the other.
+All processes of one host share it. It is CLOCK_BOOTTIME, for Linux's CLOCK_MONOTONIC stops in sleep; where there is no
+such clock, CLOCK_MONOTONIC it is.
 """
 
 from __future__ import annotations

@@ -34,14 +34,10 @@ class Answers:
 
     def __init__(self, counter: Counter) -> None:
         self._counter = counter
-        self._kinds: dict[tuple[int, str], Counter] = {}
 
     def count(self, code: int, told: str) -> None:
         """Count one answer with this status, and this Cache-Status; "" where it has none."""
-        kind = code, outcome(told)
-        if kind not in self._kinds:
-            self._kinds[kind] = self._counter.labels(str(code), kind[1])
-        self._kinds[kind].inc()
+        self._counter.labels(str(code), outcome(told)).inc()
 
 
 @lru_cache(maxsize=256)

@@ -116,7 +116,8 @@ def expire(request: Request, at: datetime) -> None:
 class _Exchange:
     """One request to one handler.
 
-    `asked` is Django's own: REST framework's looks for each of its attributes in two places, and a hit needs a dozen.
+    `asked` is Django's own: REST framework's looks for each of its attributes in two places, and a hit needs a dozen
+    (`python -m benchmarks in_process`).
     """
 
     def __init__(self, view: Any, method: Handler, request: Request, args: Any, kwargs: Any) -> None:
@@ -377,7 +378,7 @@ def _http_response(result: Answer) -> HttpResponse:
         kind, detail = FAILURES[result.status]
         response = problem_response(result.status, detail=detail, type=kind)
     else:
-        response = HttpResponse(result.body, "", result.status)
+        response = HttpResponse(result.body, status=result.status)
         del response["Content-Type"]
     # Past Django's own check of each: they were checked when the entry was made (`python -m benchmarks server_cpu`).
     response.headers._store.update((name.lower(), (name, value)) for name, value in result.headers)
