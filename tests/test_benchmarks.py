@@ -97,7 +97,7 @@ class TestBar:
     def test_it_is_met_or_missed_by_a_part_of_its_limit(
         self, sign: str, limit: float, value: float, verdict: str
     ) -> None:
-        assert Bar("a hit", sign, limit, lambda _: value, ()).margin(value) == verdict
+        assert Bar("a hit", sign, limit, lambda _: (value, None), ()).margin(value) == verdict
 
     def test_nothing_measured_is_quiet_and_says_nothing(self) -> None:
         assert Measured().is_quiet()

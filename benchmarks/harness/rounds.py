@@ -67,6 +67,10 @@ class Rounds(Generic[Cell]):
     def cost(self, cell: Cell) -> Spread:
         return Spread.of(self.costs[cell])
 
+    def cheapest(self, cell: Cell) -> float:
+        """Return the least that the cell has cost in any round."""
+        return min(self.costs[cell])
+
     def ratio(self, cell: Cell, to: Cell | None = None) -> Spread:
         """Return the spread of the ratios within each round, to the reference where nobody else is named."""
         others = self.costs[self.reference if to is None else to]
@@ -76,8 +80,7 @@ class Rounds(Generic[Cell]):
 
     def least(self, cell: Cell, to: Cell | None = None) -> float:
         """Return the ratio of the cheapest turns of all rounds, to the reference's where nobody else is named."""
-        other = self.costs[self.reference if to is None else to]
-        return min(self.costs[cell]) / max(min(other), 1e-9)
+        return self.cheapest(cell) / max(self.cheapest(self.reference if to is None else to), 1e-9)
 
     def noise(self) -> Spread:
         """Return the spread of the reference's ratio to itself."""
