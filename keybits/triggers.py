@@ -24,14 +24,13 @@ from keybits.templates import parse
 
 __all__ = ["drop", "statements", "sync"]
 
-VERSION = 6
+VERSION = 7
 """Change it when the statements change for the same declarations."""
 
 PRESENT = {
     "sqlite": "SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = %s",
     "postgresql": "SELECT tgname FROM pg_trigger WHERE tgrelid = to_regclass(quote_ident(%s)) AND NOT tgisinternal",
 }
-_OF_THE_ROW = re.compile(r'\{row\}\."(\w+)"')
 _CREATES = re.compile(r'CREATE TRIGGER "(\w+)"')
 EVENTS = {"INSERT": ("new",), "UPDATE": ("old", "new"), "DELETE": ("old",)}
 
@@ -86,16 +85,26 @@ def statements(vendor: str, model: type[Model], templates: tuple[str, ...]) -> l
 
 
 @dataclass(frozen=True, slots=True)
-class _Source:
-    """Where a template's value comes from: `expression`, over the row itself and the tables joined to it.
+class _Join:
+    """On the way to a template's value: the rows of `table` whose `column` is what the row before has as `by`."""
 
-    In every text, `{row}` stands for the row: NEW or OLD, or a transition table. `watched` are the columns whose
-    change counts, with the row's `key`; none where every change does.
+    table: str
+    column: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where a template's value comes from: a `column` of the row itself, or of the last table that `joins` lead to.
+
+    The scope is the value between `head` and `tail`; `head` alone, where no column is named. `watched` are the columns
+    whose change counts, with the row's `key`; none where every change does.
     """
 
-    expression: str
-    tables: tuple[str, ...] = ()
-    conditions: tuple[str, ...] = ()
+    head: str
+    column: str = ""
+    tail: str = ""
+    joins: tuple[_Join, ...] = ()
     watched: tuple[str, ...] = ()
     key: str = ""
 
@@ -103,6 +112,28 @@ class _Source:
     def rows(self) -> tuple[str, ...]:
         """The rows of an event that count: of what is watched the old one, for what is new was never shown."""
         return ("old",) if self.watched else ("old", "new")
+
+    @property
+    def own(self) -> str:
+        """The column of the row itself that the scope is found by; "" where it is found by none."""
+        return self.joins[0].by if self.joins else self.column
+
+    @property
+    def is_many(self) -> bool:
+        """Whether each row has scopes of its own in other tables: those of the new row, if that is as the old was."""
+        return bool(self.joins) and self.own == self.key
+
+    @property
+    def compared(self) -> list[str]:
+        """The columns that tell whether a row has changed."""
+        return sorted({self.key, *self.watched})
+
+    def scope(self, row: str) -> str:
+        """Return the expression of the scope, over `row` of the last table."""
+        if not self.column:
+            return _quoted(self.head)
+        pieces = [_quoted(self.head), f'CAST({row}."{self.column}" AS text)']
+        return " || ".join([*pieces, _quoted(self.tail)] if self.tail else pieces)
 
 
 def _source(model: type[Model], text: str) -> _Source:
@@ -114,11 +145,10 @@ def _source(model: type[Model], text: str) -> _Source:
             f"{text!r} names {len(template.paths)} fields; a template names one at most."
         )
     if not template.paths:
-        return _Source(_quoted(template.scope), watched=watched, key=key)
-    literal, _, tail = template.scope.partition(f"{{{template.paths[0]}}}")
-    column, tables, conditions = _walk(model, template.paths[0])
-    pieces = [_quoted(literal), f"CAST({column} AS text)", *([_quoted(tail)] if tail else [])]
-    return _Source(" || ".join(pieces), tuple(tables), tuple(conditions), watched, key)
+        return _Source(template.scope, watched=watched, key=key)
+    head, _, tail = template.scope.partition(f"{{{template.paths[0]}}}")
+    column, joins = _walk(model, template.paths[0])
+    return _Source(head, column, tail, joins, watched, key)
 
 
 def _watched(model: type[Model], name: str, text: str) -> str:
@@ -135,33 +165,26 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _walk(model: type[Model], path: str) -> tuple[str, list[str], list[str]]:
-    """Return the column that `path` ends in, the tables on the way, and what joins each to the one before."""
-    here = "{row}"
-    tables: list[str] = []
-    conditions: list[str] = []
+def _walk(model: type[Model], path: str) -> tuple[str, tuple[_Join, ...]]:
+    """Return the column that `path` ends in, and what leads to its table."""
+    joins: list[_Join] = []
     *relations, last = path.split("__")
     for name in relations:
         field: Any = model._meta.get_field(name)
-        for table, condition in _join(field, here, len(tables)):
-            tables.append(f'"{table}" j{len(tables)}')
-            conditions.append(condition)
-        here, model = f"j{len(tables) - 1}", field.related_model
-    return f'{here}."{_column(model, last)}"', tables, conditions
+        joins += _joins(field)
+        model = field.related_model
+    return _column(model, last), tuple(joins)
 
 
-def _join(field: Any, here: str, depth: int) -> Iterator[tuple[str, str]]:
-    """Yield the tables that follow `field` from `here`: one for a foreign key, two for a many-to-many."""
+def _joins(field: Any) -> Iterator[_Join]:
+    """Yield what follows `field`: one table for a foreign key, two for a many-to-many."""
     target = field.related_model._meta
     if field.many_to_many:
         through = field.remote_field.through._meta
-        yield (
-            through.db_table,
-            f'j{depth}."{field.m2m_column_name()}" = {here}."{field.model._meta.pk.column}"',
-        )
-        yield target.db_table, f'j{depth + 1}."{target.pk.column}" = j{depth}."{field.m2m_reverse_name()}"'
+        yield _Join(through.db_table, field.m2m_column_name(), field.model._meta.pk.column)
+        yield _Join(target.db_table, target.pk.column, field.m2m_reverse_name())
     else:
-        yield target.db_table, f'j{depth}."{field.target_field.column}" = {here}."{field.column}"'
+        yield _Join(target.db_table, field.target_field.column, field.column)
 
 
 def _column(model: type[Model], name: str) -> str:
@@ -198,33 +221,41 @@ def _insert_row(source: _Source, row: str, event: str) -> str:
     What nobody has claimed yet is recorded once a scope, but never under the old id: a relay that has closed that
     one knows it by its id, and would take the new change for the old.
     """
-    conditions = list(source.conditions)
+    tables = [f'"{join.table}" j{depth}' for depth, join in enumerate(source.joins)]
+    rows = [row, *(f"j{depth}" for depth in range(len(tables)))]
+    conditions = [
+        f'{here}."{join.column}" = {before}."{join.by}"'
+        for before, here, join in zip(rows, rows[1:], source.joins, strict=False)
+    ]
     if source.watched and event == "UPDATE":
-        columns = (source.key, *source.watched)
-        conditions.append("(" + " OR ".join(f'OLD."{name}" IS NOT NEW."{name}"' for name in columns) + ")")
-    tables = f" FROM {', '.join(source.tables)}" if source.tables else ""
+        conditions.append(f"({' OR '.join(map(_is_other, (source.key, *source.watched)))})")
+    origin = f" FROM {', '.join(tables)}" if tables else ""
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-    named = f"SELECT {source.expression} AS scope{tables}{where}".replace("{row}", row)
+    named = f"SELECT {source.scope(rows[-1])} AS scope{origin}{where}"
     return (
         f"DELETE FROM {TABLE} WHERE writer = '' AND scope IN ({named}); "
         f"INSERT INTO {TABLE} (scope) SELECT DISTINCT scope FROM ({named}) AS named WHERE scope IS NOT NULL;"
     )
 
 
+def _is_other(column: str) -> str:
+    return f'OLD."{column}" IS NOT NEW."{column}"'
+
+
 def _postgresql(table: str, stem: str, sources: list[_Source], templates: tuple[str, ...]) -> Iterator[str]:
     for event, rows in EVENTS.items():
         name = f"{stem}_{event.lower()}"
-        selects = [
-            _select_all(source, f"{row}_rows", event)
+        found = [
+            (_rows(source, f"{row}_rows", event), source)
             for row in rows
             for source in sources
             if row in source.rows
         ]
-        if not selects:
+        if not found:
             continue
         references = " ".join(f"{row.upper()} TABLE AS {row}_rows" for row in rows)
-        unlikes = _unlikes(sources) if event == "UPDATE" else ""
-        yield _function(name, unlikes + _insert_some(" UNION ".join(selects)))
+        unlikes = _unlikes(sources) if event == "UPDATE" else []
+        yield _function(name, _insert_some(found, unlikes))
         yield (
             f'CREATE TRIGGER "{name}" AFTER {event} ON "{table}" REFERENCING {references} '
             f'FOR EACH STATEMENT EXECUTE FUNCTION "{name}"()'
@@ -232,14 +263,13 @@ def _postgresql(table: str, stem: str, sources: list[_Source], templates: tuple[
     yield from _on_truncate(table, f"{stem}_truncate", templates)
 
 
-def _select_all(source: _Source, rows: str, event: str) -> str:
-    is_compared = source.watched and event == "UPDATE"
-    is_again = event == "UPDATE" and rows == "new_rows" and _is_many(source)
-    chosen = _changed(source) if is_compared else _distinct(source, rows)
-    conditions = (*source.conditions, *([_unlike(source)] if is_compared or is_again else []))
-    where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-    tables = ", ".join((chosen, *source.tables))
-    return f"SELECT DISTINCT {source.expression} AS scope FROM {tables}{where}".replace("{row}", "r")
+def _rows(source: _Source, rows: str, event: str) -> str:
+    """Name those of `rows` that `source` counts."""
+    if event == "UPDATE" and source.watched:
+        return _changed(source)
+    if event == "UPDATE" and rows == "new_rows" and source.is_many:
+        return f"(SELECT {_name(source.key)} FROM new_rows WHERE {_unlike(source)})"
+    return rows
 
 
 def _changed(source: _Source) -> str:
@@ -248,33 +278,25 @@ def _changed(source: _Source) -> str:
     A difference of sets, for PostgreSQL plans the function when it is first called: a join that does for the one row
     of that day compares each with each when there are a hundred thousand.
     """
-    columns = ", ".join(map(_name, sorted({source.key, *source.watched, *_columns(source)})))
-    return f"(SELECT {columns} FROM old_rows EXCEPT SELECT {columns} FROM new_rows) r"
-
-
-def _is_many(source: _Source) -> bool:
-    """Say whether each row has scopes of its own in other tables: those of the new row, if that is as the old was."""
-    return bool(source.tables) and _columns(source) == {source.key}
-
-
-def _compared(source: _Source) -> list[str]:
-    return sorted({source.key, *source.watched})
+    columns = ", ".join(map(_name, sorted({*source.compared, *([source.own] if source.own else [])})))
+    changed = f"SELECT {columns} FROM old_rows EXCEPT SELECT {columns} FROM new_rows"
+    return f"(SELECT * FROM ({changed}) changed WHERE {_unlike(source)})"
 
 
 def _unlike(source: _Source) -> str:
     """Say that some row may have changed: a condition that spares reading rows of which none has."""
-    return f"(SELECT {' OR '.join(map(_name, _compared(source)))} FROM unlike)"
+    return f"(SELECT {' OR '.join(map(_name, source.compared))} FROM unlike)"
 
 
-def _unlikes(sources: list[_Source]) -> str:
+def _unlikes(sources: list[_Source]) -> list[str]:
     """Name `unlike`: of each column that is asked for, whether it is not the same from the first row to the last.
 
     If it is, it belongs to the same rows. That both tables have their rows in one order is no promise of
     PostgreSQL's; where they had not, rows would only be read for nothing.
     """
-    names = sorted({name for each in sources if each.watched or _is_many(each) for name in _compared(each)})
+    names = sorted({name for each in sources if each.watched or each.is_many for name in each.compared})
     if not names:
-        return ""
+        return []
     old, new = (
         f"(SELECT {', '.join(f'array_agg({_name(name)}) AS {_name(name)}' for name in names)} FROM {row}_rows) {row}s"
         for row in ("old", "new")
@@ -282,40 +304,71 @@ def _unlikes(sources: list[_Source]) -> str:
     told = ", ".join(
         f"olds.{_name(name)} IS DISTINCT FROM news.{_name(name)} AS {_name(name)}" for name in names
     )
-    return f"WITH unlike AS MATERIALIZED (SELECT {told} FROM {old}, {new})"
+    return [f"unlike AS MATERIALIZED (SELECT {told} FROM {old}, {new})"]
 
 
-def _columns(source: _Source) -> set[str]:
-    """Return the columns of the row itself that the scope is made from."""
-    return set(_OF_THE_ROW.findall(" ".join((source.expression, *source.conditions))))
+_Place = tuple[str, tuple[_Join, ...]]
+"""Some rows, and what leads on from them."""
 
 
-def _distinct(source: _Source, rows: str) -> str:
-    """Name the rows by what tells their scopes apart, so that a hundred thousand of one gallery are one.
+def _steps(found: list[tuple[str, _Source]]) -> dict[_Place, set[str]]:
+    """Return each table on the way to a scope once, however many ways lead through it, and what is asked of it."""
+    steps: dict[_Place, set[str]] = {}
+    for rows, source in found:
+        asked = (*(join.by for join in source.joins[1:]), source.column)
+        for depth, column in enumerate(asked[: len(source.joins)], start=1):
+            steps.setdefault((rows, source.joins[:depth]), set()).add(column)
+    return steps
 
-    Of rows whose own key is the scope's no more are read than it takes to record the family.
+
+def _step(name: str, before: str, place: _Place, columns: set[str], key: str) -> str:
+    """Read a table by what tells the rows before apart, so that a hundred thousand of one gallery are one.
+
+    Rows that are known by what they are asked for are apart already.
     """
-    columns = sorted(_columns(source))
-    if not columns:
-        return f"(SELECT FROM {rows} LIMIT 1) r"
-    if columns != [source.key]:
-        return f"(SELECT DISTINCT {', '.join(map(_name, columns))} FROM {rows}) r"
-    literal, _, _ = source.expression.partition(" || ")
+    _, (*earlier, join) = place
+    known = earlier[-1].column if earlier else key
+    apart = "" if join.by == known else "DISTINCT "
+    wanted = ", ".join(f'j."{column}"' for column in sorted(columns))
     return (
-        f"{rows} r"
-        if source.tables or ":" not in literal
-        else f"(SELECT * FROM {rows} LIMIT {MOST_MEMBERS + 1}) r"
+        f"{name} AS MATERIALIZED (SELECT {'' if join.column in columns else 'DISTINCT '}{wanted} "
+        f'FROM (SELECT {apart}"{join.by}" FROM {before} b) r, "{join.table}" j WHERE j."{join.column}" = r."{join.by}")'
     )
 
 
-def _insert_some(selects: str) -> str:
-    """Record scopes, each once; a family for more than `MOST_MEMBERS` of it. See `stamps.coarsened`."""
-    return f"""
+def _select_all(source: _Source, rows: str) -> str:
+    """Name the scopes of `rows`: of a family no more than it takes to record that."""
+    if not source.column:
+        return f"SELECT {source.scope('')} AS scope FROM (SELECT FROM {rows} b LIMIT 1) r"
+    column = _name(source.column)
+    apart = "" if not source.joins and source.column == source.key else "DISTINCT "
+    most = f" LIMIT {MOST_MEMBERS + 1}" if ":" in source.head else ""
+    some = f"SELECT {apart}{column} FROM {rows} b WHERE {column} IS NOT NULL{most}"
+    return f"SELECT {source.scope('r')} AS scope FROM ({some}) r"
+
+
+def _insert_some(found: list[tuple[str, _Source]], first: list[str]) -> str:
+    """Record the scopes of what was found, each once; a family for more than `MOST_MEMBERS` of it.
+
+    See `stamps.coarsened`.
+    """
+    steps = _steps(found)
+    names = {place: f"step{number}" for number, place in enumerate(steps)} | {
+        (rows, ()): rows for rows, _ in found
+    }
+    key = found[0][1].key
+    ctes = [
+        _step(names[place], names[place[0], place[1][:-1]], place, columns, key)
+        for place, columns in steps.items()
+    ]
+    selects = " UNION ".join(_select_all(source, names[rows, source.joins]) for rows, source in found)
+    with_all = f"WITH {', '.join([*first, *ctes])}" if first or ctes else ""
+    return f"""{with_all}
         INSERT INTO {TABLE} (scope)
         SELECT DISTINCT CASE WHEN members > {MOST_MEMBERS} AND position(':' in scope) > 0
                              THEN split_part(scope, ':', 1) || ':*' ELSE scope END
         FROM (SELECT scope, count(*) OVER (PARTITION BY split_part(scope, ':', 1)) AS members
-              FROM ({selects}) AS named WHERE scope IS NOT NULL) AS counted;
+              FROM ({selects}) AS named) AS counted;
     """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -175,6 +176,27 @@ def test_very_many_are_recorded_as_their_family_or_one_by_one(declared: Callable
     Gallery.objects.bulk_create([Gallery(slug=f"g{n}", title="g") for n in rows])
     each = sorted(f"aged:g{n}" for n in rows)
     assert recorded(updated(max_age=9)) == (["aged:*"] if connection.vendor == "postgresql" else each)
+
+
+@pytest.mark.parametrize("values", [MOST_MEMBERS, MOST_MEMBERS + 1])
+def test_rows_without_a_value_hide_no_scope_of_the_others(declared: Callable[..., None], values: int) -> None:
+    """Of a family no more is read than it takes to record it: what has no scope is none of that."""
+    declared(Gallery, "aged:{max_age}")
+    ages = [*[None] * 3, *range(values)]
+    Gallery.objects.bulk_create([Gallery(slug=f"g{n}", title="g", max_age=age) for n, age in enumerate(ages)])
+    each = sorted(f"aged:{age}" for age in range(values))
+    is_family = connection.vendor == "postgresql" and values > MOST_MEMBERS
+    assert recorded(updated(title="new")) == (["aged:*"] if is_family else each)
+
+
+@pytest.mark.stack("server")
+def test_a_statement_over_many_rows_reads_each_table_on_the_way_once() -> None:
+    through = Screenshot.tags.through
+    templates = invalidation.templates_of("catalog", "screenshot_tags")
+    made = triggers.statements("postgresql", through, templates)
+    (deletion,) = (each for each in made if re.match(r'CREATE OR REPLACE FUNCTION "\w+_delete"', each))
+    tables: list[Any] = [Screenshot, Gallery, through]
+    assert [deletion.count(f'"{model._meta.db_table}" j') for model in tables] == [1, 1, 1]
 
 
 @pytest.mark.stack("server")
