@@ -299,7 +299,9 @@ class Rendition(models.Model):
         WEBP = "webp", "WebP"
         JPEG = "jpeg", "JPEG"
 
-    screenshot = models.ForeignKey(Screenshot, on_delete=models.CASCADE, related_name="renditions")
+    screenshot = models.ForeignKey(
+        Screenshot, on_delete=models.CASCADE, related_name="renditions", db_index=False
+    )  # a unique index begins with it
     width = models.PositiveIntegerField(default=0)
     height = models.PositiveIntegerField(default=0)
     format = models.CharField(max_length=4, choices=Format, default=Format.WEBP)

@@ -1,4 +1,4 @@
-"""What each write of a screenshot pays for: no index that another one can stand for."""
+"""What each write of a screenshot, its tags and its renditions pays for: no index that another one can stand for."""
 
 from __future__ import annotations
 
@@ -8,21 +8,29 @@ import pytest
 from django.core.management import call_command
 from django.db import connection
 
-from catalog.models import Gallery, Screenshot
+from catalog.models import Gallery, Rendition, Screenshot
 from catalog.search import matching
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def indexes() -> dict[str, dict[str, Any]]:
+def indexes(model: Any = Screenshot) -> dict[str, Any]:
     with connection.cursor() as cursor:
-        found = connection.introspection.get_constraints(cursor, Screenshot._meta.db_table)
-    return {name: each for name, each in found.items() if each["index"] and each["columns"]}
+        found = connection.introspection.get_constraints(cursor, model._meta.db_table)
+    return {
+        name: each for name, each in found.items() if (each["index"] or each["unique"]) and each["columns"]
+    }
 
 
-def test_no_index_is_the_beginning_of_another() -> None:
-    found = [(name, each["columns"]) for name, each in indexes().items()]
-    begun = [(a, b) for a, ours in found for b, others in found if a != b and others[: len(ours)] == ours]
+@pytest.mark.parametrize("model", [Screenshot, Screenshot.tags.through, Rendition])
+def test_no_index_is_the_beginning_of_another(model: Any) -> None:
+    found = indexes(model)
+    begun = [
+        (a, b)
+        for a, ours in found.items()
+        for b, others in found.items()
+        if a != b and not ours["unique"] and others["columns"][: len(ours["columns"])] == ours["columns"]
+    ]
     assert begun == []
 
 
