@@ -153,10 +153,9 @@ def report(found: dict[tuple[str, int], list[dict[str, Any]]], command: str) -> 
 
 
 PROSE = (
-    "One request each, by the whole application in one process.\n"
-    "Seconds are the median; `DELETE` is measured once. Before\n"
-    "each the tables are vacuumed. The bare `UPDATE` sets the same title without any trigger: what remains is the table with its indexes. Memory is the\n"
-    "most that the process has had resident."
+    "One request each, by the whole application in one process. Seconds are the median; `DELETE` is measured once.\n"
+    "Before each the tables are vacuumed. The bare `UPDATE` sets the same title without any trigger: what remains is\n"
+    "the table with its indexes. Memory is the most that the process has had resident."
 )
 
 
