@@ -24,7 +24,7 @@ from keybits.templates import parse
 
 __all__ = ["drop", "statements", "sync"]
 
-VERSION = 7
+VERSION = 9
 """Change it when the statements change for the same declarations."""
 
 PRESENT = {
@@ -86,11 +86,15 @@ def statements(vendor: str, model: type[Model], templates: tuple[str, ...]) -> l
 
 @dataclass(frozen=True, slots=True)
 class _Join:
-    """On the way to a template's value: the rows of `table` whose `column` is what the row before has as `by`."""
+    """On the way to a template's value: the rows of `table` whose `column` is what the row before has as `by`.
+
+    `keys` are the columns by which foreign keys may refer to the table; none where it only holds pairs.
+    """
 
     table: str
     column: str
     by: str
+    keys: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,9 +186,14 @@ def _joins(field: Any) -> Iterator[_Join]:
     if field.many_to_many:
         through = field.remote_field.through._meta
         yield _Join(through.db_table, field.m2m_column_name(), field.model._meta.pk.column)
-        yield _Join(target.db_table, target.pk.column, field.m2m_reverse_name())
+        yield _Join(target.db_table, target.pk.column, field.m2m_reverse_name(), _keys(target))
     else:
-        yield _Join(target.db_table, field.target_field.column, field.column)
+        yield _Join(target.db_table, field.target_field.column, field.column, _keys(target))
+
+
+def _keys(options: Any) -> frozenset[str]:
+    """Return the columns whose change PostgreSQL takes for that of a key: those that are unique by themselves."""
+    return frozenset(field.column for field in options.concrete_fields if field.unique)
 
 
 def _column(model: type[Model], name: str) -> str:
@@ -255,7 +264,8 @@ def _postgresql(table: str, stem: str, sources: list[_Source], templates: tuple[
             continue
         references = " ".join(f"{row.upper()} TABLE AS {row}_rows" for row in rows)
         unlikes = _unlikes(sources) if event == "UPDATE" else []
-        yield _function(name, _insert_some(found, unlikes))
+        unseen = _unseen(sources) if event != "INSERT" else []
+        yield _function(name, "".join(_holds(sources, rows)) + _insert_some(found, unlikes, unseen))
         yield (
             f'CREATE TRIGGER "{name}" AFTER {event} ON "{table}" REFERENCING {references} '
             f'FOR EACH STATEMENT EXECUTE FUNCTION "{name}"()'
@@ -309,11 +319,13 @@ def _unlikes(sources: list[_Source]) -> list[str]:
 
 _Place = tuple[str, tuple[_Join, ...]]
 """Some rows, and what leads on from them."""
+_Steps = dict[_Place, set[str]]
+"""The columns that are asked of the rows at each place."""
 
 
-def _steps(found: list[tuple[str, _Source]]) -> dict[_Place, set[str]]:
+def _steps(found: list[tuple[str, _Source]]) -> _Steps:
     """Return each table on the way to a scope once, however many ways lead through it, and what is asked of it."""
-    steps: dict[_Place, set[str]] = {}
+    steps: _Steps = {}
     for rows, source in found:
         asked = (*(join.by for join in source.joins[1:]), source.column)
         for depth, column in enumerate(asked[: len(source.joins)], start=1):
@@ -321,7 +333,7 @@ def _steps(found: list[tuple[str, _Source]]) -> dict[_Place, set[str]]:
     return steps
 
 
-def _step(name: str, before: str, place: _Place, columns: set[str], key: str) -> str:
+def _step(name: str, before: str, place: _Place, steps: _Steps, key: str) -> str:
     """Read a table by what tells the rows before apart, so that a hundred thousand of one gallery are one.
 
     Rows that are known by what they are asked for are apart already.
@@ -329,11 +341,45 @@ def _step(name: str, before: str, place: _Place, columns: set[str], key: str) ->
     _, (*earlier, join) = place
     known = earlier[-1].column if earlier else key
     apart = "" if join.by == known else "DISTINCT "
-    wanted = ", ".join(f'j."{column}"' for column in sorted(columns))
+    wanted = ", ".join(f'j."{column}"' for column in sorted(steps[place]))
+    is_named = join.keys and not _is_held(place, steps)
+    lock = f' ORDER BY j."{join.column}" FOR KEY SHARE OF j' if is_named else ""
     return (
-        f"{name} AS MATERIALIZED (SELECT {'' if join.column in columns else 'DISTINCT '}{wanted} "
-        f'FROM (SELECT {apart}"{join.by}" FROM {before} b) r, "{join.table}" j WHERE j."{join.column}" = r."{join.by}")'
+        f"{name} AS MATERIALIZED (SELECT {'' if join.keys else 'DISTINCT '}{wanted} "
+        f'FROM (SELECT {apart}"{join.by}" FROM {before} b) r, "{join.table}" j WHERE j."{join.column}" = r."{join.by}"'
+        f"{lock})"
     )
+
+
+def _is_held(place: _Place, steps: _Steps) -> bool:
+    """Say whether the rows of a step are asked for more than keys, or for what others are paired with them."""
+    rows, joins = place
+    has_pairs = any(at == rows and way[:-1] == joins and not way[-1].keys for at, way in steps)
+    return bool(joins[-1].keys) and (has_pairs or not steps[place] <= joins[-1].keys)
+
+
+def _holds(sources: list[_Source], rows: tuple[str, ...]) -> Iterator[str]:
+    """Keep the rows that scopes are found by from being changed before COMMIT; wait where somebody is about to.
+
+    Of two writers who do not see each other's rows yet, one would record what a row is part of and the other what that
+    is called, each as it was. What others are paired with is seen by a statement that begins after the wait.
+    """
+    steps = _steps([(f"{row}_rows", each) for row in rows for each in sources if row in each.rows])
+    for place in steps:
+        name, joins = place
+        if _is_held(place, steps):
+            mode = (
+                "SHARE" if joins[1:] else "NO KEY UPDATE"
+            )  # who writes what refers to a row writes that in the end
+            table, column = joins[-1].table, joins[-1].column
+            yield f'PERFORM FROM "{table}" WHERE {_found(name, joins)} ORDER BY "{column}" FOR {mode}; '
+
+
+def _found(name: str, joins: tuple[_Join, ...]) -> str:
+    """Return the condition of the rows that `joins` lead to."""
+    *earlier, join = joins
+    rows = f'"{earlier[-1].table}" WHERE {_found(name, tuple(earlier))}' if earlier else name
+    return f'"{join.column}" IN (SELECT "{join.by}" FROM {rows})'
 
 
 def _select_all(source: _Source, rows: str) -> str:
@@ -347,21 +393,29 @@ def _select_all(source: _Source, rows: str) -> str:
     return f"SELECT {source.scope('r')} AS scope FROM ({some}) r"
 
 
-def _insert_some(found: list[tuple[str, _Source]], first: list[str]) -> str:
-    """Record the scopes of what was found, each once; a family for more than `MOST_MEMBERS` of it.
+def _unseen(sources: list[_Source]) -> list[str]:
+    """Name the families of which each row has scopes in other tables, where the transaction sees but one snapshot.
 
-    See `stamps.coarsened`.
+    It does not see what others have added to its rows since, and PostgreSQL lets it change them all the same.
+    """
+    families = sorted({_family(f"{each.head}{{}}") for each in sources if each.is_many})
+    sees_one = "current_setting('transaction_isolation') NOT LIKE 'read%'"
+    return [f"SELECT {_quoted(family)} AS scope WHERE {sees_one}" for family in families]
+
+
+def _insert_some(found: list[tuple[str, _Source]], first: list[str], more: list[str]) -> str:
+    """Record the scopes of what was found and of what is named by `more`, each once, with the `first` tables at hand.
+
+    A family is recorded for more than `MOST_MEMBERS` of it: see `stamps.coarsened`.
     """
     steps = _steps(found)
     names = {place: f"step{number}" for number, place in enumerate(steps)} | {
         (rows, ()): rows for rows, _ in found
     }
     key = found[0][1].key
-    ctes = [
-        _step(names[place], names[place[0], place[1][:-1]], place, columns, key)
-        for place, columns in steps.items()
-    ]
-    selects = " UNION ".join(_select_all(source, names[rows, source.joins]) for rows, source in found)
+    ctes = [_step(names[place], names[place[0], place[1][:-1]], place, steps, key) for place in steps]
+    known = [_select_all(source, names[rows, source.joins]) for rows, source in found]
+    selects = " UNION ".join([*known, *more])
     with_all = f"WITH {', '.join([*first, *ctes])}" if first or ctes else ""
     return f"""{with_all}
         INSERT INTO {TABLE} (scope)

@@ -11,7 +11,7 @@ from functools import partial
 import pytest
 from django.core.management import call_command
 from django.db import connection, transaction
-from stacks.threads import aside, at_once
+from stacks.threads import aside, at_once, wait_for_who_waits_for_us
 
 from catalog import tallies
 from catalog.models import Gallery, Screenshot, Tag, Visibility
@@ -223,13 +223,6 @@ class TestMending:
         assert told() == truth()
 
 
-def wait_for_who_waits_for_us(other):
-    """Return when another connection waits for a lock of this one's."""
-    waiting = "SELECT 1 FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))"
-    while not sql(waiting):
-        assert not other.done(), other.exception()
-
-
 @contextmanager
 def meanwhile(work):
     """In the block another connection has done `work` and not committed; no lock is waited for longer than 5 s."""
@@ -283,10 +276,6 @@ class TestManyWriters:
             wait_for_who_waits_for_us(other)
         other.result(30)
         assert told() == truth()
-
-    def test_changes_of_other_fields_do_not_wait_for_tags(self, world):
-        with meanwhile(lambda: world.one.tags.add(world.z)):
-            Screenshot.objects.filter(pk=world.one.pk).update(title="Changed")
 
     def test_many_writers_of_the_same_tallies_lose_nothing_and_do_not_deadlock(self, world):
         def write(seed):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-from django.db import connections
+from django.db import connection, connections
 
 PATIENCE = 120
 """Seconds after which what has not ended is taken to hang."""
@@ -41,3 +41,11 @@ def at_once(*works: Callable[[], Any]) -> list[Any]:
 
     outcomes = [aside(lambda work=work: begun(work)) for work in works]  # type: ignore[misc]
     return [outcome.result(PATIENCE) for outcome in outcomes]
+
+
+def wait_for_who_waits_for_us(other: Future[Any]) -> None:
+    """Return when another connection to PostgreSQL waits for a lock of this one's; `other` is who should be waiting."""
+    waiting = "SELECT 1 FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))"
+    with connection.cursor() as cursor:
+        while not cursor.execute(waiting).fetchall():
+            assert not other.done(), other.exception()
