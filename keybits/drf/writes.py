@@ -189,8 +189,12 @@ class ConditionalWritesMixin(WriteMixin):
 
 
 def _lock(instance: Model) -> None:
+    """Lock the row as an UPDATE does: not against who refers to it, or what hangs on it could not be deleted meanwhile.
+
+    Raises Http404 where it is gone.
+    """
     rows = type(instance)._base_manager.using(router.db_for_write(type(instance)))
-    if not list(rows.select_for_update().filter(pk=instance.pk).values_list("pk")):
+    if not list(rows.select_for_update(no_key=True).filter(pk=instance.pk).values_list("pk")):
         raise Http404
 
 

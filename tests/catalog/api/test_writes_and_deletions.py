@@ -9,9 +9,9 @@ import pytest
 from stacks.threads import aside
 from writing import problem, sent
 
-from catalog.curation import bulk
+from catalog.api.viewsets import GalleryViewSet, ScreenshotViewSet
+from catalog.curation import bulk, screenshots
 from catalog.models import Gallery, Screenshot, Tag
-from keybits.drf.writes import WriteMixin
 
 pytestmark = [pytest.mark.stack("server"), pytest.mark.django_db(transaction=True)]
 
@@ -35,60 +35,64 @@ def owner(by_token):
 
 @pytest.fixture
 def deletes(monkeypatch):
-    """Have somebody else delete rows when a write has been made and not yet committed, once."""
+    """Have somebody else delete rows once, before `name` of `place` runs: what is written refers to them already."""
 
-    def meanwhile(rows):
-        shown = WriteMixin.written
+    def meanwhile(rows, place, name):
+        write = getattr(place, name)
 
-        def written(*args):
-            monkeypatch.setattr(WriteMixin, "written", shown)
-            result = shown(*args)
+        def after(*args, **kwargs):
+            monkeypatch.setattr(place, name, write)
             aside(lambda: rows._raw_delete(rows.db)).result(60)
-            return result
+            return write(*args, **kwargs)
 
-        monkeypatch.setattr(WriteMixin, "written", written)
+        monkeypatch.setattr(place, name, after)
 
     return meanwhile
 
 
 def test_a_gallery_that_something_is_added_to_is_not_there(owner, world, deletes):
     Gallery.objects.create(slug="doomed", title="Doomed", owner=world.owner)
-    deletes(Gallery.objects.filter(slug="doomed"))
+    deletes(Gallery.objects.filter(slug="doomed"), ScreenshotViewSet, "perform_create")
     body = {"gallery": "doomed", "title": "New", "source_url": "https://new.example/"}
     problem(send(owner, "POST", "/screenshots/", body), 400)
 
 
 def test_a_gallery_that_something_moves_to_is_not_there(owner, world, deletes):
     Gallery.objects.create(slug="doomed", title="Doomed", owner=world.owner)
-    deletes(Gallery.objects.filter(slug="doomed"))
+    deletes(Gallery.objects.filter(slug="doomed"), ScreenshotViewSet, "perform_update")
     problem(send(owner, "PATCH", world.at(CAT), {"gallery": "doomed"}), 400)
 
 
-def test_a_tag_is_made_again(owner, world, deletes):
+def test_a_tag_is_made_again(owner, world, monkeypatch):
+    monkeypatch.setattr(screenshots, "tags_named", deleted_when_named(monkeypatch, screenshots))
     Tag.objects.create(slug="doomed", name="Old")
-    deletes(Tag.objects.filter(slug="doomed"))
     assert send(owner, "PATCH", world.at(CAT), {"tags": ["doomed"]}).status_code == 200
     assert Screenshot.objects.get(pk=world.shots["cat"].pk).tags.get().name == "Doomed"
 
 
 def test_a_cover_is_not_there(owner, world, deletes):
     shot = Screenshot.objects.create(gallery_id=world.shots["cat"].gallery_id, title="Doomed")
-    deletes(Screenshot.objects.filter(pk=shot.pk))
+    deletes(Screenshot.objects.filter(pk=shot.pk), GalleryViewSet, "perform_update")
     problem(send(owner, "PATCH", "/galleries/spring/", {"cover": shot.pk}), 400)
 
 
-def test_a_tag_that_many_are_given_is_made_again(owner, world, monkeypatch):
-    named = bulk.tags_named
+def deleted_when_named(monkeypatch, place):
+    """Return what names tags as `place` does, after which somebody else deletes the doomed one, once."""
+    named = place.tags_named
 
     def found(**asked):
-        monkeypatch.setattr(bulk, "tags_named", named)
+        monkeypatch.setattr(place, "tags_named", named)
         tags = named(**asked)
         rows = Tag.objects.filter(slug="doomed")
         aside(lambda: rows._raw_delete(rows.db)).result(60)
         return tags
 
+    return found
+
+
+def test_a_tag_that_many_are_given_is_made_again(owner, world, monkeypatch):
     Tag.objects.create(slug="doomed", name="Old")
-    monkeypatch.setattr(bulk, "tags_named", found)
+    monkeypatch.setattr(bulk, "tags_named", deleted_when_named(monkeypatch, bulk))
     target = "/galleries/spring/screenshots/?all=true"
     response = sent(owner, "PATCH", target, {"tags": {"add": ["doomed"]}}, **{"X-BULK-OPERATION": "true"})
     assert response.status_code == 200, response.content
