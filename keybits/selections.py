@@ -31,10 +31,14 @@ class Selection:
     count: int
 
     @property
+    def keys(self) -> RawSQL:
+        """The subquery that has their keys."""
+        return RawSQL(f'SELECT id FROM "{self.table}"', [])  # noqa: S608, S611 - a name made here
+
+    @property
     def rows(self) -> QuerySet[Any]:
         """The rows that were chosen, as far as they are still there."""
-        keys = RawSQL(f'SELECT id FROM "{self.table}"', [])  # noqa: S608, S611 - a name made here
-        return self.model._base_manager.using(self.using).filter(pk__in=keys)
+        return self.model._base_manager.using(self.using).filter(pk__in=self.keys)
 
 
 @contextmanager

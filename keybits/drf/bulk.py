@@ -7,14 +7,16 @@ whether the list is still the one that the client has seen. What is done to the 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
 import orjson
-from django.db import DataError, IntegrityError, connections, router
-from django.db.models import Model, QuerySet
+from django.db import DataError, IntegrityError
+from django.db.models import QuerySet
 from django.http import Http404, HttpResponse
 from rest_framework import serializers
 from rest_framework.exceptions import APIException, PermissionDenied, ValidationError
@@ -29,6 +31,7 @@ from keybits.drf.writes import BusyError, WriteMixin, Written, atomically, faile
 from keybits.fastpath import HOLDER
 from keybits.parameters import Choice, Number, Parameter
 from keybits.preconditions import NONE, Conditions
+from keybits.selections import hold
 
 __all__ = [
     "HEADER",
@@ -194,12 +197,12 @@ class BulkMixin(WriteMixin):
         return [*self.bulk_filters, *PARAMETERS]
 
     def partial_update_bulk(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
-        return self._bulk(request, lambda: self._carried_out(self.update_rows))
+        return self._bulk(request, partial(self._carried_out, self.update_rows))
 
     def destroy_bulk(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
         if request.data:
             raise ValidationError("The filters say what is deleted: send no body.")
-        return self._bulk(request, lambda: self._carried_out(self.delete_rows))
+        return self._bulk(request, partial(self._carried_out, self.delete_rows))
 
     def update_rows(self, rows: QuerySet[Any], terms: BulkTerms) -> dict[str, Any]:
         """Change `rows` as the body says, or only count them where the terms are dry; return what to answer."""
@@ -213,29 +216,20 @@ class BulkMixin(WriteMixin):
         """Return the ids and the addresses of the first few rows, in the order of the list."""
         return [{"id": row.pk, "url": self.get_address(row)} for row in rows[:SAMPLE]]
 
-    def _bulk(self, request: Request, operation: Callable[[], Written]) -> HttpResponse:
-        """Run `operation` in one transaction, if the header and the condition let it; once for an Idempotency-Key.
+    def _bulk(self, request: Request, operation: Callable[[Conditions], Written]) -> HttpResponse:
+        """Run `operation` in one transaction, if the header lets it; once for an Idempotency-Key.
 
         What was done under a key is answered again whatever has become of the condition since: the first time it held.
         """
         given = request.headers.get(HEADER)
         if given != "true":
             raise BulkHeaderError(given)
-        model = self.queryset.model  # type: ignore[attr-defined]
-        is_nested = connections[router.db_for_write(model)].in_atomic_block
-        conditions = Conditions.from_environ(request.META)
-
-        def on_condition() -> Written:
-            self._refuse(request, conditions)
-            return operation()
-
-        def work() -> Written:
-            if conditions is not NONE and not is_nested:
-                _see_one_snapshot(model)
-            return on_condition() if self._is_dry else once(request, on_condition)
-
+        asked = partial(operation, Conditions.from_environ(request.META))
         try:
-            written = atomically(model, work)
+            written = atomically(
+                self.queryset.model,  # type: ignore[attr-defined]
+                asked if self._is_dry else lambda: once(request, asked),
+            )
         except _RefusedError as refused:
             return refused.response
         except (IntegrityError, DataError) as error:  # a row that came or changed while this was under way
@@ -243,11 +237,20 @@ class BulkMixin(WriteMixin):
         private = {"Cache-Control": cache_control.PRIVATE}
         return Response(orjson.loads(written.body), status=written.status, headers=private)
 
-    def _carried_out(self, write: Callable[[QuerySet[Any], BulkTerms], dict[str, Any]]) -> Written:
+    def _carried_out(
+        self, write: Callable[[QuerySet[Any], BulkTerms], dict[str, Any]], conditions: Conditions
+    ) -> Written:
         terms = self._terms()
         self._demand_parent()
         rows = self.filter_queryset(self.get_queryset())  # type: ignore[attr-defined]
-        return Written(200, self.request.path, orjson.dumps(write(rows, terms)))  # type: ignore[attr-defined]
+        is_conditional = conditions is not NONE and not terms.is_dry
+        if is_conditional:
+            write(rows, replace(terms, is_dry=True))  # what is refused anyway locks nothing
+        with (
+            _settled(rows) if is_conditional and rows.count() <= terms.most else nullcontext(rows) as settled
+        ):
+            self._refuse(conditions)
+            return Written(200, self.request.path, orjson.dumps(write(settled, terms)))  # type: ignore[attr-defined]
 
     @property
     def _is_dry(self) -> bool:
@@ -266,14 +269,11 @@ class BulkMixin(WriteMixin):
         if parents is not None and not parents().exists():
             raise Http404
 
-    def _refuse(self, request: Request, conditions: Conditions) -> None:
-        """Raise the 412 where a condition about the list does not hold (RFC 9110 section 13.2.2).
-
-        What is compared and what is written are one snapshot of the database: a row that changes between the two
-        makes PostgreSQL give the transaction up, and `atomically` compares again.
-        """
+    def _refuse(self, conditions: Conditions) -> None:
+        """Raise the 412 where a condition about the list does not hold (RFC 9110 section 13.2.2)."""
         if conditions is NONE:
             return
+        request: Request = self.request  # type: ignore[attr-defined]
         shown = self._shown(request)
         if shown.status_code != 200:
             raise _RefusedError(shown)
@@ -322,13 +322,14 @@ class BulkCreateMixin(BulkMixin):
             return super().create(request, *args, **kwargs)  # type: ignore[misc]
         self.makes_many = True
         items = _items(request.data)  # what has no items meets no condition
-        return self._bulk(request, lambda: self._made(items))
+        return self._bulk(request, partial(self._made, items))
 
     def create_items(self, items: list[Any]) -> dict[str, Any]:
         """Create all the items, or none and raise `ItemsRefusedError`; return what to answer."""
         raise NotImplementedError(f"{type(self).__name__} takes many items: define create_items().")
 
-    def _made(self, items: list[Any]) -> Written:
+    def _made(self, items: list[Any], conditions: Conditions) -> Written:
+        self._refuse(conditions)
         return Written(201, self.request.path, orjson.dumps(self.create_items(items)))  # type: ignore[attr-defined]
 
 
@@ -373,9 +374,8 @@ def _reading(request: Request, query: str) -> Any:
     return asked
 
 
-def _see_one_snapshot(model: type[Model]) -> None:
-    """Have PostgreSQL's transaction, which has just begun, read what was there when it first looked."""
-    connection = connections[router.db_for_write(model)]
-    if connection.vendor == "postgresql":
-        with connection.cursor() as cursor:
-            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+@contextmanager
+def _settled(rows: QuerySet[Any]) -> Iterator[QuerySet[Any]]:
+    """Yield those of the rows that are there now, locked: the list is compared, and these alone are written."""
+    with hold(rows) as selection:
+        yield rows.filter(pk__in=selection.keys)
