@@ -13,6 +13,7 @@ from django.db.models.signals import post_migrate
 
 from keybits import checks
 from keybits.conf import conf
+from keybits.entries import fingerprint
 
 
 class KeybitsConfig(AppConfig):
@@ -21,6 +22,7 @@ class KeybitsConfig(AppConfig):
     verbose_name = "keybits"
 
     def ready(self) -> None:
+        fingerprint()  # of the code that runs, which a deployment may replace on disk before the first request comes
         _watch_writes()
         _audit()
         for check in (checks.check_store, checks.check_settings, checks.check_middleware):

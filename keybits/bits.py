@@ -140,7 +140,8 @@ class UpdatedAtKeyBit(FreshnessKeyBit):
     """The scopes given, as a string, several strings, or a function of the view, the request and the URL.
 
     In a string, `{name}` stands for the URL's capture of that name: `UpdatedAtKeyBit("gallery:{slug}")`. A
-    function is called with the keyword arguments `view_instance`, `view_method`, `request`, `args`, `kwargs`.
+    function is called with the keyword arguments `view_instance`, `view_method`, `request`, `args`, `kwargs`, and
+    returns the scopes themselves.
     Like every bit's, the scopes can also be given to the constructor: `params={"updated_at": "gallery:{slug}"}`.
     """
 
@@ -169,10 +170,12 @@ class PurgeKeyBit(KeyBitBase):  # type: ignore[misc]
 
 
 def _named(source: Any, exchange: Mapping[str, Any]) -> list[str]:
-    scopes = source(**exchange) if callable(source) else source
-    if isinstance(scopes, str):
-        scopes = (scopes,)
-    return [_filled(scope, exchange["kwargs"]) for scope in scopes or ()]
+    """Return the scopes that `source` names. Those of a function are no templates: a client may choose its braces."""
+    if callable(source):
+        named = source(**exchange)
+        return [named] if isinstance(named, str) else list(named or ())
+    templates = (source,) if isinstance(source, str) else source
+    return [_filled(template, exchange["kwargs"]) for template in templates or ()]
 
 
 def _filled(scope: str, kwargs: Mapping[str, Any]) -> str:

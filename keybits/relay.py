@@ -204,6 +204,15 @@ _running_in = 0
 _starting = threading.Lock()
 
 
+def _renew() -> None:
+    """Let a child go on that was forked while a thread had the lock: in the child nobody would give it back."""
+    global _starting  # noqa: PLW0603 - as below
+    _starting = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew)
+
+
 def ensure_running() -> None:
     """Have a relay run in this process, where `KEYBITS_RELAY` is `thread`; after a fork, a new one."""
     global _running_in  # noqa: PLW0603 - one relay a process is the point

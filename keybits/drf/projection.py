@@ -158,11 +158,12 @@ def projection(view: Any) -> Projection | str:
     """Return the projection of the list that `view` is about to show, or why there is none."""
     cls = view.get_serializer_class()
     key = (cls, _shape(cls, view), tuple(view.projected))
-    if key not in _known:
+    known = _known.get(key)
+    if known is None:
         if len(_known) >= MOST:
             _known.clear()
-        _known[key] = _made(view)
-    return _known[key]
+        known = _known[key] = _made(view)
+    return known
 
 
 def give_up(found: Projection, reason: str) -> None:

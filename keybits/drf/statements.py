@@ -24,8 +24,8 @@ from django.db.models.sql.where import WhereNode
 
 __all__ = ["Statements", "settled"]
 
-MOST = 256
-"""Statements that are remembered of one list, in one shape."""
+MOST = 1_024
+"""Statements that are remembered in all, some 6,000 bytes each: their shapes are chosen by clients."""
 PLAIN = str | int | float | date | datetime | None
 COMPARISONS = frozenset(
     {
@@ -150,12 +150,14 @@ def _is_settled(node: Any) -> bool:
     return getattr(node, "keybits_settled", False)
 
 
+_known: dict[Hashable, _Statement] = {}
+
+
 class Statements:
     """The statements that read these columns, by what they follow from."""
 
     def __init__(self, paths: Sequence[str]) -> None:
         self.paths = paths
-        self._known: dict[Hashable, _Statement] = {}
 
     def rows(self, queryset: QuerySet[Any]) -> list[Sequence[Any]]:
         """Return the columns of the rows of `queryset`."""
@@ -173,11 +175,12 @@ class Statements:
         return query
 
     def _statement(self, shape: _Shape, queryset: QuerySet[Any]) -> _Statement:
-        if shape.key not in self._known:
-            if len(self._known) >= MOST:
-                self._known.clear()
-            self._known[shape.key] = _Statement(self._query(queryset), queryset.db, shape.slots)
-        return self._known[shape.key]
+        known = _known.get((self, shape.key))
+        if known is None:
+            if len(_known) >= MOST:
+                _known.clear()
+            known = _known[self, shape.key] = _Statement(self._query(queryset), queryset.db, shape.slots)
+        return known
 
 
 class _Mark:

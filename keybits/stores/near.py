@@ -17,7 +17,7 @@ from typing import Any
 
 import hiredis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
+from redis.exceptions import InvalidResponse, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from keybits import clock, stamps
@@ -169,7 +169,7 @@ class _Tracked:
         self._timeout = connection.socket_timeout or 5.0
         self._run = connection.namespace
         self._prefix = len(f"{self._run}:s:")
-        self._reader = hiredis.Reader(replyError=ResponseError)
+        self._reader = hiredis.Reader(protocolError=InvalidResponse, replyError=ResponseError)
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)
         self._send(["HELLO", "3"], ["CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", f"{self._run}:s:"])

@@ -312,7 +312,10 @@ class _Named:
         super().on_connect_check_health(check_health=check_health)  # type: ignore[misc]
         self.send_command("INFO", "server")  # type: ignore[attr-defined]
         lines = self.read_response().decode().splitlines()  # type: ignore[attr-defined]
-        self.namespace = "keybits:" + next(line[7:] for line in lines if line.startswith("run_id:"))
+        run = next((line[7:] for line in lines if line.startswith("run_id:")), "")
+        if not run:
+            raise InvalidResponse("the server does not say which one it is (run_id)")
+        self.namespace = f"keybits:{run}"
 
 
 class _Line:

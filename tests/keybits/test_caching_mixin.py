@@ -387,6 +387,13 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
         yield break_methods
 
 
+@pytest.mark.parametrize("word", ["{", "}", "{0}", "{word}", "{word.__class__}", "{{}}"])
+def test_scopes_that_a_function_names_are_no_templates(word: str) -> None:
+    """What they are made of may be a client's: a brace of its is one."""
+    bit = bits.UpdatedAtKeyBit(lambda kwargs, **_: (f"word:{kwargs['word']}", "words"))
+    assert bit.get_scopes(bit.params, kwargs={"word": word}) == [f"word:{word}", "words"]
+
+
 class TestStoreErrors:
     @pytest.mark.parametrize(
         ("methods", "status"),

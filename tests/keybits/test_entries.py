@@ -222,6 +222,30 @@ class TestFingerprint:
         monkeypatch.setattr(metadata, "version", without_filters)
         assert anew()
 
+    def test_is_of_the_code_that_runs_whatever_replaces_it_on_disk_before_the_first_request(
+        self, settings: Settings, package: Path
+    ) -> None:
+        """A worker that has been idle would keep what old code makes as if new code had."""
+        code = (
+            "import pathlib, sys, django; django.setup(); pathlib.Path(sys.argv[1]).write_text(sys.argv[2]); "
+            "from keybits.entries import fingerprint; print(fingerprint())"
+        )
+        environment = {"DJANGO_SETTINGS_MODULE": "shaping_settings", "SECRET_KEY": settings.SECRET_KEY}
+        environment |= {
+            "VAR_DIR": str(settings.VAR_DIR),
+            "PYTHONPATH": f"{settings.BASE_DIR}:{package.parent}",
+        }
+        (package.parent / "shaping_settings.py").write_text(
+            "from gallery_api.settings import *\nKEYBITS_FINGERPRINT_PACKAGES = ['shaping_package']\n"
+        )
+        module = package / "deep" / "module.py"
+        command = [sys.executable, "-c", code, str(module)]
+        seen = [
+            subprocess.check_output([*command, content], env=environment, text=True)
+            for content in (module.read_text(), "a = 2", "a = 3")
+        ]
+        assert seen[0] == seen[1] != seen[2]
+
     def test_is_the_same_in_every_process(self, settings: Settings, anew: Callable[[], str]) -> None:
         code = "import django; django.setup(); from keybits.entries import fingerprint; print(fingerprint())"
         processes = [

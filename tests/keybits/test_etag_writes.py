@@ -244,7 +244,7 @@ def test_a_write_takes_its_lock_before_it_looks() -> None:
     begin = next((n for n, sql in enumerate(seen) if sql.startswith("BEGIN")), 0)
     reads = [n for n, sql in enumerate(seen) if sql.startswith("SELECT") and "catalog_tag" in sql]
     if connection.vendor == "postgresql":
-        locked = next(n for n, sql in enumerate(seen) if "FOR UPDATE" in sql)
+        locked = next(n for n, sql in enumerate(seen) if "FOR NO KEY UPDATE" in sql)
         assert any(n > locked for n in reads)
     else:
         assert seen[begin] == "BEGIN IMMEDIATE"

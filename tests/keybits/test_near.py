@@ -149,6 +149,14 @@ class TestWord:
 
 
 class TestConnection:
+    def test_nonsense_is_a_store_that_has_failed_and_the_next_answer_is_right(self, near: Any) -> None:
+        near.mint(SCOPES)
+        assert near.witness(SCOPES) is not None
+        near._tracked._reader.feed(b"!?\r\n")
+        with pytest.raises(StoreError):
+            near.witness((*SCOPES, "c"))
+        assert eventually(lambda: near.witness(SCOPES) == near.read("none", SCOPES).witness)
+
     def test_one_that_was_closed_is_made_anew_and_nothing_of_before_is_believed(
         self, near: NearRedisStore
     ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +12,7 @@ from django.db import connection, transaction
 
 from catalog.models import Tag
 from keybits import changes, readthrough, transactions
+from keybits import relay as relays
 from keybits.relay import Relay
 from keybits.stores import StoreError, get_store
 from keybits.transactions import WriteRefusedError
@@ -230,3 +233,23 @@ class TestReadersInTransactions:
             assert readthrough.begin(SCOPES) is None
         with transaction.atomic():
             assert readthrough.begin(SCOPES) is not None
+
+
+def test_a_child_that_is_forked_while_a_relay_starts_is_not_kept_waiting_for_ever() -> None:
+    """The thread that would give the lock back is not in the child."""
+    begun, done = threading.Event(), threading.Event()
+
+    def start() -> None:
+        with relays._starting:
+            begun.set()
+            assert done.wait(30)
+
+    starter = threading.Thread(target=start)
+    starter.start()
+    assert begun.wait(30)
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if relays._starting.acquire(timeout=5) else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+    done.set()
+    starter.join()
