@@ -24,7 +24,7 @@ from keybits.templates import parse
 
 __all__ = ["drop", "statements", "sync"]
 
-VERSION = 9
+VERSION = 10
 """Change it when the statements change for the same declarations."""
 
 PRESENT = {
@@ -32,6 +32,17 @@ PRESENT = {
     "postgresql": "SELECT tgname FROM pg_trigger WHERE tgrelid = to_regclass(quote_ident(%s)) AND NOT tgisinternal",
 }
 _CREATES = re.compile(r'CREATE TRIGGER "(\w+)"')
+ALIKE = (
+    "AutoField",
+    "IntegerField",
+    "CharField",
+    "SlugField",
+    "TextField",
+    "FilePathField",
+    "DateField",
+    "UUIDField",
+)
+"""How the names of those types of fields end whose values are written alike by Python and by each database."""
 EVENTS = {"INSERT": ("new",), "UPDATE": ("old", "new"), "DELETE": ("old",)}
 
 
@@ -111,6 +122,7 @@ class _Source:
     joins: tuple[_Join, ...] = ()
     watched: tuple[str, ...] = ()
     key: str = ""
+    is_uuid: bool = False
 
     @property
     def rows(self) -> tuple[str, ...]:
@@ -132,11 +144,15 @@ class _Source:
         """The columns that tell whether a row has changed."""
         return sorted({self.key, *self.watched})
 
-    def scope(self, row: str) -> str:
-        """Return the expression of the scope, over `row` of the last table."""
+    def scope(self, row: str, *, has_uuids: bool) -> str:
+        """Return the expression of the scope, over `row` of the last table, with the value as Python writes it.
+
+        A database that has no type of UUIDs keeps their digits alone.
+        """
         if not self.column:
             return _quoted(self.head)
-        pieces = [_quoted(self.head), f'CAST({row}."{self.column}" AS text)']
+        value = f'CAST({row}."{self.column}" AS text)'
+        pieces = [_quoted(self.head), value if has_uuids or not self.is_uuid else _with_dashes(value)]
         return " || ".join([*pieces, _quoted(self.tail)] if self.tail else pieces)
 
 
@@ -151,8 +167,24 @@ def _source(model: type[Model], text: str) -> _Source:
     if not template.paths:
         return _Source(template.scope, watched=watched, key=key)
     head, _, tail = template.scope.partition(f"{{{template.paths[0]}}}")
-    column, joins = _walk(model, template.paths[0])
-    return _Source(head, column, tail, joins, watched, key)
+    field, joins = _walk(model, template.paths[0])
+    _demand_text(field, text)
+    is_uuid = getattr(field, "target_field", field).get_internal_type() == "UUIDField"
+    return _Source(head, str(field.column), tail, joins, watched, key, is_uuid)
+
+
+def _demand_text(field: Any, text: str) -> None:
+    """Refuse a field whose values a database writes in another way than Python: no reader would name that scope."""
+    kind = getattr(field, "target_field", field).get_internal_type()
+    if not kind.endswith(ALIKE):
+        raise ImproperlyConfigured(
+            f"{text!r} names {field}, a {kind}: a scope is named by a number, a text, a date or a UUID."
+        )
+
+
+def _with_dashes(digits: str) -> str:
+    ends = ((1, 8), (9, 4), (13, 4), (17, 4), (21, 12))
+    return " || '-' || ".join(f"substr({digits}, {start}, {length})" for start, length in ends)
 
 
 def _watched(model: type[Model], name: str, text: str) -> str:
@@ -169,15 +201,15 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _walk(model: type[Model], path: str) -> tuple[str, tuple[_Join, ...]]:
-    """Return the column that `path` ends in, and what leads to its table."""
+def _walk(model: type[Model], path: str) -> tuple[Any, tuple[_Join, ...]]:
+    """Return the field that `path` ends in, and what leads to its table."""
     joins: list[_Join] = []
     *relations, last = path.split("__")
     for name in relations:
         field: Any = model._meta.get_field(name)
         joins += _joins(field)
         model = field.related_model
-    return _column(model, last), tuple(joins)
+    return _field(model, last), tuple(joins)
 
 
 def _joins(field: Any) -> Iterator[_Join]:
@@ -197,12 +229,15 @@ def _keys(options: Any) -> frozenset[str]:
 
 
 def _column(model: type[Model], name: str) -> str:
-    """Return the column of the field `name`, which may be spelt as the attribute: `author_id` for `author`."""
+    return str(_field(model, name).column)
+
+
+def _field(model: type[Model], name: str) -> Any:
+    """Return the field `name`, which may be spelt as the attribute: `author_id` for `author`."""
     try:
-        field: Any = model._meta.get_field(name)
+        return model._meta.get_field(name)
     except FieldDoesNotExist:
-        field = next(f for f in model._meta.concrete_fields if f.attname == name)
-    return str(field.column)
+        return next(f for f in model._meta.concrete_fields if f.attname == name)
 
 
 def _stem(table: str, sources: list[_Source]) -> str:
@@ -240,7 +275,7 @@ def _insert_row(source: _Source, row: str, event: str) -> str:
         conditions.append(f"({' OR '.join(map(_is_other, (source.key, *source.watched)))})")
     origin = f" FROM {', '.join(tables)}" if tables else ""
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-    named = f"SELECT {source.scope(rows[-1])} AS scope{origin}{where}"
+    named = f"SELECT {source.scope(rows[-1], has_uuids=False)} AS scope{origin}{where}"
     return (
         f"DELETE FROM {TABLE} WHERE writer = '' AND scope IN ({named}); "
         f"INSERT INTO {TABLE} (scope) SELECT DISTINCT scope FROM ({named}) AS named WHERE scope IS NOT NULL;"
@@ -385,12 +420,12 @@ def _found(name: str, joins: tuple[_Join, ...]) -> str:
 def _select_all(source: _Source, rows: str) -> str:
     """Name the scopes of `rows`: of a family no more than it takes to record that."""
     if not source.column:
-        return f"SELECT {source.scope('')} AS scope FROM (SELECT FROM {rows} b LIMIT 1) r"
+        return f"SELECT {source.scope('', has_uuids=True)} AS scope FROM (SELECT FROM {rows} b LIMIT 1) r"
     column = _name(source.column)
     apart = "" if not source.joins and source.column == source.key else "DISTINCT "
     most = f" LIMIT {MOST_MEMBERS + 1}" if ":" in source.head else ""
     some = f"SELECT {apart}{column} FROM {rows} b WHERE {column} IS NOT NULL{most}"
-    return f"SELECT {source.scope('r')} AS scope FROM ({some}) r"
+    return f"SELECT {source.scope('r', has_uuids=True)} AS scope FROM ({some}) r"
 
 
 def _unseen(sources: list[_Source]) -> list[str]:

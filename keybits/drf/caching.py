@@ -7,12 +7,13 @@ checked before anything here runs; throttles count misses alone.
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cached_property, wraps
+from functools import cached_property, reduce, wraps
 from time import monotonic
 from typing import Any
 
@@ -25,7 +26,7 @@ from django.utils.translation import get_language
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from keybits import audit, cache_control, cache_status, edge, flight, readthrough, replicas
+from keybits import audit, cache_control, cache_status, edge, flight, hosts, readthrough, replicas
 from keybits.answers import Answer, Terms, answer, missing_coding
 from keybits.bits import canonical_query
 from keybits.cache_control import Policy
@@ -51,6 +52,7 @@ __all__ = [
     "expire",
 ]
 
+logger = logging.getLogger(__name__)
 Handler = Callable[..., Any]
 EXPIRES = "_keybits_expires"
 MOST_NAMED, LONGEST_NAMED = 1024, 512
@@ -173,11 +175,12 @@ class _Exchange:
         with (
             replicas.filling() as lagging,
             audit.observed(self.view, self.constructor, self.scopes, self.request),
+            hosts.noted(self.asked) as told,
         ):
             response = self._render()
         if not _may_be_kept(response):
             return self._pass_on(response, reason)
-        policy = _policy(self.view)
+        policy = _policy(self.view) if self._is_told_apart(told) else None
         headers = self._headers(response, addressed=self.constructor.tells_addresses_apart)
         if policy is None:
             return self._send_unkept(response, headers, reason)
@@ -185,6 +188,17 @@ class _Exchange:
         named = self.constructor.surrogates(**self.exchange)
         tagged = _Tagged(self.scopes, named, policy, response.get("Cache-Control"))
         return self._keep(replace(made, cost=round(monotonic() - start, 6)), tagged, reason, landing)
+
+    def _is_told_apart(self, hosts_named: list[str]) -> bool:
+        """Say whether no other question has the same key, or scopes of another name; if one may, say so in the log."""
+        why = ""
+        if hosts_named and audit.uncovered({("header", "HOST")}, self.constructor, self.scopes):
+            why = "it holds the Host, which no bit of its key names"
+        elif not getattr(self.view, "is_spelt_as_its_own", True):
+            why = "its address spells what it names in another way than its scopes do"
+        if why:
+            logger.warning("%s at %s is not kept: %s", type(self.view).__name__, self.asked.path, why)
+        return not why
 
     def _send_unkept(self, response: Response, headers: list[tuple[str, str]], reason: str) -> HttpResponse:
         """Send what nobody may keep: with its validator to who may write on condition of it, else as it is."""
@@ -429,9 +443,22 @@ class ListCacheResponseAndETAGMixin(_DeferredThrottles):
 
 
 class RetrieveCacheResponseAndETAGMixin(_DeferredThrottles):
-    """`retrieve`, cached and conditional, under the constructor declared on the class."""
+    """`retrieve`, cached and conditional, under the constructor declared on the class.
+
+    What is asked for by another spelling of its key (`01`, a UUID in capitals) is shown and not kept: the scopes that a
+    change of it ends are spelt as the database has it.
+    """
 
     object_cache_key_func: KeyConstructor = DefaultObjectKeyConstructor()
+    is_spelt_as_its_own = True
+
+    def get_object(self) -> Any:
+        """Return what the address names, and note whether that is how it is written."""
+        found = super().get_object()  # type: ignore[misc]
+        own = reduce(getattr, self.lookup_field.split("__"), found)  # type: ignore[attr-defined]
+        named = self.kwargs.get(self.lookup_url_kwarg or self.lookup_field)  # type: ignore[attr-defined]
+        self.is_spelt_as_its_own &= str(own) == str(named)
+        return found
 
     @cache_response_and_etag("object_cache_key_func")
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Any:

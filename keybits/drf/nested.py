@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
 from django.http import Http404
 from rest_framework_extensions.mixins import NestedViewSetMixin as UpstreamNestedViewSetMixin
 
@@ -15,8 +15,11 @@ __all__ = ["NestedViewSetMixin"]
 class NestedViewSetMixin(UpstreamNestedViewSetMixin):  # type: ignore[misc]  # drf-extensions is untyped
     """drf-extensions' mixin, with the parent asked for when a page has come out empty.
 
-    A page with rows proves its parent; only an empty one costs the extra query.
+    A page with rows proves its parent; only an empty one costs the extra query. A parent by another spelling of its key
+    (`01`) has its list shown, which is not kept.
     """
+
+    is_spelt_as_its_own = True
 
     def get_parent_queryset(self) -> QuerySet[Any]:
         """Return the immediate parents that the URL names and the client may see: one row, or none."""
@@ -31,15 +34,27 @@ class NestedViewSetMixin(UpstreamNestedViewSetMixin):  # type: ignore[misc]  # d
         if not all(map(_can_be_held, parents.values())):
             raise Http404
         try:
-            return queryset.filter(**parents)
+            filtered = queryset.filter(**parents)
+            self.is_spelt_as_its_own &= all(_is_own(queryset.model, *each) for each in parents.items())
         except (ValueError, ValidationError, OverflowError):
             raise Http404 from None
+        return filtered
 
     def paginate_queryset(self, queryset: QuerySet[Any]) -> Any:
         page = super().paginate_queryset(queryset)
         if not page and not self.get_parent_queryset().exists():
             raise Http404
         return page
+
+
+def _is_own(model: type[Model], path: str, value: Any) -> bool:
+    """Say whether `value` is how the field at the end of `path` writes it: scopes are spelt so, and no other way."""
+    field: Any = None
+    for name in path.split("__"):
+        field = model._meta.pk if name == "pk" else model._meta.get_field(name)
+        model = field.related_model or model
+    target = getattr(field, "target_field", field)
+    return str(target.to_python(value)) == str(value)
 
 
 def _can_be_held(value: str) -> bool:

@@ -26,7 +26,7 @@ from rest_framework_extensions.key_constructor.constructors import (
     DefaultKeyConstructor as UpstreamKeyConstructor,
 )
 
-from catalog.models import Tag
+from catalog.models import Screenshot, Tag
 from keybits import bits, cache_control, memory
 from keybits.codings import encode
 from keybits.constructors import DefaultListKeyConstructor, DefaultObjectKeyConstructor
@@ -34,6 +34,7 @@ from keybits.drf import (
     CacheResponseAndETAGMixin,
     ClosedQueryMixin,
     ListCacheResponseAndETAGMixin,
+    NestedViewSetMixin,
     cache_response_and_etag,
 )
 from keybits.drf.throttles import AnonymousThrottle
@@ -144,7 +145,48 @@ class UnscopedViewSet(ProbeViewSet):
     list_cache_key_func = DefaultListKeyConstructor()
 
 
+class ByIdKey(DefaultObjectKeyConstructor):
+    updated_at = bits.UpdatedAtKeyBit("tag-id:{pk}")
+
+
+class ByIdViewSet(TagViewSet):
+    lookup_field = "pk"
+    object_cache_key_func = ByIdKey()
+
+
+class Titles(viewsets.GenericViewSet[Screenshot]):
+    queryset = Screenshot.objects.all()
+
+    def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        return Response(list(self.get_queryset().values_list("title", flat=True)))
+
+
+class TaggedViewSet(NestedViewSetMixin, ListCacheResponseAndETAGMixin, Titles):  # type: ignore[misc]
+    list_cache_key_func = ProbeKey()
+
+
+class Links:
+    def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        return Response({"self": request.build_absolute_uri()})
+
+
+class LinkingViewSet(ListCacheResponseAndETAGMixin, Links, viewsets.GenericViewSet[Tag]):
+    list_cache_key_func = ProbeKey()
+
+
+class HostKey(ProbeKey):
+    host = bits.HeadersKeyBit(params=["Host"])
+
+
+class ByHostViewSet(LinkingViewSet):
+    list_cache_key_func = HostKey()
+
+
 urlpatterns = [
+    path("by-id/<str:pk>/", ByIdViewSet.as_view({"get": "retrieve"})),
+    path("tagged/<str:parent_lookup_tags>/", TaggedViewSet.as_view({"get": "list"})),
+    path("linking/", LinkingViewSet.as_view({"get": "list"})),
+    path("by-host/", ByHostViewSet.as_view({"get": "list"})),
     path("tags/", TagViewSet.as_view({"get": "list"})),
     path("tags/names/", TagViewSet.as_view({"get": "names"})),
     path("tags/<slug:slug>/", TagViewSet.as_view({"get": "retrieve"})),
@@ -359,6 +401,44 @@ class TestNotStored:
         assert [asks() for _ in range(2)] == [(MISS, 1), (MISS, 1)]
         get_store().close(["tags"], "somebody")
         assert [asks() for _ in range(2)] == [(STORED, 1), (HIT, 0)]
+
+
+@pytest.fixture
+def unwatched(settings: Settings) -> None:
+    """Without the auditor, who would have named the fault."""
+    settings.KEYBITS_AUDIT = "off"
+
+
+@pytest.mark.usefixtures("unwatched")
+class TestOtherSpellings:
+    """Of one thing by several addresses, a change ends but the scope that is spelt as the database has it."""
+
+    @pytest.mark.parametrize("route", ["by-id", "tagged"])
+    def test_are_answered_and_not_kept(self, tag: Tag, route: str) -> None:
+        own, other = f"/{route}/{tag.pk}/", f"/{route}/0{tag.pk}/"
+        assert [asks(own)[0] for _ in range(2)] == [STORED, HIT]
+        for _ in range(2):
+            answer = get(other)
+            assert (answer.status_code, answer["Cache-Status"]) == (200, MISS)
+            assert answer["Cache-Control"] == "private, no-store"
+            assert answer.content == get(own).content
+
+
+@pytest.mark.usefixtures("unwatched")
+class TestHost:
+    def hosts(self, url: str, *names: str) -> list[Any]:
+        return [get(url, headers={"Host": name}) for name in names]
+
+    def test_what_repeats_it_is_kept_for_nobody(self) -> None:
+        poisoned, own = self.hosts("/linking/", "testserver:666", "testserver")
+        assert own.json() == {"self": "http://testserver/linking/"} != poisoned.json()
+        assert {answer["Cache-Status"] for answer in (poisoned, own)} == {MISS}
+        assert {answer["Cache-Control"] for answer in (poisoned, own)} == {"private, no-store"}
+
+    def test_what_repeats_it_is_kept_where_a_bit_names_it(self) -> None:
+        answers = self.hosts("/by-host/", "testserver:666", "testserver", "testserver")
+        assert [answer["Cache-Status"] for answer in answers] == [STORED, STORED, HIT]
+        assert answers[2].json() == {"self": "http://testserver/by-host/"}
 
 
 class TestKeyFunction:

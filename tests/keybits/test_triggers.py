@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connection, transaction
+from django.db import connection, models, transaction
 from django.db.models import Case, F, PositiveIntegerField, When
+from django.test.utils import isolate_apps
 
 from catalog.models import Gallery, Rendition, Screenshot, Tag
 from keybits import invalidation, triggers
@@ -230,6 +232,40 @@ def test_without_templates_nothing_is_recorded(
 ) -> None:
     declared(Gallery)
     assert recorded(updated(max_age=9)) == []
+
+
+@isolate_apps("catalog")
+def test_a_uuid_is_spelt_as_an_address_spells_it() -> None:
+    class Thing(models.Model):
+        id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+        name = models.CharField(max_length=9)
+
+        class Meta:
+            app_label = "catalog"
+
+        def __str__(self) -> str:
+            return self.name
+
+    with connection.schema_editor() as editor:
+        editor.create_model(Thing)
+    try:
+        triggers.sync(connection, Thing, ("thing:{id}",))
+        things: Any = Thing._default_manager
+        key = things.create().pk
+        assert recorded(lambda: things.update(name="new")) == [f"thing:{key}"]
+    finally:
+        triggers.drop(connection, Thing)
+        with connection.schema_editor() as editor:
+            editor.delete_model(Thing)
+
+
+@pytest.mark.parametrize("vendor", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("template", ["made:{created_at}", "made:{gallery__updated_at}", "full:{full_page}"])
+def test_a_field_that_databases_spell_in_another_way_than_python_is_refused(
+    vendor: str, template: str
+) -> None:
+    with pytest.raises(ImproperlyConfigured, match=r"a scope is named by a number, a text, a date or a UUID"):
+        triggers.statements(vendor, Screenshot, (template,))
 
 
 @pytest.mark.parametrize("vendor", ["sqlite", "postgresql"])
