@@ -1,6 +1,6 @@
 """Who a key stands for, and which challenge a client that is refused gets.
 
-A key without the scope for it does not show what is private to its account: to a safe method its client is nobody,
+A key without a scope for it does not show what is private to its account: to a safe method its client is nobody,
 so that such answers are everybody's, cached ones included. Public things never need a key.
 """
 
@@ -26,7 +26,8 @@ class ApiKeyAuthentication(BaseAuthentication):
     """`Authorization: Api-Key <key>`; `request.auth` is then the `ApiKey`.
 
     `request.user` is the account's user. For a safe method that takes one of the view's `owner_scopes` (by default
-    `read`); without, `request.user` is nobody. A key that cannot be used is a 401, whatever the reason.
+    `read`, which `curate` includes); without, `request.user` is nobody. A key that cannot be used is a 401, whatever
+    the reason.
     """
 
     keyword = "Api-Key"

@@ -22,10 +22,10 @@ __all__ = ["Account", "ApiKey", "AppendOnlyError", "MonthlyUsage", "Plan", "Scop
 
 
 class Scope(models.TextChoices):
-    """What a key may be used for."""
+    """What a key may be used for. Who may change what is private to an account may see it: to curate is to read."""
 
     READ = "read", "Read: see the private galleries of its account"
-    CURATE = "curate", "Curate: change galleries, screenshots and tags"
+    CURATE = "curate", "Curate: see them, and change galleries, screenshots and tags"
     CAPTURE = "capture", "Capture: have pages pictured"
 
 
@@ -107,8 +107,8 @@ class ApiKey(models.Model):
         return self.account.user
 
     def allows(self, scope: str) -> bool:
-        """Say whether the key may be used for `scope`."""
-        return scope in self.scopes
+        """Say whether the key may be used for `scope`: what it names, and to read for one that curates."""
+        return scope in self.scopes or (scope == Scope.READ and Scope.CURATE in self.scopes)
 
     def is_good(self, now: datetime | None = None) -> bool:
         """Say whether the key may be used at all: neither revoked nor expired, and its user active."""

@@ -183,7 +183,7 @@ class TestRequests:
         from keybits.drf.throttles import UserThrottle  # noqa: PLC0415 - its rate is what is changed
 
         monkeypatch.setattr(UserThrottle, "THROTTLE_RATES", {"user": "1/day"})
-        secrets = [issue(scope)[1] for scope in ("read", "curate")]
+        secrets = [issue(scope)[1] for scope in ("read", "capture")]
         assert ask("galleries/", secrets[0]).status_code == 200
         assert [ask(path, secret).status_code for secret in secrets for path in ("galleries/", "docs/")] == [
             429
@@ -226,7 +226,7 @@ class TestRequests:
         assert UsageEvent.objects.count() == MonthlyUsage.objects.get().used == 1
 
     def test_a_key_that_may_not_read_counts_all_the_same(self, ask: Any, plan: Plan, issue: Any) -> None:
-        ask("galleries/", issue("curate")[1])
+        ask("galleries/", issue("capture")[1])
         assert MonthlyUsage.objects.get().used == 1
 
 

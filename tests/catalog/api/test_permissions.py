@@ -14,6 +14,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import transaction
 from django.test import Client
+from writing import sent
 
 from catalog.accounts import keys
 
@@ -125,3 +126,19 @@ def test_who_is_hidden_from_is_told_what_they_are_told_of_what_is_not_there(api,
             assert (hidden.status_code, hidden.content) == (missing.status_code, missing.content), path
             compared += 1
     assert compared > 20
+
+
+@pytest.mark.parametrize(
+    ("target", "bulk"), [("/screenshots/?tag=dark", {"X-BULK-OPERATION": "true"}), ("/tags/dark/", {})]
+)
+def test_a_key_that_curates_alone_writes_on_the_etag_that_it_has_read(api, world, target, bulk):
+    """Something private to its account is among what both are made from."""
+    world.owner.is_staff = True
+    world.owner.save()
+    _, secret = keys.issue(user=world.owner, name="curate", scopes=["curate"])
+    client = type(api)(Client(), authorization=f"Api-Key {secret.reveal()}")
+    body = {"position": 5} if bulk else {"title": "Dim"}
+    written = sent(client, "PATCH", target, body, **{"If-Match": client(target)["ETag"], **bulk})
+    assert written.status_code == 200, written.content
+    if not bulk:
+        assert written["ETag"] == client(target)["ETag"]
