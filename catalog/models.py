@@ -96,13 +96,22 @@ class ScreenshotQuerySet(models.QuerySet["Screenshot"]):
 
 class TagQuerySet(models.QuerySet["Tag"]):
     def listed_for(self, viewer: Viewer) -> TagQuerySet:
-        """Tags that a screenshot has which the viewer may see, and those that no screenshot has.
+        """Tags that a screenshot has which the viewer may see, and those that are offered and no screenshot has.
 
-        A word that only private galleries use is theirs.
+        A word that only private galleries use is theirs, and nobody's when they use it no more.
         """
-        tagged = Screenshot.tags.through.objects.filter(tag=models.OuterRef("pk"))
         listed = Gallery.objects.listed_for(viewer).filter(pk=models.OuterRef("screenshot__gallery"))
-        return self.filter(models.Exists(tagged.filter(models.Exists(listed))) | ~models.Exists(tagged))
+        seen = models.Exists(_tagged().filter(models.Exists(listed)))
+        return self.filter(seen | Q(offered=True) & ~models.Exists(_tagged()))
+
+    def unused(self) -> TagQuerySet:
+        """Tags that no screenshot has."""
+        return self.filter(~models.Exists(_tagged()))
+
+
+def _tagged() -> models.QuerySet[Any]:
+    """What has a tag, for each row of a query over tags."""
+    return Screenshot.tags.through.objects.filter(tag=models.OuterRef("pk"))
 
 
 class Gallery(models.Model):
@@ -172,6 +181,11 @@ class Tag(models.Model):
     slug = models.SlugField(max_length=100, unique=True)
     name = models.CharField(max_length=100)
     kind = models.CharField(max_length=6, choices=Kind, default=Kind.TOPIC)
+    offered = models.BooleanField(
+        default=True,
+        db_default=True,
+        help_text="Listed while no screenshot has it. A word that came with one is not: it may have been private.",
+    )
 
     objects = TagQuerySet.as_manager()
 

@@ -2,13 +2,46 @@
 
 from __future__ import annotations
 
-from stacks.live import Deployments
+from collections.abc import Iterator
+
+import pytest
+from stacks.live import Deployments, LiveServer
+
+FROM_BEFORE = """
+from django.db import connection
+from catalog.models import Gallery, Screenshot
+with connection.cursor() as cursor:
+    for slug in ("unused", "public", "private", "both"):
+        cursor.execute("INSERT INTO catalog_tag (slug, name, kind) VALUES (%s, %s, 'topic')", [slug, slug])
+    for visibility in ("public", "private"):
+        gallery = Gallery.objects.create(slug=visibility, title="A", visibility=visibility)
+        shot = Screenshot.objects.create(gallery=gallery, title="A", source_url="https://one.example/")
+        cursor.execute(
+            "INSERT INTO catalog_screenshot_tags (screenshot_id, tag_id)"
+            " SELECT %s, id FROM catalog_tag WHERE slug IN (%s, 'both')", [shot.pk, visibility]
+        )
+"""
+OFFERED = """
+from catalog.models import Tag
+print(*Tag.objects.filter(offered=True).values_list("slug", flat=True))
+"""
 
 
-def test_the_catalogue_can_be_migrated_to_nothing_and_again(deployments: Deployments) -> None:
+@pytest.fixture
+def made(deployments: Deployments) -> Iterator[LiveServer]:
+    """A deployment whose database is of now."""
     made = deployments.make({})
-    try:
-        made.manage("migrate", "catalog", "zero", "--verbosity", "0")
-        made.manage("migrate", "--verbosity", "0")
-    finally:
-        deployments.discard(made)
+    yield made
+    deployments.discard(made)
+
+
+def test_the_catalogue_can_be_migrated_to_nothing_and_again(made: LiveServer) -> None:
+    made.manage("migrate", "catalog", "zero", "--verbosity", "0")
+    made.manage("migrate", "--verbosity", "0")
+
+
+def test_tags_from_before_are_listed_if_they_were(made: LiveServer) -> None:
+    made.manage("migrate", "catalog", "0012", "--verbosity", "0")
+    made.shell(FROM_BEFORE)
+    made.manage("migrate", "--verbosity", "0")
+    assert made.shell(OFFERED).split() == ["both", "public", "unused"]

@@ -49,10 +49,13 @@ def _slugs(tags: Iterable[Tag]) -> list[str]:
 
 @admin.register(Tag)
 class TagAdmin(CachePage, CuratedAdmin):
-    list_display = ("name", "slug", "kind")
-    list_filter = ("kind",)
+    list_display = ("name", "slug", "kind", "offered")
+    list_filter = ("kind", "offered")
     search_fields = ("name", "slug")
-    fields = ("name", "slug", "kind")
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        """A tag that is made here is made on purpose."""
+        return ("name", "slug", "kind", "offered") if obj else ("name", "slug", "kind")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         """A slug is part of an address, and stays."""

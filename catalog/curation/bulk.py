@@ -210,7 +210,8 @@ def update(
         changed = _set(permitted, changes)
     else:
         with hold(permitted) as selection:
-            _tag(selection, changes.tagging)
+            if selection.count:  # else a word would be made that nothing has
+                _tag(selection, changes.tagging)
             changed = _set(selection.rows, changes)
     _refuse(changed, most)
     return recorded(record, BulkOperation.Kind.UPDATE, changed)

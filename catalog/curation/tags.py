@@ -34,22 +34,30 @@ def tag_name(*, slug: str) -> str:
 def tags_named(*, slugs: Collection[str]) -> list[Tag]:
     """Return the tags with these slugs, those made that there were not: three statements at most, one mostly.
 
+    Those that are made are words of the screenshots that get them: not offered, so that who sees no such screenshot
+    never sees them.
     Where the database bounds the values of a statement, and there are more, each is several.
     """
     found = Tag.objects.in_bulk(slugs, field_name="slug")
     unknown = sorted(set(slugs) - set(found))  # in one order, so that two writers do not wait for each other
     if not unknown:
         return list(found.values())
-    made = [Tag(slug=slug, name=tag_name(slug=slug), kind=tag_kind(slug=slug)) for slug in unknown]
+    made = [
+        Tag(slug=slug, name=tag_name(slug=slug), kind=tag_kind(slug=slug), offered=False) for slug in unknown
+    ]
     Tag.objects.bulk_create(made, ignore_conflicts=True)
     return list(Tag.objects.in_bulk(slugs, field_name="slug").values())
 
 
 @transaction.atomic
 def create_tag(*, slug: str, **fields: Any) -> Tag:
-    """Make a tag, named after its slug unless told otherwise; raises `SlugTakenError`."""
-    named = {"name": tag_name(slug=slug), "kind": tag_kind(slug=slug)}
-    return insert(Tag(slug=slug, **{**named, **fields}))
+    """Make a tag on purpose, named after its slug unless told otherwise; raises `SlugTakenError`.
+
+    A word that no screenshot has any more, which nobody sees, becomes that tag.
+    """
+    values = {"name": tag_name(slug=slug), "kind": tag_kind(slug=slug), **fields, "offered": True}
+    word = Tag.objects.unused().select_for_update().filter(slug=slug, offered=False).first()
+    return insert(Tag(slug=slug, **values)) if word is None else change_tag(tag=word, **values)
 
 
 @transaction.atomic

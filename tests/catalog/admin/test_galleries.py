@@ -16,6 +16,7 @@ from django.urls import reverse
 from pytest_django import Settings
 from staff import act, told
 
+from catalog.curation.tags import tags_named
 from catalog.models import BulkOperation, Gallery, Screenshot, Tag, Tombstone, Visibility
 
 pytestmark = pytest.mark.django_db
@@ -273,6 +274,15 @@ class TestTags:
         assert "Night" in admin_client.get(f"{base}{tag.pk}/delete/").content.decode()
         assert admin_client.post(f"{base}{tag.pk}/delete/", {"post": "yes"}).status_code == 302
         assert Tombstone.objects.filter(kind="tag", name="dark").exists()
+
+    def test_that_are_made_here_are_offered_and_a_word_can_be(self, admin_client: Client, db: None) -> None:
+        base = "/admin/catalog/tag/"
+        admin_client.post(f"{base}add/", {"name": "Dark", "slug": "dark", "kind": "scheme"})
+        (word,) = tags_named(slugs=["night"])
+        listed = Tag.objects.listed_for(None)
+        assert [tag.slug for tag in listed] == ["dark"]
+        admin_client.post(f"{base}{word.pk}/change/", {"name": "Night", "kind": "topic", "offered": "on"})
+        assert [tag.slug for tag in listed.all()] == ["dark", "night"]
 
     def test_that_are_deleted_together_leave_a_tombstone_each(self, admin_client: Client, db: None) -> None:
         tags = [Tag.objects.create(slug=slug, name=slug) for slug in ("a", "b")]

@@ -348,6 +348,12 @@ class TestAChange:
 
 
 class TestTags:
+    @pytest.mark.parametrize("tags", [["word-of-nothing"], {"add": ["word-of-nothing"]}])
+    def test_of_no_rows_makes_no_word(self, owner, world, tags):
+        response = send(owner, "PATCH", "/screenshots/?gallery=spring&search=nothing", {"tags": tags})
+        assert done(response)["count"] == 0
+        assert not Tag.objects.filter(slug="word-of-nothing").exists()
+
     def of(self, world, name):
         return set(world.shots[name].tags.values_list("slug", flat=True))
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from writing import sent
 
-from catalog.models import Gallery, Tag
+from catalog.models import Gallery, Tag, Tombstone
 
 pytestmark = pytest.mark.django_db
 
@@ -306,3 +307,85 @@ class TestAddresses:
         assert "unused" in slugs
         assert api("/tags/secret/").status_code == 404
         assert api("/tags/secret/screenshots/").status_code == 404
+
+
+ONE, ALL = "/screenshots/{yak}/", "/screenshots/?gallery=vault"
+UNTAGGED = {
+    "deleted": ("DELETE", ONE, None),
+    "deleted with its gallery": ("DELETE", "/galleries/vault/", None),
+    "deleted with others": ("DELETE", ALL, None),
+    "retagged": ("PATCH", ONE, {"tags": []}),
+    "retagged with others": ("PATCH", ALL, {"tags": ["dark"]}),
+    "untagged with others": ("PATCH", ALL, {"tags": {"remove": ["acquisition"]}}),
+}
+
+
+def listed(client) -> set[str]:
+    return {tag["slug"] for tag in client.read("/tags/?page_size=max")["results"]}
+
+
+def written(client, method, target, body=None):
+    """Send a change, of a whole list where the target has a query, and return its status."""
+    fields = {"X-BULK-OPERATION": "true"} if "?" in target else {"If-Match": "*"}
+    fields = {} if method == "POST" else fields
+    return sent(client, method, target, body, **fields).status_code
+
+
+class TestWords:
+    """A word that came with a screenshot is never shown to who could not see any screenshot that has it."""
+
+    WORD = ("/tags/acquisition/", "/tags/acquisition/screenshots/")
+
+    def test_of_what_is_private_are_its_owner_s(self, api, as_other, by_token, world):
+        assert written(by_token, "PATCH", world.at(ONE), {"tags": ["acquisition"]}) == 200
+        self.known_to(by_token)
+        self.unknown_to(api, as_other)
+
+    @pytest.mark.parametrize("change", UNTAGGED)
+    def test_become_nobody_s_with_the_last_that_is_private(self, api, as_other, by_token, world, change):
+        assert written(by_token, "PATCH", world.at(ONE), {"tags": ["acquisition", "dark"]}) == 200
+        method, target, body = UNTAGGED[change]
+        assert written(by_token, method, world.at(target), body) in {200, 204}
+        assert Tag.objects.filter(slug="acquisition", screenshots=None).exists()
+        self.unknown_to(api, as_other, by_token)
+
+    def test_leave_no_tombstone_where_nobody_saw_them(self, api, by_token, world):
+        written(by_token, "PATCH", world.at(ONE), {"tags": ["acquisition"]})
+        written(by_token, "DELETE", world.at(ONE))
+        Tag.objects.get(slug="acquisition").delete()
+        assert not Tombstone.objects.filter(kind=Tombstone.Kind.TAG).exists()
+        self.unknown_to(api)
+
+    def test_are_everybody_s_while_something_public_has_them(self, api, by_token, world):
+        written(by_token, "PATCH", world.at("/screenshots/{cat}/"), {"tags": ["acquisition"]})
+        self.known_to(api, by_token)
+
+    def test_that_are_made_tags_on_purpose_are_listed_while_nothing_has_them(self, api, by_token, world):
+        assert written(by_token, "POST", "/tags/", {"slug": "acquisition"}) == 201
+        self.known_to(api, by_token)
+
+    def test_that_nothing_has_any_more_can_be_made_tags_as_if_they_had_never_been(
+        self, api, as_other, by_token, by_user, world
+    ):
+        written(by_token, "PATCH", world.at(ONE), {"tags": ["acquisition"]})
+        body = {"slug": "acquisition", "title": "Bought"}
+        other = by_user(world.other)
+        assert written(other, "POST", "/tags/", body) == 409
+        written(by_token, "DELETE", world.at(ONE))
+        assert written(other, "POST", "/tags/", body) == 201
+        self.known_to(api, as_other, by_token)
+        assert api.read("/tags/acquisition/")["title"] == "Bought"
+
+    def test_that_everybody_sees_are_taken(self, by_token, by_user, world):
+        written(by_token, "PATCH", world.at("/screenshots/{cat}/"), {"tags": ["acquisition"]})
+        assert written(by_user(world.other), "POST", "/tags/", {"slug": "acquisition"}) == 409
+
+    def known_to(self, *clients):
+        for client in clients:
+            assert {client(target).status_code for target in self.WORD} == {200}
+            assert "acquisition" in listed(client)
+
+    def unknown_to(self, *clients):
+        for client in clients:
+            assert {client(target).status_code for target in self.WORD} == {404}
+            assert "acquisition" not in listed(client)
