@@ -1,7 +1,8 @@
 """How the admin writes: what a form or an action says goes to `catalog.curation`, and what that refuses is shown.
 
-A refusal of a form is shown at the form, with all that was entered. An action happens whole, with its record and the
-log of the admin, or not at all, and to no more than `KEYBITS_BULK_LIMIT` rows.
+A refusal of a form is shown at the form, with all that was entered, and so is what somebody else has changed since the
+form was shown: it is compared with its row, and saved, while nobody else can change that. An action happens whole, with
+its record and the log of the admin, or not at all, and to no more than `KEYBITS_BULK_LIMIT` rows.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.admin.utils import unquote
 from django.contrib.auth import get_permission_codename
 from django.core.exceptions import BadRequest, ObjectDoesNotExist, PermissionDenied, ValidationError
 from django.core.paginator import Paginator
@@ -23,6 +25,7 @@ from django.template.response import TemplateResponse
 from django.utils.functional import cached_property
 
 from catalog.admin.choosing import ChoosingAdmin, is_id
+from catalog.admin.shown import ShownForm, ShownMixin
 from catalog.curation import bulk
 from catalog.curation.slugs import SlugTakenError
 from catalog.models import BulkOperation
@@ -46,7 +49,7 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]
         return int(rows.order_by()[: MOST_COUNTED + 1].count())
 
 
-class CuratedForm(forms.ModelForm):  # type: ignore[type-arg]
+class CuratedForm(ShownForm):
     """A form that shows, as errors, what curation has refused."""
 
     refusal: ValidationError | None = None
@@ -58,7 +61,7 @@ class CuratedForm(forms.ModelForm):  # type: ignore[type-arg]
         return cleaned
 
 
-class CuratedAdmin(ChoosingAdmin):
+class CuratedAdmin(ShownMixin, ChoosingAdmin):
     """Saves, changes and deletes by the functions that a subclass names."""
 
     form = CuratedForm
@@ -78,13 +81,26 @@ class CuratedAdmin(ChoosingAdmin):
 
     # --- Forms ------------------------------------------------------------------------------------------------
 
-    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+    def changeform_view(
+        self, request: HttpRequest, object_id: str | None = None, *args: Any, **kwargs: Any
+    ) -> Any:
         """Show the form again where curation, or what others wrote meanwhile, has refused it."""
         try:
-            return super().changeform_view(request, *args, **kwargs)
+            return self._changeform_of_held(request, object_id, *args, **kwargs)
         except (ValidationError, SlugTakenError, IntegrityError, ObjectDoesNotExist) as error:
             request.__dict__["_refusal"] = _refusal(error)
-            return super().changeform_view(request, *args, **kwargs)
+            return self._changeform_of_held(request, object_id, *args, **kwargs)
+
+    def _changeform_of_held(
+        self, request: HttpRequest, object_id: str | None, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Lock the row that is changed before it is read, so that it stays as it is compared with."""
+        pk = unquote(object_id or "")
+        if request.method != "POST" or not is_id(pk):
+            return super().changeform_view(request, object_id, *args, **kwargs)
+        with transaction.atomic():
+            list(self.model._base_manager.select_for_update().filter(pk=pk).values_list("pk"))
+            return super().changeform_view(request, object_id, *args, **kwargs)
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         form: Any = super().get_form(request, obj, change=change, **kwargs)
@@ -94,7 +110,7 @@ class CuratedAdmin(ChoosingAdmin):
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         """Give curation what was entered, on the row as it is now; `obj` then is what has been saved."""
         if change:
-            row = self.model._base_manager.select_for_update().get(pk=obj.pk)
+            row = self.model._base_manager.get(pk=obj.pk)
             self.change(row, **{name: form.cleaned_data[name] for name in form.changed_data})
         else:
             obj.pk = self.create(**form.cleaned_data).pk

@@ -18,6 +18,7 @@ from catalog.admin.choosing import is_id
 from catalog.admin.curated import CuratedAdmin, CuratedForm
 from catalog.admin.filters import SearchedFilter
 from catalog.admin.previews import preview
+from catalog.admin.shown import ShownForm, ShownMixin
 from catalog.admin.tags import SlugsField
 from catalog.curation import bulk
 from catalog.curation.galleries import change_gallery, create_gallery
@@ -38,27 +39,40 @@ class FirstScreenshots(BaseInlineFormSet):  # type: ignore[type-arg]
     def get_queryset(self) -> Any:
         if not hasattr(self, "_queryset"):
             rows = super().get_queryset().order_by("position", "id")
-            self._queryset = rows.filter(pk__in=self._sent()) if self.is_bound else rows[:FIRST]
+            self._queryset = rows.filter(pk__in=self._held()) if self.is_bound else rows[:FIRST]
         return self._queryset
 
     def clean(self) -> None:
-        """Say of a screenshot that has left the gallery meanwhile that it was not changed; Django would not."""
+        """Say of a screenshot that has left the gallery meanwhile that it was not changed; Django would not.
+
+        Nor is one deleted that is not as it was when that was decided.
+        """
         super().clean()
         if any(form.instance.pk is None for form in self.initial_forms):
             raise forms.ValidationError("A screenshot has left the gallery meanwhile. Look again.")
+        forms_of_rows: Any = self.initial_forms
+        if any(form.cleaned_data.get("DELETE") and form.is_overtaken() for form in forms_of_rows):
+            raise forms.ValidationError(
+                "Somebody else has changed a screenshot that was to be deleted. It is shown as it is now."
+            )
+
+    def _held(self) -> list[int]:
+        """Return the keys of those that were shown, which nobody else changes until all is saved."""
+        sent = Screenshot._base_manager.select_for_update().filter(pk__in=self._sent())
+        return list(sent.order_by("pk").values_list("pk", flat=True))
 
     def _sent(self) -> list[int]:
         sent = (self.data.get(f"{self.prefix}-{number}-id", "") for number in range(FIRST))
         return [int(pk) for pk in sent if is_id(pk)]
 
 
-class ScreenshotRowForm(forms.ModelForm):  # type: ignore[type-arg]
+class ScreenshotRowForm(ShownForm):
     """One screenshot in a row."""
 
     tags = SlugsField(widget=forms.TextInput(attrs={"size": 30}))
 
 
-class ScreenshotInline(admin.TabularInline):  # type: ignore[type-arg]
+class ScreenshotInline(ShownMixin, admin.TabularInline):  # type: ignore[type-arg]
     model = Screenshot
     form = ScreenshotRowForm
     formset = FirstScreenshots
@@ -183,7 +197,7 @@ class GalleryAdmin(CachePage, CuratedAdmin):
             bulk.delete(rows=named, actor=request.user, most=len(formset.deleted_objects), record=record)
 
     def _save_row(self, form: forms.ModelForm[Screenshot]) -> None:
-        shot = Screenshot.objects.select_for_update().get(pk=form.instance.pk)
+        shot = Screenshot.objects.get(pk=form.instance.pk)
         change_screenshot(screenshot=shot, **{name: form.cleaned_data[name] for name in form.changed_data})
 
     def going(self, rows: Any) -> dict[Any, QuerySet[Any]]:

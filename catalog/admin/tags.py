@@ -40,7 +40,8 @@ class SlugsField(forms.CharField):
         return slugs
 
     def has_changed(self, initial: Any, data: Any) -> bool:
-        return set((data or "").replace(",", " ").split()) != set(_slugs(initial or ()))
+        shown = self.prepare_value(initial) or ""
+        return set((data or "").replace(",", " ").split()) != set(shown.split())
 
 
 def _slugs(tags: Iterable[Tag]) -> list[str]:

@@ -14,7 +14,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from pytest_django import Settings
-from staff import act, told
+from staff import act, shown, told
 
 from catalog.curation.tags import tags_named
 from catalog.models import BulkOperation, Gallery, Screenshot, Tag, Tombstone, Visibility
@@ -32,7 +32,7 @@ def form(
 ) -> dict[str, Any]:
     fields = {
         "title": gallery.title if gallery else "Summer",
-        "description": "",
+        "description": gallery.description if gallery else "",
         "visibility": gallery.visibility if gallery else "public",
         "owner": gallery.owner_id if gallery else "",
         "position": 0,
@@ -42,9 +42,14 @@ def form(
         "screenshots-TOTAL_FORMS": len(shots or ()),
         "screenshots-INITIAL_FORMS": len(shots or ()),
     }
+    if gallery:
+        names = ("title", "description", "visibility", "position", "max_age", "edge_max_age")
+        own = {name: getattr(gallery, name) for name in names}
+        fields |= shown(**own, owner=gallery.owner_id, cover=gallery.cover_id)
     for number, shot in enumerate(shots or ()):
-        row = {"id": shot.pk, "gallery": shot.gallery_id, "title": shot.title, "position": shot.position}
-        row["tags"] = " ".join(shot.tags.values_list("slug", flat=True))
+        values = {"title": shot.title, "position": shot.position}
+        values["tags"] = " ".join(shot.tags.values_list("slug", flat=True))
+        row = {"id": shot.pk, "gallery": shot.gallery_id} | values | shown(**values)
         fields |= {f"screenshots-{number}-{name}": value for name, value in row.items()}
     return fields | changes
 
@@ -268,7 +273,10 @@ class TestTags:
         admin_client.post(f"{base}add/", {"name": "Dark", "slug": "dark", "kind": "scheme"})
         tag = Tag.objects.get()
         shoot("Cat", tags=("dark",))
-        admin_client.post(f"{base}{tag.pk}/change/", {"name": "Night", "slug": "night", "kind": "topic"})
+        changed = {"name": "Night", "slug": "night", "kind": "topic", "offered": "on"}
+        admin_client.post(
+            f"{base}{tag.pk}/change/", changed | shown(name="Dark", kind="scheme", offered=True)
+        )
         tag.refresh_from_db()
         assert (tag.slug, tag.name, tag.kind) == ("dark", "Night", "topic")
         assert "Night" in admin_client.get(f"{base}{tag.pk}/delete/").content.decode()
@@ -281,7 +289,10 @@ class TestTags:
         (word,) = tags_named(slugs=["night"])
         listed = Tag.objects.listed_for(None)
         assert [tag.slug for tag in listed] == ["dark"]
-        admin_client.post(f"{base}{word.pk}/change/", {"name": "Night", "kind": "topic", "offered": "on"})
+        changed = {"name": "Night", "kind": "topic", "offered": "on"}
+        admin_client.post(
+            f"{base}{word.pk}/change/", changed | shown(name="Night", kind="topic", offered=False)
+        )
         assert [tag.slug for tag in listed.all()] == ["dark", "night"]
 
     def test_that_are_deleted_together_leave_a_tombstone_each(self, admin_client: Client, db: None) -> None:

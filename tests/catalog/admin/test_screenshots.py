@@ -15,7 +15,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from PIL import Image
 from pytest_django import Settings
-from staff import act, told
+from staff import act, shown, told
 
 from catalog.capture import images, storage
 from catalog.models import BulkOperation, Gallery, Rendition, Screenshot, State, Tag, Tombstone
@@ -35,16 +35,15 @@ def page(shot: Screenshot) -> str:
 
 
 def form(shot: Screenshot, **changes: Any) -> dict[str, Any]:
-    fields = {
+    values = {
         "gallery": shot.gallery_id,
         "title": shot.title,
         "alt": shot.alt,
         "position": shot.position,
         "tags": " ".join(shot.tags.values_list("slug", flat=True)),
-        "renditions-TOTAL_FORMS": 0,
-        "renditions-INITIAL_FORMS": 0,
     }
-    return fields | changes
+    no_renditions = {"renditions-TOTAL_FORMS": 0, "renditions-INITIAL_FORMS": 0}
+    return values | shown(**values) | no_renditions | changes
 
 
 class TestList:

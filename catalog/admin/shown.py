@@ -1,0 +1,124 @@
+"""What a form has shown of its row: it comes back with the form, and tells what somebody else has changed meanwhile.
+
+Only what was edited is written, and a form that would put back what another has changed is refused. It then shows what
+is there now, beside what was entered, so that to save it again is meant. Who compares holds the row.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from copy import copy
+from typing import Any
+
+from django import forms
+
+__all__ = ["NAME", "ShownForm", "ShownMixin"]
+
+NAME = "shown"
+UNKNOWN = "The form does not say what it had shown, so that nothing was changed. Look again."
+
+
+class ShownField(forms.Field):
+    """Values by field, as JSON and out of sight: None where there are none, and no field's where it cannot be read.
+
+    What it shows is always what is there now.
+    """
+
+    widget = forms.HiddenInput
+
+    def __init__(self) -> None:
+        super().__init__(required=False)
+
+    def to_python(self, value: Any) -> Mapping[str, Any] | None:
+        if value is None:
+            return None
+        try:
+            read = json.loads(value)
+        except (ValueError, RecursionError):
+            return {}
+        return read if isinstance(read, dict) else {}
+
+    def bound_data(self, data: Any, initial: Any) -> Any:
+        return initial
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        return False
+
+
+class ShownForm(forms.ModelForm):  # type: ignore[type-arg]
+    """A form that is refused where to save it would undo what somebody else has done since it was shown."""
+
+    shown = ShownField()
+    _shown: Mapping[str, Any] | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.present = {name: self._present(name) for name in self.fields if name != NAME}
+        self.initial[NAME] = json.dumps(self.present)
+
+    def clean(self) -> Any:
+        cleaned = super().clean() or self.cleaned_data
+        self._shown = cleaned.pop(NAME, None)
+        if self.instance.pk is not None and self.has_changed():
+            self._refuse(self._shown or {})
+        return cleaned
+
+    def is_overtaken(self) -> bool:
+        """Say whether the row is another than the form says that it has shown."""
+        return self._shown is not None and self._shown != self.present
+
+    def _refuse(self, shown: Mapping[str, Any]) -> None:
+        if not shown.keys() >= self.present.keys():
+            self.add_error(None, UNKNOWN)
+            return
+        for name in list(self._undone(shown)):
+            told = f"Somebody else has changed this meanwhile. It is now: {self._told(name) or '(empty)'}."
+            if self._is_edited(name, shown[name]):
+                told += " What you have entered is not saved yet."
+            else:
+                self._show_present(name)
+            self.add_error(name, told)
+
+    def _undone(self, shown: Mapping[str, Any]) -> Iterator[str]:
+        """Yield the fields that another has changed since, and that saving would make something else."""
+        entered = (name for name in self.changed_data if name in self.present)
+        return (name for name in entered if shown[name] != self.present[name])
+
+    def _is_edited(self, name: str, shown: Any) -> bool:
+        """Say whether what was entered is another value than was shown; browsers end lines by CRLF."""
+        shown, entered = (
+            value.replace("\r\n", "\n") if isinstance(value, str) else value
+            for value in (shown, self[name].data)
+        )
+        return bool(self.fields[name].has_changed(shown, entered))
+
+    def _present(self, name: str) -> Any:
+        """Return the value as its widget is given it."""
+        field = self.fields[name]
+        return field.prepare_value(self.get_initial_for_field(field, name))
+
+    def _show_present(self, name: str) -> None:
+        """Have the form, when it is shown again, show what is there now."""
+        data: Any = copy(self.data)
+        data[self.add_prefix(name)] = "" if self.present[name] is None else self.present[name]
+        self.data = data
+
+    def _told(self, name: str) -> str:
+        """Return the present value as people read it; the instance has not been given yet what was entered."""
+        label = getattr(self.instance, f"get_{name}_display", None)
+        if label is not None:
+            return str(label())
+        is_one = self.instance._meta.get_field(name).many_to_one
+        value = getattr(self.instance, name) if is_one else self.present[name]
+        return "" if value is None else str(value)
+
+
+class ShownMixin:
+    """An admin, or an inline of one, whose forms say what they have shown to those who can change it."""
+
+    def get_fieldsets(self, request: Any, obj: Any = None) -> Any:
+        *first, (title, options) = super().get_fieldsets(request, obj)  # type: ignore[misc]
+        if obj is not None and self.has_change_permission(request, obj):  # type: ignore[attr-defined]
+            options = {**options, "fields": (*options["fields"], NAME)}
+        return [*first, (title, options)]

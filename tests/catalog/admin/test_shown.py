@@ -1,0 +1,219 @@
+"""What somebody else has changed since a form of the admin was shown is told, and never undone without a word."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection
+from django.http import HttpResponse
+from django.test import Client
+from django.urls import reverse
+from staff import fields, opened
+
+from catalog.curation.screenshots import change_screenshot
+from catalog.models import Gallery, Screenshot, Tag
+
+pytestmark = pytest.mark.django_db
+TOLD = "Somebody else has changed this meanwhile. It is now: "
+
+
+def page(row: Any) -> str:
+    return reverse(f"admin:catalog_{row._meta.model_name}_change", args=[row.pk])
+
+
+def refused(response: HttpResponse, *told: str) -> dict[str, Any]:
+    """Return the fields of the form that says these things, and was not saved."""
+    assert response.status_code == 200
+    text = response.content.decode()
+    for each in told:
+        assert each in text
+    return fields(response)
+
+
+def saved(client: Client, address: str, form: dict[str, Any]) -> None:
+    response = client.post(address, form)
+    assert response.status_code == 302, response.content.decode()
+
+
+class TestAGallery:
+    def test_that_was_hidden_meanwhile_is_not_public_again(
+        self, admin_client: Client, gallery: Gallery
+    ) -> None:
+        form = opened(admin_client, page(gallery)) | {"description": "Warm"}
+        Gallery.objects.update(visibility="private")
+        again = refused(admin_client.post(page(gallery), form), f"{TOLD}Private")
+        gallery.refresh_from_db()
+        assert (gallery.visibility, gallery.description) == ("private", "")
+        assert (again["visibility"], again["description"]) == ("private", "Warm")
+        saved(admin_client, page(gallery), again)
+        gallery.refresh_from_db()
+        assert (gallery.visibility, gallery.description) == ("private", "Warm")
+
+    def test_that_both_have_edited_shows_what_each_has_entered(
+        self, admin_client: Client, gallery: Gallery
+    ) -> None:
+        form = opened(admin_client, page(gallery)) | {"title": "Mine"}
+        Gallery.objects.update(title="Theirs")
+        again = refused(admin_client.post(page(gallery), form), f"{TOLD}Theirs", "is not saved yet")
+        assert again["title"] == "Mine"
+        saved(admin_client, page(gallery), again)
+        assert Gallery.objects.get().title == "Mine"
+
+    def test_whose_lines_a_browser_ends_in_its_own_way_counts_as_not_edited(
+        self, admin_client: Client, gallery: Gallery
+    ) -> None:
+        Gallery.objects.update(description="One\nTwo")
+        form = opened(admin_client, page(gallery)) | {"description": "One\r\nTwo", "title": "Summer"}
+        Gallery.objects.update(description="Three")
+        again = refused(admin_client.post(page(gallery), form), f"{TOLD}Three")
+        assert (again["description"], again["title"]) == ("Three", "Summer")
+
+    @pytest.mark.parametrize("field", ["owner", "cover"])
+    def test_whose_row_of_another_table_has_changed_names_it(
+        self, admin_client: Client, gallery: Gallery, shoot: Any, field: str
+    ) -> None:
+        there = {"owner": User.objects.create_user("heir"), "cover": shoot("Cat")}[field]
+        form = opened(admin_client, page(gallery)) | {"position": 7}
+        Gallery.objects.update(**{field: there})
+        again = refused(admin_client.post(page(gallery), form), f"{TOLD}{there}")
+        saved(admin_client, page(gallery), again)
+        changed = Gallery.objects.get()
+        assert (getattr(changed, field), changed.position) == (there, 7)
+
+    def test_that_is_sent_twice_is_saved_once(self, admin_client: Client, gallery: Gallery) -> None:
+        form = opened(admin_client, page(gallery)) | {"title": "Summer"}
+        for _ in range(2):
+            saved(admin_client, page(gallery), form)
+        assert Gallery.objects.get().title == "Summer"
+
+    @pytest.mark.parametrize("shown", [None, "", "{", "[]", "{}", '{"title": "Spring"}', "[" * 100_000])
+    def test_whose_form_does_not_say_what_it_had_shown_stays(
+        self, admin_client: Client, gallery: Gallery, shown: str | None
+    ) -> None:
+        form = opened(admin_client, page(gallery)) | {"title": "Summer", "shown": shown}
+        response = admin_client.post(
+            page(gallery), {name: form[name] for name in form if form[name] is not None}
+        )
+        refused(response, "does not say what it had shown")
+        assert Gallery.objects.get().title == "Spring"
+
+    @pytest.mark.django_db(transaction=True)
+    def test_of_two_who_save_at_once_tells_one(self, gallery: Gallery) -> None:
+        clerk = User.objects.create_superuser("clerk")
+        clients = [Client(), Client()]
+        for client in clients:
+            client.force_login(clerk)
+        forms = [opened(client, page(gallery)) for client in clients]
+        forms[0] |= {"title": "Summer"}
+        forms[1] |= {"description": "Warm"}
+        barrier = Barrier(2)
+
+        def save(number: int) -> int:
+            barrier.wait()
+            try:
+                return clients[number].post(page(gallery), forms[number]).status_code
+            finally:
+                connection.close()
+
+        with ThreadPoolExecutor(2) as pool:
+            statuses = list(pool.map(save, range(2)))
+        assert sorted(statuses) == [200, 302]
+        gallery.refresh_from_db()
+        kept = [("Summer", ""), ("Spring", "Warm")][statuses.index(302)]
+        assert (gallery.title, gallery.description) == kept
+
+
+class TestItsScreenshots:
+    def test_that_were_changed_meanwhile_keep_it(
+        self, admin_client: Client, gallery: Gallery, shoot: Any
+    ) -> None:
+        cat = shoot("Cat", tags=("dark",))
+        form = opened(admin_client, page(gallery)) | {"screenshots-0-position": 5}
+        change_screenshot(screenshot=Screenshot.objects.get(), title="Lion", tags=["light"])
+        again = refused(admin_client.post(page(gallery), form), f"{TOLD}Lion", f"{TOLD}light")
+        assert (again["screenshots-0-title"], again["screenshots-0-position"]) == ("Lion", "5")
+        saved(admin_client, page(gallery), again)
+        cat.refresh_from_db()
+        assert (cat.title, cat.position, [tag.slug for tag in cat.tags.all()]) == ("Lion", 5, ["light"])
+
+    def test_that_were_changed_meanwhile_are_not_deleted_unseen(
+        self, admin_client: Client, gallery: Gallery, shoot: Any
+    ) -> None:
+        shoot("Cat")
+        form = opened(admin_client, page(gallery)) | {"screenshots-0-DELETE": "on"}
+        Screenshot.objects.update(title="Lion")
+        again = refused(admin_client.post(page(gallery), form), "a screenshot that was to be deleted")
+        assert Screenshot.objects.exists()
+        saved(admin_client, page(gallery), again)
+        assert not Screenshot.objects.exists()
+
+    def test_may_change_in_what_the_form_does_not_say(
+        self, admin_client: Client, gallery: Gallery, shoot: Any
+    ) -> None:
+        shoot("Cat", state="pending")
+        form = opened(admin_client, page(gallery)) | {"screenshots-0-title": "Lion"}
+        Screenshot.objects.update(state="ready", alt="A cat")
+        saved(admin_client, page(gallery), form)
+        assert Screenshot.objects.values("title", "state", "alt").get() == {
+            "title": "Lion",
+            "state": "ready",
+            "alt": "A cat",
+        }
+
+    def test_are_only_looked_at_by_who_may_not_change_them(
+        self, clerk: Callable[..., Client], gallery: Gallery, shoot: Any
+    ) -> None:
+        shoot("Cat")
+        client = clerk("view_gallery", "change_gallery", "view_screenshot")
+        shown = client.get(page(gallery))
+        assert shown.content.decode().count('name="shown"') == 1
+        assert "screenshots-0-shown" not in shown.content.decode()
+        saved(client, page(gallery), fields(shown) | {"title": "Summer"})
+        assert Gallery.objects.get().title == "Summer"
+
+
+class TestAScreenshot:
+    @pytest.mark.parametrize("theirs", [{"title": "Lion"}, {"tags": ["light"]}, {"gallery": "vault"}])
+    def test_that_was_changed_meanwhile_keeps_it(
+        self, admin_client: Client, shoot: Any, other: Gallery, theirs: dict[str, Any]
+    ) -> None:
+        cat = shoot("Cat", tags=("dark",))
+        form = opened(admin_client, page(cat)) | {"position": 5}
+        changes = theirs | ({"gallery": other} if "gallery" in theirs else {})
+        change_screenshot(screenshot=Screenshot.objects.get(), **changes)
+        again = refused(admin_client.post(page(cat), form), TOLD)
+        saved(admin_client, page(cat), again)
+        cat.refresh_from_db()
+        now = {"title": cat.title, "tags": [tag.slug for tag in cat.tags.all()], "gallery": cat.gallery.slug}
+        assert cat.position == 5
+        assert now == {"title": "Cat", "tags": ["dark"], "gallery": "spring"} | theirs
+
+
+class TestATag:
+    def test_that_was_changed_meanwhile_keeps_it(self, admin_client: Client, db: None) -> None:
+        tag = Tag.objects.create(slug="dark", name="Dark")
+        form = opened(admin_client, page(tag)) | {"kind": "scheme"}
+        Tag.objects.update(name="Night", offered=False)
+        again = refused(admin_client.post(page(tag), form), f"{TOLD}Night", f"{TOLD}False")
+        saved(admin_client, page(tag), again)
+        assert Tag.objects.values_list("name", "kind", "offered").get() == ("Night", "scheme", False)
+
+
+def test_who_may_only_look_is_shown_nothing_of_the_sort(
+    clerk: Callable[..., Client], gallery: Gallery
+) -> None:
+    text = clerk("view_gallery", "view_screenshot").get(page(gallery)).content.decode()
+    assert "shown" not in text.lower()
+
+
+def test_what_is_shown_is_out_of_sight(admin_client: Client, gallery: Gallery) -> None:
+    response = admin_client.get(page(gallery))
+    shown = json.loads(fields(response)["shown"])
+    assert (shown["title"], shown["visibility"]) == ("Spring", "public")
+    assert '<input type="hidden" name="shown"' in response.content.decode()
