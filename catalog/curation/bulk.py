@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.db import connections, transaction
-from django.db.models import Count, F, Func, Model, Q, QuerySet, TextField, Value
+from django.db.models import Case, Count, F, Func, Model, Q, QuerySet, TextField, Value, When
 from django.db.models.functions import Length, Replace
 from django.db.models.lookups import Exact, GreaterThan
 from django.utils import timezone
@@ -115,12 +115,19 @@ class Replaced:
         return f"would have an empty text, or one of more than {self.longest} characters"
 
     def value(self, name: str) -> Any:
-        """Return the expression of the new value."""
+        """Return the expression of the new value: NULL, which the column refuses, where that would be wrong.
+
+        Rows were looked at before, and somebody may have renamed one since.
+        """
+        wrong = When(self.spoils(name), then=Value(None))
+        return Case(wrong, default=self._replaced(name), output_field=TextField())
+
+    def _replaced(self, name: str) -> Any:
         return Replace(F(name), Value(self.old), Value(self.new))
 
     def spoils(self, name: str) -> Any:
         """Return the condition of the rows that would come out wrong."""
-        value = self.value(name)
+        value = self._replaced(name)
         rest = Func(value, Value(WHITESPACE), function="TRIM", output_field=TextField())
         return Q(GreaterThan(Length(value), self.longest)) | Q(Exact(Length(rest), 0))
 
@@ -202,7 +209,8 @@ def update(
 ) -> BulkOperation:
     """Change `rows`, by one UPDATE, and one statement each for tags that are added and removed; return the record.
 
-    Raises what `inspect` does, and `TooManyRowsError`.
+    Raises what `inspect` does, `TooManyRowsError`, and Django's `IntegrityError` or `DataError` where a formula would
+    spoil a row that somebody has changed meanwhile.
     """
     _refuse(inspect(rows=rows, actor=actor, changes=changes), most)
     permitted = rows.filter(changeable(model=rows.model, actor=actor))

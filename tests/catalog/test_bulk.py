@@ -187,6 +187,25 @@ class TestMeanwhile:
             )
         assert not Tag.objects.filter(slug="y").exists()
 
+    def test_rows_that_are_renamed_do_not_come_out_without_a_title(self, owner, galleries):
+        add(galleries["a"], 3)
+        rows_of(galleries["a"]).update(title="20")
+        with (
+            before_statement(
+                'UPDATE "catalog_screenshot"', lambda: rows_of(galleries["a"]).update(title="2 ")
+            ),
+            pytest.raises(IntegrityError),
+        ):
+            bulk.update(
+                rows=rows_of(galleries["a"]),
+                actor=owner,
+                changes=bulk.Changes(formulas={"title": bulk.Replaced("2", "", longest=200)}),
+                most=9,
+                record=record(),
+            )
+        assert set(Screenshot.objects.values_list("title", flat=True)) == {"2 "}
+        assert not BulkOperation.objects.exists()
+
     def test_rows_that_somebody_moves_out_of_reach_are_left_alone(self, owner, galleries):
         first, *_ = add(galleries["a"], 3)
         theirs = Gallery.objects.create(
