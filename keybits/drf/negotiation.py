@@ -73,10 +73,13 @@ def _accepts(field: str, media_type: str) -> bool:
     return max(matching)[1] > 0 if matching else not ranges
 
 
-_MEMBERS = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')
-_WORD = r"[-!#$%&'*+.^_`|~0-9A-Za-z]+"
-_RANGE = re.compile(rf'\s*({_WORD}/{_WORD})((?:\s*;\s*(?:{_WORD}=(?:{_WORD}|"(?:[^"\\]|\\.)*"))?)*)\s*')
-_WEIGHT = re.compile(r";\s*q=([^;\s]*)", re.IGNORECASE)
+# Every repetition is possessive: what has been read is not read another way.
+_MEMBERS = re.compile(r'(?:[^,"]++|"(?:[^"\\]|\\.)*+"?+)++')
+_WORD = r"[-!#$%&'*+.^_`|~0-9A-Za-z]++"
+_RANGE = re.compile(
+    rf'\s*+({_WORD}/{_WORD})((?:\s*+;\s*+(?:{_WORD}=(?:{_WORD}|"(?:[^"\\]|\\.)*+"))?+)*+)\s*+'
+)
+_WEIGHT = re.compile(r";\s*+q=([^;\s]*+)", re.IGNORECASE)
 _QVALUE = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
 
 

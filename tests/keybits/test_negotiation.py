@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +23,11 @@ from keybits.drf.renderers import JSONRenderer
 
 JSON = "application/json"
 RENDERERS = [JSONRenderer(), BrowsableAPIRenderer()]
+CHECKOUT = Path(__file__).parents[2]
+ROUNDS = 5000
+STARTS = ("", "a/b", "a/b;q", 'a/b;a="')
+UNITS = (" ", ";", " ; ", "; a", ";a=b ", ';a="b" ', "a/b", "=", '"', "\\", '\\"', '",\\', ",")
+ENDINGS = ("", "@", '"')
 
 
 def renderer(query: str = "", **headers: str) -> Any:
@@ -108,6 +118,17 @@ class TestSection1251Accept:
     @given(st.text(st.sampled_from('*/;,=q01." applictonjs'), max_size=40) | st.text())
     def test_nothing_that_a_client_sends_raises(self, field: str) -> None:
         assert accepts(field, JSON) in {True, False}
+
+    def test_every_field_comes_to_an_end(self) -> None:
+        """In a process that can be ended: a pattern that reads the same in two ways would take for ever."""
+        fields = [start + unit * ROUNDS + end for start, unit, end in product(STARTS, UNITS, ENDINGS)]
+        program = (
+            "import json, sys, django; django.setup();"
+            "from keybits.drf.negotiation import accepts;"
+            "[accepts(field, 'application/json') for field in json.load(sys.stdin)]"
+        )
+        command = [sys.executable, "-c", program]
+        subprocess.run(command, check=True, cwd=CHECKOUT, input=json.dumps(fields), text=True, timeout=120)
 
 
 class TestSelectRenderer:
