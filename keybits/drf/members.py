@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
@@ -53,7 +54,10 @@ def _says(represented: Mapping[str, Any], name: str, value: Any) -> bool:
 
 
 def _written(value: Any) -> bytes:
-    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    except TypeError:  # a representation may hold what no body does: lone surrogates
+        return json.dumps(value, sort_keys=True).encode()
 
 
 def _refusals(

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-import orjson
 from django.core.exceptions import ObjectDoesNotExist
 from django.db import IntegrityError, OperationalError, router, transaction
 from django.db.models import Model
@@ -24,6 +23,7 @@ from rest_framework_extensions.exceptions import PreconditionRequiredException
 
 from keybits import answers, cache_control, cache_status, codings, etags, readthrough, replicas
 from keybits.drf.parsers import take_in
+from keybits.drf.renderers import read
 from keybits.entries import Entry
 from keybits.preconditions import NONE, Conditions, Outcome, Validators, evaluate
 from keybits.problems import problem_response
@@ -175,7 +175,7 @@ class ConditionalWritesMixin(WriteMixin):
             refusal = _refusal(request, body)
             if refusal is not None:
                 return refusal
-            self.represented = orjson.loads(body)
+            self.represented = read(body)
             written = write(instance)
             return _nothing() if written is None else sent(self, request, written)
 
@@ -280,7 +280,7 @@ def sent(view: Any, request: Request, written: Written) -> HttpResponse:
     location = {"Location": written.address} if written.status == 201 else {}
     if request.accepted_renderer.format != "json":  # a page for people
         private = {"Cache-Control": cache_control.PRIVATE}
-        return Response(orjson.loads(written.body), status=written.status, headers={**location, **private})
+        return Response(read(written.body), status=written.status, headers={**location, **private})
     for name in ("Allow", "Vary"):  # REST framework would add them
         view.headers.pop(name, None)
     answer = _answer(request, written.body, written.address)

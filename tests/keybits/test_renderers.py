@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections import OrderedDict
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Any
@@ -18,7 +18,7 @@ from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail, ValidationError
 from rest_framework.utils.serializer_helpers import ReturnDict, ReturnList
 
-from keybits.drf.renderers import JSONRenderer
+from keybits.drf.renderers import JSONRenderer, read
 
 values = st.recursive(
     st.none()
@@ -75,12 +75,14 @@ class TestValues:
             (uuid.UUID(int=0), b'"00000000-0000-0000-0000-000000000000"'),
             (date(2026, 11, 20), b'"2026-11-20"'),
             (datetime(2026, 11, 20, 14, 30, tzinfo=UTC), b'"2026-11-20T14:30:00+00:00"'),
+            (Decimal("0.10"), b"0.1"),
+            (timedelta(minutes=1), b'"60.0"'),
         ],
     )
     def test_that_have_a_form(self, value: Any, text: bytes) -> None:
         assert rendered([value]) == b"[" + text + b"]"
 
-    @pytest.mark.parametrize("value", [object(), Decimal(1), {1}, b"bytes"])
+    @pytest.mark.parametrize("value", [object(), {1}, b"bytes"])
     def test_others_are_an_error_that_names_the_type(self, value: Any) -> None:
         with pytest.raises(TypeError) as caught:
             rendered([value])
@@ -92,3 +94,44 @@ class TestValues:
         with pytest.raises(ValidationError) as caught:
             serializer.is_valid(raise_exception=True)
         assert json.loads(rendered(caught.value.detail))["numbers"]["1"] == ["A valid integer is required."]
+
+
+class TestWhatOrjsonRefuses:
+    """A database's JSON may hold it: it is written as RFC 8259 has it, and all about it as ever."""
+
+    @pytest.mark.parametrize(
+        ("value", "text"),
+        [
+            (10**30, b"1" + b"0" * 30),
+            (-(10**30), b"-1" + b"0" * 30),
+            ("\ud800", rb'"\ud800"'),
+            ('ö"\ud800\n', '"ö\\"\\ud800\\n"'.encode()),
+            ({"\udfff": 1}, rb'{"\udfff":1}'),
+            ({10**30: 1}, b'{"1' + b"0" * 30 + b'":1}'),
+            (MappingProxyType({"a": 2**64}), b'{"a":18446744073709551616}'),
+            (gettext_lazy("\ud800"), rb'"\ud800"'),
+        ],
+    )
+    def test_is_written(self, value: Any, text: bytes) -> None:
+        assert rendered([value]) == b"[" + text + b"]"
+
+    @given(values)
+    def test_changes_nothing_beside_it(self, data: Any) -> None:
+        plain = b"null" if data is None else rendered(data)
+        assert rendered({"odd": 10**30, "a": (data,)}) == b'{"odd":%d,"a":[%b]}' % (10**30, plain)
+
+    @pytest.mark.parametrize("data", [["\ud800", 1.5], {"\udfff": ["a"]}])
+    def test_can_be_read_again(self, data: Any) -> None:
+        assert read(rendered(data)) == data
+
+    def test_is_written_however_deep_it_stands(self) -> None:
+        data: Any = 1
+        for _ in range(300):
+            data = [data]
+        assert json.loads(rendered({"deep": data})) == {"deep": data}
+
+    @pytest.mark.parametrize("value", [object(), {1}, b"bytes"])
+    def test_does_not_hide_what_has_no_form(self, value: Any) -> None:
+        with pytest.raises(TypeError) as caught:
+            rendered({"a": [10**30, value]})
+        assert type(value).__name__ in str(caught.value.__cause__ or caught.value)

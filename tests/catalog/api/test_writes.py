@@ -115,6 +115,22 @@ class TestPatch:
         assert Gallery.objects.get(slug="spring").cover is None
         assert owner(response["Content-Location"])["ETag"] == response["ETag"]
 
+    @pytest.mark.parametrize(
+        "odd",
+        [10**30, pytest.param("\ud800", marks=pytest.mark.stack("embedded"))],
+        ids=["number", "surrogate"],
+    )
+    def test_of_what_holds_odd_metadata_shows_it_and_goes_on(self, owner, world, odd):
+        """Only orjson finds them odd; of the databases, PostgreSQL keeps no lone surrogates."""
+        target = world.at(CAT)
+        Screenshot.objects.filter(pk=world.shots["cat"].pk).update(metadata={"odd": odd})
+        shown = owner(target)
+        assert shown.status_code == 200
+        assert json.loads(shown.content.decode())["metadata"] == {"odd": odd}
+        assert send(owner, "PATCH", target, {"title": "Lion"}).status_code == 200
+        again = {"title": "Lion", "metadata": {"odd": "even"}}
+        assert "metadata" in problem(send(owner, "PATCH", target, again), 400)["errors"]
+
     def test_by_staff_answers_also_what_staff_cannot_see_afterwards(self, staff, world):
         response = send(staff, "PATCH", "/galleries/spring/", {"visibility": "private"})
         assert json.loads(response.content)["visibility"] == "private"
