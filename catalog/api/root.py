@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from string import punctuation
 from typing import Any
+from urllib.parse import quote
 
 import drf_spectacular
 from django.conf import settings
@@ -21,6 +23,7 @@ from keybits.bits import UpdatedAtKeyBit
 from keybits.constructors import DefaultObjectKeyConstructor
 from keybits.drf import ClosedQueryMixin, cache_response_and_etag
 from keybits.drf.closed import closed
+from keybits.drf.query import query_string
 from keybits.drf.renderers import JSONRenderer
 from keybits.parameters import Choice, Parameter
 
@@ -101,7 +104,7 @@ def canonical(request: HttpRequest, path: str) -> HttpResponse:
         raise Http404 from None
     if match.func is canonical:
         raise Http404
-    query = request.META.get("QUERY_STRING", "")
+    query = quote(query_string(request).encode("latin-1"), safe=punctuation)
     target = f"{request.path.removesuffix('.json')}/"
     credentialed = "HTTP_AUTHORIZATION" in request.META or settings.SESSION_COOKIE_NAME in request.COOKIES
     headers = {

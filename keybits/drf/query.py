@@ -13,7 +13,7 @@ from keybits import cache_control
 from keybits.parameters import Choice, Parameter
 from keybits.query import NO_QUERY, Grammar, Query, QueryError
 
-__all__ = ["FORMAT", "ClosedQueryMixin", "InvalidQueryError"]
+__all__ = ["FORMAT", "ClosedQueryMixin", "InvalidQueryError", "query_string"]
 
 
 FORMAT = Choice(
@@ -72,7 +72,7 @@ class ClosedQueryMixin:
         """Replace the request's query by the canonical one, where it is another; after an error, by none."""
         error = None
         self.query = NO_QUERY
-        text = _query_string(request)
+        text = query_string(request)
         try:
             self.query = _without_default_format(self.get_grammar().parse(text))
         except QueryError as found:
@@ -89,7 +89,7 @@ def _without_default_format(query: Query) -> Query:
     return Query(tuple(pair for pair in query.pairs if pair != ("format", "json")))
 
 
-def _query_string(request: Any) -> str:
+def query_string(request: Any) -> str:
     """Return the query's bytes as latin-1, as WSGI has them; Django's ASGI handler has decoded them already."""
     text: str = request.META.get("QUERY_STRING", "")
     return text.encode().decode("latin-1") if hasattr(request, "scope") else text

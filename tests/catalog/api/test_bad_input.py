@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 import pytest
+from django.core.handlers.asgi import ASGIRequest
+from django.test import AsyncRequestFactory
+
+from catalog.api.root import canonical
 
 pytestmark = pytest.mark.django_db
 
@@ -391,6 +397,19 @@ class TestAddress:
         assert response.status_code == 308
         assert response["Location"] == f"/api/v1{target}?page_size=2&tag=%C3%A9+%26"
         assert response["Content-Length"] == "0"
+
+    @pytest.mark.parametrize("sent", ["€".encode(), b"caf\xe9", b"%E2%82%AC+%25&x=/?:@!$'()*,;=-._~"])
+    def test_redirect_repeats_the_bytes_of_the_query(self, api, sent):
+        response = api(f"/galleries?search={sent.decode('latin-1')}")
+        assert response.status_code == 308
+        assert response["Location"].isascii()
+        assert response["Location"].startswith("/api/v1/galleries/?search=")
+        assert unquote_to_bytes(response["Location"]).endswith(unquote_to_bytes(sent))
+
+    def test_redirect_repeats_them_by_asgi_as_well(self):
+        scope = AsyncRequestFactory().get("/api/v1/galleries").scope
+        request = ASGIRequest({**scope, "query_string": "search=€%25".encode()}, io.BytesIO())
+        assert canonical(request, "galleries")["Location"] == "/api/v1/galleries/?search=%E2%82%AC%25"
 
     def test_redirect_without_a_query_ends_in_a_slash(self, api):
         assert api("/galleries.json")["Location"] == "/api/v1/galleries/"
