@@ -316,10 +316,11 @@ class BulkCreateMixin(BulkMixin):
 
     def create(self, request: Request, *args: Any, **kwargs: Any) -> Any:
         """Create one, or, where the header says so, all."""
-        if HEADER not in request.headers:
-            if _has_many(request.data):
-                raise BulkHeaderError(None)
+        given = request.headers.get(HEADER)
+        if given is None and not _has_many(request.data):
             return super().create(request, *args, **kwargs)  # type: ignore[misc]
+        if given != "true":
+            raise BulkHeaderError(given)
         self.makes_many = True
         items = _items(request.data)  # what has no items meets no condition
         return self._bulk(request, partial(self._made, items))

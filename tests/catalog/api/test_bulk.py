@@ -92,6 +92,13 @@ class TestTheHeader:
             response = send(owner, "POST", "/screenshots/", body, bulk=value)
             assert problem(response, 400, "bulk-header")["allowed"] == ["true"]
 
+    @pytest.mark.parametrize("value", ["false", "TRUE", ""])
+    def test_with_another_value_is_said_to_be_wrong_whatever_the_body(self, owner, value):
+        item = {"gallery": "spring", "title": "New", "source_url": "https://one.example/"}
+        for body in (item, [], {}):
+            response = send(owner, "POST", "/screenshots/", body, bulk=value)
+            assert problem(response, 400, "bulk-header")["header"] == "X-BULK-OPERATION"
+
 
 @pytest.mark.usefixtures("unchanged")
 class TestWhichRowsAreMeant:
