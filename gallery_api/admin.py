@@ -1,19 +1,23 @@
-"""The site of the admin: decides which addresses are none that it has."""
+"""The site of the admin: decides which addresses are none that it has, and what its lists cannot be asked."""
 
 from __future__ import annotations
 
 from functools import wraps
 from typing import Any
 
-from django.contrib.admin import AdminSite
+from django.contrib.admin import AdminSite, ModelAdmin
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.views.main import ERROR_FLAG
 from django.core.exceptions import BadRequest
+from django.db import DatabaseError
 from django.http import HttpRequest
 
 __all__ = ["Site"]
 
 
 class Site(AdminSite):
-    """Django's, whose searches and filters would pass NUL on to PostgreSQL, which refuses it with an error."""
+    """Django's, whose searches and filters would pass on to the database what that refuses with an error."""
 
     def admin_view(self, view: Any, cacheable: bool = False) -> Any:
         @wraps(view)
@@ -23,3 +27,28 @@ class Site(AdminSite):
             return view(request, *args, **kwargs)
 
         return super().admin_view(checked, cacheable)
+
+    def register(self, model_or_iterable: Any, admin_class: Any = None, **options: Any) -> None:
+        """Register as Django does, whichever app's admin it is, with the lists of ours."""
+        own = admin_class or ModelAdmin
+        members = {"__module__": own.__module__, "__doc__": own.__doc__}
+        super().register(model_or_iterable, type(own.__name__, (AskedLists, own), members), **options)
+
+
+class AskedLists:
+    """Lists that answer what they cannot be asked as Django answers a filter that it cannot read: `?e=1`."""
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        try:
+            return super().get_changelist_instance(request)  # type: ignore[misc]
+        except (OverflowError, ValueError, DatabaseError) as error:
+            if request.GET.keys() <= {ERROR_FLAG}:  # then it is not about what was asked
+                raise
+            raise IncorrectLookupParameters(error) from error
+
+    def response_action(self, request: HttpRequest, queryset: Any) -> Any:
+        from catalog.admin.choosing import is_id  # noqa: PLC0415 - its package registers with the site
+
+        if not all(map(is_id, request.POST.getlist(ACTION_CHECKBOX_NAME))):
+            raise BadRequest("Rows are chosen by their ids.")
+        return super().response_action(request, queryset)  # type: ignore[misc]

@@ -34,8 +34,8 @@ from keybits.conf import conf
 __all__ = ["BoundedPaginator", "CuratedAdmin", "CuratedForm"]
 
 MOST_COUNTED = 10_000
-CHOSEN = (ACTION_CHECKBOX_NAME, "gallery", "tags")
-"""Fields of an action's forms that hold ids."""
+CHOSEN = ("gallery", "tags")
+"""Fields of an action's forms that hold ids, or nothing yet; those of the rows are the site's to look at."""
 SHOWN = 10
 """Rows that are named where somebody is asked whether they are meant."""
 
@@ -160,7 +160,7 @@ class CuratedAdmin(ShownMixin, ChoosingAdmin):
         """Say what was refused."""
         named = [value for name in CHOSEN for value in request.POST.getlist(name)]
         if not all(map(is_id, filter(None, named))):
-            raise BadRequest("Rows are chosen by their ids.")
+            raise BadRequest("What is chosen is an id.")
         try:
             return super().response_action(request, queryset, *args)
         except (

@@ -1,0 +1,64 @@
+"""The admin as a whole: what any of its lists says of a question that cannot be answered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.contrib import admin
+from django.db import DatabaseError
+from django.test import Client
+from django.urls import reverse
+
+from catalog.models import Tag
+
+UNREADABLE = ("99999999999999999999", "-99999999999999999999", "-1", "x", "", "[")
+SUFFIXES = ("", "__exact", "__id__exact", "__gte", "__year", "__regex")
+
+
+def lists() -> Iterator[tuple[str, list[str]]]:
+    """Yield the address of each list, and the names by which it is filtered."""
+    for model, options in admin.site._registry.items():
+        filters: Any = options.get_list_filter(None)  # type: ignore[arg-type]  # nobody's is another
+        named = {each[0] if isinstance(each, tuple) else each for each in filters}
+        names = {getattr(name, "parameter_name", name) for name in named} | {"id", "pk"}
+        opts = model._meta
+        yield reverse(f"admin:{opts.app_label}_{opts.model_name}_changelist"), sorted(map(str, names))
+
+
+@pytest.mark.django_db(transaction=True)  # of which PostgreSQL would give up what it has refused something of
+class TestLists:
+    @pytest.mark.parametrize("value", UNREADABLE)
+    def test_lead_back_from_any_filter_whose_value_cannot_be_read(
+        self, admin_client: Client, value: str
+    ) -> None:
+        for address, names in lists():
+            for name in (f"{name}{suffix}" for name in names for suffix in SUFFIXES):
+                response = admin_client.get(address, {name: value})
+                led_back = response.status_code == 302 and response["Location"] == f"{address}?e=1"
+                assert led_back or response.status_code in {200, 400}, (address, name, value)
+                if led_back:
+                    assert admin_client.get(address, {name: value, "e": "1"}).status_code == 200
+
+    def test_refuse_actions_on_what_is_no_row(self, admin_client: Client) -> None:
+        """Those that have none show themselves."""
+        for address, _ in lists():
+            for chosen in ("", "x", "-1", "9" * 40, "\x00"):
+                data = {"action": "delete_selected", "_selected_action": [chosen]}
+                assert admin_client.post(address, data).status_code in {200, 302, 400}
+
+    def test_lead_back_where_an_action_is_on_what_cannot_be_read(self, admin_client: Client) -> None:
+        data = {"action": "publish", "_selected_action": ["1"]}
+        response = admin_client.post("/admin/catalog/gallery/?owner=99999999999999999999", data)
+        assert response.status_code == 302
+
+    def test_say_what_is_wrong_with_the_database_where_no_filter_is(
+        self, admin_client: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*_: Any) -> Any:
+            raise DatabaseError("gone")
+
+        monkeypatch.setattr(admin.site._registry[Tag], "get_queryset", fail)
+        with pytest.raises(DatabaseError, match="gone"):
+            admin_client.get("/admin/catalog/tag/?e=1")
