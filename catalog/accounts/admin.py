@@ -9,7 +9,10 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
+from django.urls import reverse
 from django.utils import timezone
+from rest_framework.authtoken.admin import TokenAdmin
+from rest_framework.authtoken.models import TokenProxy
 
 from catalog.accounts import keys
 from catalog.accounts.models import Account, ApiKey, MonthlyUsage, Plan, Scope, UsageEvent
@@ -97,12 +100,7 @@ class ApiKeyAdmin(ChoosingAdmin):
 
     def response_add(self, request: HttpRequest, obj: Any, post_url_continue: Any = None) -> HttpResponse:
         """Show the key, this once."""
-        context = self.admin_site.each_context(request) | {
-            "title": "Key issued",
-            "key": obj,
-            "opts": self.opts,
-        }
-        return TemplateResponse(request, "accounts/issued.html", context)
+        return _issued(self, request, f"the key “{obj.name}” of {obj.account}", obj.issued)
 
     @admin.action(description="Revoke the selected keys", permissions=["change"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
@@ -110,6 +108,47 @@ class ApiKeyAdmin(ChoosingAdmin):
             keys.revoke(key=key)
             self.log_change(request, key, "Revoked.")
         self.message_user(request, "The keys are revoked.")
+
+
+class SealedTokenAdmin(TokenAdmin):
+    """REST framework's, but for the keys: one is shown in the answer to its issue, and then to nobody.
+
+    Nor is one found by them, which would tell them letter by letter.
+    """
+
+    list_display = ("user", "created")
+    raw_id_fields = ("user",)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """A token stays with its user; another is made anew."""
+        return obj is None and super().has_change_permission(request, obj)
+
+    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
+        return lookup.partition("__")[0] in self.list_display and super().lookup_allowed(
+            lookup, value, request
+        )
+
+    def response_add(self, request: HttpRequest, obj: Any, post_url_continue: Any = None) -> HttpResponse:
+        """Show the key, this once."""
+        return _issued(self, request, str(obj), keys.Secret(obj.key))
+
+
+admin.site.unregister(TokenProxy)
+admin.site.register(TokenProxy, SealedTokenAdmin)
+
+
+def _issued(
+    options: admin.ModelAdmin[Any], request: HttpRequest, named: str, secret: keys.Secret
+) -> HttpResponse:
+    """Return the one page that shows the secret of what is `named`."""
+    context = options.admin_site.each_context(request) | {
+        "title": "Key issued",
+        "named": named,
+        "secret": secret,
+        "opts": options.opts,
+        "list": reverse(f"admin:{options.opts.app_label}_{options.opts.model_name}_changelist"),
+    }
+    return TemplateResponse(request, "accounts/issued.html", context)
 
 
 @admin.register(MonthlyUsage)

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from io import StringIO
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from django.apps import apps
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import User
+from django.contrib.contenttypes.models import ContentType
 from django.core.management import call_command
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils.log import AdminEmailHandler
+from rest_framework.authtoken.models import Token
 
 from catalog.accounts import keys
 from catalog.accounts.models import ApiKey, Plan
@@ -191,3 +198,66 @@ def _in_redis(store: Any) -> list[bytes]:
     names = store._names("*", 10_000)
     values = [store._call(lambda _, name=name: ["DUMP", name]) for name in names]
     return [name + (value or b"") for name, value in zip(names, values, strict=True)]
+
+
+class TestTokensInTheAdmin:
+    """REST framework's own, which are keys as well; it shows them wherever it names them."""
+
+    BASE = "/admin/authtoken/tokenproxy/"
+
+    @pytest.fixture
+    def token(self, owner: User) -> Token:
+        """A token of the owner's."""
+        made: Token = Token.objects.create(user=owner)
+        return made
+
+    def test_are_shown_once_when_they_are_issued(self, admin_client: Client, owner: User) -> None:
+        page = admin_client.post(f"{self.BASE}add/", {"user": owner.pk})
+        key = Token.objects.get(user=owner).key
+        assert f'<code id="issued">{key}</code>' in page.content.decode()
+        assert "no-store" in page["Cache-Control"]
+        assert key not in str(page.cookies) + told_of(admin_client, owner)
+
+    def test_are_in_no_page_message_or_record(self, admin_client: Client, owner: User, token: Token) -> None:
+        key, row = token.key, f"{self.BASE}{owner.pk}/"
+        user = f"/admin/auth/user/{owner.pk}/"
+        pages = [self.BASE, f"{row}change/", f"{row}delete/", f"{row}history/", f"{user}delete/"]
+        assert [page for page in pages if key in admin_client.get(page).content.decode()] == []
+        assert "owner" in admin_client.get(self.BASE).content.decode()
+        page = admin_client.post(f"{row}delete/", {"post": "yes"}, follow=True)
+        assert not Token.objects.exists()
+        assert key not in page.content.decode() + told_of(admin_client, owner)
+
+    def test_of_a_user_that_is_deleted_are_in_no_record(
+        self, admin_client: Client, owner: User, token: Token
+    ) -> None:
+        data = {"action": "delete_selected", "_selected_action": [owner.pk]}
+        confirm = admin_client.post("/admin/auth/user/", data)
+        done = admin_client.post("/admin/auth/user/", data | {"post": "yes"}, follow=True)
+        assert not Token.objects.exists()
+        pages = confirm.content.decode() + done.content.decode()
+        assert token.key not in pages + told_of(admin_client, owner)
+
+    @pytest.mark.parametrize("lookup", ["key__startswith", "pk__startswith", "key"])
+    def test_cannot_be_guessed_by_filters(self, admin_client: Client, token: Token, lookup: str) -> None:
+        asked = admin_client.get(self.BASE, {lookup: token.key})
+        assert asked.status_code in {302, 400}
+
+    def test_that_were_in_the_record_are_taken_out(self, owner: User, token: Token) -> None:
+        of = ContentType.objects.get_for_model(Token)
+        LogEntry.objects.create(user=owner, content_type=of, object_repr=token.key, action_flag=1)
+        migration = import_module("catalog.accounts.migrations.0003_unnamed_tokens")
+        migration.take_out(apps, SimpleNamespace(connection=connection))
+        assert LogEntry.objects.get().object_repr == "a token"
+
+    def test_are_neither_changed_nor_given_to_others(
+        self, admin_client: Client, owner: User, token: Token
+    ) -> None:
+        assert admin_client.post(f"{self.BASE}{owner.pk}/change/", {"user": 1}).status_code == 403
+        assert Token.objects.get().user == owner
+
+
+def told_of(client: Client, owner: User) -> str:
+    """Return what the admin's log and the front page say."""
+    entries = [str(sorted(each.items())) for each in LogEntry.objects.values()]
+    return " ".join([*entries, client.get("/admin/").content.decode()])
