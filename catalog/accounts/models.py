@@ -6,19 +6,19 @@ revoked, not deleted, and events of use are only ever added, so that what was do
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, ClassVar, NoReturn
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.core.validators import MinLengthValidator
+from django.core.validators import MaxValueValidator, MinLengthValidator
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
 from catalog.accounts import append_only
 
-__all__ = ["Account", "ApiKey", "AppendOnlyError", "MonthlyUsage", "Plan", "Scope", "UsageEvent"]
+__all__ = ["LATEST", "Account", "ApiKey", "AppendOnlyError", "MonthlyUsage", "Plan", "Scope", "UsageEvent"]
 
 
 class Scope(models.TextChoices):
@@ -29,6 +29,8 @@ class Scope(models.TextChoices):
     CAPTURE = "capture", "Capture: have pages pictured"
 
 
+LATEST = datetime(9999, 12, 31, tzinfo=UTC)
+"""When a key can expire at the latest: of what comes later, not every time zone and database has a date."""
 SCOPES_WANTED = f"Give some of {', '.join(Scope.values)}, each once."
 
 
@@ -89,7 +91,12 @@ class ApiKey(models.Model):
         help_text="What it may be used for.",
     )
     created_at = models.DateTimeField(auto_now_add=True)
-    expires_at = models.DateTimeField(null=True, blank=True, help_text="Empty: never.")
+    expires_at = models.DateTimeField(
+        null=True,
+        blank=True,
+        validators=[MaxValueValidator(LATEST, "Give a moment until 9999-12-31T00:00Z, or none.")],
+        help_text="Empty: never.",
+    )
     revoked_at = models.DateTimeField(null=True, editable=False)
     last_used_at = models.DateTimeField(null=True, editable=False)
 

@@ -99,6 +99,7 @@ class TestIssuing:
             {"name": ""},
             {"account": 0},
             {"expires_at_0": "2020-01-01", "expires_at_1": "00:00"},
+            {"expires_at_0": "9999-12-31", "expires_at_1": "23:59"},
         ],
     )
     def test_what_is_wrong_issues_nothing_and_is_said(

@@ -51,6 +51,10 @@ def test_a_time_without_a_zone_is_utc(owner: User, capsys: Any, expires: str) ->
         (["owner", "--name", "x", "--scope", "read", "--expires", "soon"], "2030-01-31"),
         (["owner", "--name", "x", "--scope", "read", "--expires", "2999-02-30"], "2030-01-31"),
         (["owner", "--name", "x", "--scope", "read", "--expires", "2020-01-31"], "past"),
+        (["owner", "--name", "x", "--scope", "read", "--expires", "9999-12-31T23:59:59-12:00"], "9999-12-31"),
+        (["owner", "--name", "x", "--scope", "read", "--expires", "9999-12-31T00:01Z"], "9999-12-31"),
+        (["owner", "--name", "x", "--scope", "read", "--expires", "0001-01-01T00:00+12:00"], "9999-12-31"),
+        (["owner", "--name", "x", "--scope", "read", "--expires", "99999-01-01"], "9999-12-31"),
     ],
 )
 def test_what_cannot_be_issued_is_said_and_nothing_made(owner: User, arguments: list[str], said: str) -> None:
@@ -68,6 +72,20 @@ def test_a_list_shows_every_key_and_no_secret(issue: Any, capsys: Any) -> None:
     assert rows == {good.prefix: ["good", "read,curate"], revoked.prefix: ["revoked", "capture"]}
     assert secret.reveal().partition(".")[2] not in printed
     assert good.digest not in printed
+
+
+def test_the_last_moment_can_be_issued_and_listed(owner: User, capsys: Any) -> None:
+    run(capsys, "issue", "owner", "--name", "ci", "--scope", "read", "--expires", "9999-12-31")
+    assert "good" in run(capsys, "list")
+    ApiKey.objects.get().full_clean()
+
+
+def test_a_list_has_a_key_a_line_whatever_it_is_called(issue: Any, capsys: Any) -> None:
+    key, _ = issue()
+    ApiKey.objects.update(name="größe\nab12  good\r\x1b[2J\u2028")
+    (line,) = run(capsys, "list").splitlines()
+    assert line.startswith(key.prefix)
+    assert line.endswith(r"größe\nab12  good\r\x1b[2J\u2028")
 
 
 def test_a_list_can_be_of_one_user(issue: Any, capsys: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from django.contrib.auth import get_user_model
@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime
 
 from catalog.accounts import keys
-from catalog.accounts.models import ApiKey, Scope
+from catalog.accounts.models import LATEST, ApiKey, Scope
 
 
 class Command(BaseCommand):
@@ -62,14 +62,15 @@ class Command(BaseCommand):
             found = found.filter(account__user=_user(user))
         for key in found:
             scopes = ",".join(key.scopes)
-            self.stdout.write(f"{key.prefix}  {_state(key):7}  {scopes:19}  {key.user}  {key.name}")
+            line = f"{key.prefix}  {_state(key):7}  {scopes:19}  {key.user}  {key.name}"
+            self.stdout.write(_on_one_line(line))
 
     def _revoke(self, *, prefix: str, **_: Any) -> None:
         key = ApiKey.objects.filter(prefix=prefix.partition(".")[0]).first()
         if key is None:
             raise CommandError("No key begins so; `manage.py apikey list` prints what they begin with.")
         keys.revoke(key=key)
-        self.stdout.write(f"{key} is revoked.")
+        self.stdout.write(_on_one_line(f"{key} is revoked."))
 
 
 def _user(name: str) -> Any:
@@ -87,18 +88,31 @@ def _moment(text: str | None) -> datetime | None:
     if text is None:
         return None
     try:
-        day = parse_date(text)
-        moment = datetime(day.year, day.month, day.day) if day else parse_datetime(text)  # noqa: DTZ001 - just below
-    except ValueError:
+        moment = _read(text)
+    except (ValueError, OverflowError):
         moment = None
-    if moment is None:
+    if moment is None or moment > LATEST:
         raise CommandError(
-            f"--expires takes a date or time such as 2030-01-31 or 2030-01-31T12:00Z, not {text!r}."
+            "--expires takes a date or time until 9999-12-31T00:00Z, such as 2030-01-31 or 2030-01-31T12:00Z, "
+            f"not {text!r}."
         )
-    moment = timezone.make_aware(moment) if timezone.is_naive(moment) else moment
     if moment <= timezone.now():
         raise CommandError(f"--expires {text} is past: the key would be refused from the start.")
     return moment
+
+
+def _read(text: str) -> datetime | None:
+    """Return the moment in UTC; None, or ValueError, where `text` names none, and OverflowError beyond all years."""
+    day = parse_date(text)
+    moment = datetime(day.year, day.month, day.day) if day else parse_datetime(text)  # noqa: DTZ001 - just below
+    if moment is None:
+        return None
+    return (timezone.make_aware(moment) if timezone.is_naive(moment) else moment).astimezone(UTC)
+
+
+def _on_one_line(text: str) -> str:
+    """Return `text` with what could end the line, or steer a terminal, escaped."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def _state(key: ApiKey) -> str:
