@@ -25,7 +25,7 @@ from rest_framework import serializers
 from catalog.capture import images, redrawing, storage
 from catalog.capture.redrawing import StoredRendition
 from catalog.curation.tags import tags_named
-from catalog.models import ColorScheme, Gallery, Rendition, Screenshot, State, Visibility
+from catalog.models import LARGEST, ColorScheme, Gallery, Rendition, Screenshot, State, Visibility
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -159,7 +159,7 @@ class _ItemFormat(_Serializer):
     error_code = serializers.CharField(max_length=50, allow_blank=True, required=False)
     tags = serializers.ListField(child=serializers.SlugField(max_length=100), default=list)
     captured_at = serializers.DateTimeField()
-    position = serializers.IntegerField(min_value=0, max_value=2**31 - 1, required=False)
+    position = serializers.IntegerField(min_value=0, max_value=LARGEST, required=False)
     dominant_color = _color()
     accent_color = _color()
 
@@ -174,7 +174,7 @@ class _GalleryFormat(_Serializer):
     title = serializers.CharField(max_length=200)
     description = serializers.CharField(allow_blank=True, required=False)
     visibility = _choice(*Visibility.values, required=False)
-    position = serializers.IntegerField(min_value=0, max_value=2**31 - 1, required=False)
+    position = serializers.IntegerField(min_value=0, max_value=LARGEST, required=False)
     cover = serializers.CharField(allow_null=True, required=False)
     screenshots = serializers.ListField()
 

@@ -32,6 +32,8 @@ hex_digest = RegexValidator(r"^[0-9a-f]{64}\Z", "Write 64 lower-case hexadecimal
 
 LONGEST_AGE = 31_536_000
 """Seconds of a year: RFC 9111 knows no longer age that means more."""
+LARGEST = 2**31 - 1
+"""The number that the column of a whole number holds at the most: SQLite would take more, which PostgreSQL refuses."""
 MOST_TAGS = 100
 """How many tags people may name at once, and give one screenshot."""
 FILE_EXTENSIONS = {"webp": "webp", "jpeg": "jpg"}
@@ -124,7 +126,7 @@ class Gallery(models.Model):
         "Screenshot", on_delete=models.SET_NULL, null=True, blank=True, related_name="covers"
     )
     visibility = models.CharField(max_length=8, choices=Visibility, default=Visibility.PUBLIC)
-    position = models.PositiveIntegerField(default=0)
+    position = models.PositiveIntegerField(default=0, validators=[MaxValueValidator(LARGEST)])
     owner = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="galleries"
     )
@@ -213,7 +215,7 @@ class Screenshot(models.Model):
     gallery = models.ForeignKey(
         Gallery, on_delete=models.CASCADE, related_name="screenshots", db_index=False
     )  # five indexes begin with it
-    position = models.PositiveIntegerField(default=0)
+    position = models.PositiveIntegerField(default=0, validators=[MaxValueValidator(LARGEST)])
     title = models.CharField(max_length=200)
     alt = models.CharField(max_length=500, blank=True)
     source_url = models.URLField(max_length=2000)

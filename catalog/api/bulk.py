@@ -26,7 +26,7 @@ from catalog.api.writing import (
 )
 from catalog.curation import bulk
 from catalog.curation.ownership import changeable
-from catalog.models import MOST_TAGS, BulkOperation, Gallery
+from catalog.models import LARGEST, MOST_TAGS, BulkOperation, Gallery
 from keybits.drf import ClosedMembersMixin
 from keybits.drf.bulk import (
     NAMES,
@@ -65,7 +65,7 @@ class FormulaSerializer(ClosedMembersMixin, serializers.Serializer[Any]):
 class AdditionSerializer(FormulaSerializer):
     """A whole number, added to each row's; refused where one would come out below 0."""
 
-    add = serializers.IntegerField(min_value=-bulk.LARGEST, max_value=bulk.LARGEST)
+    add = serializers.IntegerField(min_value=-LARGEST, max_value=LARGEST)
 
     def to_internal_value(self, data: Any) -> bulk.Added:
         return bulk.Added(super().to_internal_value(data)["add"])

@@ -20,7 +20,7 @@ from django.utils import timezone
 
 from catalog.curation.ownership import changeable
 from catalog.curation.tags import delete_tag, tags_named
-from catalog.models import MOST_TAGS, BulkOperation, Gallery, Screenshot, State, Tag, domain_of
+from catalog.models import LARGEST, MOST_TAGS, BulkOperation, Gallery, Screenshot, State, Tag, domain_of
 from keybits import cascades
 from keybits.selections import Selection, hold
 
@@ -44,7 +44,6 @@ __all__ = [
 
 BATCH = 500
 """Rows of an INSERT. A row has some thirty values, and SQLite takes 32,766 in a statement."""
-LARGEST = 2**31 - 1
 WHITESPACE = (
     "\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
     "\u2028\u2029\u202f\u205f\u3000"
