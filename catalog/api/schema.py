@@ -28,8 +28,8 @@ PARENTS = {
 }
 SLUG: dict[str, Any] = {"type": "string", "pattern": "^[-a-zA-Z0-9_]{1,100}$"}
 ID: dict[str, Any] = {"type": "integer", "minimum": 1, "maximum": 999_999_999_999_999_999}
-REPLACED = {"GalleryWrite": {"max_age", "edge_max_age"}, "ScreenshotWrite": set(), "TagWrite": set()}
-"""The bodies of PUT, which say all that is shown and can be set, and what of them is not shown."""
+REPLACED = ("GalleryWrite", "ScreenshotWrite", "TagWrite")
+"""The bodies of PUT, which say all that can be set."""
 CREATED = ("GalleryCreate", "ScreenshotCreate", "TagCreate")
 CHANGES = ("PatchedGalleryChanges", "PatchedScreenshotChanges")
 FORMULAS = ("Addition", "Replacement", "Tagging")
@@ -306,8 +306,8 @@ def finish(result: dict[str, Any], **_: Any) -> dict[str, Any]:
     schemas["Problem"] = PROBLEM
     for name in SPARSE:
         schemas[name].pop("required", None)
-    for name, unseen in REPLACED.items():
-        schemas[name]["required"] = sorted(schemas[name]["properties"].keys() - unseen)
+    for name in REPLACED:
+        schemas[name]["required"] = sorted(schemas[name]["properties"])
     for name in [*REPLACED, *CREATED, *(f"Patched{name}" for name in REPLACED), *CHANGES, *FORMULAS]:
         schemas[name]["additionalProperties"] = False
     for name in (*CHANGES, "Tagging"):

@@ -110,7 +110,14 @@ class GalleryDetailSerializer(GallerySerializer):
     cover = serializers.SerializerMethodField()
 
     class Meta(GallerySerializer.Meta):
-        fields = [*GallerySerializer.Meta.fields, "description", "cover", "created_at"]
+        fields = [
+            *GallerySerializer.Meta.fields,
+            "description",
+            "cover",
+            "max_age",
+            "edge_max_age",
+            "created_at",
+        ]
         read_only_fields = fields
 
     @extend_schema_field(CoverSerializer(allow_null=True))

@@ -139,6 +139,10 @@ class TestItems:
             "screenshot_count": 5,
         }
 
+    def test_gallery_at_its_address_has_more(self, api, world):
+        more = set(api.read("/galleries/spring/")) - set(api.read("/galleries/")["results"][0])
+        assert more == {"description", "cover", "max_age", "edge_max_age", "created_at"}
+
     def test_gallery_at_its_address_shows_its_cover_with_renditions(self, api, world):
         cover = api.read("/galleries/spring/")["cover"]
         assert cover["id"] == world.shots["cat"].pk

@@ -153,6 +153,17 @@ class TestPut:
         assert set(document["errors"]) == {"alt", "gallery", "position", "tags"}
         assert Screenshot.objects.get(pk=world.shots["cat"].pk).title == "Cat"
 
+    def test_of_a_gallery_has_to_say_its_ages_which_a_get_shows(self, owner, world):
+        target = "/galleries/spring/"
+        assert send(owner, "PATCH", target, {"max_age": 60, "edge_max_age": 3600}).status_code == 200
+        shown = owner.read(target)
+        assert (shown["max_age"], shown["edge_max_age"]) == (60, 3600)
+        body = {name: value for name, value in shown.items() if name not in {"max_age", "edge_max_age"}}
+        document = problem(send(owner, "PUT", target, body | {"title": "Summer"}), 400, "invalid-value")
+        assert set(document["errors"]) == {"max_age", "edge_max_age"}
+        assert send(owner, "PUT", target, shown | {"max_age": None}).status_code == 200
+        assert owner.read(target)["max_age"] is None
+
 
 class TestDelete:
     def test_deletes(self, owner, staff, world):
