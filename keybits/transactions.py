@@ -34,11 +34,13 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 STATE = "_keybits_written"
+# From where the first comment begins to where any ends: PostgreSQL's may stand within each other.
+_SKIPPED = r"(?:\s|\(|--[^\n]*+\n)*+"
+_BEFORE = rf"{_SKIPPED}(?:/\*.*\*/{_SKIPPED})?"
 _WRITES = re.compile(
-    r"(?:\s|\(|--[^\n]*\n|/\*.*?\*/)*(?:INSERT|UPDATE|DELETE|REPLACE|MERGE|COPY|TRUNCATE|CALL|DO)\b",
-    re.I | re.S,
+    rf"{_BEFORE}(?:INSERT|UPDATE|DELETE|REPLACE|MERGE|COPY|TRUNCATE|CALL|DO)\b", re.IGNORECASE | re.DOTALL
 )
-_WITH = re.compile(r"(?:\s|--[^\n]*\n|/\*.*?\*/)*WITH\b.*\b(?:INSERT|UPDATE|DELETE|MERGE)\b", re.I | re.S)
+_WITH = re.compile(rf"{_BEFORE}WITH\b.*\b(?:INSERT|UPDATE|DELETE|MERGE)\b", re.IGNORECASE | re.DOTALL)
 _RETURNING = re.compile(r"\bRETURNING\b", re.I)
 
 
