@@ -16,7 +16,7 @@ def keep_hidden_what_is(apps, schema_editor):
 
 
 class Migration(migrations.Migration):
-    dependencies = [("catalog", "0012_indexes_of_relations")]
+    dependencies = [("catalog", "0013_largest_position")]
 
     operations = [
         migrations.RunSQL(
