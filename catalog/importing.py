@@ -253,7 +253,7 @@ def source_url(*, package: str, version: str, page_path: str) -> str:
 @transaction.atomic
 def put_gallery(*, slug: str, fields: Mapping[str, Any]) -> tuple[Gallery, Outcome]:
     """Create the gallery of this slug, or make these fields so; what is so already is not written."""
-    gallery = Gallery.objects.select_for_update().filter(slug=slug).first() or Gallery(slug=slug)
+    gallery = Gallery.objects.select_for_update(no_key=True).filter(slug=slug).first() or Gallery(slug=slug)
     return gallery, _save(gallery, _changes(gallery, fields))
 
 
@@ -272,7 +272,7 @@ def put_screenshot(
     slug; those that do not exist are created. `renditions` are all its renditions; None leaves them alone.
     `updated_at` moves when any of these differs. Raises Django's `ValidationError`.
     """
-    Gallery.objects.select_for_update().get(pk=gallery.pk)  # two imports at once make no doubles
+    Gallery.objects.select_for_update(no_key=True).get(pk=gallery.pk)  # two imports at once make no doubles
     screenshot = _find(gallery, slug) or Screenshot(gallery=gallery, metadata={"slug": slug})
     plan = _plan(screenshot, fields, tags, renditions)
     outcome = _save(screenshot, plan.changes, touch=plan.retag or plan.redraw)

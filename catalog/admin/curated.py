@@ -99,7 +99,7 @@ class CuratedAdmin(ShownMixin, ChoosingAdmin):
         if request.method != "POST" or not is_id(pk):
             return super().changeform_view(request, object_id, *args, **kwargs)
         with transaction.atomic():
-            list(self.model._base_manager.select_for_update().filter(pk=pk).values_list("pk"))
+            list(self.model._base_manager.select_for_update(no_key=True).filter(pk=pk).values_list("pk"))
             return super().changeform_view(request, object_id, *args, **kwargs)
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:

@@ -58,7 +58,7 @@ class FirstScreenshots(BaseInlineFormSet):  # type: ignore[type-arg]
 
     def _held(self) -> list[int]:
         """Return the keys of those that were shown, which nobody else changes until all is saved."""
-        sent = Screenshot._base_manager.select_for_update().filter(pk__in=self._sent())
+        sent = Screenshot._base_manager.select_for_update(no_key=True).filter(pk__in=self._sent())
         return list(sent.order_by("pk").values_list("pk", flat=True))
 
     def _sent(self) -> list[int]:

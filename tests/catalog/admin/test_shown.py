@@ -14,8 +14,10 @@ from django.db import connection
 from django.http import HttpResponse
 from django.test import Client
 from django.urls import reverse
+from stacks.threads import aside
 from staff import fields, opened
 
+from catalog.admin.galleries import GalleryAdmin
 from catalog.curation.screenshots import change_screenshot
 from catalog.models import Gallery, Screenshot, Tag
 
@@ -102,6 +104,27 @@ class TestAGallery:
         )
         refused(response, "does not say what it had shown")
         assert Gallery.objects.get().title == "Spring"
+
+    @pytest.mark.stack("server")
+    @pytest.mark.django_db(transaction=True)
+    def test_that_is_being_saved_keeps_nobody_from_its_screenshots(
+        self, admin_client: Client, gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Who writes one holds it and asks for its gallery; the form holds the gallery and may ask for it."""
+        shot = Screenshot.objects.create(gallery=gallery, title="Old", source_url="https://one.example/")
+        write = GalleryAdmin.save_model
+
+        def save_model(*args: Any) -> None:
+            aside(lambda: Screenshot.objects.filter(pk=shot.pk).update(alt="New")).result(30)
+            write(*args)
+
+        form = opened(admin_client, page(gallery)) | {"title": "Summer"}
+        monkeypatch.setattr(GalleryAdmin, "save_model", save_model)
+        saved(
+            admin_client, page(gallery), form | {"screenshots-TOTAL_FORMS": 0, "screenshots-INITIAL_FORMS": 0}
+        )
+        shot.refresh_from_db()
+        assert shot.alt == "New"
 
     @pytest.mark.django_db(transaction=True)
     def test_of_two_who_save_at_once_tells_one(self, gallery: Gallery) -> None:
