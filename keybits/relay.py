@@ -17,7 +17,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
-from django.db import DatabaseError, connections
+from django.db import Error, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from keybits import changes
@@ -80,7 +80,7 @@ class Relay:
             self._once_and_deliver()
             if time.monotonic() - self._swept > SWEEP:
                 self.sweep()
-        except (DatabaseError, StoreError):
+        except (Error, StoreError):
             logger.warning("the relay failed; nothing is believed until it succeeds", exc_info=True)
             for alias in self.aliases:
                 connections[alias].close_if_unusable_or_obsolete()
@@ -132,7 +132,7 @@ class Relay:
                     changes.forget(connection, sorted(done))
                     ids.difference_update(done)
                 self._condense(connection)
-            except DatabaseError:
+            except Error:
                 logger.debug("rows of %s wait to be deleted", alias, exc_info=True)
 
     def _delivered(self, alias: str, ids: set[int]) -> set[int]:

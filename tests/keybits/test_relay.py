@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.db import connection, transaction
+from django.db import InterfaceError, OperationalError, connection, transaction
+from stacks.threads import aside
 
 from catalog.models import Tag
 from keybits import changes, readthrough, transactions
@@ -204,6 +205,25 @@ class TestVouching:
         Relay().once()
         get_store().mint(SCOPES)
         assert None not in get_store().read("key", SCOPES).stamps
+
+    @pytest.mark.parametrize("error", [OperationalError, InterfaceError, StoreError])
+    def test_a_relay_that_fails_looks_again(
+        self, monkeypatch: pytest.MonkeyPatch, settings: Any, error: type[Exception]
+    ) -> None:
+        """Nobody would start another: this process would believe nothing any more."""
+        settings.KEYBITS_RELAY_INTERVAL = 0.01
+        relay, looks = Relay(), []
+
+        def once(_: Relay) -> int:
+            looks.append(len(looks))
+            if len(looks) == 1:
+                raise error("closed")
+            relay.stopped.set()
+            return 0
+
+        monkeypatch.setattr(Relay, "once", once)
+        aside(relay.run).result(30)
+        assert looks == [0, 1]
 
 
 class TestReadersInTransactions:
