@@ -403,9 +403,8 @@ def _holds(sources: list[_Source], rows: tuple[str, ...]) -> Iterator[str]:
     for place in steps:
         name, joins = place
         if _is_held(place, steps):
-            mode = (
-                "SHARE" if joins[1:] else "NO KEY UPDATE"
-            )  # who writes what refers to a row writes that in the end
+            # Who writes what refers to a row writes that row in the end: of those only one may go on.
+            mode = "SHARE" if joins[1:] else "NO KEY UPDATE"
             table, column = joins[-1].table, joins[-1].column
             yield f'PERFORM FROM "{table}" WHERE {_found(name, joins)} ORDER BY "{column}" FOR {mode}; '
 

@@ -246,9 +246,8 @@ class BulkMixin(WriteMixin):
         is_conditional = conditions is not NONE and not terms.is_dry
         if is_conditional:
             write(rows, replace(terms, is_dry=True))  # what is refused anyway locks nothing
-        with (
-            _settled(rows) if is_conditional and rows.count() <= terms.most else nullcontext(rows) as settled
-        ):
+        settle = _settled if is_conditional and rows.count() <= terms.most else nullcontext
+        with settle(rows) as settled:
             self._refuse(conditions)
             return Written(200, self.request.path, orjson.dumps(write(settled, terms)))  # type: ignore[attr-defined]
 
