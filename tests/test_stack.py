@@ -287,6 +287,19 @@ print(run, redis.pid, postgres.pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
+HEADLESS = """
+import ctypes, threading, psutil
+
+def remain():
+    while psutil.Process().status() != "zombie":
+        pass
+    print("the first thread has ended", flush=True)
+    input()
+
+threading.Thread(target=remain).start()
+ctypes.CDLL(None).pthread_exit(None)
+"""
+
 
 class TestEndOfARun:
     @pytest.mark.parametrize("reaped", [True, False])
@@ -320,6 +333,18 @@ class TestEndOfARun:
             assert _runs(outside.pid)
             outside.communicate(b"\n")
         assert not tmp_path.exists()
+
+    def test_process_is_not_dead_while_a_thread_of_it_holds_its_sockets(self) -> None:
+        """As it is for moments after a kill: the first thread, whose state is the process's, ends before others."""
+        with subprocess.Popen(
+            [sys.executable, "-c", HEADLESS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "the first thread has ended\n"
+            assert _runs(process.pid)
+            process.kill()
+            runs.wait_until_dead([psutil.Process(process.pid)])
+            assert not _runs(process.pid)
 
 
 def _runs(pid: int) -> bool:

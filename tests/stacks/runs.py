@@ -70,9 +70,13 @@ def _belongs(process: psutil.Process, run: Path) -> bool:
 
 
 def alive(process: psutil.Process) -> bool:
-    """Whether the process still does anything: a zombie, which only its parent can remove, does not."""
+    """Whether the process still does or holds anything; a zombie, which only its parent can remove, does not.
+
+    A process that was killed is called a zombie as soon as its first thread has ended. Until the last one has, its
+    sockets are open: what connects to them now is reset.
+    """
     try:
-        return bool(process.status() != psutil.STATUS_ZOMBIE)
+        return bool(process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1)
     except psutil.NoSuchProcess:
         return False
 
