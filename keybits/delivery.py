@@ -25,11 +25,13 @@ from keybits.stamps import coarsened
 from keybits.stores import StoreError, get_store
 from keybits.warming import warm_after
 
-__all__ = ["TAKEDOWN", "Delivery", "Line", "orders"]
+__all__ = ["EVERYTHING", "TAKEDOWN", "Delivery", "Line", "orders"]
 
 logger = logging.getLogger(__name__)
 TAKEDOWN = "takedown:"
 """What the names of scopes begin with whose purge is hard: what they end must not be shown, not even in need."""
+EVERYTHING = "*"
+"""The scope of whatever was ever answered."""
 LEASE = 2.0
 """Seconds for which a process that delivers is known to."""
 FIRST_RETRY = 0.25
@@ -43,6 +45,8 @@ Row = tuple[str, int]
 def orders(scopes: Iterable[str]) -> list[Order]:
     """Return what purges these scopes: softly, but for takedowns; whole kinds where there are very many."""
     named = coarsened(scopes)
+    if EVERYTHING in named:
+        return [Order(everything=True, id=uuid.uuid4().hex)]
     hard = tuple(scope for scope in named if scope.startswith(TAKEDOWN))
     soft = tuple(scope for scope in named if not scope.startswith(TAKEDOWN))
     return [Order(scopes=some, soft=some is soft, id=uuid.uuid4().hex) for some in (hard, soft) if some]

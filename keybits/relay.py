@@ -20,7 +20,7 @@ from typing import Any
 from django.db import Error, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from keybits import changes
+from keybits import changes, history
 from keybits.conf import conf
 from keybits.delivery import Delivery
 from keybits.stamps import coarsened
@@ -47,6 +47,7 @@ class Relay:
         self.delivery = Delivery() if conf.PURGERS else None
         self._closed: dict[str, set[int]] = defaultdict(set)
         self._present: dict[str, dict[int, str]] = {}
+        self._pasts: dict[str, str] = {}
         self._swept = time.monotonic()
 
     def run(self) -> None:
@@ -113,6 +114,7 @@ class Relay:
 
     def _relay(self, connection: BaseDatabaseWrapper) -> int:
         """Close what has been committed and not been closed. A row that was closed once is closed for good."""
+        self._follow(connection)
         rows = self._note(connection)
         scopes: defaultdict[str, list[str]] = defaultdict(list)
         for _, scope, writer in rows:
@@ -120,6 +122,15 @@ class Relay:
         _close(scopes)
         self._closed[connection.alias].update(row[0] for row in rows)
         return len(rows)
+
+    def _follow(self, connection: BaseDatabaseWrapper) -> None:
+        """Know no row any more where the database has another past: others may have their ids there."""
+        past = history.follow(connection)
+        if self._pasts.setdefault(connection.alias, past) != past:
+            self._pasts[connection.alias] = past
+            self._closed.pop(connection.alias, None)
+            if self.delivery is not None:
+                self.delivery.offer({})
 
     def sweep(self) -> None:
         """Delete the rows that have been closed, and purged. Where a writer has the lock, some other time."""

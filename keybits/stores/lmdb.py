@@ -37,6 +37,7 @@ VOUCHED = b"vouched"
 DONE = b"done:"
 LEASE = b"lease:"
 TAKEN = b"taken:"
+NOTE = b"note:"
 SWEPT = 100
 NANO = 1_000_000_000
 
@@ -174,6 +175,14 @@ class LMDBStore:
             return max(most - taken - 1, -1), (until - now) / NANO
 
         return self._write(change)
+
+    def note(self, name: str, value: bytes) -> None:
+        self._write(lambda txn: txn.put(NOTE + _name(name), value, db=self._meta))
+
+    def noted(self, name: str) -> bytes | None:
+        with _errors(), self._environment().begin() as txn:
+            found: bytes | None = txn.get(NOTE + _name(name), db=self._meta)
+            return found
 
     def sample(self, most: int) -> list[tuple[str, bytes]]:
         with _errors(), self._environment().begin() as txn, txn.cursor(db=self._entries) as cursor:

@@ -270,6 +270,13 @@ class RedisStore:
         left, wait = self._call(lambda run: ["EVAL", TAKE, 1, f"{run}:taken:{name}", most, window])
         return int(left), int(wait) / 1000
 
+    def note(self, name: str, value: bytes) -> None:
+        self._call(lambda run: ["SET", f"{run}:note:{name}", value])
+
+    def noted(self, name: str) -> bytes | None:
+        found: bytes | None = self._call(lambda run: ["GET", f"{run}:note:{name}"])
+        return found
+
     def sample(self, most: int) -> list[tuple[str, bytes]]:
         names = self._names("e:*", most)
         if not names:

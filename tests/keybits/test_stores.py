@@ -317,6 +317,15 @@ class TestEntries:
         store.close(["a"])
         assert store.read("key", ["a"]).entry == b"one"
 
+    def test_a_note_is_kept_until_it_is_replaced_or_all_is_forgotten(self, store: Any) -> None:
+        assert store.noted("a") is None
+        store.note("a", b"one")
+        store.note("b" * 5000, b"two")
+        store.note("a", b"\x00three")
+        assert [store.noted("a"), store.noted("b" * 5000), store.noted("é:*")] == [b"\x00three", b"two", None]
+        store.clear()
+        assert store.noted("a") is None
+
     def test_clear_forgets_everything(self, store: Any) -> None:
         before = store.mint(["a"])
         store.write("key", b"one")

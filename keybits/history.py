@@ -1,0 +1,114 @@
+"""Whether a database goes on from where the store knows it, or has another past: then everything ends.
+
+A backup that is restored, a replica that takes over without the last transactions, another database under the same
+address: what is cached shows changes that never were, and nothing records that they were undone. So the relay keeps
+in the store which database it is and how far the record of changes has come, and compares at each look.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import uuid
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import NotSupportedError, ProgrammingError
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from keybits import changes
+from keybits.conf import conf
+from keybits.delivery import EVERYTHING
+from keybits.stores import get_store
+
+__all__ = ["History", "follow", "present"]
+
+logger = logging.getLogger(__name__)
+SEQUENCE = f"{changes.TABLE}_id_seq"
+OBJECTS = f"""
+    (SELECT oid FROM pg_database WHERE datname = current_database()) || '/' || '{changes.TABLE}'::regclass::oid || '/'
+"""  # noqa: S608 - our own names
+POSTGRESQL = f"""
+    SELECT {OBJECTS} || system_identifier || '/' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8), last_value
+    FROM {SEQUENCE}, pg_control_system() WHERE NOT pg_is_in_recovery()
+"""  # noqa: S608 - as above
+GUARDED = f"SELECT {OBJECTS}, last_value FROM {SEQUENCE} WHERE NOT pg_is_in_recovery()"  # noqa: S608 - as above
+"""For servers that do not tell everybody which one they are, and on which timeline (Aurora has neither)."""
+SQLITE = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = %s"
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Which database it is, and on which timeline; and the last change that it has recorded."""
+
+    name: str
+    position: int
+
+    def goes_on_from(self, known: History) -> bool:
+        """Say whether this is the same database, no earlier than `known`. A name may be known in part."""
+        same = self.name.startswith(known.name) or known.name.startswith(self.name)
+        return same and self.position >= known.position
+
+
+def follow(connection: BaseDatabaseWrapper) -> str:
+    """Return what the past of this database is called; where it does not go on as the store knows it, everything ends.
+
+    That is to say, the store is cleared, the caches in front are to drop all, and the past has another name. What was
+    known is read before the database is: others go on meanwhile. A store that knows nothing is told. "" is a replica's.
+    """
+    store, note = get_store(), f"history:{connection.alias}"
+    past, known = _read(store.noted(note))
+    found = present(connection)
+    if found is None or found == known:
+        return past
+    if known is not None and not found.goes_on_from(known):
+        logger.warning("database %s has another past than what was cached: everything ends", connection.alias)
+        changes.replace(connection, (), [EVERYTHING])
+        store.clear()
+        past = ""
+    past = past or uuid.uuid4().hex
+    store.note(note, f"{past} {found.position} {found.name}".encode())
+    return past
+
+
+def _read(note: bytes | None) -> tuple[str, History | None]:
+    if note is None:
+        return "", None
+    past, position, name = note.decode().split(" ", 2)
+    return past, History(name, int(position))
+
+
+def present(connection: BaseDatabaseWrapper) -> History | None:
+    """Return the history of this database; None for a replica, which goes its primary's way."""
+    if connection.alias in conf.REPLICAS:
+        return None
+    if connection.vendor == "sqlite":
+        return History(_file(connection), _fetch(connection, SQLITE, [changes.TABLE])[0][0])
+    rows = _postgresql(connection)
+    return History(*rows[0]) if rows else None
+
+
+def _postgresql(connection: BaseDatabaseWrapper) -> list[Any]:
+    """Ask for all there is to ask and, where that is kept from us, over this connection no more."""
+    connection.ensure_connection()
+    raw: Any = connection.connection
+    if not getattr(raw, "_keybits_guarded", False):
+        try:
+            return _fetch(connection, POSTGRESQL)
+        except (ProgrammingError, NotSupportedError):
+            raw._keybits_guarded = True
+    return _fetch(connection, GUARDED)
+
+
+def _fetch(connection: BaseDatabaseWrapper, sql: str, params: list[str] | None = None) -> list[Any]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, params)
+        return list(cursor.fetchall())
+
+
+def _file(connection: BaseDatabaseWrapper) -> str:
+    """Name the file that the database is; one in memory is none."""
+    with suppress(OSError):
+        return str(os.stat(connection.settings_dict["NAME"]).st_ino)
+    return ""

@@ -1,0 +1,157 @@
+"""A database that is restored, or exchanged for another, is noticed: nothing of what was cached is believed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from catalog.models import Tag
+from keybits import changes, history
+from keybits.delivery import orders
+from keybits.history import History
+from keybits.relay import Relay
+from keybits.stores import get_store
+
+pytestmark = pytest.mark.django_db(transaction=True)
+SCOPES = ("tags", "tag:x")
+
+
+def run(sql: str, *params: Any) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, params)
+
+
+def go_back() -> None:
+    """Have the record count as it did a hundred changes ago, which is what a backup that is restored brings."""
+    if connection.vendor == "sqlite":
+        run("UPDATE sqlite_sequence SET seq = max(0, seq - 100) WHERE name = %s", changes.TABLE)
+    else:
+        run(f"SELECT setval('{history.SEQUENCE}', greatest(1, last_value - 100)) FROM {history.SEQUENCE}")  # noqa: S608
+
+
+@pytest.fixture(autouse=True)
+def _no_row_has_an_id_of_the_future() -> Iterator[None]:
+    yield
+    run(f"DELETE FROM {changes.TABLE}")  # noqa: S608
+
+
+@pytest.fixture
+def relay() -> Relay:
+    """A relay that has looked at a database of some changes."""
+    for number in range(60):
+        Tag.objects.create(slug=f"tag-{number}", name="One of many")
+    relay = Relay()
+    relay.once()
+    relay.sweep()
+    return relay
+
+
+def test_a_database_that_goes_on_leaves_what_is_cached(relay: Relay) -> None:
+    before = get_store().mint(SCOPES)
+    Tag.objects.create(slug="y", name="Y")
+    for _ in range(3):
+        relay.once()
+    assert get_store().mint(("tag:x",)) == before[1:]
+
+
+def test_a_database_that_went_back_ends_everything(relay: Relay) -> None:
+    before = get_store().mint((*SCOPES, "declared:nowhere"))
+    get_store().write("key", b"an entry")
+    go_back()
+    relay.once()
+    assert not set(get_store().mint((*SCOPES, "declared:nowhere"))) & set(before)
+    assert get_store().read("key", ()).entry is None
+
+
+def test_another_relay_does_not_end_everything_again(relay: Relay) -> None:
+    go_back()
+    relay.once()
+    before = get_store().mint(SCOPES)
+    Relay().once()
+    relay.once()
+    assert get_store().mint(SCOPES) == before
+
+
+def test_rows_of_another_past_are_closed_though_others_had_their_ids(relay: Relay) -> None:
+    run(f"INSERT INTO {changes.TABLE} (scope) VALUES ('tag:x')")  # noqa: S608
+    relays = [relay, Relay()]
+    assert [each.once() for each in relays] == [1, 1]
+    run(f"UPDATE {changes.TABLE} SET scope = 'tag:y'")  # noqa: S608 - the same id
+    go_back()
+    assert [each.once() for each in relays] == [2, 2]  # that row, and the one of everything
+
+
+def test_the_caches_in_front_are_told_to_drop_everything(relay: Relay) -> None:
+    go_back()
+    relay.once()
+    scopes = {scope for _, scope, _ in changes.recorded(connection)}
+    assert scopes == {"*"}
+    (order,) = orders({*scopes, "tag:x"})
+    assert order.everything
+
+
+def test_a_store_that_knows_nothing_is_told_and_loses_nothing(relay: Relay) -> None:
+    get_store().clear()
+    before = get_store().mint(SCOPES)
+    relay.once()
+    assert get_store().mint(SCOPES) == before
+    go_back()
+    relay.once()
+    assert not set(get_store().mint(SCOPES)) & set(before)
+
+
+def test_of_a_replica_nothing_follows(relay: Relay, settings: Any) -> None:
+    settings.KEYBITS_REPLICAS = [connection.alias]
+    before = get_store().mint(SCOPES)
+    go_back()
+    relay.once()
+    assert get_store().mint(SCOPES) == before
+
+
+class TestHistory:
+    @pytest.mark.parametrize(
+        ("present", "goes_on"),
+        [
+            (History("one", 5), True),
+            (History("one", 6), True),
+            (History("one", 4), False),
+            (History("another", 6), False),
+            (History("on", 6), True),
+            (History("one/more", 6), True),
+        ],
+    )
+    def test_goes_on_from_an_earlier_moment_of_the_same(self, present: History, goes_on: bool) -> None:
+        assert present.goes_on_from(History("one", 5)) is goes_on
+
+
+@pytest.mark.stack("server")
+class TestPostgreSQL:
+    def test_tells_the_cluster_the_timeline_and_the_objects(self) -> None:
+        found = history.present(connection)
+        assert found is not None
+        database, table, cluster, timeline = found.name.split("/")
+        assert min(map(int, (database, table, cluster))) > 0
+        assert timeline == "00000001"
+
+    def test_that_does_not_tell_everybody_its_timeline_is_followed_by_the_rest(self) -> None:
+        """As Aurora is, or a server whose administrator keeps these functions."""
+        run("CREATE ROLE guarded")
+        run("REVOKE EXECUTE ON FUNCTION pg_walfile_name(pg_lsn) FROM PUBLIC")
+        run(f"GRANT SELECT ON {history.SEQUENCE} TO guarded")
+        try:
+            run("SET ROLE guarded")
+            found = history.present(connection)
+        finally:
+            run("RESET ROLE")
+            run("GRANT EXECUTE ON FUNCTION pg_walfile_name(pg_lsn) TO PUBLIC")
+            run("DROP OWNED BY guarded")
+            run("DROP ROLE guarded")
+            connection.close()
+        whole = history.present(connection)
+        assert found is not None
+        assert whole is not None
+        assert whole.name != found.name
+        assert whole.goes_on_from(found)
