@@ -18,7 +18,7 @@ from django.contrib.admin.utils import unquote
 from django.contrib.auth import get_permission_codename
 from django.core.exceptions import BadRequest, ObjectDoesNotExist, PermissionDenied, ValidationError
 from django.core.paginator import Paginator
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, OperationalError, transaction
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -30,12 +30,15 @@ from catalog.curation import bulk
 from catalog.curation.slugs import SlugTakenError
 from catalog.models import BulkOperation
 from keybits.conf import conf
+from keybits.transactions import WriteRefusedError
 
 __all__ = ["BoundedPaginator", "CuratedAdmin", "CuratedForm"]
 
 MOST_COUNTED = 10_000
 CHOSEN = ("gallery", "tags")
 """Fields of an action's forms that hold ids, or nothing yet; those of the rows are the site's to look at."""
+GIVEN_UP = (OperationalError, WriteRefusedError)
+"""What a write ends with for the sake of others (a deadlock, SQLite's lock), or because the store is out of reach."""
 SHOWN = 10
 """Rows that are named where somebody is asked whether they are meant."""
 
@@ -87,7 +90,7 @@ class CuratedAdmin(ShownMixin, ChoosingAdmin):
         """Show the form again where curation, or what others wrote meanwhile, has refused it."""
         try:
             return self._changeform_of_held(request, object_id, *args, **kwargs)
-        except (ValidationError, SlugTakenError, IntegrityError, ObjectDoesNotExist) as error:
+        except (ValidationError, SlugTakenError, IntegrityError, ObjectDoesNotExist, *GIVEN_UP) as error:
             request.__dict__["_refusal"] = _refusal(error)
             return self._changeform_of_held(request, object_id, *args, **kwargs)
 
@@ -144,6 +147,13 @@ class CuratedAdmin(ShownMixin, ChoosingAdmin):
             if not request.user.has_perm(f"{opts.app_label}.{get_permission_codename('delete', opts)}")
         }
 
+    def delete_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        """Ask once more where it had to be given up."""
+        try:
+            return super().delete_view(request, *args, **kwargs)
+        except (IntegrityError, *GIVEN_UP) as error:
+            return self._nothing_changed(request, error)
+
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         self.delete_queryset(request, self.model._base_manager.filter(pk=obj.pk))
 
@@ -168,9 +178,13 @@ class CuratedAdmin(ShownMixin, ChoosingAdmin):
             bulk.SpoiltRowsError,
             bulk.TooManyRowsError,
             IntegrityError,
+            *GIVEN_UP,
         ) as error:
-            self.message_user(request, f"Nothing was changed. {_told(error)}", messages.ERROR)
-            return HttpResponseRedirect(request.get_full_path())
+            return self._nothing_changed(request, error)
+
+    def _nothing_changed(self, request: HttpRequest, error: Exception) -> HttpResponse:
+        self.message_user(request, f"Nothing was changed. {_told(error)}", messages.ERROR)
+        return HttpResponseRedirect(request.get_full_path())
 
     def chosen(self, queryset: QuerySet[Any]) -> list[Any]:
         """Return the rows; raise `TooManyRowsError` for more than `KEYBITS_BULK_LIMIT`."""
@@ -253,4 +267,6 @@ def _refusal(error: Exception) -> ValidationError:
 def _told(error: Exception) -> str:
     if isinstance(error, IntegrityError | ObjectDoesNotExist):
         return "Somebody else has changed or deleted something that this is about. Look again."
+    if isinstance(error, OperationalError):
+        return "Others were writing the same. Send it again."
     return str(error)
