@@ -136,8 +136,9 @@ def _header(name: str, constructor: KeyConstructor, _: tuple[str, ...]) -> str:
     kinds |= {"AUTHORIZATION": bits.UserKeyBit, "COOKIE": bits.UserKeyBit}
     if name in kinds and _has(constructor, kinds[name]):
         return ""
-    if name == "HOST":
-        return "write links that do not hold the host, or add HeadersKeyBit(['Host'])"
+    if name in {"HOST", "X_FORWARDED_HOST"}:
+        covered = _has(constructor, bits.OriginKeyBit)
+        return "" if covered else "write links that do not hold the host, or add OriginKeyBit()"
     return f"add HeadersKeyBit([{header!r}])"
 
 

@@ -1,8 +1,9 @@
 """The parts of a key: which representation a request means (identity) and whether it is still true (freshness).
 
-Every key bit of drf-extensions is offered here beside ours. Two of them missed part of what they name, and are
-mended: headers named `*`, and query parameters given several times. A bit is an identity bit unless it is a
-`FreshnessKeyBit`: that one names scopes, whose stamps are compared on read and are no part of the cache key.
+Every key bit of drf-extensions is offered here beside ours. Three of them missed part of what they name, and are
+mended: headers named `*`, query parameters given several times, and users of several classes. A bit is an identity
+bit unless it is a `FreshnessKeyBit`: that one names scopes, whose stamps are compared on read and are no part of the
+cache key.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
+from django.conf import settings
 from django.urls import get_script_prefix
+from django.utils.timezone import get_current_timezone_name
 from rest_framework_extensions.key_constructor.bits import (
     AllArgsMixin,
     ArgsKeyBit,
@@ -30,14 +33,15 @@ from rest_framework_extensions.key_constructor.bits import (
     SqlQueryKeyBitBase,
     UniqueMethodIdKeyBit,
     UniqueViewIdKeyBit,
-    UserKeyBit,
 )
 from rest_framework_extensions.key_constructor.bits import HeadersKeyBit as UpstreamHeadersKeyBit
 from rest_framework_extensions.key_constructor.bits import QueryParamsKeyBit as UpstreamQueryParamsKeyBit
+from rest_framework_extensions.key_constructor.bits import UserKeyBit as UpstreamUserKeyBit
 
 from keybits import stamps
 from keybits.query import Query
 from keybits.stores import get_store
+from keybits.templates import parse
 
 __all__ = [
     "AllArgsMixin",
@@ -52,7 +56,9 @@ __all__ = [
     "LanguageKeyBit",
     "ListModelKeyBit",
     "ListSqlQueryKeyBit",
+    "MediaTypeKeyBit",
     "ModelInstanceKeyBitBase",
+    "OriginKeyBit",
     "PaginationKeyBit",
     "PurgeKeyBit",
     "QueryParamsKeyBit",
@@ -61,11 +67,14 @@ __all__ = [
     "RetrieveSqlQueryKeyBit",
     "RouteKeyBit",
     "SqlQueryKeyBitBase",
+    "TimeZoneKeyBit",
     "UniqueMethodIdKeyBit",
     "UniqueViewIdKeyBit",
     "UpdatedAtKeyBit",
     "UserKeyBit",
+    "VersionKeyBit",
     "canonical_query",
+    "user_class",
 ]
 
 Scopes = str | Iterable[str]
@@ -90,13 +99,67 @@ class QueryParamsKeyBit(UpstreamQueryParamsKeyBit):  # type: ignore[misc]
         return {name: found if len(found) > 1 else data[name] for name, found in values.items()}
 
 
-class RouteKeyBit(KeyBitBase):  # type: ignore[misc]  # drf-extensions is untyped
-    """Which address of the view: the prefix that the application is mounted under, and the URL's captures."""
+class UserKeyBit(UpstreamUserKeyBit):  # type: ignore[misc]
+    """Who asks; of a user that is no `AUTH_USER_MODEL` its class as well: another class may have the same id."""
+
+    def get_data(self, request: Any, **exchange: Any) -> str:
+        data: str = super().get_data(request=request, **exchange)
+        return f"{kind}:{data}" if (kind := user_class(request)) else data
+
+
+def user_class(request: Any) -> str:
+    """Name the class of the user that asks; "" for one of `AUTH_USER_MODEL`, and for nobody."""
+    user = getattr(request, "user", None)
+    if not user or not user.is_authenticated:
+        return ""
+    kind = user.__class__
+    label = getattr(getattr(kind, "_meta", None), "label", f"{kind.__module__}.{kind.__qualname__}")
+    return "" if label == settings.AUTH_USER_MODEL else label
+
+
+class MediaTypeKeyBit(KeyBitBase):  # type: ignore[misc]  # drf-extensions is untyped
+    """The media type that was negotiated, with its parameters: REST framework indents for `application/json; indent=4`.
+
+    It tells formats of the same name apart.
+    """
+
+    def get_data(self, request: Any, **exchange: Any) -> str:
+        return str(getattr(request, "accepted_media_type", None))
+
+
+class VersionKeyBit(KeyBitBase):  # type: ignore[misc]
+    """The version of the API that was asked for, wherever REST framework's versioning has found it."""
+
+    def get_data(self, request: Any, **exchange: Any) -> str | None:
+        version = getattr(request, "version", None)
+        return None if version is None else str(version)
+
+
+class TimeZoneKeyBit(KeyBitBase):  # type: ignore[misc]
+    """The time zone that is active: REST framework writes datetimes in it."""
+
+    def get_data(self, **exchange: Any) -> str:
+        return get_current_timezone_name()
+
+
+class OriginKeyBit(KeyBitBase):  # type: ignore[misc]
+    """The scheme and the host by which the server was called, as Django has them: for answers with absolute links."""
+
+    def get_data(self, request: Any, **exchange: Any) -> str:
+        return f"{request.scheme}://{request.get_host()}"
+
+
+class RouteKeyBit(KeyBitBase):  # type: ignore[misc]
+    """Which address of the view: the prefix that the application is mounted under, the route, and the URL's captures.
+
+    Several routes may lead to one view, with other options, or in other namespaces.
+    """
 
     def get_data(
         self, params: Any, view_instance: Any, view_method: Any, request: Any, args: Any, kwargs: Any
     ) -> list[Any]:
-        return [get_script_prefix(), list(args), {name: str(value) for name, value in kwargs.items()}]
+        route = getattr(getattr(request, "resolver_match", None), "route", None)
+        return [get_script_prefix(), route, list(args), {name: str(value) for name, value in kwargs.items()}]
 
 
 def canonical_query(view: Any, request: Any) -> str:
@@ -104,14 +167,14 @@ def canonical_query(view: Any, request: Any) -> str:
     query = getattr(view, "query", None)
     if isinstance(query, Query):
         return query.canonical
-    return urlencode(sorted((name, value) for name, values in request.GET.lists() for value in values))
+    return urlencode([(name, value) for name, values in sorted(request.GET.lists()) for value in values])
 
 
 class CanonicalQueryKeyBit(KeyBitBase):  # type: ignore[misc]
     """The query as `keybits.query` writes it: permutations and tracking parameters mean the same representation.
 
-    A view without that grammar (`keybits.drf.ClosedQueryMixin`) has its parameters sorted: whatever can change
-    the answer is in the key, and nothing is known to be of no account.
+    A view without that grammar (`keybits.drf.ClosedQueryMixin`) has its parameters sorted by name: whatever can change
+    the answer is in the key, the order of a parameter's values too, and nothing is known to be of no account.
     """
 
     def get_data(
@@ -150,6 +213,11 @@ class UpdatedAtKeyBit(FreshnessKeyBit):
 
     def get_scopes(self, params: Any, **exchange: Any) -> Iterable[str]:
         return _named(params, exchange)
+
+    def get_captures(self, params: Any) -> set[str]:
+        """Return the names of the captures that the scopes are named by."""
+        templates = () if callable(params) else (params,) if isinstance(params, str) else params or ()
+        return {path for template in templates for path in parse(template).paths}
 
 
 class PurgeKeyBit(KeyBitBase):  # type: ignore[misc]

@@ -14,8 +14,9 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from django.utils.functional import Promise
+from django.utils.functional import Promise, cached_property
 from rest_framework_extensions.key_constructor import constructors as upstream
+from rest_framework_extensions.key_constructor.bits import HeadersKeyBit
 
 from keybits import bits, stamps
 from keybits.entries import fingerprint
@@ -58,6 +59,28 @@ class KeyConstructor(upstream.KeyConstructor):  # type: ignore[misc]  # drf-exte
         kinds = (bits.RouteKeyBit, bits.CanonicalQueryKeyBit)
         return all(any(isinstance(bit, kind) for bit in self.bits.values()) for kind in kinds)
 
+    @cached_property
+    def headers(self) -> frozenset[str]:
+        """The request headers that tell representations apart, in lower case; `*` where anything of a request may.
+
+        What else depends on them has to say so: caches in front, by `Vary`.
+        """
+        named: set[str] = set()
+        for name, bit in self.bits.items():
+            if isinstance(bit, HeadersKeyBit | bits.RequestMetaKeyBit):
+                named |= {_header(str(each)) for each in self._params(name, bit) or ()}
+        return frozenset(named)
+
+    @cached_property
+    def captures(self) -> frozenset[str]:
+        """The names of the URL's captures that the scopes of freshness are named by."""
+        named = (
+            bit.get_captures(self._params(name, bit))
+            for name, bit in self.bits.items()
+            if isinstance(bit, bits.UpdatedAtKeyBit)
+        )
+        return frozenset().union(*named)
+
     def prepare_key(self, key_dict: dict[str, Any]) -> str:
         """Return 32 hexadecimal digits for the data of the bits, whatever order they come in."""
         return hashlib.blake2b(_text(key_dict).encode(), digest_size=16).hexdigest()
@@ -74,6 +97,12 @@ class KeyConstructor(upstream.KeyConstructor):  # type: ignore[misc]  # drf-exte
         return self.params[name] if name in self.params else getattr(bit, "params", None)
 
 
+def _header(name: str) -> str:
+    """Return the header that a bit names: as it is, as META has it, or `*` for what of META is no header."""
+    lower = name.lower().replace("_", "-")
+    return lower.removeprefix("http-") if lower.startswith("http-") or "_" not in name else "*"
+
+
 def _plain(value: Any) -> str:
     """Write what URLs and settings hold beside JSON; anything else could share its text with another thing."""
     if isinstance(value, UUID | date | time | Decimal | Promise):
@@ -87,13 +116,16 @@ _text = json.JSONEncoder(sort_keys=True, default=_plain).encode
 
 
 class DefaultKeyConstructor(KeyConstructor):
-    """Which representation: view and method, route, canonical query, format, language, user."""
+    """Which representation: view and method, route, canonical query, version, media type, language, time zone, user."""
 
     unique_method_id = bits.UniqueMethodIdKeyBit()
     route = bits.RouteKeyBit()
     query = bits.CanonicalQueryKeyBit()
+    version = bits.VersionKeyBit()
     format = bits.FormatKeyBit()
+    media_type = bits.MediaTypeKeyBit()
     language = bits.LanguageKeyBit()
+    time_zone = bits.TimeZoneKeyBit()
     user = bits.UserKeyBit()
 
 

@@ -2,7 +2,8 @@
 
 Decides which of REST framework's responses may be stored and how a stored one becomes a response again. When an
 entry is believed is `keybits.readthrough`'s to say, what it answers `keybits.answers`'. Permissions have been
-checked before anything here runs; throttles count misses alone.
+checked before anything here runs, but for those of an object, which are asked when it is found; throttles count misses
+alone.
 """
 
 from __future__ import annotations
@@ -13,26 +14,30 @@ import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cached_property, reduce, wraps
+from functools import cached_property, wraps
 from time import monotonic
 from typing import Any
 
-from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpResponse
 from django.urls import get_script_prefix
 from django.utils.http import escape_leading_slashes
+from django.utils.timezone import get_current_timezone_name
 from django.utils.translation import get_language
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from keybits import audit, cache_control, cache_status, edge, flight, hosts, readthrough, replicas
 from keybits.answers import Answer, Terms, answer, missing_coding
-from keybits.bits import canonical_query
+from keybits.bits import OriginKeyBit, canonical_query, user_class
 from keybits.cache_control import Policy
 from keybits.codings import encode
 from keybits.constructors import DefaultListKeyConstructor, DefaultObjectKeyConstructor, KeyConstructor
+from keybits.drf import audience
+from keybits.drf.audience import credentialed, is_for_some
 from keybits.drf.closed import are_closed, is_closed
+from keybits.drf.negotiation import JSONContentNegotiation
+from keybits.drf.spelling import compare_row, is_as_rows_have_it
 from keybits.drf.writes import ConditionalWritesMixin
 from keybits.entries import Entry, fingerprint
 from keybits.fastpath import HOLDER, Holder
@@ -64,7 +69,13 @@ FAILURES = {
     ),
     412: ("precondition-failed", "The representation is not the one that the request was meant for."),
 }
-STORED_HEADERS = ("Content-Type", "Content-Language", "Content-Location", "Link")
+DECIDED = frozenset(
+    {
+        *("age", "allow", "cache-control", "cache-status", "connection", "content-length", "date", "etag"),
+        *("expires", "last-modified", "transfer-encoding", "vary"),
+    }
+)
+"""Fields of a response that are said anew of each answer; all others are kept with it."""
 
 
 def cache_response_and_etag(key_func: str | KeyConstructor) -> Callable[[Handler], Handler]:
@@ -96,15 +107,6 @@ def _constructor(view: Any, key_func: str | KeyConstructor) -> KeyConstructor:
     return constructor
 
 
-def credentialed(request: Request) -> bool:
-    """Say whether the client showed who it is, or tried to: such an answer is `private, no-store`."""
-    asked = request._request
-    if "HTTP_AUTHORIZATION" in asked.META or settings.SESSION_COOKIE_NAME in asked.COOKIES:
-        return True
-    user = request.user
-    return bool(user and user.is_authenticated)
-
-
 def expire(request: Request, at: datetime) -> None:
     """Say that the representation being made for `request` is true until `at` at the latest, whatever is written.
 
@@ -129,12 +131,13 @@ class _Exchange:
         self.asked = request._request
         self.args = args
         self.kwargs = kwargs
-        self.is_private = credentialed(request)
+        self.is_private = credentialed(request) or is_for_some(view)
         self.varies = ""
         self.previous: Entry | None = None
 
     def respond(self, constructor: KeyConstructor) -> HttpResponse:
         self.constructor = constructor
+        self.is_private |= "*" in constructor.headers
         if self.request.accepted_renderer.format != "json":
             return self._bypass()
         exchange = {
@@ -176,52 +179,67 @@ class _Exchange:
             replicas.filling() as lagging,
             audit.observed(self.view, self.constructor, self.scopes, self.request),
             hosts.noted(self.asked) as told,
+            audience.noted(self.view) as permitted,
         ):
             response = self._render()
         if not _may_be_kept(response):
             return self._pass_on(response, reason)
-        policy = _policy(self.view) if self._is_told_apart(told) else None
+        policy = _policy(self.view) if self._is_told_apart(told, permitted) else None
         headers = self._headers(response, addressed=self.constructor.tells_addresses_apart)
         if policy is None:
             return self._send_unkept(response, headers, reason)
-        made = self._made(response, headers, None if lagging else landing.witness)
+        committed = not lagging and readthrough.may_keep(self.scopes)  # the view may have written
+        made = self._made(response, headers, landing.witness if committed else None)
         named = self.constructor.surrogates(**self.exchange)
         tagged = _Tagged(self.scopes, named, policy, response.get("Cache-Control"))
         return self._keep(replace(made, cost=round(monotonic() - start, 6)), tagged, reason, landing)
 
-    def _is_told_apart(self, hosts_named: list[str]) -> bool:
+    def _is_told_apart(self, hosts_named: list[str], permissions: list[str]) -> bool:
         """Say whether no other question has the same key, or scopes of another name; if one may, say so in the log."""
         why = ""
-        if hosts_named and audit.uncovered({("header", "HOST")}, self.constructor, self.scopes):
-            why = "it holds the Host, which no bit of its key names"
-        elif not getattr(self.view, "is_spelt_as_its_own", True):
+        if hosts_named and not any(isinstance(bit, OriginKeyBit) for bit in self.constructor.bits.values()):
+            why = "it holds the Host, and no OriginKeyBit is in its key"
+        elif not is_as_rows_have_it(self.view, self.constructor.captures):
             why = "its address spells what it names in another way than its scopes do"
+        elif permissions:
+            why = f"{permissions[0]} is to be asked of the object each time, unless it is said to be closed"
         if why:
             logger.warning("%s at %s is not kept: %s", type(self.view).__name__, self.asked.path, why)
         return not why
 
-    def _send_unkept(self, response: Response, headers: list[tuple[str, str]], reason: str) -> HttpResponse:
+    def _send_unkept(
+        self, response: HttpResponse, headers: list[tuple[str, str]], reason: str
+    ) -> HttpResponse:
         """Send what nobody may keep: with its validator to who may write on condition of it, else as it is."""
         if self.is_private:
             return self._send(self._made(response, headers, None), cache_status.forwarded(reason))
         response["Cache-Control"] = cache_control.PRIVATE
         return self._pass_on(response, reason)
 
-    def _made(self, response: Response, headers: list[tuple[str, str]], witness: bytes | None) -> Entry:
+    def _made(self, response: HttpResponse, headers: list[tuple[str, str]], witness: bytes | None) -> Entry:
         made = readthrough.made(
             response.content, headers, witness=witness, now=time.time(), previous=self.previous
         )
         url = "" if self.is_private else self._url()
         return replace(made, expires=getattr(self.request, EXPIRES, None), url=url)
 
-    def _headers(self, response: Response, *, addressed: bool) -> list[tuple[str, str]]:
+    def _headers(self, response: HttpResponse, *, addressed: bool) -> list[tuple[str, str]]:
         """The fields of 200 and 304 that do not depend on who asks, nor by which address if several share them."""
-        fields = [(name, response[name]) for name in STORED_HEADERS if name in response]
+        fields = [field for field in response.items() if field[0].lower() not in DECIDED]
         if addressed and "Content-Location" not in response:
             fields.append(("Content-Location", self._url()))
-        if self.varies:
-            fields.append(("Vary", f"{self.varies}, Accept-Encoding"))
+        if varies := self._varies():
+            fields.append(("Vary", ", ".join([*varies, "Accept-Encoding"])))
         return [*fields, NO_VARY_SEARCH] if isinstance(getattr(self.view, "query", None), Query) else fields
+
+    def _varies(self) -> list[str]:
+        """Return what of the request the answer depends on, beside its address: the view's word, and the key's."""
+        said = [name.strip() for name in self.varies.split(",") if name.strip()]
+        named = self.constructor.headers - {"host"}
+        if not issubclass(self.view.content_negotiation_class, JSONContentNegotiation):
+            named |= {"accept"}
+        known = {"accept-encoding", *(name.lower() for name in said)}
+        return said + [name.title() for name in sorted(named - known)]
 
     def _keep(self, made: Entry, tagged: _Tagged, reason: str, landing: Landing) -> HttpResponse:
         """Store what was made, if it may be stored, and send it; only what is current here is held elsewhere."""
@@ -245,12 +263,15 @@ class _Exchange:
         if throttle is not None:
             throttle(self.request)
 
-    def _render(self) -> Response:
+    def _render(self) -> HttpResponse:
         """Run the handler, and render what it returns."""
-        response: Response = self.method(self.view, self.request, *self.args, **self.kwargs)
+        response: HttpResponse = self.method(self.view, self.request, *self.args, **self.kwargs)
         self.varies = response.get("Vary", "")  # its own: the framework adds more
-        finalized: Response = self.view.finalize_response(self.request, response, *self.args, **self.kwargs)
-        finalized.render()
+        finalized: HttpResponse = self.view.finalize_response(
+            self.request, response, *self.args, **self.kwargs
+        )
+        if isinstance(finalized, Response):
+            finalized.render()
         return finalized
 
     def _bypass(self) -> HttpResponse:
@@ -260,10 +281,11 @@ class _Exchange:
         response["Cache-Control"] = cache_control.PRIVATE
         return self._pass_on(response, cache_status.BYPASS)
 
-    def _pass_on(self, response: Response, reason: str) -> HttpResponse:
+    def _pass_on(self, response: HttpResponse, reason: str) -> HttpResponse:
         response.setdefault("Cache-Control", cache_control.PRIVATE)
         response["Cache-Status"] = cache_status.forwarded(reason)
-        response["Content-Length"] = str(len(response.content))
+        if not response.streaming:
+            response["Content-Length"] = str(len(response.content))
         return response
 
     def _with_coding(self, entry: Entry) -> Entry:
@@ -341,7 +363,8 @@ def _question(constructor: KeyConstructor, exchange: dict[str, Any]) -> Hashable
     return (
         *(constructor, kind, exchange["view_method"], asked.method, fingerprint()),
         *(get_script_prefix(), captured, *texts, get_language(), request.accepted_renderer.format),
-        request.user.pk if request.user else None,
+        *(asked.scheme, meta.get("HTTP_X_FORWARDED_HOST", ""), get_current_timezone_name()),
+        *((request.user.pk, user_class(request)) if request.user else ()),
     )
 
 
@@ -377,11 +400,13 @@ def _policy(view: Any) -> Policy | None:
     return policy
 
 
-def _may_be_kept(response: Response) -> bool:
+def _may_be_kept(response: HttpResponse) -> bool:
     """Say whether the response is whole, and the view does not forbid to keep it, or to show it to others.
 
-    `Vary: *` forbids both (RFC 9111 section 4.1).
+    `Vary: *` forbids both (RFC 9111 section 4.1). What is no response of REST framework's was made past its renderers.
     """
+    if not isinstance(response, Response) or "Content-Encoding" in response:
+        return False
     own = response.get("Cache-Control", "").lower()
     whole = response.status_code == 200 and bool(response.content) and not response.cookies
     return whole and "*" not in response.get("Vary", "") and "no-store" not in own and "private" not in own
@@ -406,7 +431,7 @@ class _DeferredThrottles:
     """
 
     throttle_classes: Any
-    _asked: tuple[bool, ...] = (True, False)
+    get_throttles: Callable[[], list[Any]]
 
     def check_throttles(self, request: Request) -> None:
         self._ask(request, (True,) if _is_cached(self, request) else (True, False))
@@ -417,15 +442,15 @@ class _DeferredThrottles:
 
     def _ask(self, request: Request, kinds: tuple[bool, ...]) -> None:
         """Ask the throttles of these kinds; of the others none is made (`python -m benchmarks server_cpu`)."""
-        self._asked, declared = kinds, self.throttle_classes
+        declared = self.throttle_classes
         self.throttle_classes = [each for each in declared if _counts_hits(each) in kinds]
+        made: Any = self.get_throttles()  # a view may make its own
+        vars(self)["get_throttles"] = lambda: [each for each in made if _counts_hits(each) in kinds]
         try:
             super().check_throttles(request)  # type: ignore[misc]
         finally:
+            del vars(self)["get_throttles"]
             self.throttle_classes = declared
-
-    def get_throttles(self) -> list[Any]:
-        return [each for each in super().get_throttles() if _counts_hits(each) in self._asked]  # type: ignore[misc]
 
 
 def _counts_hits(throttle: Any) -> bool:
@@ -450,14 +475,12 @@ class RetrieveCacheResponseAndETAGMixin(_DeferredThrottles):
     """
 
     object_cache_key_func: KeyConstructor = DefaultObjectKeyConstructor()
-    is_spelt_as_its_own = True
 
     def get_object(self) -> Any:
         """Return what the address names, and note whether that is how it is written."""
         found = super().get_object()  # type: ignore[misc]
-        own = reduce(getattr, self.lookup_field.split("__"), found)  # type: ignore[attr-defined]
-        named = self.kwargs.get(self.lookup_url_kwarg or self.lookup_field)  # type: ignore[attr-defined]
-        self.is_spelt_as_its_own &= str(own) == str(named)
+        capture = self.lookup_url_kwarg or self.lookup_field  # type: ignore[attr-defined]
+        compare_row(self, capture, self.lookup_field, found)  # type: ignore[attr-defined]
         return found
 
     @cache_response_and_etag("object_cache_key_func")

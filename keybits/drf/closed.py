@@ -19,7 +19,7 @@ from keybits import bits
 from keybits.constructors import KeyConstructor
 from keybits.drf.negotiation import JSONContentNegotiation
 
-__all__ = ["are_closed", "closed", "is_closed"]
+__all__ = ["OPEN_TO_ALL", "are_closed", "closed", "is_closed", "is_said_closed"]
 
 T = TypeVar("T")
 OPEN_TO_ALL = frozenset(
@@ -56,13 +56,17 @@ BITS = frozenset(
         bits.FormatKeyBit,
         bits.KwargsKeyBit,
         bits.LanguageKeyBit,
+        bits.MediaTypeKeyBit,
+        bits.OriginKeyBit,
         bits.PurgeKeyBit,
         bits.QueryParamsKeyBit,
         bits.RouteKeyBit,
+        bits.TimeZoneKeyBit,
         bits.UniqueMethodIdKeyBit,
         bits.UniqueViewIdKeyBit,
         bits.UpdatedAtKeyBit,
         bits.UserKeyBit,
+        bits.VersionKeyBit,
     }
 )
 STEPS = frozenset(
@@ -184,8 +188,13 @@ def _is_said(constructor: KeyConstructor, name: str) -> bool:
     return not callable(source) or isinstance(bit, bits.PurgeKeyBit) or hasattr(source, "keybits_closed")
 
 
+def is_said_closed(kind: Any) -> bool:
+    """Say whether the project has said of a class, not of one that it inherits from, that it is closed."""
+    return bool(vars(kind).get("keybits_closed"))
+
+
 def _looks_at_nothing_else(kind: Any, known: frozenset[Any]) -> bool:
-    return kind in known or bool(vars(kind).get("keybits_closed"))
+    return kind in known or is_said_closed(kind)
 
 
 def _is_known(kind: type[Any], step: str) -> bool:

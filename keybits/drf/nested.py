@@ -5,11 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.db.models import Model, QuerySet
+from django.db.models import QuerySet
 from django.http import Http404
 from rest_framework_extensions.mixins import NestedViewSetMixin as UpstreamNestedViewSetMixin
+from rest_framework_extensions.settings import extensions_api_settings
+
+from keybits.drf.spelling import compare_field
 
 __all__ = ["NestedViewSetMixin"]
+
+PREFIX = extensions_api_settings.DEFAULT_PARENT_LOOKUP_KWARG_NAME_PREFIX
 
 
 class NestedViewSetMixin(UpstreamNestedViewSetMixin):  # type: ignore[misc]  # drf-extensions is untyped
@@ -18,8 +23,6 @@ class NestedViewSetMixin(UpstreamNestedViewSetMixin):  # type: ignore[misc]  # d
     A page with rows proves its parent; only an empty one costs the extra query. A parent by another spelling of its key
     (`01`) has its list shown, which is not kept.
     """
-
-    is_spelt_as_its_own = True
 
     def get_parent_queryset(self) -> QuerySet[Any]:
         """Return the immediate parents that the URL names and the client may see: one row, or none."""
@@ -35,7 +38,8 @@ class NestedViewSetMixin(UpstreamNestedViewSetMixin):  # type: ignore[misc]  # d
             raise Http404
         try:
             filtered = queryset.filter(**parents)
-            self.is_spelt_as_its_own &= all(_is_own(queryset.model, *each) for each in parents.items())
+            for path in parents:
+                compare_field(self, f"{PREFIX}{path}", queryset.model, path)
         except (ValueError, ValidationError, OverflowError):
             raise Http404 from None
         return filtered
@@ -45,16 +49,6 @@ class NestedViewSetMixin(UpstreamNestedViewSetMixin):  # type: ignore[misc]  # d
         if not page and not self.get_parent_queryset().exists():
             raise Http404
         return page
-
-
-def _is_own(model: type[Model], path: str, value: Any) -> bool:
-    """Say whether `value` is how the field at the end of `path` writes it: scopes are spelt so, and no other way."""
-    field: Any = None
-    for name in path.split("__"):
-        field = model._meta.pk if name == "pk" else model._meta.get_field(name)
-        model = field.related_model or model
-    target = getattr(field, "target_field", field)
-    return str(target.to_python(value)) == str(value)
 
 
 def _can_be_held(value: str) -> bool:

@@ -175,7 +175,7 @@ class LinkingViewSet(ListCacheResponseAndETAGMixin, Links, viewsets.GenericViewS
 
 
 class HostKey(ProbeKey):
-    host = bits.HeadersKeyBit(params=["Host"])
+    host = bits.OriginKeyBit()
 
 
 class ByHostViewSet(LinkingViewSet):

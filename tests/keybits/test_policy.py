@@ -365,8 +365,8 @@ class TestContentLocation:
         assert answer["Content-Location"].isprintable()
 
     def test_of_a_view_that_takes_any_query_is_the_one_that_the_key_has(self) -> None:
-        locations = [get(f"/any/?{query}")["Content-Location"] for query in ("b=1&a=2&a=1", "a=1&b=1&a=2")]
-        assert locations == ["/any/?a=1&a=2&b=1"] * 2
+        locations = [get(f"/any/?{query}")["Content-Location"] for query in ("b=1&a=2&a=1", "a=2&b=1&a=1")]
+        assert locations == ["/any/?a=2&a=1&b=1"] * 2
         assert "No-Vary-Search" not in get("/any/?a=1")
 
     @pytest.mark.parametrize("url", ["/bare/", "/routed/"])

@@ -1,0 +1,80 @@
+"""Whom an answer is for: everybody, or those alone whom a credential or a permission of the project's own has let in.
+
+Where more decides than the method, the address and who is asking, keybits does not know what: caches in front are not
+given such an answer, and what a permission says of one object is not remembered for another request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+from django.conf import settings
+from rest_framework.permissions import BasePermission, DjangoModelPermissions, IsAdminUser, IsAuthenticated
+from rest_framework.request import Request
+
+from keybits.drf.closed import OPEN_TO_ALL, is_said_closed
+
+__all__ = ["credentialed", "is_for_some", "noted"]
+
+KNOWN = OPEN_TO_ALL | {IsAuthenticated, IsAdminUser, DjangoModelPermissions}
+PARTS = ("op1_class", "op2_class", "op1", "op2")
+"""Where REST framework's `&`, `|` and `~` have what they combine."""
+
+
+def credentialed(request: Request) -> bool:
+    """Say whether the client showed who it is, or tried to: such an answer is `private, no-store`."""
+    asked = request._request
+    if "HTTP_AUTHORIZATION" in asked.META or settings.SESSION_COOKIE_NAME in asked.COOKIES:
+        return True
+    user = request.user
+    return bool(user and user.is_authenticated)
+
+
+def is_for_some(view: Any) -> bool:
+    """Say whether a permission of `view` may look at more than who is asking for what (see `closed`)."""
+    return bool(_strangers(_permissions(view)))
+
+
+@contextmanager
+def noted(view: Any) -> Iterator[list[str]]:
+    """Yield the names of the permissions of that kind which are asked of an object in the block."""
+    asked: list[str] = []
+    check = view.check_object_permissions
+
+    def note(request: Request, obj: Any) -> None:
+        asked.extend(kind.__name__ for kind in _strangers(_permissions(view)) if _is_asked_of_objects(kind))
+        check(request, obj)
+
+    vars(view)["check_object_permissions"] = note
+    try:
+        yield asked
+    finally:
+        del vars(view)["check_object_permissions"]
+
+
+def _permissions(view: Any) -> tuple[Any, ...]:
+    plain = type(view).get_permissions.__module__ == "rest_framework.views"
+    return tuple(view.permission_classes if plain else view.get_permissions())
+
+
+@lru_cache(maxsize=1024)
+def _strangers(permissions: tuple[Any, ...]) -> tuple[type[Any], ...]:
+    kinds = (kind for permission in permissions for kind in _kinds(permission))
+    return tuple(kind for kind in kinds if kind not in KNOWN and not is_said_closed(kind))
+
+
+def _kinds(permission: Any) -> Iterator[type[Any]]:
+    """Yield the classes of a permission, or of those that it combines."""
+    parts = [vars(permission)[name] for name in PARTS if name in vars(permission)]
+    for part in parts:
+        yield from _kinds(part)
+    if not parts:
+        yield permission if isinstance(permission, type) else type(permission)
+
+
+def _is_asked_of_objects(kind: Any) -> bool:
+    asked = getattr(kind, "has_object_permission", None)
+    return asked is not BasePermission.has_object_permission

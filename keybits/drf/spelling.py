@@ -1,0 +1,59 @@
+"""Whether an address spells what it names as the row does: scopes are named by addresses, and changes by rows.
+
+`01` finds the row of `1`, and a UUID in capitals its own; a change of either ends what is spelt as the database has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import reduce
+from typing import Any
+from uuid import UUID
+
+from django.db.models import Model
+
+__all__ = ["compare_field", "compare_row", "is_as_rows_have_it"]
+
+NUMBER_OR_UUID: tuple[Callable[[str], Any], ...] = (int, UUID)
+
+
+def compare_row(view: Any, capture: str, lookup: str, row: Any) -> None:
+    """Note whether `capture` of the view's URL is what `lookup` reads from the row that was found by it."""
+    found: Any = None
+    with suppress(AttributeError):  # of a lookup such as iexact no row tells
+        found = str(reduce(getattr, lookup.split("__"), row))
+    _compared(view)[capture] = found == str(view.kwargs.get(capture))
+
+
+def compare_field(view: Any, capture: str, model: type[Model], path: str) -> None:
+    """Note whether `capture` of the view's URL is how the field at the end of `path` writes its value.
+
+    Raises what the field raises for what it cannot hold.
+    """
+    field: Any = None
+    for name in path.split("__"):
+        field = model._meta.pk if name == "pk" else model._meta.get_field(name)
+        model = field.related_model or model
+    value = view.kwargs[capture]
+    _compared(view)[capture] = str(getattr(field, "target_field", field).to_python(value)) == str(value)
+
+
+def is_as_rows_have_it(view: Any, captures: Iterable[str]) -> bool:
+    """Say whether all that was compared is the same, and no other of `captures` a number or a UUID spelt otherwise."""
+    compared = _compared(view)
+    others = (view.kwargs.get(name) for name in captures if name not in compared)
+    return all(compared.values()) and all(type(value) is not str or _is_plain(value) for value in others)
+
+
+def _compared(view: Any) -> dict[str, bool]:
+    noted: dict[str, bool] = vars(view).setdefault("_keybits_compared", {})
+    return noted
+
+
+def _is_plain(value: str) -> bool:
+    """Say whether a number or a UUID is written as databases write it. What is neither is plain."""
+    for kind in NUMBER_OR_UUID:
+        with suppress(ValueError):
+            return str(kind(value)) == value
+    return True

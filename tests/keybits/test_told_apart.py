@@ -1,0 +1,522 @@
+"""What one request was answered is no other's that means something else, or that may not see it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from django.contrib.auth.models import Group, User
+from django.db import transaction
+from django.http import HttpResponse, HttpResponseRedirect, StreamingHttpResponse
+from django.test import Client
+from django.urls import include, path
+from django.utils import timezone
+from pytest_django import Settings
+from rest_framework import serializers, viewsets
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.negotiation import DefaultContentNegotiation
+from rest_framework.permissions import BasePermission, IsAuthenticated
+from rest_framework.renderers import JSONRenderer
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.throttling import SimpleRateThrottle
+from rest_framework.versioning import AcceptHeaderVersioning, HostNameVersioning, NamespaceVersioning
+
+from catalog.models import Tag
+from keybits import bits
+from keybits.constructors import DefaultListKeyConstructor, DefaultObjectKeyConstructor
+from keybits.drf import CacheResponseAndETAGMixin
+from keybits.drf.closed import closed
+
+pytestmark = pytest.mark.django_db(transaction=True)
+HIT = "keybits; hit"
+REFUSED = {401, 403}
+MOMENT = datetime(2026, 1, 2, 12, tzinfo=UTC)
+
+
+class ListKey(DefaultListKeyConstructor):
+    updated_at = bits.UpdatedAtKeyBit("tags")
+
+
+class ObjectKey(DefaultObjectKeyConstructor):
+    updated_at = bits.UpdatedAtKeyBit("tag:{slug}")
+
+
+class TagSerializer(serializers.ModelSerializer[Tag]):
+    class Meta:
+        model = Tag
+        fields = ["slug", "name"]
+
+
+class TagViewSet(CacheResponseAndETAGMixin, viewsets.ReadOnlyModelViewSet[Tag]):
+    """As another project would have it: REST framework's own negotiation and renderer."""
+
+    queryset = Tag.objects.order_by("slug")
+    serializer_class = TagSerializer
+    lookup_field = "slug"
+    pagination_class = None
+    filter_backends: Any = []
+    content_negotiation_class = DefaultContentNegotiation
+    renderer_classes: Any = [JSONRenderer]
+    permission_classes: Any = []
+    list_cache_key_func = ListKey()
+    object_cache_key_func = ObjectKey()
+
+
+class Said:
+    """Answers with what it was asked as."""
+
+    def list(self, request: Any, *args: Any, **kwargs: Any) -> Response:
+        return Response({"says": self.says(request)})
+
+    def says(self, request: Any) -> Any:
+        return request.version
+
+
+class SaidViewSet(CacheResponseAndETAGMixin, Said, viewsets.GenericViewSet[Tag]):
+    renderer_classes: Any = [JSONRenderer]
+    content_negotiation_class = DefaultContentNegotiation
+    permission_classes: Any = []
+    list_cache_key_func = ListKey()
+
+
+class ByNamespace(SaidViewSet):
+    versioning_class = NamespaceVersioning
+
+
+class ByAccept(SaidViewSet):
+    versioning_class = AcceptHeaderVersioning
+
+
+class ByHostName(SaidViewSet):
+    versioning_class = HostNameVersioning
+
+
+class OrderOfValues(SaidViewSet):
+    def says(self, request: Any) -> Any:
+        return request.GET.getlist("ordering")
+
+
+class InZone(SaidViewSet):
+    def says(self, request: Any) -> Any:
+        return timezone.localtime(MOMENT).isoformat()
+
+
+class LinkedDataRenderer(JSONRenderer):
+    media_type = "application/ld+json"
+
+
+class LinkedViewSet(TagViewSet):
+    renderer_classes = [JSONRenderer, LinkedDataRenderer]
+
+
+class OfTenantKey(ListKey):
+    tenant = bits.HeadersKeyBit(["X-Tenant"])
+
+
+class OfTenant(SaidViewSet):
+    list_cache_key_func = OfTenantKey()
+
+    def says(self, request: Any) -> Any:
+        return request.headers.get("X-Tenant")
+
+
+class OfAddressKey(ListKey):
+    address = bits.RequestMetaKeyBit(["REMOTE_ADDR"])
+
+
+class OfAddress(SaidViewSet):
+    list_cache_key_func = OfAddressKey()
+
+
+class Linking(SaidViewSet):
+    def says(self, request: Any) -> Any:
+        return request.build_absolute_uri()
+
+
+class OriginKey(ListKey):
+    origin = bits.OriginKeyBit()
+
+
+class ByOrigin(Linking):
+    list_cache_key_func = OriginKey()
+
+
+class HostKey(ListKey):
+    host = bits.HeadersKeyBit(["Host"])
+
+
+class ByHost(Linking):
+    list_cache_key_func = HostKey()
+
+
+class Robot:
+    """A user of a class of its own, with an id that a person has as well."""
+
+    pk = id = 1
+    is_authenticated = True
+
+
+class ByRobot(BaseAuthentication):
+    def authenticate(self, request: Request) -> Any:
+        return (Robot(), None) if "X-Robot" in request.headers else None
+
+
+class OfWhom(SaidViewSet):
+    authentication_classes = [ByRobot]
+
+    def says(self, request: Any) -> Any:
+        return type(request.user).__name__
+
+
+# --- Permissions --------------------------------------------------------------------------------------------------
+
+
+class WithKey(BasePermission):
+    def has_permission(self, request: Request, view: Any) -> bool:
+        return request.headers.get("X-Api-Key") == "secret"
+
+
+class OfObjectWithKey(BasePermission):
+    def has_object_permission(self, request: Request, view: Any, obj: Any) -> bool:
+        return request.headers.get("X-Api-Key") == "secret"
+
+
+class OfMember(BasePermission):
+    def has_object_permission(self, request: Request, view: Any, obj: Any) -> bool:
+        return bool(request.user.groups.exists()) if request.user else False
+
+
+@closed
+class Readable(BasePermission):
+    def has_object_permission(self, request: Request, view: Any, obj: Any) -> bool:
+        return request.method in {"GET", "HEAD"}
+
+
+class GuardedViewSet(TagViewSet):
+    permission_classes = [WithKey]
+
+
+class GuardedObjectViewSet(TagViewSet):
+    permission_classes = [OfObjectWithKey]
+
+
+class CombinedViewSet(TagViewSet):
+    permission_classes = [IsAuthenticated | OfObjectWithKey]
+
+
+class GivenViewSet(TagViewSet):
+    def get_permissions(self) -> Any:
+        return [OfObjectWithKey()]
+
+
+class OfMemberViewSet(TagViewSet):
+    permission_classes = [OfMember]
+
+
+class ReadableViewSet(TagViewSet):
+    permission_classes = [Readable]
+
+
+# --- What views do ------------------------------------------------------------------------------------------------
+
+
+class Renames(TagViewSet):
+    writes = True
+
+    def get_object(self) -> Any:
+        if self.writes:
+            Tag.objects.filter(slug=self.kwargs["slug"]).update(name="Not yet committed")
+        return super().get_object()
+
+
+class Counted:
+    def list(self, request: Any, *args: Any, **kwargs: Any) -> Response:
+        return Response([], headers={"X-Total-Count": "0", "Deprecation": "@1767225600"})
+
+
+class CountedViewSet(CacheResponseAndETAGMixin, Counted, viewsets.GenericViewSet[Tag]):
+    permission_classes: Any = []
+    list_cache_key_func = ListKey()
+
+
+class Elsewhere:
+    answer: Any = HttpResponse
+
+    def list(self, request: Any, *args: Any, **kwargs: Any) -> HttpResponse:
+        made: HttpResponse = self.answer(request.query_params.get("say", "/"))
+        return made
+
+
+class PlainViewSet(CacheResponseAndETAGMixin, Elsewhere, viewsets.GenericViewSet[Tag]):
+    permission_classes: Any = []
+    list_cache_key_func = ListKey()
+    answer = HttpResponse
+
+
+class RedirectingViewSet(PlainViewSet):
+    answer = HttpResponseRedirect
+
+
+class StreamingViewSet(PlainViewSet):
+    answer = StreamingHttpResponse
+
+
+class AnyCaseViewSet(TagViewSet):
+    lookup_field = "slug__iexact"
+    lookup_url_kwarg = "slug"
+
+
+class OwnObjectViewSet(TagViewSet):
+    def get_object(self) -> Any:
+        return Tag.objects.get(pk=self.kwargs["pk"])
+
+
+class ByIdKey(DefaultObjectKeyConstructor):
+    updated_at = bits.UpdatedAtKeyBit("tag-id:{pk}")
+
+
+class OwnObjectByIdViewSet(OwnObjectViewSet):
+    object_cache_key_func = ByIdKey()
+
+
+class FourADay(SimpleRateThrottle):
+    rate = "4/day"
+
+    def get_cache_key(self, request: Any, view: Any) -> str:
+        return "once"
+
+
+class ThrottlesByActionViewSet(TagViewSet):
+    def get_throttles(self) -> Any:
+        return [FourADay()]
+
+
+said = {"get": "list"}
+one = {"get": "retrieve"}
+urlpatterns = [
+    path("v1/", include(([path("said/", ByNamespace.as_view(said))], "v1"))),
+    path("v2/", include(([path("said/", ByNamespace.as_view(said))], "v2"))),
+    path("accepted/", ByAccept.as_view(said)),
+    path("named/", ByHostName.as_view(said)),
+    path("all/", TagViewSet.as_view(said)),
+    path("some/", TagViewSet.as_view(said, queryset=Tag.objects.filter(slug="a"))),
+    path("linked/", LinkedViewSet.as_view(said)),
+    path("ordered/", OrderOfValues.as_view(said)),
+    path("zone/", InZone.as_view(said)),
+    path("tenant/", OfTenant.as_view(said)),
+    path("address/", OfAddress.as_view(said)),
+    path("by-origin/", ByOrigin.as_view(said)),
+    path("by-host/", ByHost.as_view(said)),
+    path("whom/", OfWhom.as_view(said)),
+    path("guarded/<slug:slug>/", GuardedViewSet.as_view(one)),
+    path("object/<slug:slug>/", GuardedObjectViewSet.as_view(one)),
+    path("combined/<slug:slug>/", CombinedViewSet.as_view(one)),
+    path("given/<slug:slug>/", GivenViewSet.as_view(one)),
+    path("member/<slug:slug>/", OfMemberViewSet.as_view(one)),
+    path("readable/<slug:slug>/", ReadableViewSet.as_view(one)),
+    path("guarded/", GuardedObjectViewSet.as_view(said)),
+    path("renames/<slug:slug>/", Renames.as_view(one)),
+    path("counted/", CountedViewSet.as_view(said)),
+    path("plain/", PlainViewSet.as_view(said)),
+    path("redirecting/", RedirectingViewSet.as_view(said)),
+    path("streaming/", StreamingViewSet.as_view(said)),
+    path("any-case/<str:slug>/", AnyCaseViewSet.as_view(one)),
+    path("own/<str:pk>/", OwnObjectByIdViewSet.as_view(one)),
+    path("throttled/", ThrottlesByActionViewSet.as_view(said)),
+]
+
+
+@pytest.fixture(autouse=True)
+def _routes(settings: Settings) -> None:
+    settings.ROOT_URLCONF = __name__
+    settings.ALLOWED_HOSTS = ["testserver", "v1.example.com", "v2.example.com", "evil.example"]
+    settings.KEYBITS_AUDIT = "off"
+
+
+@pytest.fixture(autouse=True)
+def tags() -> list[Tag]:
+    return [Tag.objects.create(slug=slug, name=slug.upper()) for slug in "ab"]
+
+
+def get(url: str, client: Client | None = None, **headers: str) -> Any:
+    return (client or Client()).get(
+        url, headers={name.replace("_", "-"): value for name, value in headers.items()}
+    )
+
+
+def says(url: str, **headers: str) -> Any:
+    """Return what the answer says, which is asked for twice: made, and kept."""
+    answers = [get(url, **headers).json() for _ in range(2)]
+    assert answers[0] == answers[1]
+    return answers[0]["says"]
+
+
+class TestVersions:
+    def test_of_namespaces_are_told_apart(self) -> None:
+        assert [says("/v1/said/"), says("/v2/said/")] == ["v1", "v2"]
+
+    def test_of_an_accept_field_are_told_apart(self) -> None:
+        found = [says("/accepted/", Accept=f"application/json; version={version}") for version in "12"]
+        assert found == ["1", "2"]
+
+    def test_of_host_names_are_told_apart(self) -> None:
+        assert [says("/named/", Host=f"v{number}.example.com") for number in (1, 2)] == ["v1", "v2"]
+
+
+class TestRepresentations:
+    def test_of_two_routes_to_one_view_with_other_options_are_told_apart(self) -> None:
+        assert [len(get(url).json()) for url in ("/all/", "/some/", "/all/", "/some/")] == [2, 1, 2, 1]
+
+    def test_of_renderers_that_share_a_format_are_told_apart(self) -> None:
+        kinds = ["application/json", "application/ld+json"] * 2
+        assert [get("/linked/", Accept=kind)["Content-Type"] for kind in kinds] == kinds
+
+    def test_of_parameters_that_a_renderer_reads_are_told_apart(self) -> None:
+        indented = get("/all/", Accept="application/json; indent=4").content
+        assert b"\n    " in indented
+        assert b"\n" not in get("/all/").content
+
+    def test_of_a_parameter_s_values_in_another_order_are_told_apart(self) -> None:
+        assert says("/ordered/?ordering=a&ordering=b") == ["a", "b"]
+        assert says("/ordered/?ordering=b&ordering=a") == ["b", "a"]
+
+    def test_of_time_zones_are_told_apart(self) -> None:
+        found = []
+        for zone in ("UTC", "Asia/Tokyo"):
+            with timezone.override(ZoneInfo(zone)):
+                found.append(says("/zone/"))
+        assert found == ["2026-01-02T12:00:00+00:00", "2026-01-02T21:00:00+09:00"]
+
+    def test_of_users_of_two_classes_with_one_id_are_told_apart(self) -> None:
+        class Person(Robot): ...
+
+        assert says("/whom/", X_Robot="1") == "Robot"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ByRobot, "authenticate", lambda *_: (Person(), None))
+            assert says("/whom/") == "Person"
+
+
+class TestOrigins:
+    def test_are_told_apart_where_a_bit_names_them(self, settings: Settings) -> None:
+        settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+        settings.USE_X_FORWARDED_HOST = True
+        assert says("/by-origin/") == "http://testserver/by-origin/"
+        assert says("/by-origin/", X_Forwarded_Proto="https") == "https://testserver:80/by-origin/"
+        assert says("/by-origin/", X_Forwarded_Host="evil.example") == "http://evil.example/by-origin/"
+        assert get("/by-origin/")["Cache-Status"] == HIT
+
+    def test_are_not_told_apart_by_the_host_field_alone(self) -> None:
+        get("/by-host/")
+        assert get("/by-host/")["Cache-Status"] != HIT
+
+
+class TestVary:
+    def test_names_accept_where_it_is_looked_at(self) -> None:
+        for _ in range(2):
+            assert get("/linked/")["Vary"] == "Accept, Accept-Encoding"
+        etag = get("/linked/")["ETag"]
+        assert get("/linked/", If_None_Match=etag)["Vary"] == "Accept, Accept-Encoding"
+
+    def test_names_the_headers_of_the_key(self) -> None:
+        assert says("/tenant/", X_Tenant="acme") == "acme"
+        assert says("/tenant/", X_Tenant="rival") == "rival"
+        assert get("/tenant/", X_Tenant="acme")["Vary"] == "Accept, X-Tenant, Accept-Encoding"
+
+    def test_cannot_name_what_is_no_header_and_nobody_else_keeps_that(self) -> None:
+        assert get("/address/")["Cache-Control"] == "private, no-store"
+
+
+class TestPermissions:
+    @pytest.mark.parametrize("url", ["/object/a/", "/combined/a/", "/given/a/"])
+    def test_of_an_object_are_asked_each_time(self, url: str) -> None:
+        assert get(url).status_code in REFUSED
+        for _ in range(2):
+            allowed = get(url, X_Api_Key="secret")
+            assert (allowed.status_code, allowed["Cache-Control"]) == (200, "private, no-store")
+        assert get(url).status_code in REFUSED
+        assert get(url, If_None_Match=allowed["ETag"]).status_code in REFUSED
+
+    def test_of_an_object_that_are_taken_back_are_gone(self, client: Client) -> None:
+        user = User.objects.create_user("member")
+        user.groups.add(Group.objects.create(name="members"))
+        client.force_login(user)
+        assert [get("/member/a/", client).status_code for _ in range(2)] == [200, 200]
+        user.groups.clear()
+        assert get("/member/a/", client).status_code in REFUSED
+
+    def test_that_look_at_a_field_keep_the_answer_from_caches_in_front(self, edge: None) -> None:
+        for _ in range(2):
+            answer = get("/guarded/a/", X_Api_Key="secret")
+            assert answer["Cache-Control"] == "private, no-store"
+            assert "Surrogate-Control" not in answer
+        assert answer["Cache-Status"] == HIT  # whoever is let in is shown the same
+        assert get("/guarded/a/").status_code in REFUSED
+
+    def test_that_are_said_to_be_closed_cost_nothing(self) -> None:
+        get("/readable/a/")
+        answer = get("/readable/a/")
+        assert (answer["Cache-Status"], "public" in answer["Cache-Control"]) == (HIT, True)
+
+    def test_of_objects_are_not_asked_of_a_list(self) -> None:
+        get("/guarded/")
+        assert get("/guarded/")["Cache-Status"] == HIT
+
+
+@pytest.fixture
+def edge(settings: Settings) -> None:
+    settings.KEYBITS_PURGERS = {
+        "edge": {"BACKEND": "keybits.purge.varnish.XkeyPurger", "servers": ["http://127.0.0.1:9"]}
+    }
+
+
+class TestWhatIsNotCommitted:
+    def test_is_kept_for_nobody(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Under ATOMIC_REQUESTS, as here in a transaction around it all, a view may write and be undone."""
+        with transaction.atomic():
+            assert get("/renames/a/").json()["name"] == "Not yet committed"
+            transaction.set_rollback(True)
+        monkeypatch.setattr(Renames, "writes", False)
+        assert get("/renames/a/").json()["name"] == "A"
+
+
+class TestAnswers:
+    def test_keep_the_fields_that_the_view_has_set(self) -> None:
+        for _ in range(2):
+            answer = get("/counted/")
+            assert (answer["X-Total-Count"], answer["Deprecation"]) == ("0", "@1767225600")
+        assert answer["Cache-Status"] == HIT
+        assert get("/counted/", If_None_Match=answer["ETag"])["X-Total-Count"] == "0"
+
+    @pytest.mark.parametrize("url", ["/plain/?say=hello", "/streaming/?say=hello"])
+    def test_that_are_not_rest_framework_s_are_passed_on(self, url: str) -> None:
+        for _ in range(2):
+            answer = get(url)
+            assert answer.getvalue() == b"hello"
+            assert answer["Cache-Status"] == "keybits; fwd=uri-miss"
+
+    def test_that_lead_elsewhere_are_passed_on(self) -> None:
+        assert get("/redirecting/?say=/all/")["Location"] == "/all/"
+
+    def test_of_a_lookup_that_no_row_tells_are_shown_and_not_kept(self) -> None:
+        for slug in ("A", "a"):
+            answer = get(f"/any-case/{slug}/")
+            assert (answer.json()["slug"], answer["Cache-Status"]) == ("a", "keybits; fwd=uri-miss")
+
+
+class TestSpellings:
+    def test_of_what_a_view_finds_in_its_own_way_are_kept_in_the_one_of_databases(
+        self, tags: list[Tag]
+    ) -> None:
+        plain, odd = f"/own/{tags[0].pk}/", f"/own/0{tags[0].pk}/"
+        assert get(plain)["Cache-Status"].endswith("stored")
+        assert get(odd)["Cache-Status"] == "keybits; fwd=uri-miss"
+
+
+def test_throttles_that_a_view_makes_itself_count_what_is_computed_once() -> None:
+    """Four a day: four that are computed, and hits between them."""
+    statuses = [get(f"/throttled/?page={number // 2}").status_code for number in range(8)]
+    assert statuses == [200] * 8
+    assert get("/throttled/?page=more").status_code == 429
