@@ -138,7 +138,7 @@ def _decoded(query_string: str) -> list[tuple[str, str]]:
 
 def _canonical(parameter: Parameter, value: str) -> str:
     name = parameter.name
-    if not value:
+    if not value.strip():  # filters take blanks for nothing, and would keep everything
         raise QueryError("malformed-parameter", f"{name!r} is empty; leave it out or give it a value.", name)
     if _CONTROL.search(value):
         raise QueryError("malformed-parameter", f"{name!r} contains a control character.", name)

@@ -371,9 +371,12 @@ class GalleryScreenshotViewSet(NestedViewSetMixin, ScreenshotViewSet):  # type: 
 
     def get_write_serializer(self, *args: Any, **kwargs: Any) -> Any:
         if "data" in kwargs and self.action == "create":
-            self.parent = get_object_or_404(self.get_parent_queryset())
-            self.check_object_permissions(self.request, self.parent)
+            self.demand_place()
         return super().get_write_serializer(*args, **kwargs)
+
+    def demand_place(self) -> None:
+        self.parent = get_object_or_404(self.get_parent_queryset())
+        self.check_object_permissions(self.request, self.parent)
 
     def get_address(self, screenshot: Screenshot) -> str:
         within = {"parent_lookup_gallery__slug": screenshot.gallery.slug}

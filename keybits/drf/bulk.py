@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 import orjson
 from django.db import DataError, IntegrityError
 from django.db.models import QuerySet
-from django.http import Http404, HttpResponse
+from django.http import Http404, HttpResponse, QueryDict
 from rest_framework import serializers
 from rest_framework.exceptions import APIException, PermissionDenied, ValidationError
 from rest_framework.request import Request
@@ -27,7 +27,15 @@ from rest_framework.routers import Route
 from keybits import cache_control, readthrough
 from keybits.conf import conf
 from keybits.drf.idempotency import once
-from keybits.drf.writes import BusyError, WriteMixin, Written, atomically, failed, proceeds
+from keybits.drf.writes import (
+    BusyError,
+    PreconditionRequiredError,
+    WriteMixin,
+    Written,
+    atomically,
+    failed,
+    proceeds,
+)
 from keybits.fastpath import HOLDER
 from keybits.parameters import Choice, Number, Parameter
 from keybits.preconditions import NONE, Conditions
@@ -272,6 +280,8 @@ class BulkMixin(WriteMixin):
         """Raise the 412 where a condition about the list does not hold (RFC 9110 section 13.2.2)."""
         if conditions is NONE:
             return
+        if conditions.if_unmodified_since is not None and conditions.if_match is None:
+            raise PreconditionRequiredError
         request: Request = self.request  # type: ignore[attr-defined]
         shown = self._shown(request)
         if shown.status_code != 200:
@@ -329,6 +339,8 @@ class BulkCreateMixin(BulkMixin):
         raise NotImplementedError(f"{type(self).__name__} takes many items: define create_items().")
 
     def _made(self, items: list[Any], conditions: Conditions) -> Written:
+        if conditions is not NONE:
+            self.demand_place()
         self._refuse(conditions)
         return Written(201, self.request.path, orjson.dumps(self.create_items(items)))  # type: ignore[attr-defined]
 
@@ -369,7 +381,7 @@ def _reading(request: Request, query: str) -> Any:
     asked.META = {name: value for name, value in asked.META.items() if name not in left_out}
     asked.META |= {"REQUEST_METHOD": "GET", "QUERY_STRING": query, "HTTP_ACCEPT": "application/json"}
     asked.META |= {"HTTP_ACCEPT_ENCODING": "identity"}
-    asked.method = "GET"
+    asked.method, asked.GET = "GET", QueryDict(query)
     asked._force_auth_user, asked._force_auth_token = request.user, request.auth
     return asked
 

@@ -33,6 +33,7 @@ class CreateETAGMixin(WriteMixin):
     def create(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
         conditions = Conditions.from_environ(request.META)
         if conditions.if_match is not None:
+            self.demand_place()
             return failed("There is nothing yet that If-Match could be about.")
 
         def make() -> Written:

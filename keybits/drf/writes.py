@@ -88,6 +88,9 @@ class WriteMixin:
     represented: dict[str, Any] | None = None
     """The representation that a write is made for; part of the write serializer's context."""
 
+    def demand_place(self) -> None:
+        """Raise what is answered where the client may make nothing in this list: that comes before any condition."""
+
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Take the body in as soon as it is known that the client may send one, and before any transaction begins."""
         super().initial(request, *args, **kwargs)  # type: ignore[misc]

@@ -117,6 +117,12 @@ class TestWhichRowsAreMeant:
                 bare = target.partition("?")[0] + query
                 assert problem(send(owner, method, bare, body), 400, "bulk-unfiltered")["parameter"] == "all"
 
+    @pytest.mark.parametrize("blank", ["+", "%C2%A0", "%E3%80%80%09"])
+    def test_is_not_said_by_a_search_for_nothing(self, owner, blank):
+        for target in ("/screenshots/", "/galleries/"):
+            response = send(owner, "DELETE", f"{target}?search={blank}")
+            assert problem(response, 400, "malformed-parameter")["parameter"] == "search"
+
     @pytest.mark.parametrize(
         "query",
         [
@@ -551,6 +557,31 @@ class TestIfMatch:
     def test_is_about_the_list_with_its_filters(self, owner):
         tag = owner("/screenshots/?status=ready")["ETag"]
         problem(send(owner, "DELETE", f"{SPRING}&status=ready", If_Match=tag), 412)
+
+    @pytest.mark.usefixtures("many")
+    @pytest.mark.parametrize("terms", ["all=true", "max=99", "skip_forbidden=true", "all=true&max=99"])
+    def test_lets_it_on_whatever_its_terms_where_the_list_has_more_pages(self, owner, terms):
+        tag = owner("/galleries/spring/screenshots/?status=ready")["ETag"]
+        target = f"/galleries/spring/screenshots/?status=ready&{terms}"
+        done(send(owner, "PATCH", f"{target}&dry_run=true", {"alt": "new"}, If_Match=tag))
+        done(send(owner, "PATCH", target, {"alt": "new"}, If_Match=tag))
+        refused = send(owner, "PATCH", target, {"alt": "newer"}, If_Match=tag)
+        problem(refused, 412)
+        assert refused["ETag"] == owner("/galleries/spring/screenshots/?status=ready")["ETag"]
+
+    def test_cannot_be_replaced_by_a_date(self, owner):
+        date = "Sun, 29 Nov 2099 00:00:00 GMT"
+        before = rows()
+        for fields in ({}, {"If_None_Match": '"x"'}):
+            problem(send(owner, "DELETE", SPRING, If_Unmodified_Since=date, **fields), 428)
+        assert rows() == before
+
+    @pytest.mark.parametrize(("gallery", "status"), [("spring", 403), ("vault", 404)])
+    def test_is_not_asked_where_nothing_may_be_made(self, by_user, db, world, gallery, status):
+        stranger = by_user(User.objects.create_user("stranger"))
+        target = f"/galleries/{gallery}/screenshots/"
+        for body, bulk in (([item(1)], "true"), (item(1), None)):
+            problem(send(stranger, "POST", target, body, bulk=bulk, If_Match='"x"'), status)
 
     @pytest.mark.parametrize("field", ['W/"x"', "junk", '"x"', ""])
     def test_that_names_nothing_present_refuses(self, owner, field):
