@@ -75,6 +75,10 @@ def screenshot_list(query: Query, gallery: str | None = None, tag: str | None = 
     return (_narrowest(query, gallery, tag), "galleries", "tags")
 
 
+NARROWING = ("gallery", "tag", "domain")
+"""The filters that lists are narrowed by to one scope, of which there may be nothing for the client to see."""
+
+
 def _narrowest(query: Query, gallery: str | None, tag: str | None) -> str:
     gallery = gallery or query.get("gallery")
     if gallery:

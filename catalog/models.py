@@ -98,13 +98,14 @@ class ScreenshotQuerySet(models.QuerySet["Screenshot"]):
 
 class TagQuerySet(models.QuerySet["Tag"]):
     def listed_for(self, viewer: Viewer) -> TagQuerySet:
-        """Tags that a screenshot has which the viewer may see, and those that are offered and no screenshot has.
+        """Tags that a screenshot has which the viewer may see, and those that are offered.
 
-        A word that only private galleries use is theirs, and nobody's when they use it no more.
+        A word that only private galleries use is theirs, and nobody's when they use it no more. That they use one which
+        is offered shows nowhere.
         """
         listed = Gallery.objects.listed_for(viewer).filter(pk=models.OuterRef("screenshot__gallery"))
         seen = models.Exists(_tagged().filter(models.Exists(listed)))
-        return self.filter(seen | Q(offered=True) & ~models.Exists(_tagged()))
+        return self.filter(seen | Q(offered=True))
 
     def unused(self) -> TagQuerySet:
         """Tags that no screenshot has."""

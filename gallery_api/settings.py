@@ -58,6 +58,7 @@ MIDDLEWARE = [
     "keybits.middleware.path_middleware",
     "keybits.middleware.content_length_middleware",
     "keybits.middleware.cookieless_middleware",
+    "keybits.middleware.https_middleware",
     "django.middleware.security.SecurityMiddleware",
     "keybits.middleware.cross_origin_middleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",

@@ -31,6 +31,7 @@ KNOWN_MIDDLEWARE = frozenset(
         "keybits.middleware.content_length_middleware",
         "keybits.middleware.cookieless_middleware",
         "keybits.middleware.host_middleware",
+        "keybits.middleware.https_middleware",
         "keybits.middleware.path_middleware",
         "whitenoise.middleware.WhiteNoiseMiddleware",
     }

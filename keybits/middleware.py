@@ -12,13 +12,18 @@ from urllib.parse import quote, unquote
 
 from django.conf import settings
 from django.http import Http404, HttpRequest
-from django.http.response import HttpResponseBase
+from django.http.request import split_domain_port
+from django.http.response import HttpResponse, HttpResponseBase
+
+from keybits import cache_control
+from keybits.problems import problem_response
 
 __all__ = [
     "content_length_middleware",
     "cookieless_middleware",
     "cross_origin_middleware",
     "host_middleware",
+    "https_middleware",
     "path_middleware",
     "spelt",
 ]
@@ -32,11 +37,37 @@ _PATH = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*://[^/?]*)?([^?]*)")
 
 
 def host_middleware(get_response: GetResponse) -> GetResponse:
-    """Refuse a Host that is not in `ALLOWED_HOSTS` (400) before anything else is asked."""
+    """Refuse a Host that is not in `ALLOWED_HOSTS` (400), and `get`, which is no GET (501), before anything else.
+
+    Django takes methods in any case; caches and servers in front do not (RFC 9110 section 9.1).
+    """
 
     def middleware(request: HttpRequest) -> HttpResponseBase:
         request.get_host()
+        if _method_as_sent(request) != request.method:
+            return problem_response(501, detail="Methods are case-sensitive; write them in capitals.")
         return get_response(request)
+
+    return middleware
+
+
+def _method_as_sent(request: HttpRequest) -> str:
+    scope = getattr(request, "scope", None)
+    return str(request.META["REQUEST_METHOD"] if scope is None else scope["method"])
+
+
+def https_middleware(get_response: GetResponse) -> GetResponse:
+    """Where `SECURE_SSL_REDIRECT` is set, send who asks by http to https; before Django's SecurityMiddleware.
+
+    That one repeats the port that the client has sent, and its 301 may be kept by guess (RFC 9110 section 15.4.2).
+    """
+
+    def middleware(request: HttpRequest) -> HttpResponseBase:
+        if request.is_secure() or not settings.SECURE_SSL_REDIRECT:
+            return get_response(request)
+        host = settings.SECURE_SSL_HOST or split_domain_port(request.get_host())[0]
+        target = {"Location": f"https://{host}{request.get_full_path()}"}
+        return HttpResponse(status=308, headers={**target, "Cache-Control": cache_control.PRIVATE})
 
     return middleware
 

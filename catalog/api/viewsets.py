@@ -186,9 +186,13 @@ class ShownMixin(ProjectedListMixin):
         return (row for row in self.shown if self.detail and isinstance(row, Screenshot))  # type: ignore[attr-defined]
 
     def get_cache_policy(self) -> Policy | None:
-        if any(map(policy.is_pending, self.shown_captures())):
+        if any(map(policy.is_pending, self.shown_captures())) or self._may_tell_of_others():
             return None
         return policy.for_galleries(self.cache_policy, self.shown_galleries())
+
+    def _may_tell_of_others(self) -> bool:
+        """Say whether the list is empty, to who asks, of what others may see: that its entry has ended would tell."""
+        return not (self.detail or self.shown) and any(map(self.query.get, freshness.NARROWING))  # type: ignore[attr-defined]
 
 
 def _listed_for(viewer: Any) -> QuerySet[Screenshot]:

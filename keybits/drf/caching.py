@@ -210,11 +210,9 @@ class _Exchange:
     def _send_unkept(
         self, response: HttpResponse, headers: list[tuple[str, str]], reason: str
     ) -> HttpResponse:
-        """Send what nobody may keep: with its validator to who may write on condition of it, else as it is."""
-        if self.is_private:
-            return self._send(self._made(response, headers, None), cache_status.forwarded(reason))
-        response["Cache-Control"] = cache_control.PRIVATE
-        return self._pass_on(response, reason)
+        """Send what nobody may keep, with its validator: a write can be made on condition of it."""
+        self.is_private = True
+        return self._send(self._made(response, headers, None), cache_status.forwarded(reason))
 
     def _made(self, response: HttpResponse, headers: list[tuple[str, str]], witness: bytes | None) -> Entry:
         made = readthrough.made(
@@ -277,7 +275,14 @@ class _Exchange:
     def _bypass(self) -> HttpResponse:
         """A page for people: rendered each time, kept by nobody."""
         self._throttle()
-        response = self._render()
+        method, self.asked.method = (
+            self.asked.method,
+            "GET",
+        )  # it names the method, and HEAD is to say GET's length
+        try:
+            response = self._render()
+        finally:
+            self.asked.method = method
         response["Cache-Control"] = cache_control.PRIVATE
         return self._pass_on(response, cache_status.BYPASS)
 

@@ -40,6 +40,8 @@ class FastPath:
         answers()  # what it lacks is missed now, and not by the first request
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope = _with_one_cookie(scope)
         known, counter = (lane(), answers()) if scope["type"] == "http" else (None, None)
         if counter is not None:
             send = _counted(counter, send)
@@ -78,6 +80,18 @@ class FastPath:
             await self.application(scope, receive, note)
         finally:
             known.land(departure, learnt=False)
+
+
+def _with_one_cookie(scope: Scope) -> Scope:
+    """Return the scope with what HTTP/2 may send in several fields in one (RFC 9113 section 8.2.3).
+
+    Django would put commas between them, and then finds no cookie but the first.
+    """
+    crumbs = [value for name, value in scope["headers"] if name == b"cookie"]
+    if len(crumbs) < 2:
+        return scope
+    others = [(name, value) for name, value in scope["headers"] if name != b"cookie"]
+    return {**scope, "headers": [*others, (b"cookie", b"; ".join(crumbs))]}
 
 
 def _counted(counter: Answers, send: Send) -> Send:

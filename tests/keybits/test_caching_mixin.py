@@ -396,6 +396,11 @@ class TestNotStored:
         assert pages[0]["Content-Type"].startswith("text/html")
         assert get("/tags/")["Cache-Status"] == STORED
 
+    def test_a_page_for_people_has_one_length_by_every_method(self) -> None:
+        """RFC 9110 section 8.6; the page names the method that it was asked by."""
+        lengths = {get("/tags/?format=api", method=method)["Content-Length"] for method in ("get", "head")}
+        assert len(lengths) == 1
+
     def test_what_was_read_in_a_scope_that_is_open(self) -> None:
         get_store().open(["tags"], "somebody")
         assert [asks() for _ in range(2)] == [(MISS, 1), (MISS, 1)]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from typing import Any
 
 import pytest
 from corsheaders.signals import check_request_enabled
 from django.conf import settings
 from django.core.exceptions import DisallowedHost
+from django.core.handlers.asgi import ASGIRequest
+from django.core.handlers.wsgi import WSGIRequest
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.test import AsyncRequestFactory, Client, RequestFactory, override_settings
@@ -20,6 +23,7 @@ from keybits.middleware import (
     content_length_middleware,
     cross_origin_middleware,
     host_middleware,
+    https_middleware,
     path_middleware,
 )
 
@@ -62,6 +66,20 @@ class TestHost:
 
         with pytest.raises(DisallowedHost):
             host_middleware(fail)(RequestFactory().get("/", headers={"Host": "evil.example"}))
+
+    @pytest.mark.parametrize("method", ["get", "Head", "post"])
+    def test_a_method_in_another_case_is_none_of_ours(self, method: str) -> None:
+        """RFC 9110 section 9.1: they are case-sensitive, and who is in front takes them so."""
+        wsgi, asgi = RequestFactory(headers={"Host": "ours.example"}), AsyncRequestFactory()
+        asked = [
+            WSGIRequest(wsgi._base_environ(REQUEST_METHOD=method)),
+            ASGIRequest(
+                asgi._base_scope(method=method, path="/", headers=[(b"host", b"ours.example")]), BytesIO()
+            ),
+        ]
+        for request in asked:
+            answer = host_middleware(view)(request)
+            assert (answer.status_code, answer["Content-Type"]) == (501, "application/problem+json")
 
     def test_it_is_the_first_of_this_project(self) -> None:
         assert import_string(settings.MIDDLEWARE[0]) is host_middleware
@@ -188,6 +206,32 @@ class TestPath:
 
     def test_it_comes_right_after_the_host(self) -> None:
         assert import_string(settings.MIDDLEWARE[1]) is path_middleware
+
+
+class TestHttps:
+    @pytest.fixture(autouse=True)
+    def _urls(self, settings: Settings) -> None:
+        settings.ALLOWED_HOSTS = ["ours.example", "[::1]"]
+        settings.SECURE_SSL_REDIRECT = True
+
+    @pytest.mark.parametrize(
+        ("host", "name"),
+        [("ours.example:666", "ours.example"), ("[::1]:80", "[::1]"), ("OURS.example", "ours.example")],
+    )
+    def test_it_leads_to_the_host_without_the_port_that_a_client_chooses_and_nobody_keeps_it(
+        self, host: str, name: str
+    ) -> None:
+        answer = https_middleware(view)(RequestFactory().post("/a/b/?c=d", headers={"Host": host}))
+        assert (answer.status_code, answer["Location"]) == (308, f"https://{name}/a/b/?c=d")
+        assert answer["Cache-Control"] == "private, no-store"
+
+    def test_who_has_come_by_https_goes_on(self) -> None:
+        assert https_middleware(view)(RequestFactory().get("/", secure=True)).status_code == 200
+
+    def test_it_comes_before_django_s(self) -> None:
+        names = list(settings.MIDDLEWARE)
+        ours = names.index("keybits.middleware.https_middleware")
+        assert ours < names.index("django.middleware.security.SecurityMiddleware")
 
 
 class TestContentLength:

@@ -124,7 +124,7 @@ class TestWhoIsTold:
         assert statuses(by_token, world, ["/screenshots/{rat}/"]) == {410}
 
     def test_of_a_word_that_only_private_galleries_used_nobody(self, api, other, world):
-        hush = Tag.objects.create(slug="hush", name="Hush")
+        hush = Tag.objects.create(slug="hush", name="Hush", offered=False)
         world.shots["yak"].tags.add(hush)
         hush.delete()
         for client in (api, other):
@@ -175,7 +175,9 @@ class TestWhoIsTold:
         "dark": (
             lambda world: world.tags["dark"],
             ["/tags/dark/", "/tags/dark/screenshots/"],
-            lambda world: Tag.objects.create(slug="dark", name="Dark").screenshots.add(world.shots["yak"]),
+            lambda world: Tag.objects.create(slug="dark", name="Dark", offered=False).screenshots.add(
+                world.shots["yak"]
+            ),
         ),
         "cat": (
             lambda world: Screenshot.objects.filter(pk=world.shots["cat"].pk),

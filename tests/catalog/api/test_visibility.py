@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from writing import sent
 
-from catalog.models import Gallery, Tag, Tombstone
+from catalog.models import Gallery, Screenshot, Tag, Tombstone
 
 pytestmark = pytest.mark.django_db
 
@@ -299,7 +301,7 @@ class TestAddresses:
             assert api(shot["url"].removeprefix("/api/v1")).status_code == 200, shot["url"]
 
     def test_a_word_that_only_private_galleries_use_is_theirs(self, api, world, django_user_model):
-        secret = Tag.objects.create(slug="secret", name="Secret")
+        secret = Tag.objects.create(slug="secret", name="Secret", offered=False)
         world.shots["yak"].tags.add(secret)
         Tag.objects.create(slug="unused", name="Unused")
         slugs = {tag["slug"] for tag in api.read("/tags/?page_size=max")["results"]}
@@ -307,6 +309,28 @@ class TestAddresses:
         assert "unused" in slugs
         assert api("/tags/secret/").status_code == 404
         assert api("/tags/secret/screenshots/").status_code == 404
+
+    def test_that_private_galleries_use_a_tag_which_is_offered_shows_nowhere(self, api, world):
+        offered = Tag.objects.create(slug="offered", name="Offered")
+        before = [api.read(path) for path in ("/tags/offered/", "/tags/?page_size=max")]
+        world.shots["yak"].tags.add(offered)
+        assert [api.read(path) for path in ("/tags/offered/", "/tags/?page_size=max")] == before
+
+    @pytest.mark.parametrize("query", ["gallery=vault", "domain=hush.example", "tag=zoo"])
+    def test_a_change_of_something_private_shows_in_no_list_that_is_empty(self, api, world, query):
+        """Neither by what the cache says it did, nor by a date."""
+        world.shots["yak"].tags.add(Tag.objects.create(slug="zoo", name="Zoo", offered=False))
+        paths = [f"/screenshots/?{query}", f"/screenshots/?{query.partition('=')[0]}=no-such-thing"]
+
+        def told():
+            answers = [api(path) for path in paths for _ in range(2)]
+            assert {json.loads(answer.content)["results"] == [] for answer in answers} == {True}
+            return {(answer["Cache-Status"], answer.get("Last-Modified")) for answer in answers}
+
+        before = told()
+        Screenshot.objects.filter(pk=world.shots["yak"].pk).update(title="Changed")
+        assert told() == before
+        assert len(before) == 1
 
 
 ONE, ALL = "/screenshots/{yak}/", "/screenshots/?gallery=vault"

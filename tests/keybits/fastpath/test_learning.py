@@ -377,6 +377,14 @@ class TestPoison:
         for cookie in ("sessionid=x", "sessionid =x", "a=b; sessionid\t=x", "sessionid"):
             assert not ways.was_fast(self.PLAIN.with_fields(("Cookie", cookie)))
 
+    def test_a_session_is_seen_where_http_2_sends_each_cookie_in_a_field_of_its_own(self) -> None:
+        """RFC 9113 section 8.2.3; by Django itself, too."""
+        ways = AsgiWays()
+        assert learns(ways, self.PLAIN)
+        asked = self.PLAIN.with_fields(("Cookie", "a=b"), ("Cookie", "sessionid=x"))
+        assert not ways.was_fast(asked)
+        assert ways.fast(asked).get("Cache-Control") == "private, no-store"
+
     def test_other_cookies_keep_nobody_from_the_fast_path(self, ways: Ways) -> None:
         assert learns(ways, self.PLAIN)
         for cookie in ("a=b", f"csrftoken={'a' * 32}", f"csrftoken={'a' * 64}; a=b"):
