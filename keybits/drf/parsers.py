@@ -5,6 +5,7 @@ And when it is taken in: whole, before anything is locked for its sake.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import IO, Any
 
@@ -16,7 +17,7 @@ from rest_framework.parsers import BaseParser
 from rest_framework.permissions import SAFE_METHODS
 from rest_framework.request import Request
 
-__all__ = ["MOST_NESTED", "JSONParser", "LengthRequiredError", "TooLongError", "take_in"]
+__all__ = ["MOST_NESTED", "CodedContentError", "JSONParser", "LengthRequiredError", "TooLongError", "take_in"]
 
 MOST_NESTED = 64
 """Arrays and objects within each other: who reads or writes them goes a few frames down for each."""
@@ -40,8 +41,16 @@ class LengthRequiredError(APIException):
     members = {"type": "length-required", "header": "Content-Length"}
 
 
+class CodedContentError(APIException):
+    """415: the body has a content coding (RFC 9110 section 15.5.16)."""
+
+    status_code = 415
+    default_detail = "Send the body as it is, without Content-Encoding."
+    members = {"type": "coded-content", "header": "Content-Encoding"}
+
+
 class JSONParser(BaseParser):
-    """RFC 8259 by orjson: no NaN, no lone surrogates, no more than `MOST_NESTED` levels."""
+    """RFC 8259 by orjson: no NaN, no lone surrogates, no name twice, no more than `MOST_NESTED` levels."""
 
     media_type = "application/json"
 
@@ -51,25 +60,30 @@ class JSONParser(BaseParser):
         media_type: str | None = None,
         parser_context: Mapping[str, Any] | None = None,
     ) -> Any:
+        content = _read(stream)
         try:
-            data = orjson.loads(_read(stream))
+            data = orjson.loads(content)
         except orjson.JSONDecodeError as error:
             raise ParseError(f"The body is no JSON: {error}.") from None
         if _is_deeper(data):
             raise ParseError(f"The body has arrays and objects more than {MOST_NESTED} levels deep.")
+        json.loads(content, object_pairs_hook=_once, parse_int=str)
         return data
 
 
 def take_in(request: Request) -> None:
     """Have the body of an unsafe request in memory from now on: who sends it slowly keeps nobody waiting for a lock.
 
-    Raises `TooLongError`, `LengthRequiredError`, and `ParseError` where the client goes away meanwhile.
+    Raises `TooLongError`, `LengthRequiredError`, `CodedContentError`, and `ParseError` where the client goes away
+    meanwhile.
     """
     received = request._request
     if request.method in SAFE_METHODS or received._read_started:  # type: ignore[attr-defined]
         return
     if _is_unsaid(request):
         raise LengthRequiredError
+    if request.META.get("HTTP_CONTENT_ENCODING", "").strip().lower() not in {"", "identity"}:
+        raise CodedContentError
     try:
         content = _read(received)
     except UnreadablePostError as error:
@@ -94,6 +108,15 @@ def _is_unsaid(request: Request) -> bool:
         return False
     is_framed = meta.get("SERVER_PROTOCOL", "").startswith("HTTP/2") and request.method != "DELETE"
     return is_framed or "HTTP_TRANSFER_ENCODING" in meta
+
+
+def _once(pairs: list[tuple[str, Any]]) -> None:
+    """Raise `ParseError` for a name that an object has twice: one of the values would be lost without a word."""
+    seen: set[str] = set()
+    for name, _ in pairs:
+        if name in seen:
+            raise ParseError(f"The body says {name!r} twice in one object.")
+        seen.add(name)
 
 
 def _is_deeper(data: Any) -> bool:

@@ -438,6 +438,24 @@ class TestBadBody:
             problem(send(owner, "PATCH", world.at(CAT), content), 400)
             problem(send(owner, "POST", "/galleries/", content, Idempotency_Key="a"), 400)
 
+    @pytest.mark.parametrize(
+        "content",
+        [
+            b'{"title":"One","title":"Two"}',
+            b'{"title":"One","metadata":{"a":{"b":1,"b":1}}}',
+            b'[{"a":1,"a":2}]',
+        ],
+    )
+    def test_that_says_something_twice_is_400(self, owner, world, content):
+        response = send(owner, "PATCH", world.at(CAT), content, If_Match="*")
+        assert "twice" in problem(response, 400)["detail"]
+
+    @pytest.mark.parametrize("coding", ["gzip", "br", "x", "identity, gzip"])
+    def test_that_is_coded_is_415(self, owner, world, coding):
+        fields = {"If_Match": "*", "Content_Encoding": coding}
+        response = send(owner, "PATCH", world.at(CAT), {"title": "New"}, **fields)
+        assert problem(response, 415, "coded-content")["header"] == "Content-Encoding"
+
     @pytest.mark.parametrize("said", [{"Transfer-Encoding": "chunked"}, {"SERVER_PROTOCOL": "HTTP/2"}])
     def test_whose_length_a_server_does_not_say_is_411(self, owner, world, said):
         condition = {"If-Match": owner(world.at(CAT))["ETag"]} | {
