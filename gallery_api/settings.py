@@ -6,24 +6,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-import environ
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from gallery_api import environment as env
 from gallery_api.secret import secret_key
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-env = environ.Env()
-
-VAR_DIR = Path(env.str("VAR_DIR", default=str(BASE_DIR / "var")))
-VAR_DIR.mkdir(parents=True, exist_ok=True)
+VAR_DIR = env.folder("VAR_DIR", default=BASE_DIR / "var")
 
 # --- Security -----------------------------------------------------------------------------------------------
-DEBUG = env.bool("DEBUG", default=False)
-SECRET_KEY = env.str("SECRET_KEY", default="") or secret_key(VAR_DIR / "secret_key")
-ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
-HTTPS = env.bool("HTTPS", default=False)
+DEBUG = env.boolean("DEBUG", default=False)
+SECRET_KEY = env.text("SECRET_KEY", default="") or secret_key(VAR_DIR / "secret_key")
+ALLOWED_HOSTS = env.hosts("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+HTTPS = env.boolean("HTTPS", default=False)
 SECURE_SSL_REDIRECT = HTTPS
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
@@ -31,7 +29,7 @@ SECURE_HSTS_PRELOAD = HTTPS
 SESSION_COOKIE_SECURE = HTTPS
 CSRF_COOKIE_SECURE = HTTPS
 SECURE_PROXY_SSL_HEADER = (
-    ("HTTP_X_FORWARDED_PROTO", "https") if env.bool("BEHIND_TLS_PROXY", default=False) else None
+    ("HTTP_X_FORWARDED_PROTO", "https") if env.boolean("BEHIND_TLS_PROXY", default=False) else None
 )
 X_FRAME_OPTIONS = "DENY"
 
@@ -96,7 +94,7 @@ USE_I18N = True
 USE_TZ = True
 
 # --- Data ---------------------------------------------------------------------------------------------------
-DATABASES = {"default": env.db_url("DATABASE_URL", default=f"sqlite:///{VAR_DIR / 'gallery.sqlite3'}")}
+DATABASES = {"default": env.database("DATABASE_URL", default=f"sqlite:///{VAR_DIR / 'gallery.sqlite3'}")}
 DATABASES["default"]["CONN_MAX_AGE"] = 60  # to connect costs as much as to make a page
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     DATABASES["default"]["OPTIONS"] = {
@@ -109,12 +107,12 @@ else:
 if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
     DATABASES["default"]["ENGINE"] = "gallery_api.postgresql"
 
-REDIS_URL = env.str("REDIS_URL", default="")
+REDIS_URL = env.redis_url("REDIS_URL", default="")
 if REDIS_URL:
-    CACHES = {
+    CACHES: dict[str, dict[str, Any]] = {
         "default": {
             "BACKEND": "django_redis.cache.RedisCache",
-            "LOCATION": REDIS_URL,
+            "LOCATION": [REDIS_URL],  # a text would be split at its commas
             "OPTIONS": {
                 "CLIENT_CLASS": "django_redis.client.DefaultClient",
                 "SERIALIZER": "django_redis.serializers.json.JSONSerializer",
@@ -131,7 +129,10 @@ MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
 STORAGES = {
     "default": {
         "BACKEND": "django.core.files.storage.FileSystemStorage",
-        "OPTIONS": {"location": env.str("MEDIA_ROOT", default=str(VAR_DIR / "media")), "base_url": "/files/"},
+        "OPTIONS": {
+            "location": str(env.folder("MEDIA_ROOT", default=VAR_DIR / "media")),
+            "base_url": "/files/",
+        },
     },
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
 }
@@ -141,23 +142,23 @@ STATIC_ROOT.mkdir(exist_ok=True)
 WHITENOISE_USE_FINDERS = True
 
 # --- keybits ------------------------------------------------------------------------------------------------
-KEYBITS_STORE = env.str("KEYBITS_STORE", default="") or (
+KEYBITS_STORE = env.text("KEYBITS_STORE", default="") or (
     "keybits.stores.redis.RedisStore" if REDIS_URL else "keybits.stores.lmdb.LMDBStore"
 )
 KEYBITS_LMDB_PATH = VAR_DIR / "keybits.lmdb"
-KEYBITS_FASTPATH = env.bool("KEYBITS_FASTPATH", default=True)
+KEYBITS_FASTPATH = env.boolean("KEYBITS_FASTPATH", default=True)
 KEYBITS_FASTPATH_MIDDLEWARE = [name for name in MIDDLEWARE if name.startswith("gallery_api.sessions.")]
-KEYBITS_METRICS = env.bool("KEYBITS_METRICS", default=False)
-KEYBITS_BULK_LIMIT = env.int("KEYBITS_BULK_LIMIT", default=1_000)
-KEYBITS_AUDIT = env.str("KEYBITS_AUDIT", default="off")
-KEYBITS_PURGERS = env.json("PURGERS", default={})
+KEYBITS_METRICS = env.boolean("KEYBITS_METRICS", default=False)
+KEYBITS_BULK_LIMIT = env.whole("KEYBITS_BULK_LIMIT", default=1_000, least=1)
+KEYBITS_AUDIT = env.choice("KEYBITS_AUDIT", ("off", "log", "raise"), default="off")
+KEYBITS_PURGERS = env.json_object("PURGERS", default={})
 KEYBITS_FINGERPRINT_PACKAGES = ["catalog", "gallery_api"]
 KEYBITS_WARM_URLS = "catalog.first_pages.urls"
-KEYBITS_WARM_BASE_URL = env.str("WARM_BASE_URL", default="")
-KEYBITS_WARM_AFTER_PURGE = env.list("WARM_AFTER_PURGE", default=[])
+KEYBITS_WARM_BASE_URL = env.base_url("WARM_BASE_URL", default="")
+KEYBITS_WARM_AFTER_PURGE = env.names("WARM_AFTER_PURGE", default=[])
 
 # --- API ----------------------------------------------------------------------------------------------------
-REST_FRAMEWORK = {
+REST_FRAMEWORK: dict[str, Any] = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
         "catalog.accounts.authentication.ApiKeyAuthentication",
         "catalog.api.authentication.SessionCookieAuthentication",
@@ -179,22 +180,22 @@ REST_FRAMEWORK = {
         "catalog.accounts.throttles.QuotaThrottle",
     ],
     "DEFAULT_THROTTLE_RATES": {
-        "anon": env.str("ANON_THROTTLE_RATE", default="6000/min"),
-        "user": env.str("USER_THROTTLE_RATE", default="6000/min"),
-        "curate": env.str("CURATE_THROTTLE_RATE", default="600/min"),
-        "capture": env.str("CAPTURE_THROTTLE_RATE", default="60/min"),
-        "token": env.str("TOKEN_THROTTLE_RATE", default="10/min"),
+        "anon": env.rate("ANON_THROTTLE_RATE", default="6000/min"),
+        "user": env.rate("USER_THROTTLE_RATE", default="6000/min"),
+        "curate": env.rate("CURATE_THROTTLE_RATE", default="600/min"),
+        "capture": env.rate("CAPTURE_THROTTLE_RATE", default="60/min"),
+        "token": env.rate("TOKEN_THROTTLE_RATE", default="10/min"),
     },
-    "NUM_PROXIES": env.int("NUM_PROXIES", default=0),
+    "NUM_PROXIES": env.whole("NUM_PROXIES", default=0, most=1_000),
     "DEFAULT_SCHEMA_CLASS": "catalog.api.schema.AutoSchema",
     "DEFAULT_VERSIONING_CLASS": None,
     "EXCEPTION_HANDLER": "keybits.drf.problems.exception_handler",
     "URL_FIELD_NAME": "url",
 }
 
-CURATION_HIDES = env.bool("CURATION_HIDES", default=False)
-TOMBSTONE_DAYS = env.int("TOMBSTONE_DAYS", default=90)
-JWT = env.bool("JWT", default=False)
+CURATION_HIDES = env.boolean("CURATION_HIDES", default=False)
+TOMBSTONE_DAYS = env.whole("TOMBSTONE_DAYS", default=90, most=36_500)
+JWT = env.boolean("JWT", default=False)
 if JWT:
     REST_FRAMEWORK["DEFAULT_AUTHENTICATION_CLASSES"].append("catalog.accounts.jwt.BearerAuthentication")
 SIMPLE_JWT = {"CHECK_REVOKE_TOKEN": True}
@@ -231,11 +232,12 @@ CORS_EXPOSE_HEADERS = [
     *("Location", "RateLimit", "RateLimit-Policy", "WWW-Authenticate", "Allow"),
 ]
 
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"plain": {"format": "{levelname} {name}: {message}", "style": "{"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
     "loggers": {"django.request": {"level": "ERROR"}},
-    "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="WARNING")},
+    "root": {"handlers": ["console"], "level": env.choice("LOG_LEVEL", LEVELS, default="WARNING")},
 }

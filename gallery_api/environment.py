@@ -1,0 +1,159 @@
+"""The environment, read strictly: an empty variable counts as none, and what cannot be meant is refused by name.
+
+That is said as the settings are read, by `ImproperlyConfigured`: servers run no system checks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from django.core.exceptions import ImproperlyConfigured
+from environ import Env
+from redis import ConnectionPool
+
+__all__ = [
+    "base_url",
+    "boolean",
+    "choice",
+    "database",
+    "folder",
+    "hosts",
+    "json_object",
+    "names",
+    "rate",
+    "redis_url",
+    "text",
+    "whole",
+]
+
+T = TypeVar("T")
+
+BOOLEANS = dict.fromkeys(("true", "yes", "y", "on", "1"), True) | dict.fromkeys(
+    ("false", "no", "n", "off", "0"), False
+)
+HOST = re.compile(r"\*|[a-z0-9.-]+|\[[a-f0-9:.]+\]", re.IGNORECASE)
+MOST = 2**31 - 1
+RATE = re.compile(r"[1-9]\d{0,8}/(s|sec|second|m|min|minute|h|hour|d|day)", re.ASCII)
+
+
+def text(name: str, *, default: str) -> str:
+    given = os.environ.get(name, "")
+    return given if given.strip() else default
+
+
+def boolean(name: str, *, default: bool) -> bool:
+    return _read(name, lambda given: BOOLEANS[given.lower()], default, "true or false")
+
+
+def whole(name: str, *, default: int, least: int = 0, most: int = MOST) -> int:
+    """Return a whole number from `least` to `most`."""
+
+    def parse(given: str) -> int:
+        return _sound(int(given), least <= int(given) <= most)
+
+    return _read(name, parse, default, f"a whole number from {least} to {most}")
+
+
+def choice(name: str, choices: Collection[str], *, default: str) -> str:
+    """Return one of `choices`, however it is capitalized."""
+    known = {each.lower(): each for each in choices}
+    return _read(name, lambda given: known[given.lower()], default, f"one of {', '.join(choices)}")
+
+
+def names(name: str, *, default: list[str]) -> list[str]:
+    return _read(name, _members, default, "names with commas between them")
+
+
+def hosts(name: str, *, default: list[str]) -> list[str]:
+    def parse(given: str) -> list[str]:
+        return [_sound(each, HOST.fullmatch(each)) for each in _members(given)]
+
+    accepted = "host names without scheme or port, with commas between them; .example.org has all below it"
+    return _read(name, parse, default, accepted)
+
+
+def rate(name: str, *, default: str) -> str:
+    accepted = "number/period, such as 600/min, with a number from 1 on and the period s, min, h or d"
+    return _read(name, lambda given: _sound(given, RATE.fullmatch(given)), default, accepted)
+
+
+def folder(name: str, *, default: Path) -> Path:
+    """Return a folder that there is, made where it was missing."""
+    path = Path(text(name, default=str(default)))
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        raise _refusal(name, repr(str(path)), "the path of a folder that is there or can be made") from None
+    return path
+
+
+def base_url(name: str, *, default: str) -> str:
+    def parse(given: str) -> str:
+        url = urlsplit(given)
+        is_origin = url.hostname and url.port != 0 and given.rstrip("/") == f"{url.scheme}://{url.netloc}"
+        return _sound(given, is_origin and url.scheme in {"http", "https"} and "@" not in url.netloc)
+
+    return _read(name, parse, default, "scheme and host, such as https://gallery.example", is_secret=True)
+
+
+def redis_url(name: str, *, default: str) -> str:
+    return _read(name, _redis_url, default, "a URL such as redis://host:6379/0", is_secret=True)
+
+
+def database(name: str, *, default: str) -> dict[str, Any]:
+    """Return an entry of `DATABASES`."""
+    accepted = "a URL such as postgres://user:password@host:5432/name"
+    return _read(name, _database, None, accepted, is_secret=True) or _database(default)
+
+
+def json_object(name: str, *, default: dict[str, Any]) -> dict[str, Any]:
+    """Return a JSON object whose members are objects."""
+
+    def parse(given: str) -> dict[str, Any]:
+        found = json.loads(given)
+        return _sound(found, isinstance(found, dict) and all(isinstance(it, dict) for it in found.values()))
+
+    return _read(name, parse, default, "a JSON object of objects", is_secret=True)
+
+
+def _read(name: str, parse: Callable[[str], T], default: T, accepted: str, *, is_secret: bool = False) -> T:
+    given = os.environ.get(name, "").strip()
+    if not given:
+        return default
+    try:
+        return parse(given)
+    except (ValueError, KeyError, TypeError):
+        shown = "something else" if is_secret else repr(given)
+    raise _refusal(name, shown, accepted)  # out here, without the cause, which may show a secret
+
+
+def _refusal(name: str, shown: str, accepted: str) -> ImproperlyConfigured:
+    return ImproperlyConfigured(f"{name} is {shown}; write {accepted}.")
+
+
+def _sound(value: T, is_sound: object) -> T:
+    if not is_sound:
+        raise ValueError(value)
+    return value
+
+
+def _members(given: str) -> list[str]:
+    return [each.strip() for each in given.split(",") if each.strip()]
+
+
+def _redis_url(given: str) -> str:
+    ConnectionPool.from_url(given).make_connection()  # which connects to nothing yet
+    url = urlsplit(given)
+    return _sound(given, url.scheme == "unix" or re.fullmatch(r"\d*", url.path.strip("/"), re.ASCII))
+
+
+def _database(given: str) -> dict[str, Any]:
+    _sound(given, given.partition("://")[0] in Env.DB_SCHEMES)
+    found: dict[str, Any] = Env.db_url_config(given)
+    return _sound(found, found["NAME"] or found.get("OPTIONS", {}).get("service"))

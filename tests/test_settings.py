@@ -1,0 +1,139 @@
+"""What a deployment says by its environment: what is meant is taken, and what cannot be meant is refused by name."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from gallery_api import environment, settings
+
+RATES = ["ANON", "USER", "CURATE", "CAPTURE", "TOKEN"]
+WRONG_RATES = ["abc", "5", "5/fortnight", "-5/min", "0/min", "/min", "5/", "1.5/min", "9999999999/s"]
+WRONG = [
+    *(("ANON_THROTTLE_RATE", rate) for rate in WRONG_RATES),
+    *((f"{name}_THROTTLE_RATE", "abc") for name in RATES),
+    *(("REDIS_URL", url) for url in ("foo", "redis://h:abc/0", "redis://h/x", "redis://h/0?foo=1")),
+    ("REDIS_URL", "redis://a/0,redis://b/0"),
+    *(("DATABASE_URL", url) for url in ("foo", "xyz://h/n", "postgres://h:abc/n", "postgres://h")),
+    *(("NUM_PROXIES", number) for number in ("-1", "x", "1.5", "1001")),
+    *(("TOMBSTONE_DAYS", number) for number in ("-1", "x", "99999999999")),
+    *(("KEYBITS_BULK_LIMIT", number) for number in ("0", "x", "99999999999")),
+    *((name, "enabled") for name in ("DEBUG", "HTTPS", "BEHIND_TLS_PROXY", "JWT", "CURATION_HIDES")),
+    *((name, "2") for name in ("KEYBITS_FASTPATH", "KEYBITS_METRICS")),
+    *(("MEDIA_ROOT", place) for place in ("/etc/passwd", "/etc/passwd/media")),
+    ("VAR_DIR", "/etc/passwd"),
+    *(("ALLOWED_HOSTS", name) for name in ("https://gallery.example", "gallery.example:443", "*.example")),
+    *(("WARM_BASE_URL", url) for url in ("foo", "https://", "https://h:x", "https://h/path", "https://u@h")),
+    *(("PURGERS", text) for text in ("{", "[]", '{"edge": 1}')),
+    ("LOG_LEVEL", "LOUD"),
+    ("KEYBITS_AUDIT", "on"),
+]
+WITH_A_DEFAULT = {
+    "DATABASE_URL": "DATABASES",
+    "REDIS_URL": "CACHES",
+    "PURGERS": "KEYBITS_PURGERS",
+    "LOG_LEVEL": "LOGGING",
+    "NUM_PROXIES": "REST_FRAMEWORK",
+    "ANON_THROTTLE_RATE": "REST_FRAMEWORK",
+    "TOMBSTONE_DAYS": "TOMBSTONE_DAYS",
+    "KEYBITS_BULK_LIMIT": "KEYBITS_BULK_LIMIT",
+    "KEYBITS_FASTPATH": "KEYBITS_FASTPATH",
+    "MEDIA_ROOT": "STORAGES",
+    "ALLOWED_HOSTS": "ALLOWED_HOSTS",
+    "HTTPS": "SECURE_SSL_REDIRECT",
+    "WARM_BASE_URL": "KEYBITS_WARM_BASE_URL",
+}
+
+
+def read() -> dict[str, Any]:
+    """Return the settings as a process that starts now would read them."""
+    return runpy.run_path(settings.__file__)
+
+
+class TestWhatCannotBeMeant:
+    @pytest.mark.parametrize(("name", "value"), WRONG)
+    def test_is_refused_by_name_with_what_would_do(
+        self, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+    ) -> None:
+        monkeypatch.setenv(name, value)
+        with pytest.raises(ImproperlyConfigured, match=rf"^{name} is .+; write .+\.$"):
+            read()
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("REDIS_URL", "redis://:hunter/2@h/0"),
+            ("DATABASE_URL", "postgres://u:hunter/2@h/n"),
+            ("PURGERS", '{"edge": {"token": "hunter2"}'),
+        ],
+    )
+    def test_is_not_shown_where_it_may_be_a_secret(
+        self, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+    ) -> None:
+        monkeypatch.setenv(name, value)
+        with pytest.raises(ImproperlyConfigured, match=name) as caught:
+            read()
+        assert "hunter" not in str(caught.value)
+        assert caught.value.__context__ is None
+
+
+class TestWhatIsMeant:
+    @pytest.mark.parametrize(("name", "setting"), WITH_A_DEFAULT.items())
+    @pytest.mark.parametrize("nothing", ["", " "])
+    def test_an_empty_variable_is_one_that_is_not_there(
+        self, monkeypatch: pytest.MonkeyPatch, name: str, setting: str, nothing: str
+    ) -> None:
+        monkeypatch.delenv(name, raising=False)
+        without = read()[setting]
+        monkeypatch.setenv(name, nothing)
+        assert repr(read()[setting]) == repr(without)
+
+    @pytest.mark.parametrize("name", ["VAR_DIR", "MEDIA_ROOT"])
+    def test_an_empty_folder_is_not_the_current_one(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+    ) -> None:
+        monkeypatch.setenv(name, "")
+        assert environment.folder(name, default=tmp_path / "own") == tmp_path / "own"
+
+    @pytest.mark.parametrize(
+        ("value", "meant"),
+        [*((yes, True) for yes in ("true", "ON", " 1")), *((no, False) for no in ("False", "off", "0"))],
+    )
+    def test_a_boolean_is_true_or_false_in_so_many_words(
+        self, monkeypatch: pytest.MonkeyPatch, value: str, meant: bool
+    ) -> None:
+        monkeypatch.setenv("HTTPS", value)
+        assert read()["SECURE_SSL_REDIRECT"] is meant
+
+    def test_the_members_of_a_list_have_no_blanks_around_them(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("ALLOWED_HOSTS", "gallery.example, localhost,, [::1] ,.example,*")
+        monkeypatch.setenv("WARM_AFTER_PURGE", "gallery:*, tag:*")
+        found = read()
+        assert found["ALLOWED_HOSTS"] == ["gallery.example", "localhost", "[::1]", ".example", "*"]
+        assert found["KEYBITS_WARM_AFTER_PURGE"] == ["gallery:*", "tag:*"]
+
+    @pytest.mark.parametrize("rate", ["1/s", "5/second", "600/min", "20/hour", "8/d"])
+    def test_a_rate_has_any_period_that_rest_framework_knows(
+        self, monkeypatch: pytest.MonkeyPatch, rate: str
+    ) -> None:
+        monkeypatch.setenv("ANON_THROTTLE_RATE", f" {rate}")
+        assert read()["REST_FRAMEWORK"]["DEFAULT_THROTTLE_RATES"]["anon"] == rate
+
+    def test_a_level_is_one_in_small_letters_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("LOG_LEVEL", "debug")
+        assert read()["LOGGING"]["root"]["level"] == "DEBUG"
+
+    @pytest.mark.parametrize("url", ["redis://:a%2Fb,c@h:6379/1", "rediss://h", "unix:///run/redis?db=2"])
+    def test_a_redis_is_one_whatever_its_password(self, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+        monkeypatch.setenv("REDIS_URL", url)
+        assert read()["CACHES"]["default"]["LOCATION"] == [url]
+
+    def test_a_secret_that_begins_with_a_dollar_names_no_other_variable(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("SECRET_KEY", "$ecret")
+        assert read()["SECRET_KEY"] == "$ecret"
