@@ -20,6 +20,7 @@ VAR_DIR = env.folder("VAR_DIR", default=BASE_DIR / "var")
 # --- Security -----------------------------------------------------------------------------------------------
 DEBUG = env.boolean("DEBUG", default=False)
 SECRET_KEY = env.text("SECRET_KEY", default="") or secret_key(VAR_DIR / "secret_key")
+SECRET_KEY_FALLBACKS = env.names("SECRET_KEY_FALLBACKS", default=[])
 ALLOWED_HOSTS = env.hosts("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 HTTPS = env.boolean("HTTPS", default=False)
 SECURE_SSL_REDIRECT = HTTPS
@@ -151,6 +152,8 @@ KEYBITS_FASTPATH_MIDDLEWARE = [name for name in MIDDLEWARE if name.startswith("g
 KEYBITS_METRICS = env.boolean("KEYBITS_METRICS", default=False)
 KEYBITS_BULK_LIMIT = env.whole("KEYBITS_BULK_LIMIT", default=1_000, least=1)
 KEYBITS_AUDIT = env.choice("KEYBITS_AUDIT", ("off", "log", "raise"), default="off")
+if relay := env.choice("KEYBITS_RELAY", ("thread", "external", "off"), default=""):
+    KEYBITS_RELAY = relay
 KEYBITS_PURGERS = env.json_object("PURGERS", default={})
 KEYBITS_FINGERPRINT_PACKAGES = ["catalog", "gallery_api"]
 KEYBITS_WARM_URLS = "catalog.first_pages.urls"

@@ -135,3 +135,13 @@ class TestWhatTheySay:
     @pytest.mark.parametrize("check", CHECKS)
     def test_a_check_is_explained(self, check: str) -> None:
         assert SECTIONS[check].strip()
+
+
+class TestReadme:
+    def test_what_it_sets_in_production_believes_the_proxy_that_ends_tls(self) -> None:
+        """Else every request is redirected to where it came from, and all clients share one rate."""
+        readme = (CHECKOUT / "README.md").read_text("utf-8")
+        exported = dict(re.findall(r"\b([A-Z_]+)=(\w+)", readme.partition("## Deploying")[2]))
+        assert exported["HTTPS"] == exported["BEHIND_TLS_PROXY"] == "true"
+        assert exported["NUM_PROXIES"] == "1"
+        assert exported["KEYBITS_RELAY"] == "external"

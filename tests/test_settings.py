@@ -31,6 +31,7 @@ WRONG = [
     *(("PURGERS", text) for text in ("{", "[]", '{"edge": 1}')),
     ("LOG_LEVEL", "LOUD"),
     ("KEYBITS_AUDIT", "on"),
+    ("KEYBITS_RELAY", "extern"),
 ]
 WITH_A_DEFAULT = {
     "DATABASE_URL": "DATABASES",
@@ -137,3 +138,12 @@ class TestWhatIsMeant:
     ) -> None:
         monkeypatch.setenv("SECRET_KEY", "$ecret")
         assert read()["SECRET_KEY"] == "$ecret"
+
+    def test_the_relay_is_where_the_environment_says(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert "KEYBITS_RELAY" not in read()
+        monkeypatch.setenv("KEYBITS_RELAY", "external")
+        assert read()["KEYBITS_RELAY"] == "external"
+
+    def test_keys_of_before_are_told_with_commas(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("SECRET_KEY_FALLBACKS", "older, oldest")
+        assert read()["SECRET_KEY_FALLBACKS"] == ["older", "oldest"]
