@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
+
+from django.core.exceptions import ImproperlyConfigured
 
 
 def secret_key(path: Path) -> str:
@@ -22,4 +25,13 @@ def secret_key(path: Path) -> str:
             pass
         finally:
             staged.unlink()
-    return path.read_text(encoding="ascii")
+    return _kept(path)
+
+
+def _kept(path: Path) -> str:
+    with suppress(UnicodeDecodeError):
+        if (key := path.read_text(encoding="ascii")).strip():
+            return key
+    raise ImproperlyConfigured(
+        f"{path} holds no key of ASCII characters; remove it to have another made, or set SECRET_KEY."
+    )

@@ -10,6 +10,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from gallery_api import environment, settings
+from gallery_api.secret import secret_key
 
 RATES = ["ANON", "USER", "CURATE", "CAPTURE", "TOKEN"]
 WRONG_RATES = ["abc", "5", "5/fortnight", "-5/min", "0/min", "/min", "5/", "1.5/min", "9999999999/s"]
@@ -147,3 +148,19 @@ class TestWhatIsMeant:
     def test_keys_of_before_are_told_with_commas(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("SECRET_KEY_FALLBACKS", "older, oldest")
         assert read()["SECRET_KEY_FALLBACKS"] == ["older", "oldest"]
+
+
+class TestTheSecretKeyThatIsKept:
+    def test_is_made_once_for_its_owner_alone(self, tmp_path: Path) -> None:
+        made = secret_key(tmp_path / "secret_key")
+        assert len(made) > 50
+        assert secret_key(tmp_path / "secret_key") == made
+        assert (tmp_path / "secret_key").stat().st_mode & 0o077 == 0
+
+    @pytest.mark.parametrize("content", [b"", b" \n", "schlüssel".encode()])
+    def test_is_refused_by_the_name_of_its_file_where_it_can_be_none(
+        self, tmp_path: Path, content: bytes
+    ) -> None:
+        (tmp_path / "secret_key").write_bytes(content)
+        with pytest.raises(ImproperlyConfigured, match=rf"^{tmp_path}/secret_key holds .+ SECRET_KEY\.$"):
+            secret_key(tmp_path / "secret_key")
