@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from django.apps import AppConfig
@@ -22,7 +23,8 @@ class KeybitsConfig(AppConfig):
     verbose_name = "keybits"
 
     def ready(self) -> None:
-        fingerprint()  # of the code that runs, which a deployment may replace on disk before the first request comes
+        with suppress(ImportError, TypeError, ValueError):  # a check says what is wrong with its settings
+            fingerprint()  # of the code that runs, which a deployment may replace on disk before the first request
         _watch_writes()
         _audit()
         for check in (checks.check_store, checks.check_settings, checks.check_middleware):

@@ -7,11 +7,12 @@ From the settings alone: modules are imported and folders looked at; nothing is 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from difflib import get_close_matches
+from functools import cache
 from importlib import util
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning
@@ -23,6 +24,7 @@ from keybits import changes, edge
 from keybits.conf import Conf, conf
 from keybits.envelopes import strangers
 from keybits.stores import Store
+from keybits.warming import WarmingError, base_url
 
 __all__ = ["check_middleware", "check_settings", "check_store"]
 
@@ -41,7 +43,7 @@ def check_store(**_: Any) -> list[CheckMessage]:
     if store is None or missing:
         return [_unusable_store(missing if store else [])]
     if _is_kind_of(store, LMDB_STORE):
-        return list(_lmdb())
+        return list(_lmdb()) if _is_well_typed("LMDB_PATH") else []
     return list(_redis()) if _is_kind_of(store, REDIS_STORE) else []
 
 
@@ -49,20 +51,23 @@ def check_settings(**_: Any) -> list[CheckMessage]:
     """Check that every `KEYBITS_*` setting is one, and holds what it has to hold."""
     return [
         *_unknown(),
-        *_not_positive(),
+        *_mistyped(),
+        *_too_small(),
         *_packages(),
         *_choices(),
         *_durations(),
         *_replicas(),
         *_purgers(),
         *_metrics(),
+        *_warm_base_url(),
     ]
 
 
 def check_middleware(**_: Any) -> list[CheckMessage]:
     """Check that nothing between the server and the views undoes what keybits decides."""
     installed = [(name, _imported(name)) for name in settings.MIDDLEWARE]
-    return [*_host(name for name, _ in installed), *_harmful(installed), *_strange(installed)]
+    strange = _strange(installed) if _is_well_typed("FASTPATH_MIDDLEWARE") else ()
+    return [*_host(name for name, _ in installed), *_harmful(installed), *strange]
 
 
 # --- The store ----------------------------------------------------------------------------------------------
@@ -133,8 +138,15 @@ def _redis() -> Iterator[CheckMessage]:
 # --- The settings -------------------------------------------------------------------------------------------
 
 
+@cache
+def _declared() -> dict[str, Any]:
+    """Return the type of each setting, by its name without the prefix."""
+    members = vars(Conf).items()
+    return {name: get_type_hints(it.fget)["return"] for name, it in members if isinstance(it, property)}
+
+
 def _names() -> list[str]:
-    return [f"{PREFIX}{name}" for name, member in vars(Conf).items() if isinstance(member, property)]
+    return [f"{PREFIX}{name}" for name in _declared()]
 
 
 def _unknown() -> Iterator[CheckMessage]:
@@ -150,23 +162,58 @@ def _unknown() -> Iterator[CheckMessage]:
             )
 
 
-def _not_positive() -> Iterator[CheckMessage]:
-    seconds = dict.fromkeys(("ENTRY_TTL", "IDEMPOTENCY_TTL", "STAMP_LEASE"), "seconds")
-    units = {**seconds, "BULK_LIMIT": "rows", "MAX_ENTRY_BYTES": "bytes"}
-    for name, unit in units.items():
-        value = getattr(settings, f"{PREFIX}{name}", 1)
-        if not _is_whole(value) or value < 1:
+def _is_list_of_texts(value: Any) -> bool:
+    return isinstance(value, list | tuple | set | frozenset) and all(isinstance(each, str) for each in value)
+
+
+_TYPES: dict[Any, tuple[str, Callable[[Any], bool]]] = {
+    bool: ("True or False", lambda value: isinstance(value, bool)),
+    str: ("a text", lambda value: isinstance(value, str)),
+    Path: ("the path of a folder", lambda value: isinstance(value, str | Path)),
+    list[str]: ("a list of texts", _is_list_of_texts),
+}
+"""What each is called and known by, other than numbers and dicts: of those more is asked, below."""
+
+
+def _is_well_typed(name: str) -> bool:
+    _, is_one = _TYPES.get(_declared()[name], ("", lambda value: True))
+    return not hasattr(settings, f"{PREFIX}{name}") or is_one(getattr(settings, f"{PREFIX}{name}"))
+
+
+def _mistyped() -> Iterator[CheckMessage]:
+    for name, declared in _declared().items():
+        if not _is_well_typed(name) and name not in _CHOICES:
+            yield Error(
+                f"{PREFIX}{name} is {getattr(settings, f'{PREFIX}{name}')!r}.",
+                hint=f"Write {_TYPES[declared][0]}, or leave it out for the default.",
+                id="keybits.E015",
+            )
+
+
+_LEAST = {
+    "BULK_LIMIT": (1, "rows"),
+    "ENTRY_TTL": (1, "seconds"),
+    "IDEMPOTENCY_TTL": (1, "seconds"),
+    "MAX_ENTRY_BYTES": (1, "bytes"),
+    "MEMORY_BYTES": (0, "bytes"),
+    "STAMP_LEASE": (1, "seconds"),
+}
+
+
+def _too_small() -> Iterator[CheckMessage]:
+    for name, (least, unit) in _LEAST.items():
+        value = getattr(settings, f"{PREFIX}{name}", least)
+        if not _is_whole(value) or value < least:
             yield Error(
                 f"{PREFIX}{name} is {value!r}.",
-                hint=f"Give a whole number of {unit}, at least 1, or leave it out for the default.",
+                hint=f"Give a whole number of {unit}, at least {least}, or leave it out for the default.",
                 id="keybits.E007",
             )
 
 
 def _packages() -> Iterator[CheckMessage]:
-    packages = getattr(settings, "KEYBITS_FINGERPRINT_PACKAGES", [])
-    for package in [packages] if isinstance(packages, str) else packages:
-        if isinstance(packages, str) or not _is_package(package):
+    for package in conf.FINGERPRINT_PACKAGES if _is_well_typed("FINGERPRINT_PACKAGES") else []:
+        if not _is_package(package):
             yield Error(
                 f"KEYBITS_FINGERPRINT_PACKAGES has {package!r}, whose source cannot be read.",
                 hint="Make it a list of packages (folders of modules) that can be imported: a change in code "
@@ -195,12 +242,12 @@ def _choices() -> Iterator[CheckMessage]:
 
 
 def _durations() -> Iterator[CheckMessage]:
-    names = ("OPEN_LEASE", "RELAY_INTERVAL", "RELAY_BOUND", "STORE_RETRY")
-    wrong = [name for name in names if not _is_duration(getattr(settings, f"{PREFIX}{name}", 1))]
+    names = [name for name, declared in _declared().items() if declared is float]
+    wrong = [name for name in names if not _is_duration(name, getattr(settings, f"{PREFIX}{name}", 1))]
     for name in wrong:
         yield Error(
             f"{PREFIX}{name} is {getattr(settings, f'{PREFIX}{name}')!r}.",
-            hint="Give a number of seconds above 0, or leave it out for the default.",
+            hint=f"Give a number of seconds{'' if name in _MAY_BE_0 else ' above 0'}, or leave it out for the default.",
             id="keybits.E010",
         )
     for shorter, longer, otherwise in _IN_ORDER:
@@ -216,12 +263,17 @@ def _durations() -> Iterator[CheckMessage]:
 _IN_ORDER = (("RELAY_INTERVAL", "RELAY_BOUND", "between two looks of a relay nothing is believed"),)
 
 
-def _is_duration(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
+_MAY_BE_0 = ("PURGE_AGAIN",)
+
+
+def _is_duration(name: str, value: Any) -> bool:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return 0 < value < float("inf") or (value == 0 and name in _MAY_BE_0)
 
 
 def _replicas() -> Iterator[CheckMessage]:
-    for alias in getattr(settings, "KEYBITS_REPLICAS", []):
+    for alias in conf.REPLICAS if _is_well_typed("REPLICAS") else []:
         if alias not in settings.DATABASES or alias == DEFAULT_DB_ALIAS:
             yield Error(
                 f"KEYBITS_REPLICAS has {alias!r}, which is no replica among DATABASES.",
@@ -256,6 +308,18 @@ def _metrics() -> Iterator[CheckMessage]:
             "KEYBITS_METRICS is on, and prometheus-client is not installed: no server would start.",
             hint="Install the extra `metrics`, or set KEYBITS_METRICS to False.",
             id="keybits.E014",
+        )
+
+
+def _warm_base_url() -> Iterator[CheckMessage]:
+    try:
+        if conf.WARM_BASE_URL and _is_well_typed("WARM_BASE_URL"):
+            base_url(conf.WARM_BASE_URL)
+    except WarmingError as error:
+        yield Error(
+            f"KEYBITS_WARM_BASE_URL: {error}",
+            hint="What is hot is asked for there, by `manage.py warm` and after a purge.",
+            id="keybits.E016",
         )
 
 

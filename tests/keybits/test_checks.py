@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import socket
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,9 +20,11 @@ from django.middleware.common import CommonMiddleware
 from pytest_django import Settings
 
 from keybits import checks
+from keybits.conf import Conf
 from keybits.stores import Store
 from keybits.stores.lmdb import LMDBStore
 
+CHECKOUT = Path(__file__).resolve().parents[2]
 LMDB = {"KEYBITS_STORE": "keybits.stores.lmdb.LMDBStore"}
 REDIS = {
     "KEYBITS_STORE": "keybits.stores.redis.RedisStore",
@@ -255,6 +259,14 @@ class TestE007PositiveWholeNumbers:
         assert only().id == "keybits.E007"
         assert only().msg == f"KEYBITS_{name} is {value!r}."
 
+    @pytest.mark.parametrize("value", [-1, 1.5, "x", True, None])
+    def test_no_memory_is_enough_but_no_less(self, settings: Settings, value: Any) -> None:
+        settings.KEYBITS_MEMORY_BYTES = 0
+        assert ids() == []
+        settings.KEYBITS_MEMORY_BYTES = value
+        assert only().id == "keybits.E007"
+        assert only().msg == f"KEYBITS_MEMORY_BYTES is {value!r}."
+
     @pytest.mark.parametrize("name", COUNTED)
     def test_one_is_enough(self, settings: Settings, name: str) -> None:
         setattr(settings, f"KEYBITS_{name}", 1)
@@ -272,11 +284,6 @@ class TestE008FingerprintPackages:
         """Its source is not read, so a change in it would go unseen."""
         settings.KEYBITS_FINGERPRINT_PACKAGES = ["catalog.models"]
         assert ids() == ["keybits.E008"]
-
-    def test_a_name_is_no_list_of_names(self, settings: Settings) -> None:
-        settings.KEYBITS_FINGERPRINT_PACKAGES = "catalog"
-        assert only().id == "keybits.E008"
-        assert "'catalog'" in only().msg
 
 
 class TestE009Choices:
@@ -306,6 +313,16 @@ class TestE010Durations:
         setattr(settings, f"KEYBITS_{name}", value)
         assert only().id == "keybits.E010"
         assert only().msg == f"KEYBITS_{name} is {value!r}."
+
+    @pytest.mark.parametrize("value", [-5, "x", True, None, float("nan"), float("inf")])
+    def test_a_purge_may_be_sent_again_after_no_time_but_no_less(
+        self, settings: Settings, value: Any
+    ) -> None:
+        settings.KEYBITS_PURGE_AGAIN = 0
+        assert ids() == []
+        settings.KEYBITS_PURGE_AGAIN = value
+        assert only().id == "keybits.E010"
+        assert only().msg == f"KEYBITS_PURGE_AGAIN is {value!r}."
 
     def test_a_part_of_a_second_will_do(self, settings: Settings) -> None:
         configure(settings, KEYBITS_STORE_RETRY=0.001, KEYBITS_RELAY_INTERVAL=0.01)
@@ -375,6 +392,78 @@ class TestE014Metrics:
         assert ids() == []
         monkeypatch.setattr(checks.util, "find_spec", lambda name: None)
         assert "keybits.E014" in ids()
+
+
+TEXTS = ["CACHE_ALIAS", "VERSION", "WARM_BASE_URL", "WARM_URLS"]
+SWITCHES = ["FASTPATH", "METRICS"]
+LISTS = [
+    "FASTPATH_MIDDLEWARE",
+    "FINGERPRINT_PACKAGES",
+    "FINGERPRINT_SETTINGS",
+    "REPLICAS",
+    "WARM_AFTER_PURGE",
+]
+
+
+class TestE015Types:
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            *((name, value) for name in LISTS for value in (5, None, "gallery:*", [5], {"a": 1})),
+            *((name, value) for name in SWITCHES for value in ("false", 1, None)),
+            *((name, value) for name in TEXTS for value in (5, None, [])),
+            *(("LMDB_PATH", value) for value in (5, None, [])),
+        ],
+    )
+    def test_what_is_of_another_type_is_named(self, settings: Settings, name: str, value: Any) -> None:
+        configure(settings, LMDB, {f"KEYBITS_{name}": value})
+        assert "keybits.E015" in ids()
+        assert set(ids()) <= {"keybits.E015", "keybits.E001"}
+        message = next(message for message in found() if message.id == "keybits.E015")
+        assert message.msg == f"KEYBITS_{name} is {value!r}."
+
+    @pytest.mark.parametrize("made", [list, tuple, set, frozenset])
+    def test_any_collection_of_texts_is_a_list(self, settings: Settings, made: Any) -> None:
+        settings.KEYBITS_FINGERPRINT_PACKAGES = made(["catalog", "gallery_api"])
+        assert ids() == []
+
+    def test_it_is_said_of_what_the_application_reads_as_it_starts(self, tmp_path: Path) -> None:
+        (tmp_path / "wrong.py").write_text(
+            "from gallery_api.settings import *\nKEYBITS_FINGERPRINT_PACKAGES = 5\n"
+        )
+        found = subprocess.run(
+            [sys.executable, "-m", "django", "check"],
+            env={**os.environ, "PYTHONPATH": f"{CHECKOUT}:{tmp_path}", "DJANGO_SETTINGS_MODULE": "wrong"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert "(keybits.E015) KEYBITS_FINGERPRINT_PACKAGES is 5." in found.stderr
+
+    @pytest.mark.parametrize("name", [name for name, it in vars(Conf).items() if isinstance(it, property)])
+    def test_no_setting_may_hold_just_anything(self, settings: Settings, name: str) -> None:
+        configure(settings, LMDB, {f"KEYBITS_{name}": object()})
+        assert ids() != []
+
+
+class TestE016WarmBaseURL:
+    @pytest.mark.parametrize(
+        "url", ["foo", "https://", "https://gallery.example/path", "ftp://gallery.example"]
+    )
+    def test_one_at_which_nothing_can_be_asked(self, settings: Settings, url: str) -> None:
+        settings.KEYBITS_WARM_BASE_URL = url
+        assert only().id == "keybits.E016"
+        assert only().msg.startswith("KEYBITS_WARM_BASE_URL: ")
+
+    def test_no_password_is_shown(self, settings: Settings) -> None:
+        settings.KEYBITS_WARM_BASE_URL = "https://user:hunter2@gallery.example"
+        assert only().id == "keybits.E016"
+        assert "hunter" not in f"{only().msg}{only().hint}"
+
+    @pytest.mark.parametrize("url", ["", "https://gallery.example", "http://[::1]:8000/"])
+    def test_one_at_which_something_can(self, settings: Settings, url: str) -> None:
+        settings.KEYBITS_WARM_BASE_URL = url
+        assert ids() == []
 
 
 class TestW007PurgersThatAreToldOfNothing:
