@@ -6,6 +6,8 @@ from importlib import import_module
 
 from django.conf import settings
 from django.core.asgi import get_asgi_application
+from django.core.checks import Tags
+from django.core.management import BaseCommand
 
 from keybits.fastpath.asgi import FastPath
 from keybits.relay import ensure_running
@@ -13,6 +15,7 @@ from keybits.relay import ensure_running
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gallery_api.settings")
 
 application = FastPath(get_asgi_application())
+BaseCommand().check(tags=[Tags.caches])  # servers run no checks, and what these find fails every request
 import_module(settings.ROOT_URLCONF)  # now, and not by the first request
 ensure_running()
 gc.freeze()  # none of this ends before the process: a look through it is a pause (`python -m benchmarks in_process`)

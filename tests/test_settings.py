@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from django.core.exceptions import ImproperlyConfigured
 from gallery_api import environment, settings
 from gallery_api.secret import secret_key
 
+CHECKOUT = Path(__file__).resolve().parents[1]
 RATES = ["ANON", "USER", "CURATE", "CAPTURE", "TOKEN"]
 WRONG_RATES = ["abc", "5", "5/fortnight", "-5/min", "0/min", "/min", "5/", "1.5/min", "9999999999/s"]
 WRONG = [
@@ -164,3 +168,28 @@ class TestTheSecretKeyThatIsKept:
         (tmp_path / "secret_key").write_bytes(content)
         with pytest.raises(ImproperlyConfigured, match=rf"^{tmp_path}/secret_key holds .+ SECRET_KEY\.$"):
             secret_key(tmp_path / "secret_key")
+
+
+class TestServers:
+    @pytest.mark.parametrize("interface", ["wsgi", "asgi"])
+    @pytest.mark.parametrize(
+        ("name", "value", "told"),
+        [
+            ("KEYBITS_STORE", "keybits.stores.nowhere", "keybits.E001"),
+            ("PURGERS", '{"edge": {}}', "keybits.E013"),
+            ("TOMBSTONE_DAYS", "99999999999", "TOMBSTONE_DAYS is '99999999999'; write a whole number"),
+        ],
+    )
+    def test_do_not_start_where_every_request_would_fail(
+        self, interface: str, name: str, value: str, told: str
+    ) -> None:
+        started = subprocess.run(
+            [sys.executable, "-c", f"import gallery_api.{interface}"],
+            cwd=CHECKOUT,
+            env={**os.environ, name: value},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert started.returncode != 0
+        assert told in started.stderr
