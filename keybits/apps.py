@@ -23,12 +23,20 @@ class KeybitsConfig(AppConfig):
     verbose_name = "keybits"
 
     def ready(self) -> None:
-        with suppress(ImportError, TypeError, ValueError):  # a check says what is wrong with its settings
-            fingerprint()  # of the code that runs, which a deployment may replace on disk before the first request
+        _know_the_code()
         _watch_writes()
         _audit()
         for check in (checks.check_store, checks.check_settings, checks.check_middleware):
             register(check, Tags.caches)
+
+
+def _know_the_code() -> None:
+    """Take the fingerprint of the code that runs: a deployment may replace it on disk before the first request comes.
+
+    What is wrong with the settings for that, a check says.
+    """
+    with suppress(AttributeError, ImportError, TypeError, ValueError):
+        fingerprint()
 
 
 def _watch_writes() -> None:

@@ -427,9 +427,19 @@ class TestE015Types:
         settings.KEYBITS_FINGERPRINT_PACKAGES = made(["catalog", "gallery_api"])
         assert ids() == []
 
-    def test_it_is_said_of_what_the_application_reads_as_it_starts(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        ("value", "told"),
+        [
+            ("5", "(keybits.E015) KEYBITS_FINGERPRINT_PACKAGES is 5."),
+            ("[5]", "(keybits.E015) KEYBITS_FINGERPRINT_PACKAGES is [5]."),
+            ("['nowhere.models']", "(keybits.E008) KEYBITS_FINGERPRINT_PACKAGES has 'nowhere.models'"),
+        ],
+    )
+    def test_it_is_said_of_what_the_application_reads_as_it_starts(
+        self, tmp_path: Path, value: str, told: str
+    ) -> None:
         (tmp_path / "wrong.py").write_text(
-            "from gallery_api.settings import *\nKEYBITS_FINGERPRINT_PACKAGES = 5\n"
+            f"from gallery_api.settings import *\nKEYBITS_FINGERPRINT_PACKAGES = {value}\n"
         )
         found = subprocess.run(
             [sys.executable, "-m", "django", "check"],
@@ -438,7 +448,7 @@ class TestE015Types:
             text=True,
             check=False,
         )
-        assert "(keybits.E015) KEYBITS_FINGERPRINT_PACKAGES is 5." in found.stderr
+        assert told in found.stderr
 
     @pytest.mark.parametrize("name", [name for name, it in vars(Conf).items() if isinstance(it, property)])
     def test_no_setting_may_hold_just_anything(self, settings: Settings, name: str) -> None:
