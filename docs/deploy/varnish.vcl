@@ -50,8 +50,12 @@ sub vcl_recv {
     return (hash);
 }
 
-# What would let a client choose what others are shown, or speak in the name of a proxy or of this file.
+# Of a field that comes twice only the first would be read here. The others would let a client choose what others are
+# shown, or speak in the name of a proxy or of this file.
 sub clean_headers {
+    std.collect(req.http.Accept-Encoding);
+    std.collect(req.http.Cookie, "; ");
+    std.collect(req.http.If-None-Match);
     unset req.http.Forwarded;
     unset req.http.Proxy;
     unset req.http.Surrogate-Capability;

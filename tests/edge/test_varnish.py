@@ -171,6 +171,15 @@ class TestForWhom:
         headers = {"Authorization": "Token 1", "If-None-Match": etag}
         assert edge.get(PAGE, headers=headers).status_code == 304
 
+    def test_a_session_in_a_second_line_of_cookies_counts(self, varnish: Varnish, origin: Origin) -> None:
+        """RFC 9110 section 5.3; HTTP/2 gateways send each cookie in a line of its own."""
+        origin.answer(PAGE, "public", held("k"))
+        raw(varnish.port, f"GET {PAGE} HTTP/1.1\r\nHost: a\r\n")
+        origin.answer(PAGE, "private", held("k"))
+        lines = "Cookie: a=b\r\nCookie: sessionid=1\r\n"
+        assert raw(varnish.port, f"GET {PAGE} HTTP/1.1\r\nHost: a\r\n{lines}").endswith(b"private")
+        assert origin.requests(PAGE)[-1].headers.get_all("Cookie") == ["a=b; sessionid=1"]
+
     def test_other_methods_go_to_the_origin_as_they_are(self, edge: httpx.Client, origin: Origin) -> None:
         origin.answer(PAGE, "one", held("k"))
         edge.get(PAGE)
@@ -207,6 +216,12 @@ class TestConditions:
             assert answer.headers["vary"] == "Accept-Encoding"
         assert edge.get(PAGE, headers={"If-None-Match": '"x"'}).status_code == 200
         assert len(origin.requests(PAGE)) == 1
+
+    def test_two_lines_of_tags_are_one_list(self, varnish: Varnish, origin: Origin) -> None:
+        """RFC 9110 section 5.3."""
+        origin.answer(PAGE, "one", held("k", ETag='"one"'))
+        lines = 'If-None-Match: "x"\r\nIf-None-Match: "one"\r\n'
+        assert b" 304 " in raw(varnish.port, f"GET {PAGE} HTTP/1.1\r\nHost: a\r\n{lines}").splitlines()[0]
 
     @pytest.mark.parametrize(("later", "status"), [(0, 200), (1, 304), (60, 304)])
     def test_a_date_proves_something_when_its_second_had_passed(
@@ -250,6 +265,23 @@ class TestCodings:
         origin.answer(PAGE, "one", held("k"))
         edge.get(PAGE, headers={} if accepted is None else {"Accept-Encoding": accepted})
         assert origin.requests(PAGE)[0].headers["Accept-Encoding"] == sent
+
+    @pytest.mark.parametrize(
+        ("lines", "sent"),
+        [
+            (("deflate", "br"), "br"),
+            (("gzip", "br"), "br"),
+            (("br;q=0", "gzip"), "gzip"),
+            (("br", "identity;q=0"), "br, identity;q=0"),
+        ],
+    )
+    def test_two_lines_of_codings_are_one_list(
+        self, varnish: Varnish, origin: Origin, lines: tuple[str, str], sent: str
+    ) -> None:
+        """RFC 9110 section 5.3."""
+        accepted = "".join(f"Accept-Encoding: {line}\r\n" for line in lines)
+        raw(varnish.port, f"GET {PAGE} HTTP/1.1\r\nHost: a\r\n{accepted}")
+        assert origin.requests(PAGE)[0].headers.get_all("Accept-Encoding") == [sent]
 
     @pytest.mark.parametrize("accepted", ["br;q=0.5, gzip;q=0.8", "*", "identity;q=0, br", "gzip, *;q=0"])
     def test_where_weights_decide_the_origin_does(
