@@ -105,9 +105,9 @@ sub choose_pass {
 
 # As the origin reads queries (keybits/query.py): order means nothing, nor do these parameters.
 sub normalise_query {
-    set req.url = regsuball(req.url, "&(utm_[^=&]*|gclid|fbclid|_)?(=[^&]*)?(?=&|$)", "");
-    set req.url = regsub(req.url, "^([^?]*\?)(utm_[^=&]*|gclid|fbclid|_)?(=[^&]*)?(&|$)", "\1");
-    set req.url = std.querysort(regsub(req.url, "\?$", ""));
+    set req.url = regsuball(req.url, "&((utm_[^=&]*|gclid|fbclid|_)(=[^&]*)?)?(?=&|$)", "");
+    set req.url = regsub(req.url, "^([^?]*\?)((utm_[^=&]*|gclid|fbclid|_)(=[^&]*)?)?(&|$)", "\1");
+    set req.url = std.querysort(regsub(req.url, "^([^?]*)\?$", "\1"));
 }
 
 # Each coding is a representation with an ETag of its own, made by the origin. So that Vary does not split what is

@@ -351,11 +351,16 @@ class TestNames:
             "?Gclid=1",
             "?a=&b=1",
             "?a",
+            "?=x",
+            "?=x&page=1",
+            "?a=1?",
+            "??",
         ],
     )
     def test_what_only_looks_like_tracking_stays(
         self, edge: httpx.Client, origin: Origin, query: str
     ) -> None:
+        """What the origin refuses must reach it."""
         edge.get(PAGE + query)
         assert [asked.target for asked in origin.asked] == [PAGE + query]
 
