@@ -32,6 +32,7 @@ acl terminators {
 sub vcl_recv {
     if (req.restarts == 0) {
         call clean_headers;
+        call clean_range;
     }
     call check_host;
     if (req.method == "PURGE" || req.method == "BAN") {
@@ -76,6 +77,19 @@ sub clean_headers {
     unset req.http.X-Origin-Failed;
     if (remote.ip !~ terminators || req.http.X-Forwarded-Proto != "https") {
         set req.http.X-Forwarded-Proto = "http";
+    }
+}
+
+# A GET may ask for one range of bytes. What else is in Range may be ignored (RFC 9110 section 14.2), where Varnish
+# would answer 416, or 503 if it passes the request, and send a part to HEAD.
+sub clean_range {
+    std.collect(req.http.Range);
+    if (req.method != "GET" || req.http.Range !~ "(?i)^bytes=([0-9]{1,15}-[0-9]{0,15}|-0*[1-9][0-9]{0,14})$") {
+        unset req.http.Range;
+    }
+    if (req.http.Range ~ "[0-9]-[0-9]" && std.integer(regsub(req.http.Range, "^.*=([0-9]+)-.*$", "\1"), 0)
+        > std.integer(regsub(req.http.Range, "^.*-", ""), 0)) {
+        unset req.http.Range;
     }
 }
 
@@ -340,6 +354,7 @@ sub vcl_deliver {
     call purge_what_slipped_through;
     call find_tag;
     call distrust_date;
+    call check_range;
     call date;
     call say_what_was_done;
     call strip;
@@ -376,6 +391,24 @@ sub distrust_date {
     if (std.time(resp.http.Date, now) - std.time(resp.http.Last-Modified, now) < 1s) {
         unset req.http.If-Modified-Since;
     }
+}
+
+# A part is of what the client has where the strong tag is the same, not the date (RFC 9110 section 13.1.5). Varnish's
+# own 416 would have the lifetime of the content; where another condition may make it a 304, the range is ignored.
+sub check_range {
+    if (req.http.If-Range && (req.http.If-Range != resp.http.ETag || resp.http.ETag ~ "^W/")) {
+        unset req.http.Range;
+    }
+    var.set("length", resp.http.Content-Length);
+    if (resp.status != 200 || req.http.Range !~ "=[0-9]" || var.get("length") == ""
+        || std.integer(regsub(req.http.Range, "^.*=([0-9]+)-.*$", "\1"), 0) < std.integer(var.get("length"), 0)) {
+        return;
+    }
+    if (req.http.If-None-Match || req.http.If-Modified-Since) {
+        unset req.http.Range;
+        return;
+    }
+    return (synth(416, "Range Not Satisfiable"));
 }
 
 # For as long as it is purged, what is held by Surrogate-Control is as good as if made now. Browsers that may hold it
@@ -429,6 +462,9 @@ sub vcl_synth {
         set resp.body = resp.reason + " " + var.get_int("purged") + {"
 "};
         return (deliver);
+    }
+    if (resp.status == 416) {
+        set resp.http.Content-Range = "bytes */" + var.get("length");
     }
     if (resp.status == 405) {
         set resp.http.Allow = "GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE";

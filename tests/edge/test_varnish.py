@@ -15,6 +15,7 @@ from edge.programs import Varnish, client, eventually, raw
 pytestmark = pytest.mark.stack("embedded")
 
 PAGE = "/api/v1/tags/"
+LONG_AGO = "Thu, 01 Jan 2015 00:00:00 GMT"
 BROWSER = "gzip, deflate, br, zstd"
 PRIVATE = {"Cache-Control": "private, no-store"}
 
@@ -83,14 +84,7 @@ class TestHolding:
         assert (part.status_code, part.text) == (206, "234")
         assert part.headers["content-range"] == "bytes 2-4/10"
         assert edge.get("/files/a.webp").text == "0123456789"
-        assert edge.get("/files/a.webp", headers={"Range": "bytes=20-"}).status_code == 416
         assert len(origin.requests("/files/a.webp")) == 1
-
-    def test_a_range_of_what_has_changed_is_the_whole(self, edge: httpx.Client, origin: Origin) -> None:
-        """RFC 9110 section 13.1.5."""
-        origin.answer("/files/a.webp", "0123456789", {"Cache-Control": "public, max-age=31536000, immutable"})
-        headers = {"Range": "bytes=2-4", "If-Range": '"another"'}
-        assert edge.get("/files/a.webp", headers=headers).status_code == 200
 
     def test_a_large_answer_is_passed_on_while_it_arrives_and_whole(
         self, edge: httpx.Client, origin: Origin
@@ -237,6 +231,133 @@ class TestConditions:
     def test_the_strong_tag_stays_strong(self, edge: httpx.Client, origin: Origin) -> None:
         origin.answer(PAGE, "one", held("k", ETag='"s-br"', Content_Encoding="x"))
         assert edge.get(PAGE).headers["etag"] == edge.get(PAGE).headers["etag"] == '"s-br"'
+
+
+class TestRanges:
+    """RFC 9110 section 14: one range of bytes is a part, and what else Range says is ignored."""
+
+    PICTURE = "/files/a.webp"
+
+    @pytest.fixture(autouse=True)
+    def _held(self, edge: httpx.Client, origin: Origin) -> None:
+        headers = {
+            "Cache-Control": "public, max-age=31536000, immutable",
+            "ETag": '"a"',
+            "Last-Modified": LONG_AGO,
+        }
+        origin.answer(self.PICTURE, "0123456789", headers)
+        edge.get(self.PICTURE)
+
+    @pytest.mark.parametrize(
+        ("asked", "sent"),
+        [
+            ("bytes=2-4", "234"),
+            ("BYTES=2-4", "234"),
+            ("bytes=0-0", "0"),
+            ("bytes=8-", "89"),
+            ("bytes=8-99", "89"),
+            (f"bytes=8-{10**14}", "89"),
+            ("bytes=-3", "789"),
+            ("bytes=-30", "0123456789"),
+        ],
+    )
+    def test_one_range_of_bytes_is_a_part(self, edge: httpx.Client, asked: str, sent: str) -> None:
+        part = edge.get(self.PICTURE, headers={"Range": asked})
+        assert (part.status_code, part.text) == (206, sent)
+
+    @pytest.mark.parametrize(
+        "asked",
+        [
+            *(
+                "bytes=0-1,3-4",
+                "lines=1-2",
+                "bytes=4-2",
+                "bytes=10-2",
+                "bytes=-0",
+                "bytes=-",
+                "bytes=",
+                "bytes",
+                "x",
+                "",
+            ),
+            *("bytes=a-b", "bytes=+1-2", f"bytes={10**30}-", f"bytes=0-{10**30}"),
+        ],
+    )
+    def test_what_cannot_be_sent_in_one_part_is_sent_whole(self, edge: httpx.Client, asked: str) -> None:
+        assert edge.get(self.PICTURE, headers={"Range": asked}).text == "0123456789"
+
+    def test_two_lines_are_two_ranges(self, varnish: Varnish) -> None:
+        lines = "Range: bytes=0-1\r\nRange: bytes=3-4\r\n"
+        assert (
+            b" 200 "
+            in raw(varnish.port, f"GET {self.PICTURE} HTTP/1.1\r\nHost: a\r\n{lines}").splitlines()[0]
+        )
+
+    @pytest.mark.parametrize("asked", ["bytes=0-1", "bytes=20-"])
+    def test_head_has_no_parts(self, edge: httpx.Client, asked: str) -> None:
+        """Section 14.2."""
+        head = edge.head(self.PICTURE, headers={"Range": asked})
+        assert (head.status_code, head.headers["content-length"]) == (200, "10")
+        assert "content-range" not in head.headers
+
+    @pytest.mark.parametrize(
+        ("condition", "status"),
+        [('"a"', 206), ('"another"', 200), ('W/"a"', 200), (LONG_AGO, 200), ('"x", "a"', 200), ("", 200)],
+    )
+    def test_a_part_of_what_the_client_has_is_a_part_of_the_same_bytes(
+        self, edge: httpx.Client, condition: str, status: int
+    ) -> None:
+        """Section 13.1.5. Two contents within a second share a date, so it proves nothing."""
+        for asked in ("bytes=2-4", "bytes=20-") if status == 200 else ("bytes=2-4",):
+            headers = {"Range": asked, "If-Range": condition}
+            assert edge.get(self.PICTURE, headers=headers).status_code == status
+
+    def test_a_weak_tag_proves_no_bytes(self, edge: httpx.Client, origin: Origin) -> None:
+        origin.answer(
+            "/files/weak.webp", "0123456789", {"Cache-Control": "public, max-age=60", "ETag": 'W/"a"'}
+        )
+        headers = {"Range": "bytes=2-4", "If-Range": 'W/"a"'}
+        assert edge.get("/files/weak.webp", headers=headers).status_code == 200
+
+    @pytest.mark.parametrize("asked", ["bytes=10-", "bytes=20-30"])
+    def test_what_is_past_the_end_is_refused_and_nobody_keeps_the_refusal(
+        self, edge: httpx.Client, asked: str
+    ) -> None:
+        """RFC 9110 section 15.5.17. The lifetime of the content is not that of its refusal."""
+        refused = edge.get(self.PICTURE, headers={"Range": asked})
+        assert refused.status_code == refused.json()["status"] == 416
+        assert refused.headers["content-range"] == "bytes */10"
+        assert refused.headers["cache-control"] == "private, no-store"
+        assert refused.headers["content-type"] == "application/problem+json"
+
+    @pytest.mark.parametrize("asked", ["bytes=2-4", "bytes=20-"])
+    @pytest.mark.parametrize(
+        "condition", [{"If-None-Match": '"a"'}, {"If-Modified-Since": LONG_AGO}], ids=str
+    )
+    def test_who_has_it_is_told_so_whatever_the_range(
+        self, edge: httpx.Client, condition: dict[str, str], asked: str
+    ) -> None:
+        """Section 13.2.2."""
+        assert edge.get(self.PICTURE, headers={"Range": asked} | condition).status_code == 304
+
+    def test_who_shows_a_credential_is_sent_parts_by_the_origin(
+        self, edge: httpx.Client, origin: Origin
+    ) -> None:
+        edge.get(self.PICTURE, headers={"Range": "bytes=0-1", "Authorization": "Token 1"})
+        assert origin.asked[-1].headers["Range"] == "bytes=0-1"
+
+    @pytest.mark.parametrize(
+        ("asked", "status"),
+        [
+            *(("bytes=0-1,3-4", 200), ("lines=1-2", 200), ("bytes=4-2", 200), ("bytes=-0", 200)),
+            *(("bytes=0-1", 206), ("bytes=20-", 416)),
+        ],
+    )
+    def test_it_means_the_same_of_what_is_passed_to_an_origin_that_ignores_it(
+        self, edge: httpx.Client, asked: str, status: int
+    ) -> None:
+        answer = edge.get(self.PICTURE, headers={"Range": asked, "Authorization": "Token 1"})
+        assert answer.status_code == status
 
 
 class TestCodings:
