@@ -249,12 +249,16 @@ sub vcl_backend_fetch {
 
 sub vcl_backend_response {
     unset beresp.http.X-Asked;
+    unset beresp.http.X-Coding;
     unset beresp.http.X-Failed;
     unset beresp.http.X-Fetched;
     unset beresp.http.X-Purged;
     unset beresp.http.X-Stale-If-Error;
     unset beresp.http.X-Stale-While;
     if (bereq.uncacheable) {
+        if (bereq.method == "HEAD" && beresp.http.Content-Encoding) {
+            set beresp.http.X-Coding = beresp.http.Content-Encoding; # Varnish takes it from what has no content
+        }
         return (deliver);
     }
     call describe_fetch;
@@ -357,6 +361,9 @@ sub vcl_deliver {
     call check_range;
     call date;
     call say_what_was_done;
+    if (resp.http.X-Coding) {
+        set resp.http.Content-Encoding = resp.http.X-Coding;
+    }
     call strip;
 }
 
@@ -442,6 +449,7 @@ sub strip {
     unset resp.http.Surrogate-Key;
     unset resp.http.xkey;
     unset resp.http.X-Asked;
+    unset resp.http.X-Coding;
     unset resp.http.X-Fetched;
     unset resp.http.X-Purged;
     unset resp.http.X-Stale-If-Error;

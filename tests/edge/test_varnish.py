@@ -413,6 +413,21 @@ class TestCodings:
             edge.get(PAGE, headers={"Accept-Encoding": accepted})
         assert [asked.headers["Accept-Encoding"] for asked in origin.requests(PAGE)] == [accepted] * 2
 
+    @pytest.mark.parametrize("more", [{}, {"Authorization": "Token 1"}], ids=["weights", "credentials"])
+    def test_head_of_what_is_passed_names_the_coding_that_its_tag_is_of(
+        self, edge: httpx.Client, origin: Origin, more: dict[str, str]
+    ) -> None:
+        """RFC 9110 section 9.3.2: the fields of GET."""
+        origin.answer(PAGE, "coded", PRIVATE | {"ETag": '"one-gzip"', "Content-Encoding": "gzip"})
+        head = edge.head(PAGE, headers={"Accept-Encoding": "gzip;q=0.5"} | more)
+        assert [asked.method for asked in origin.asked] == ["HEAD"]
+        assert {name: head.headers.get(name) for name in ("etag", "content-encoding", "content-length")} == {
+            "etag": '"one-gzip"',
+            "content-encoding": "gzip",
+            "content-length": "5",
+        }
+        assert not [name for name in head.headers if name.startswith("x-")]
+
     def test_codings_are_held_side_by_side_and_each_client_gets_its_own(
         self, edge: httpx.Client, origin: Origin
     ) -> None:
