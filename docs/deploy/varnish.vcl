@@ -126,11 +126,11 @@ sub normalise_query {
 
 # Each coding is a representation with an ETag of its own, made by the origin. So that Vary does not split what is
 # the same, a request names at most one: the first of br, zstd and gzip that it accepts as gladly as any. Where
-# weights decide between them, or identity is refused, the origin is asked (RFC 9110 section 12.5.3).
+# weights decide between them, identity is refused or one is named twice, the origin is asked (RFC 9110 section 12.5.3).
 sub normalise_coding {
     var.set("codings", "," + regsuball(std.tolower(req.http.Accept-Encoding), "[ \t]+", "") + ",");
     var.set("codings", regsuball(var.get("codings"), ";q=1(\.0{0,3})?(?=,)", ""));
-    if (var.get("codings") ~ ",(\*|identity;q=0(\.0{0,3})?,)") {
+    if (var.get("codings") ~ ",(\*|identity;q=0(\.0{0,3})?,|(br|zstd|(x-)?gzip)[,;](.*,)?\3[,;])") {
         var.set("way", "fwd=request; detail=codings");
         return (pass);
     }

@@ -394,6 +394,8 @@ class TestCodings:
             (("gzip", "br"), "br"),
             (("br;q=0", "gzip"), "gzip"),
             (("br", "identity;q=0"), "br, identity;q=0"),
+            (("br", "br;q=0"), "br, br;q=0"),
+            (("br;q=0, gzip", "br"), "br;q=0, gzip, br"),
         ],
     )
     def test_two_lines_of_codings_are_one_list(
