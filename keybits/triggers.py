@@ -12,6 +12,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
@@ -24,14 +25,13 @@ from keybits.templates import parse
 
 __all__ = ["drop", "statements", "sync"]
 
-VERSION = 10
+VERSION = 11
 """Change it when the statements change for the same declarations."""
 
 PRESENT = {
-    "sqlite": "SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = %s",
-    "postgresql": "SELECT tgname FROM pg_trigger WHERE tgrelid = to_regclass(quote_ident(%s)) AND NOT tgisinternal",
+    "sqlite": "SELECT name FROM sqlite_master WHERE type = 'trigger' AND '\"' || tbl_name || '\"' = %s",
+    "postgresql": "SELECT tgname FROM pg_trigger WHERE tgrelid = to_regclass(%s) AND NOT tgisinternal",
 }
-_CREATES = re.compile(r'CREATE TRIGGER "(\w+)"')
 ALIKE = (
     "AutoField",
     "IntegerField",
@@ -51,15 +51,13 @@ def sync(connection: BaseDatabaseWrapper, model: type[Model], templates: tuple[s
 
     A trigger's name holds a digest of what it does, so that one look at the names tells whether all is well.
     """
-    wanted = statements(connection.vendor, model, templates)
-    table = model._meta.db_table
-    expected = {found[1] for statement in wanted if (found := _CREATES.match(statement))}
+    wanted = _triggers(connection.vendor, model, templates)
     with connection.cursor() as cursor:
-        if expected == set(_present(connection, cursor, table)):
+        if wanted.keys() == set(_present(connection, cursor, model._meta.db_table)):
             return False
     drop(connection, model)
     with connection.cursor() as cursor:
-        for statement in wanted:
+        for statement in chain.from_iterable(wanted.values()):
             cursor.execute(statement)
     return True
 
@@ -79,20 +77,25 @@ def _present(connection: BaseDatabaseWrapper, cursor: Any, table: str) -> list[s
     """Return the names of our triggers on `table`."""
     if connection.vendor not in PRESENT:
         return []
-    cursor.execute(PRESENT[connection.vendor], [table])
+    cursor.execute(PRESENT[connection.vendor], [_name(table)])
     return [name for (name,) in cursor.fetchall() if name.startswith("keybits_")]
 
 
 def statements(vendor: str, model: type[Model], templates: tuple[str, ...]) -> list[str]:
     """Return the statements that create the triggers of `model`; none for a database we have none for."""
+    return list(chain.from_iterable(_triggers(vendor, model, templates).values()))
+
+
+def _triggers(vendor: str, model: type[Model], templates: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """Return the statements that create each trigger of `model`, by its name."""
     if not templates:
-        return []
+        return {}
     sources = [_source(model, template) for template in templates]
     table = model._meta.db_table
     stem = _stem(table, sources)
     if vendor == "postgresql":
-        return list(_postgresql(table, stem, sources, templates))
-    return list(_sqlite(table, stem, sources)) if vendor == "sqlite" else []
+        return dict(_postgresql(table, stem, sources, templates))
+    return dict(_sqlite(table, stem, sources)) if vendor == "sqlite" else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +154,7 @@ class _Source:
         """
         if not self.column:
             return _quoted(self.head)
-        value = f'CAST({row}."{self.column}" AS text)'
+        value = f"CAST({row}.{_name(self.column)} AS text)"
         pieces = [_quoted(self.head), value if has_uuids or not self.is_uuid else _with_dashes(value)]
         return " || ".join([*pieces, _quoted(self.tail)] if self.tail else pieces)
 
@@ -193,8 +196,9 @@ def _watched(model: type[Model], name: str, text: str) -> str:
     return _column(model, name)
 
 
-def _name(column: str) -> str:
-    return f'"{column}"'
+def _name(name: str) -> str:
+    """Quote a name as Django does: one that is quoted already stays as it is."""
+    return name if name.startswith('"') and name.endswith('"') else f'"{name}"'
 
 
 def _quoted(text: str) -> str:
@@ -243,10 +247,11 @@ def _field(model: type[Model], name: str) -> Any:
 def _stem(table: str, sources: list[_Source]) -> str:
     """What the names of a table's triggers begin with: within 63 bytes in all, and telling what they do."""
     does = f"{VERSION} {MOST_MEMBERS} {table} {sources}"
-    return f"keybits_{table[:30]}_{hashlib.blake2b(does.encode(), digest_size=6).hexdigest()}"
+    plain = re.sub("[^0-9A-Za-z_]", "_", table)[:30]
+    return f"keybits_{plain}_{hashlib.blake2b(does.encode(), digest_size=6).hexdigest()}"
 
 
-def _sqlite(table: str, stem: str, sources: list[_Source]) -> Iterator[str]:
+def _sqlite(table: str, stem: str, sources: list[_Source]) -> Iterator[tuple[str, tuple[str]]]:
     for event, rows in EVENTS.items():
         inserts = [
             _insert_row(source, row.upper(), event)
@@ -256,7 +261,8 @@ def _sqlite(table: str, stem: str, sources: list[_Source]) -> Iterator[str]:
         ]
         if inserts:
             name = f"{stem}_{event.lower()}"
-            yield f'CREATE TRIGGER "{name}" AFTER {event} ON "{table}" BEGIN {" ".join(inserts)} END'
+            body = " ".join(inserts)
+            yield name, (f'CREATE TRIGGER "{name}" AFTER {event} ON {_name(table)} BEGIN {body} END',)
 
 
 def _insert_row(source: _Source, row: str, event: str) -> str:
@@ -265,10 +271,10 @@ def _insert_row(source: _Source, row: str, event: str) -> str:
     What nobody has claimed yet is recorded once a scope, but never under the old id: a relay that has closed that
     one knows it by its id, and would take the new change for the old.
     """
-    tables = [f'"{join.table}" j{depth}' for depth, join in enumerate(source.joins)]
+    tables = [f"{_name(join.table)} j{depth}" for depth, join in enumerate(source.joins)]
     rows = [row, *(f"j{depth}" for depth in range(len(tables)))]
     conditions = [
-        f'{here}."{join.column}" = {before}."{join.by}"'
+        f"{here}.{_name(join.column)} = {before}.{_name(join.by)}"
         for before, here, join in zip(rows, rows[1:], source.joins, strict=False)
     ]
     if source.watched and event == "UPDATE":
@@ -283,10 +289,12 @@ def _insert_row(source: _Source, row: str, event: str) -> str:
 
 
 def _is_other(column: str) -> str:
-    return f'OLD."{column}" IS NOT NEW."{column}"'
+    return f"OLD.{_name(column)} IS NOT NEW.{_name(column)}"
 
 
-def _postgresql(table: str, stem: str, sources: list[_Source], templates: tuple[str, ...]) -> Iterator[str]:
+def _postgresql(
+    table: str, stem: str, sources: list[_Source], templates: tuple[str, ...]
+) -> Iterator[tuple[str, tuple[str, str]]]:
     for event, rows in EVENTS.items():
         name = f"{stem}_{event.lower()}"
         found = [
@@ -300,12 +308,10 @@ def _postgresql(table: str, stem: str, sources: list[_Source], templates: tuple[
         references = " ".join(f"{row.upper()} TABLE AS {row}_rows" for row in rows)
         unlikes = _unlikes(sources) if event == "UPDATE" else []
         unseen = _unseen(sources) if event != "INSERT" else []
-        yield _function(name, "".join(_holds(sources, rows)) + _insert_some(found, unlikes, unseen))
-        yield (
-            f'CREATE TRIGGER "{name}" AFTER {event} ON "{table}" REFERENCING {references} '
-            f'FOR EACH STATEMENT EXECUTE FUNCTION "{name}"()'
-        )
-    yield from _on_truncate(table, f"{stem}_truncate", templates)
+        body = "".join(_holds(sources, rows)) + _insert_some(found, unlikes, unseen)
+        yield name, _trigger(name, f"{event} ON {_name(table)} REFERENCING {references}", body)
+    name = f"{stem}_truncate"
+    yield name, _trigger(name, f"TRUNCATE ON {_name(table)}", _insert_families(templates))
 
 
 def _rows(source: _Source, rows: str, event: str) -> str:
@@ -376,13 +382,13 @@ def _step(name: str, before: str, place: _Place, steps: _Steps, key: str) -> str
     _, (*earlier, join) = place
     known = earlier[-1].column if earlier else key
     apart = "" if join.by == known else "DISTINCT "
-    wanted = ", ".join(f'j."{column}"' for column in sorted(steps[place]))
+    wanted = ", ".join(f"j.{_name(column)}" for column in sorted(steps[place]))
+    column, by = _name(join.column), _name(join.by)
     is_named = join.keys and not _is_held(place, steps)
-    lock = f' ORDER BY j."{join.column}" FOR KEY SHARE OF j' if is_named else ""
+    lock = f" ORDER BY j.{column} FOR KEY SHARE OF j" if is_named else ""
     return (
         f"{name} AS MATERIALIZED (SELECT {'' if join.keys else 'DISTINCT '}{wanted} "
-        f'FROM (SELECT {apart}"{join.by}" FROM {before} b) r, "{join.table}" j WHERE j."{join.column}" = r."{join.by}"'
-        f"{lock})"
+        f"FROM (SELECT {apart}{by} FROM {before} b) r, {_name(join.table)} j WHERE j.{column} = r.{by}{lock})"
     )
 
 
@@ -405,15 +411,15 @@ def _holds(sources: list[_Source], rows: tuple[str, ...]) -> Iterator[str]:
         if _is_held(place, steps):
             # Who writes what refers to a row writes that row in the end: of those only one may go on.
             mode = "SHARE" if joins[1:] else "NO KEY UPDATE"
-            table, column = joins[-1].table, joins[-1].column
-            yield f'PERFORM FROM "{table}" WHERE {_found(name, joins)} ORDER BY "{column}" FOR {mode}; '
+            table, column = _name(joins[-1].table), _name(joins[-1].column)
+            yield f"PERFORM FROM {table} WHERE {_found(name, joins)} ORDER BY {column} FOR {mode}; "
 
 
 def _found(name: str, joins: tuple[_Join, ...]) -> str:
     """Return the condition of the rows that `joins` lead to."""
     *earlier, join = joins
-    rows = f'"{earlier[-1].table}" WHERE {_found(name, tuple(earlier))}' if earlier else name
-    return f'"{join.column}" IN (SELECT "{join.by}" FROM {rows})'
+    rows = f"{_name(earlier[-1].table)} WHERE {_found(name, tuple(earlier))}" if earlier else name
+    return f"{_name(join.column)} IN (SELECT {_name(join.by)} FROM {rows})"
 
 
 def _select_all(source: _Source, rows: str) -> str:
@@ -460,12 +466,10 @@ def _insert_some(found: list[tuple[str, _Source]], first: list[str], more: list[
     """
 
 
-def _on_truncate(table: str, name: str, templates: tuple[str, ...]) -> Iterator[str]:
-    texts = [parse(template).scope for template in templates]
-    scopes = sorted({_family(text) for text in texts})
-    values = ", ".join(f"({_quoted(scope)})" for scope in scopes)
-    yield _function(name, f"INSERT INTO {TABLE} (scope) VALUES {values};")
-    yield f'CREATE TRIGGER "{name}" AFTER TRUNCATE ON "{table}" FOR EACH STATEMENT EXECUTE FUNCTION "{name}"()'
+def _insert_families(templates: tuple[str, ...]) -> str:
+    """Record what stands for every scope of `templates`."""
+    scopes = sorted({_family(parse(template).scope) for template in templates})
+    return f"INSERT INTO {TABLE} (scope) VALUES {', '.join(f'({_quoted(scope)})' for scope in scopes)};"
 
 
 def _family(text: str) -> str:
@@ -475,9 +479,10 @@ def _family(text: str) -> str:
     return text.split(":", maxsplit=1)[0] + ":*" if ":" in text else text.split("{", maxsplit=1)[0] + "*"
 
 
-def _function(name: str, body: str) -> str:
-    """Make it in place of one that was left without its trigger: by a process that died in between."""
+def _trigger(name: str, when: str, body: str) -> tuple[str, str]:
+    """Return what makes a function, in place of one that was left without its trigger, and what has it called."""
     return (
         f'CREATE OR REPLACE FUNCTION "{name}"() RETURNS trigger LANGUAGE plpgsql '
-        f"AS $$ BEGIN {body} RETURN NULL; END $$"
+        f"AS $$ BEGIN {body} RETURN NULL; END $$",
+        f'CREATE TRIGGER "{name}" AFTER {when} FOR EACH STATEMENT EXECUTE FUNCTION "{name}"()',
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -234,29 +235,63 @@ def test_without_templates_nothing_is_recorded(
     assert recorded(updated(max_age=9)) == []
 
 
+@contextmanager
+def tables_of(*kinds: type[models.Model]) -> Iterator[None]:
+    """Have the database hold tables of these models for a while."""
+    with connection.schema_editor() as editor:
+        for kind in kinds:
+            editor.create_model(kind)
+    try:
+        yield
+    finally:
+        for kind in kinds:
+            triggers.drop(connection, kind)
+        with connection.schema_editor() as editor:
+            for kind in reversed(kinds):
+                editor.delete_model(kind)
+
+
+class Named(models.Model):
+    """What the models of these tests have in common."""
+
+    name = models.CharField(max_length=9)
+
+    class Meta:
+        abstract = True
+        app_label = "catalog"
+
+    def __str__(self) -> str:
+        return self.name
+
+
 @isolate_apps("catalog")
 def test_a_uuid_is_spelt_as_an_address_spells_it() -> None:
-    class Thing(models.Model):
+    class Thing(Named):
         id = models.UUIDField(primary_key=True, default=uuid.uuid4)
-        name = models.CharField(max_length=9)
 
-        class Meta:
-            app_label = "catalog"
-
-        def __str__(self) -> str:
-            return self.name
-
-    with connection.schema_editor() as editor:
-        editor.create_model(Thing)
-    try:
+    with tables_of(Thing):
         triggers.sync(connection, Thing, ("thing:{id}",))
         things: Any = Thing._default_manager
         key = things.create().pk
         assert recorded(lambda: things.update(name="new")) == [f"thing:{key}"]
-    finally:
-        triggers.drop(connection, Thing)
-        with connection.schema_editor() as editor:
-            editor.delete_model(Thing)
+
+
+@isolate_apps("catalog")
+@pytest.mark.parametrize("table", ["legacy-pages 2024", "größe" * 9, "it's", '"quoted"'])
+def test_a_table_is_tracked_however_it_is_called(table: str) -> None:
+    class Thing(Named):
+        class Meta(Named.Meta):
+            abstract = False
+            db_table = table
+
+    with tables_of(Thing):
+        assert triggers.sync(connection, Thing, ("thing:{id}", "things")) is True
+        assert triggers.sync(connection, Thing, ("thing:{id}", "things")) is False
+        things: Any = Thing._default_manager
+        key = things.create().pk
+        assert recorded(lambda: things.update(name="new")) == [f"thing:{key}", "things"]
+        assert triggers.sync(connection, Thing, ()) is True
+        assert recorded(lambda: things.update(name="newer")) == []
 
 
 @pytest.mark.parametrize("vendor", ["sqlite", "postgresql"])
