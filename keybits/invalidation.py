@@ -12,7 +12,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from django.db import connections, transaction
 from django.db.models import Model, QuerySet
@@ -32,7 +32,7 @@ BEFORE = "_keybits_before"
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
-    """One model's templates, and the field paths that they use, each once."""
+    """The templates of one table, by its concrete model, and the field paths that they use, each once."""
 
     model: type[Model]
     templates: tuple[str, ...]
@@ -45,7 +45,7 @@ class Declaration:
                 yield template.scope.format_map(row)
 
 
-_declared: dict[type[Model], Declaration] = {}
+_declared: dict[type[Model], tuple[str, ...]] = {}
 
 
 def declare(model: type[Model], *templates: str) -> None:
@@ -54,34 +54,59 @@ def declare(model: type[Model], *templates: str) -> None:
     A template names fields of the model, through relations with `__`; to-many relations name one scope a row.
     `page:{slug} on title, slug` counts changes of those fields, and the end of the row, alone; where signals have
     to do, every change. For a many-to-many relation declare its through model. Declaring a model again replaces
-    its templates.
+    its templates; those of a proxy are added to those of its table.
     """
-    paths = tuple(dict.fromkeys(path for template in map(parse, templates) for path in template.paths))
-    _declared[model] = Declaration(model, templates, paths)
-    label = model._meta.label
-    pre_save.connect(_remember, sender=model, dispatch_uid=f"keybits {label} pre_save")
-    pre_delete.connect(_remember, sender=model, dispatch_uid=f"keybits {label} pre_delete")
-    post_save.connect(_row_changed, sender=model, dispatch_uid=f"keybits {label} post_save")
-    post_delete.connect(_row_changed, sender=model, dispatch_uid=f"keybits {label} post_delete")
-    m2m_changed.connect(_relation_changed, sender=model, dispatch_uid=f"keybits {label} m2m_changed")
+    _declared[model] = templates
+    m2m_changed.connect(
+        _relation_changed, sender=model, dispatch_uid=f"keybits {model._meta.label} m2m_changed"
+    )
+    for each in _kin(_concrete(model)):
+        label = each._meta.label
+        pre_save.connect(_remember, sender=each, dispatch_uid=f"keybits {label} pre_save")
+        pre_delete.connect(_remember, sender=each, dispatch_uid=f"keybits {label} pre_delete")
+        post_save.connect(_row_changed, sender=each, dispatch_uid=f"keybits {label} post_save")
+        post_delete.connect(_row_changed, sender=each, dispatch_uid=f"keybits {label} post_delete")
+
+
+def _concrete(model: type[Model]) -> type[Model]:
+    """Return the model whose table the rows of `model` are in: its own, unless it is a proxy."""
+    return cast("type[Model]", model._meta.concrete_model)
+
+
+def _kin(model: type[Model]) -> Iterator[type[Model]]:
+    """Yield `model` and every class whose instances are rows of it, too: signals are sent for that alone."""
+    yield model
+    for each in model.__subclasses__():
+        yield from _kin(each)
 
 
 def templates_of(app_label: str, model_name: str) -> tuple[str, ...]:
-    """Return what has been declared for a model of this name; nothing for one that never was."""
-    for model, declaration in _declared.items():
-        if (model._meta.app_label, model._meta.model_name) == (app_label, model_name.lower()):
-            return declaration.templates
+    """Return what has been declared for the table of a model of this name; nothing for one that never was."""
+    label = f"{app_label}.{model_name.lower()}"
+    for model in _declared:
+        if label in {model._meta.label_lower, _concrete(model)._meta.label_lower}:
+            return _declaration(_concrete(model)).templates
     return ()
 
 
 def declarations() -> tuple[Declaration, ...]:
-    """Return all that has been declared."""
-    return tuple(_declared.values())
+    """Return all that has been declared, once for each table."""
+    return tuple(map(_declaration, dict.fromkeys(map(_concrete, _declared))))
+
+
+def _declaration(concrete: type[Model]) -> Declaration:
+    """Return what has been declared of a table, by whichever of its classes."""
+    every = (
+        each for model, templates in _declared.items() if _concrete(model) is concrete for each in templates
+    )
+    templates = tuple(dict.fromkeys(every))
+    paths = dict.fromkeys(path for template in map(parse, templates) for path in template.paths)
+    return Declaration(concrete, templates, tuple(paths))
 
 
 def scopes_of(rows: QuerySet[Any]) -> set[str]:
     """Return the scopes that these rows are part of at present: one query."""
-    declaration = _declared[rows.model]
+    declaration = _declaration(_concrete(rows.model))
     values = rows.order_by().values(*declaration.paths).distinct()
     return {scope for row in values.iterator() for scope in declaration.scopes(row)}
 
@@ -113,8 +138,14 @@ def _pending(using: str) -> set[str]:
     return pending
 
 
-def _row(instance: Model, using: str) -> QuerySet[Any]:
-    return type(instance)._base_manager.using(using).filter(pk=instance.pk)
+def _scopes(instance: Model, using: str) -> set[str]:
+    """Return what the row of `instance` is part of at present, and what its rows of tables that it inherits are."""
+    scopes: set[str] = set()
+    for model in dict.fromkeys(map(_concrete, _declared)):
+        key = getattr(instance, model._meta.pk.attname) if isinstance(instance, model) else None
+        if key is not None:
+            scopes |= scopes_of(model._base_manager.using(using).filter(pk=key))
+    return scopes
 
 
 def _by_signals(using: str) -> bool:
@@ -127,17 +158,14 @@ def _remember(instance: Model, using: str, **_: Any) -> None:
     if not _by_signals(using):
         return
     before: set[str] = instance.__dict__.setdefault(BEFORE, set())
-    if instance.pk is not None:
-        before |= scopes_of(_row(instance, using))
+    before |= _scopes(instance, using)
 
 
 def _row_changed(instance: Model, using: str, **_: Any) -> None:
     if not _by_signals(using):
         return
     scopes: set[str] = instance.__dict__.pop(BEFORE, set())
-    if instance.pk is not None:
-        scopes |= scopes_of(_row(instance, using))
-    changed(scopes, using)
+    changed(scopes | _scopes(instance, using), using)
 
 
 def _relation_changed(

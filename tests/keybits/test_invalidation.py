@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from django.db import transaction
+from django.db import connection, models, transaction
+from django.test.utils import isolate_apps
 
 from catalog.models import Gallery, Rendition, Screenshot, Tag
+from keybits import invalidation, triggers
 from keybits.stores import get_store
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -91,3 +93,77 @@ def test_a_savepoint_rolled_back_does_not_swallow_what_comes_after(shot: Screens
             shot.save()
 
     assert closed_by(write) >= SHOT
+
+
+@pytest.fixture
+def place() -> Iterator[Any]:
+    """A model with a proxy and a model that inherits its table: `Place`, `Shown` and `Inn`."""
+    with isolate_apps("catalog"):
+
+        class Place(models.Model):
+            name = models.CharField(max_length=9)
+
+            class Meta:
+                app_label = "catalog"
+
+            def __str__(self) -> str:
+                return self.name
+
+        class Shown(Place):
+            class Meta:
+                app_label = "catalog"
+                proxy = True
+
+        class Inn(Place):
+            class Meta:
+                app_label = "catalog"
+
+        with connection.schema_editor() as editor:
+            editor.create_model(Place)
+            editor.create_model(Inn)
+        try:
+            yield Place
+        finally:
+            for kind in (Place, Shown):
+                invalidation._declared.pop(kind, None)
+            triggers.drop(connection, Place)
+            with connection.schema_editor() as editor:
+                editor.delete_model(Inn)
+                editor.delete_model(Place)
+
+
+def classes_of(place: Any) -> dict[str, Any]:
+    return {each.__name__: each for each in (place, *place.__subclasses__())}
+
+
+def ended_by(write: Callable[[], object], *scopes: str) -> set[str]:
+    before = get_store().mint(scopes)
+    write()
+    after = get_store().mint(scopes)
+    return {scope for scope, old, new in zip(scopes, before, after, strict=True) if old != new}
+
+
+@pytest.mark.parametrize("declared", ["Place", "Shown"])
+@pytest.mark.parametrize("written", ["Place", "Shown", "Inn"])
+def test_a_row_is_one_of_its_table_whichever_class_it_is_written_by(
+    settings: Any, place: Any, declared: str, written: str
+) -> None:
+    settings.KEYBITS_TRACKING = "signals"
+    invalidation.declare(classes_of(place)[declared], "place:{name}", "places")
+    row = classes_of(place)[written](name="a")
+    assert ended_by(row.save, "place:a", "places") == {"place:a", "places"}
+    row.name = "b"
+    assert ended_by(row.save, "place:a", "place:b") == {"place:a", "place:b"}
+    assert ended_by(row.delete, "place:b", "places") == {"place:b", "places"}
+
+
+@pytest.mark.parametrize("order", [("Place", "Shown"), ("Shown", "Place")])
+def test_what_is_declared_of_a_proxy_is_added_to_what_is_declared_of_its_table(
+    place: Any, order: tuple[str, ...]
+) -> None:
+    for name in order:
+        invalidation.declare(classes_of(place)[name], f"{name.lower()}:{{name}}", "places")
+    (found,) = (each for each in invalidation.declarations() if each.model is place)
+    assert sorted(found.templates) == ["place:{name}", "places", "shown:{name}"]
+    assert triggers.sync(connection, place, found.templates) is True
+    assert ended_by(lambda: place.objects.create(name="a"), "place:a", "shown:a") == {"place:a", "shown:a"}
