@@ -124,7 +124,7 @@ class _Source:
     tail: str = ""
     joins: tuple[_Join, ...] = ()
     watched: tuple[str, ...] = ()
-    key: str = ""
+    key: tuple[str, ...] = ()
     is_uuid: bool = False
 
     @property
@@ -140,12 +140,12 @@ class _Source:
     @property
     def is_many(self) -> bool:
         """Whether each row has scopes of its own in other tables: those of the new row, if that is as the old was."""
-        return bool(self.joins) and self.own == self.key
+        return bool(self.joins) and ((self.own,) == self.key or not self.joins[0].keys)
 
     @property
     def compared(self) -> list[str]:
         """The columns that tell whether a row has changed."""
-        return sorted({self.key, *self.watched})
+        return sorted({*self.key, *self.watched, *([self.own] if self.is_many else [])})
 
     def scope(self, row: str, *, has_uuids: bool) -> str:
         """Return the expression of the scope, over `row` of the last table, with the value as Python writes it.
@@ -162,7 +162,7 @@ class _Source:
 def _source(model: type[Model], text: str) -> _Source:
     template = parse(text)
     watched = tuple(_watched(model, name, text) for name in template.watched)
-    key = str(model._meta.pk.column)
+    key = tuple(str(field.column) for field in model._meta.pk_fields)
     if len(template.paths) > 1:
         raise ImproperlyConfigured(
             f"{text!r} names {len(template.paths)} fields; a template names one at most."
@@ -221,8 +221,11 @@ def _joins(field: Any) -> Iterator[_Join]:
     target = field.related_model._meta
     if field.many_to_many:
         through = field.remote_field.through._meta
-        yield _Join(through.db_table, field.m2m_column_name(), field.model._meta.pk.column)
-        yield _Join(target.db_table, target.pk.column, field.m2m_reverse_name(), _keys(target))
+        near, far = (
+            through.get_field(name) for name in (field.m2m_field_name(), field.m2m_reverse_field_name())
+        )
+        yield _Join(through.db_table, near.column, near.target_field.column)
+        yield _Join(target.db_table, far.target_field.column, far.column, _keys(target))
     else:
         yield _Join(target.db_table, field.target_field.column, field.column, _keys(target))
 
@@ -278,7 +281,7 @@ def _insert_row(source: _Source, row: str, event: str) -> str:
         for before, here, join in zip(rows, rows[1:], source.joins, strict=False)
     ]
     if source.watched and event == "UPDATE":
-        conditions.append(f"({' OR '.join(map(_is_other, (source.key, *source.watched)))})")
+        conditions.append(f"({' OR '.join(map(_is_other, (*source.key, *source.watched)))})")
     origin = f" FROM {', '.join(tables)}" if tables else ""
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
     named = f"SELECT {source.scope(rows[-1], has_uuids=False)} AS scope{origin}{where}"
@@ -319,7 +322,7 @@ def _rows(source: _Source, rows: str, event: str) -> str:
     if event == "UPDATE" and source.watched:
         return _changed(source)
     if event == "UPDATE" and rows == "new_rows" and source.is_many:
-        return f"(SELECT {_name(source.key)} FROM new_rows WHERE {_unlike(source)})"
+        return f"(SELECT {_name(source.own)} FROM new_rows WHERE {_unlike(source)})"
     return rows
 
 
@@ -374,14 +377,14 @@ def _steps(found: list[tuple[str, _Source]]) -> _Steps:
     return steps
 
 
-def _step(name: str, before: str, place: _Place, steps: _Steps, key: str) -> str:
+def _step(name: str, before: str, place: _Place, steps: _Steps, key: tuple[str, ...]) -> str:
     """Read a table by what tells the rows before apart, so that a hundred thousand of one gallery are one.
 
     Rows that are known by what they are asked for are apart already.
     """
     _, (*earlier, join) = place
-    known = earlier[-1].column if earlier else key
-    apart = "" if join.by == known else "DISTINCT "
+    known = (earlier[-1].column,) if earlier else key
+    apart = "" if (join.by,) == known else "DISTINCT "
     wanted = ", ".join(f"j.{_name(column)}" for column in sorted(steps[place]))
     column, by = _name(join.column), _name(join.by)
     is_named = join.keys and not _is_held(place, steps)
@@ -427,7 +430,7 @@ def _select_all(source: _Source, rows: str) -> str:
     if not source.column:
         return f"SELECT {source.scope('', has_uuids=True)} AS scope FROM (SELECT FROM {rows} b LIMIT 1) r"
     column = _name(source.column)
-    apart = "" if not source.joins and source.column == source.key else "DISTINCT "
+    apart = "" if not source.joins and (source.column,) == source.key else "DISTINCT "
     most = f" LIMIT {MOST_MEMBERS + 1}" if ":" in source.head else ""
     some = f"SELECT {apart}{column} FROM {rows} b WHERE {column} IS NOT NULL{most}"
     return f"SELECT {source.scope('r', has_uuids=True)} AS scope FROM ({some}) r"

@@ -294,6 +294,45 @@ def test_a_table_is_tracked_however_it_is_called(table: str) -> None:
         assert recorded(lambda: things.update(name="newer")) == []
 
 
+@isolate_apps("catalog")
+def test_a_many_to_many_relation_is_followed_by_the_columns_that_it_refers_to() -> None:
+    class Label(Named):
+        code = models.CharField(max_length=9, unique=True)
+
+    class Book(Named):
+        isbn = models.CharField(max_length=9, unique=True)
+        labels = models.ManyToManyField(Label, through="Labelled")
+
+    class Labelled(Named):
+        book = models.ForeignKey(Book, models.CASCADE, to_field="isbn")
+        label = models.ForeignKey(Label, models.CASCADE, to_field="code")
+
+    with tables_of(Label, Book, Labelled):
+        triggers.sync(connection, Book, ("label:{labels__name}", "takedown:{labels__code} on name"))
+        kinds: Any = [kind._default_manager for kind in (Label, Book, Labelled)]
+        labels, books, pairs = kinds
+        pair = {"label": labels.create(name="n", code="c"), "book": books.create(isbn="i")}
+        pairs.create(**pair)
+        assert recorded(lambda: books.update(name="new")) == ["label:n", "takedown:c"]
+        assert recorded(lambda: books.update(isbn="i")) == ["label:n"]
+
+
+@isolate_apps("catalog")
+def test_of_a_composite_key_every_column_tells_rows_apart() -> None:
+    class Line(Named):
+        pk = models.CompositePrimaryKey("order", "number")
+        order = models.IntegerField()
+        number = models.IntegerField()
+
+    with tables_of(Line):
+        triggers.sync(connection, Line, ("order:{order} on name",))
+        lines: Any = Line._default_manager
+        lines.bulk_create([Line(order=order, number=number) for order in (1, 2) for number in (1, 2)])
+        assert recorded(lambda: lines.update(name=F("name"))) == []
+        assert recorded(lambda: lines.filter(order=1).update(name="new")) == ["order:1"]
+        assert recorded(lambda: lines.filter(order=2, number=2).update(number=3)) == ["order:2"]
+
+
 @pytest.mark.parametrize("vendor", ["sqlite", "postgresql"])
 @pytest.mark.parametrize("template", ["made:{created_at}", "made:{gallery__updated_at}", "full:{full_page}"])
 def test_a_field_that_databases_spell_in_another_way_than_python_is_refused(
