@@ -92,6 +92,7 @@ def uninstall(schema_editor: Any) -> None:
     """Drop the table."""
     for statement in DROP.get(schema_editor.connection.vendor, ()):
         schema_editor.execute(statement)
+    schema_editor.connection.__dict__.pop("_keybits_record", None)
 
 
 def can_be_kept(vendor: str) -> bool:

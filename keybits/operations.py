@@ -7,7 +7,7 @@ from typing import Any
 from django.db.migrations.operations.base import Operation
 from django.db.models import Model
 
-from keybits import triggers
+from keybits import changes, triggers
 
 __all__ = ["TrackChanges"]
 
@@ -51,9 +51,13 @@ class TrackChanges(Operation):
 
 
 def _install(schema_editor: Any, model: type[Model], templates: tuple[str, ...]) -> None:
-    """Make the triggers, or only write them down where `sqlmigrate` asks for the statements."""
+    """Make the triggers, or only write them down where `sqlmigrate` asks for the statements.
+
+    Where the record is not there yet, `migrate` makes them when it has ended.
+    """
     if not schema_editor.collect_sql:
-        triggers.sync(schema_editor.connection, model, templates)
+        if changes.is_kept(schema_editor.connection):
+            triggers.sync(schema_editor.connection, model, templates)
         return
     for statement in triggers.statements(schema_editor.connection.vendor, model, templates):
         schema_editor.execute(statement, params=None)

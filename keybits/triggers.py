@@ -10,28 +10,45 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
+from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Model
 
+from keybits import changes
 from keybits.changes import TABLE
 from keybits.stamps import MOST_MEMBERS
 from keybits.templates import parse
 
-__all__ = ["drop", "statements", "sync"]
+__all__ = ["are_there", "drop", "drop_all", "drop_readers", "kind", "statements", "sync"]
 
 VERSION = 11
 """Change it when the statements change for the same declarations."""
 
-PRESENT = {
-    "sqlite": "SELECT name FROM sqlite_master WHERE type = 'trigger' AND '\"' || tbl_name || '\"' = %s",
-    "postgresql": "SELECT tgname FROM pg_trigger WHERE tgrelid = to_regclass(%s) AND NOT tgisinternal",
+KIND = {
+    "sqlite": "SELECT type FROM sqlite_master WHERE type IN ('table', 'view') AND '\"' || name || '\"' = %s",
+    "postgresql": "SELECT CASE WHEN relkind IN ('r', 'p') THEN 'table' WHEN relkind IN ('v', 'm') THEN 'view' "
+    "ELSE 'foreign table' END FROM pg_class WHERE oid = to_regclass(%s)",
 }
+PRESENT = {
+    "sqlite": "SELECT name, '\"' || name || '\"' FROM sqlite_master "
+    "WHERE type = 'trigger' AND '\"' || tbl_name || '\"' = %s",
+    "postgresql": "SELECT tgname, tgfoid::regprocedure::text FROM pg_trigger "
+    "WHERE tgrelid = to_regclass(%s) AND NOT tgisinternal",
+}
+OURS = {
+    "sqlite": "SELECT name, '\"' || name || '\"', sql FROM sqlite_master WHERE type = 'trigger'",
+    # Beside the record, for others may have theirs in other schemas; those, too, that have lost their table.
+    "postgresql": "SELECT DISTINCT proname, called.oid::regprocedure::text, '\"' || relname || '\" ' || prosrc "
+    "FROM pg_proc called LEFT JOIN (pg_trigger JOIN pg_class ON pg_class.oid = tgrelid) ON tgfoid = called.oid "
+    f"WHERE pronamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('{TABLE}'))",
+}
+_OURS = re.compile(r"keybits_\w+_[0-9a-f]{12}_(insert|update|delete|truncate)")
 ALIKE = (
     "AutoField",
     "IntegerField",
@@ -49,36 +66,82 @@ EVENTS = {"INSERT": ("new",), "UPDATE": ("old", "new"), "DELETE": ("old",)}
 def sync(connection: BaseDatabaseWrapper, model: type[Model], templates: tuple[str, ...]) -> bool:
     """See that the triggers of `model` record `templates`; say whether any had to be made.
 
-    A trigger's name holds a digest of what it does, so that one look at the names tells whether all is well.
+    A trigger's name holds a digest of what it does, so that one look at the names tells whether all is well. What
+    was written while there were none is not known: where they are made, whole families are recorded.
     """
     wanted = _triggers(connection.vendor, model, templates)
-    with connection.cursor() as cursor:
-        if wanted.keys() == set(_present(connection, cursor, model._meta.db_table)):
-            return False
-    drop(connection, model)
-    with connection.cursor() as cursor:
-        for statement in chain.from_iterable(wanted.values()):
-            cursor.execute(statement)
+    if wanted.keys() == {name for name, _ in _present(connection, model)}:
+        return False
+    with transaction.atomic(connection.alias):
+        drop(connection, model)
+        _execute(connection, chain.from_iterable(wanted.values()))
+        changes.replace(connection, [], _families(templates) if wanted else [])
     return True
 
 
 def drop(connection: BaseDatabaseWrapper, model: type[Model]) -> None:
     """Drop the triggers of `model`, where there are any."""
-    table = model._meta.db_table
-    with connection.cursor() as cursor:
-        for name in _present(connection, cursor, table):
-            if connection.vendor == "sqlite":
-                cursor.execute(f'DROP TRIGGER "{name}"')
-            else:
-                cursor.execute(f'DROP FUNCTION "{name}"() CASCADE')
+    _drop(connection, [known_as for _, known_as in _present(connection, model)])
 
 
-def _present(connection: BaseDatabaseWrapper, cursor: Any, table: str) -> list[str]:
-    """Return the names of our triggers on `table`."""
+def drop_readers(connection: BaseDatabaseWrapper, table: str, columns: Iterable[str]) -> bool:
+    """Drop the triggers that name the table, or read it, and one of its columns; any of them where none is named."""
+    names = [_name(column) for column in columns]
+    found = [
+        known_as
+        for known_as, source in _ours(connection)
+        if _name(table) in source and (not names or any(name in source for name in names))
+    ]
+    _drop(connection, found)
+    return bool(found)
+
+
+def drop_all(connection: BaseDatabaseWrapper) -> None:
+    """Drop every trigger that writes the record of this database."""
+    _drop(connection, [known_as for known_as, _ in _ours(connection)])
+
+
+def are_there(connection: BaseDatabaseWrapper, model: type[Model]) -> bool:
+    """Say whether the table of `model` has any of our triggers."""
+    return bool(_present(connection, model))
+
+
+def kind(connection: BaseDatabaseWrapper, model: type[Model]) -> str:
+    """Return what the database has by the name of the model's table: a "table", something else, or nothing ("")."""
+    found = _rows_of(connection, KIND[connection.vendor], _name(model._meta.db_table))
+    return str(found[0][0]) if found else ""
+
+
+def _drop(connection: BaseDatabaseWrapper, known_as: Iterable[str]) -> None:
+    what = "DROP TRIGGER {}" if connection.vendor == "sqlite" else "DROP FUNCTION {} CASCADE"
+    _execute(connection, map(what.format, known_as))
+
+
+def _present(connection: BaseDatabaseWrapper, model: type[Model]) -> list[tuple[str, str]]:
+    """Return the names of our triggers on the table of `model`, with what each is dropped by."""
     if connection.vendor not in PRESENT:
         return []
-    cursor.execute(PRESENT[connection.vendor], [_name(table)])
-    return [name for (name,) in cursor.fetchall() if name.startswith("keybits_")]
+    found = _rows_of(connection, PRESENT[connection.vendor], _name(model._meta.db_table))
+    return [(name, known_as) for name, known_as in found if _OURS.fullmatch(name)]
+
+
+def _ours(connection: BaseDatabaseWrapper) -> list[tuple[str, str]]:
+    """Return what each of our triggers is dropped by, with its source."""
+    found = _rows_of(connection, OURS[connection.vendor]) if connection.vendor in OURS else []
+    return [(known_as, str(source)) for name, known_as, source in found if _OURS.fullmatch(name)]
+
+
+def _rows_of(connection: BaseDatabaseWrapper, sql: str, *params: str) -> list[Any]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, params)
+        found: list[Any] = cursor.fetchall()
+    return found
+
+
+def _execute(connection: BaseDatabaseWrapper, statements: Iterable[str]) -> None:
+    with connection.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
 
 
 def statements(vendor: str, model: type[Model], templates: tuple[str, ...]) -> list[str]:
@@ -470,9 +533,13 @@ def _insert_some(found: list[tuple[str, _Source]], first: list[str], more: list[
 
 
 def _insert_families(templates: tuple[str, ...]) -> str:
-    """Record what stands for every scope of `templates`."""
-    scopes = sorted({_family(parse(template).scope) for template in templates})
-    return f"INSERT INTO {TABLE} (scope) VALUES {', '.join(f'({_quoted(scope)})' for scope in scopes)};"
+    values = ", ".join(f"({_quoted(scope)})" for scope in _families(templates))
+    return f"INSERT INTO {TABLE} (scope) VALUES {values};"
+
+
+def _families(templates: tuple[str, ...]) -> list[str]:
+    """Return what stands for every scope of `templates`."""
+    return sorted({_family(parse(template).scope) for template in templates})
 
 
 def _family(text: str) -> str:

@@ -2,7 +2,7 @@
 
 from django.db import migrations
 
-from keybits import changes
+from keybits import changes, triggers
 
 
 def forwards(apps, schema_editor):
@@ -10,6 +10,7 @@ def forwards(apps, schema_editor):
 
 
 def backwards(apps, schema_editor):
+    triggers.drop_all(schema_editor.connection)
     changes.uninstall(schema_editor)
 
 

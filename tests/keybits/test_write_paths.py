@@ -319,6 +319,8 @@ def test_triggers_that_are_lost_or_outdated_are_made_again() -> None:
     assert triggers.sync(connection, Tag, ("tags",)) is True
     assert triggers.sync(connection, Tag, invalidation.templates_of("catalog", "tag")) is True
     assert triggers.sync(connection, Tag, invalidation.templates_of("catalog", "tag")) is False
+    with connection.cursor() as cursor:  # the relay would close what was written while there were none
+        cursor.execute("DELETE FROM keybits_change")
 
 
 def test_a_migration_s_data_operation_ends_what_it_touches(world: World) -> None:

@@ -1,0 +1,164 @@
+"""What `migrate` does with the triggers: each declared table has its own when it has ended, and no other table any.
+
+A migration may rename or remake what triggers read. PostgreSQL's would then fail every write of their tables, and
+SQLite refuses to remake a table that the trigger of another reads. So those, and no others, are dropped before it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from django.apps import AppConfig
+from django.db import connections, router
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.migrations import Migration
+from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.operations import (
+    AddConstraint,
+    AddField,
+    AlterField,
+    AlterModelTable,
+    AlterOrderWithRespectTo,
+    AlterUniqueTogether,
+    DeleteModel,
+    RemoveConstraint,
+    RemoveField,
+    RenameField,
+    RenameModel,
+)
+from django.db.migrations.operations.fields import FieldOperation
+from django.db.models import Model
+
+from keybits import changes, invalidation, triggers
+from keybits.conf import conf
+from keybits.operations import TrackChanges
+
+__all__ = ["keep", "step_aside"]
+
+logger = logging.getLogger(__name__)
+RENAMING = (AlterField, AlterModelTable, DeleteModel, RemoveField, RenameField, RenameModel)
+REMAKING = (
+    *RENAMING,
+    AddConstraint,
+    AddField,
+    AlterUniqueTogether,
+    RemoveConstraint,
+    AlterOrderWithRespectTo,
+)
+
+
+def keep(app_config: AppConfig, using: str, **_: Any) -> None:
+    """See that an application's tables have the triggers that are declared; say where there can be none."""
+    connection = connections[using]
+    declared = [each for each in invalidation.declarations() if router.allow_migrate_model(using, each.model)]
+    of_app = [each for each in declared if each.model._meta.app_label == app_config.label]
+    if not changes.is_kept(connection):
+        _say_what_is_lost(connection, [each.model for each in of_app])
+        return
+    for each in of_app:
+        kind = triggers.kind(connection, each.model)
+        if kind == "table":
+            triggers.sync(connection, each.model, each.templates)
+        elif kind or not each.model._meta.managed:
+            _warn(each.model, using, f"{each.model._meta.db_table!r} is {kind or 'no table'} there")
+    _drop_undeclared(connection, app_config, {each.model._meta.db_table for each in declared})
+
+
+def _say_what_is_lost(connection: BaseDatabaseWrapper, models: Iterable[type[Model]]) -> None:
+    if conf.TRACKING == "triggers" and changes.can_be_kept(connection.vendor):
+        for model in models:
+            if router.db_for_write(model) == connection.alias:
+                _warn(model, connection.alias, "that has no table keybits_change (migrate keybits there)")
+
+
+def _warn(model: type[Model], using: str, why: str) -> None:
+    logger.warning("changes of %s are not tracked in the database %r: %s", model._meta.label, using, why)
+
+
+def _drop_undeclared(connection: BaseDatabaseWrapper, app_config: AppConfig, tables: set[str]) -> None:
+    """Drop the triggers of what is declared no more. Of other tables they may be another project's."""
+    for model in app_config.get_models(include_auto_created=True):
+        if model._meta.db_table in tables or not triggers.are_there(connection, model):
+            continue
+        if not _has_scopes_of_its_own(model):
+            triggers.drop(connection, model)
+
+
+def _has_scopes_of_its_own(model: type[Model]) -> bool:
+    """Say whether a migration has given the model scopes beside what is declared."""
+    return any(
+        operation.scopes
+        and (label, operation.model_name.lower()) == (model._meta.app_label, model._meta.model_name)
+        for (label, _), migration in MigrationLoader(None).disk_migrations.items()
+        for operation in migration.operations
+        if isinstance(operation, TrackChanges)
+    )
+
+
+def step_aside(using: str, plan: list[tuple[Migration, bool]], apps: Any, **_: Any) -> None:
+    """Drop the triggers that read what the plan is about to rename or remake: `keep` makes them again."""
+    connection = connections[using]
+    altered = [each for migration, _ in plan for each in _altered(connection.vendor, migration, apps)]
+    for table, columns in altered if changes.is_kept(connection) else ():
+        if triggers.drop_readers(connection, table, columns):
+            logger.warning("changes of what shows %s go unnoticed until a migrate has come to its end", table)
+
+
+def _altered(vendor: str, migration: Migration, apps: Any) -> Iterator[tuple[str, list[str]]]:
+    """Yield the tables that a migration alters so that what reads them fails: or, with columns, what reads those."""
+    kinds = REMAKING if vendor == "sqlite" else RENAMING
+    for operation in _flat(migration.operations):
+        model_name = getattr(operation, "model_name", getattr(operation, "name", ""))
+        model = apps.all_models[migration.app_label].get(model_name.lower())
+        if model is None or not isinstance(operation, kinds) or _is_added_in_place(operation):
+            continue
+        if vendor == "sqlite" or not isinstance(operation, FieldOperation):
+            yield from ((each._meta.db_table, []) for each in _remade(model, operation))
+        else:
+            yield from _renamed(model, operation)
+
+
+def _flat(operations: Iterable[Any]) -> Iterator[Any]:
+    for operation in operations:
+        within = getattr(operation, "database_operations", None)
+        yield from [operation] if within is None else _flat(within)
+
+
+def _is_added_in_place(operation: Any) -> bool:
+    """Say whether SQLite adds the field without remaking the table."""
+    if not isinstance(operation, AddField):
+        return False
+    field = operation.field
+    plain = field.null and not field.unique and not field.has_default() and not field.has_db_default()
+    return bool(field.many_to_many or plain)
+
+
+def _remade(model: type[Model], operation: Any) -> Iterator[type[Model]]:
+    """Yield `model`, and those that refer to what the operation alters of it."""
+    yield model
+    fields = _fields(model, operation) if isinstance(operation, FieldOperation) else []
+    yield from (field.remote_field.through for field in fields if field.many_to_many)
+    if any(field.unique for field in fields) or isinstance(operation, (AlterModelTable, RenameModel)):
+        every: Any = model._meta.get_fields(include_hidden=True)
+        yield from (each.related_model for each in every if each.auto_created and not each.concrete)
+
+
+def _renamed(model: type[Model], operation: Any) -> Iterator[tuple[str, list[str]]]:
+    """Yield what PostgreSQL calls by another name after an operation on a field, or not at all."""
+    for field in _fields(model, operation):
+        if field.many_to_many:
+            yield field.remote_field.through._meta.db_table, []
+        elif not isinstance(operation, AlterField) or _has_another_column(field, operation.field):
+            yield model._meta.db_table, [field.column]
+
+
+def _has_another_column(old: Any, new: Any) -> bool:
+    return bool(old.db_column or new.db_column) or old.is_relation != new.is_relation
+
+
+def _fields(model: type[Model], operation: Any) -> list[Any]:
+    """Return the field of an operation, whichever way it goes; none where the plan itself makes it."""
+    names = {getattr(operation, each, None) for each in ("name", "old_name", "new_name")}
+    return [field for field in model._meta.get_fields() if field.name in names and not field.auto_created]

@@ -1,0 +1,261 @@
+"""What `migrate` does with triggers, and what it says of tables that can have none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.db import connection, models, transaction
+from django.db.migrations import Migration, RunPython, SeparateDatabaseAndState
+from django.db.migrations.operations import (
+    AddField,
+    AlterField,
+    AlterModelTable,
+    CreateModel,
+    DeleteModel,
+    RemoveField,
+    RenameField,
+    RenameModel,
+)
+from django.db.migrations.state import ProjectState
+from django.test.utils import isolate_apps
+
+from catalog.models import Tag
+from keybits import changes, invalidation, tracking, triggers
+from keybits.operations import TrackChanges
+
+pytestmark = pytest.mark.django_db(transaction=True)
+record = import_module("keybits.migrations.0001_changes")
+KEY = ("id", models.BigAutoField(primary_key=True))
+TABLES = [
+    CreateModel("Writer", [KEY, ("name", models.CharField(max_length=9))]),
+    CreateModel("Label", [KEY, ("name", models.CharField(max_length=9))]),
+    CreateModel(
+        "Essay",
+        [
+            KEY,
+            ("slug", models.SlugField()),
+            ("writer", models.ForeignKey("catalog.Writer", models.CASCADE)),
+            ("labels", models.ManyToManyField("catalog.Label")),
+        ],
+    ),
+]
+TEMPLATES = ("essay:{slug}", "writer:{writer__name}", "label:{labels__name}")
+
+
+def execute(sql: str, *params: Any) -> list[Any]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, params)
+        return cursor.fetchall() if cursor.description else []
+
+
+def recorded() -> set[str]:
+    return {scope for (scope,) in execute("SELECT scope FROM keybits_change")}
+
+
+class Deployment:
+    """A database with a writer, a label and an essay, whose code declares what a row of the essays is part of."""
+
+    def __init__(self) -> None:
+        self.state = ProjectState()
+        self.apply(*TABLES)
+        self.declare(*TEMPLATES)
+        essay = self.of("Essay").create(slug="a", writer=self.of("Writer").create(name="w"))
+        essay.labels.add(self.of("Label").create(name="l"))
+        execute("DELETE FROM keybits_change")
+
+    def model(self, name: str) -> Any:
+        return self.state.apps.get_model("catalog", name)
+
+    def of(self, name: str) -> Any:
+        return self.model(name)._default_manager
+
+    def declare(self, *templates: str) -> None:
+        """Have the code be as the database is, and declare these."""
+        invalidation._declared.pop(getattr(self, "declared", None), None)
+        self.declared = self.model("Essay")
+        invalidation.declare(self.declared, *templates)
+        tracking.keep(apps.get_app_config("catalog"), "default")
+
+    def apply(self, *operations: Any) -> None:
+        migration = Migration("0001_initial", "catalog")
+        migration.operations = list(operations)
+        tracking.step_aside(using="default", plan=[(migration, False)], apps=self.state.apps)
+        with connection.schema_editor() as editor:
+            self.state = migration.apply(self.state, editor)
+
+    def discard(self) -> None:
+        invalidation._declared.pop(self.declared, None)
+        triggers.drop(connection, self.model("Essay"))
+        self.apply(*(DeleteModel(name) for _, name in reversed(self.state.models) if name != "author"))
+        execute("DELETE FROM keybits_change")
+
+
+@pytest.fixture
+def deployment() -> Iterator[Deployment]:
+    made = Deployment()
+    yield made
+    made.discard()
+
+
+def touch(found: Any, editor: Any) -> None:
+    found.get_model("catalog", "Essay")._default_manager.update(slug="b")
+
+
+TOUCH = RunPython(touch)
+LONGER = models.CharField(max_length=90, null=True)
+ALTERATIONS: dict[str, tuple[Any, str]] = {
+    "a field": (AlterField("Writer", "name", LONGER), "writer:{writer__name}"),
+    "the name of a field": (RenameField("Writer", "name", "called"), "writer:{writer__called}"),
+    "the column of a field": (
+        AlterField("Writer", "name", models.CharField(max_length=9, db_column="called")),
+        "writer:{writer__name}",
+    ),
+    "a field that is removed": (RemoveField("Writer", "name"), "writer:{writer_id}"),
+    "a field of the table itself": (RenameField("Essay", "writer", "by"), "writer:{by__name}"),
+    "a primary key": (
+        AlterField("Writer", "id", models.IntegerField(primary_key=True)),
+        "writer:{writer__name}",
+    ),
+    "a table": (AlterModelTable("Writer", "catalog_scribe"), "writer:{writer__name}"),
+    "a many-to-many relation": (RenameField("Essay", "labels", "marks"), "label:{marks__name}"),
+    "the end of a many-to-many relation": (RenameModel("Label", "Mark"), "label:{labels__name}"),
+    "a table alone, not the state": (
+        SeparateDatabaseAndState(database_operations=[AlterField("Writer", "name", LONGER)]),
+        "writer:{writer__name}",
+    ),
+}
+
+
+@pytest.mark.parametrize(("operation", "template"), ALTERATIONS.values(), ids=ALTERATIONS)
+def test_what_triggers_read_can_be_altered_and_written_in_one_migrate(
+    deployment: Deployment, operation: Any, template: str
+) -> None:
+    deployment.apply(operation, TOUCH)
+    deployment.declare("essay:{slug}", template)
+    assert {"essay:*", f"{template.partition(':')[0]}:*"} <= recorded()
+    execute("DELETE FROM keybits_change")
+    deployment.of("Essay").update(slug="c")
+    assert {"essay:b", "essay:c"} < recorded()
+
+
+UNRELATED: dict[str, Any] = {
+    "a column": AddField("Essay", "lead", LONGER),
+    "a column of what is read": AddField("Writer", "motto", LONGER),
+    "a relation": AddField("Writer", "labels", models.ManyToManyField("catalog.Label")),
+    "a table": CreateModel("Thing", [KEY]),
+    "another table": RenameField("Tag", "name", "called"),
+}
+
+
+@pytest.mark.parametrize("operation", UNRELATED.values(), ids=UNRELATED)
+def test_a_migrate_that_alters_nothing_they_read_leaves_triggers_where_they_are(
+    deployment: Deployment, operation: Any
+) -> None:
+    migration = Migration("0002_more", "catalog")
+    migration.operations = [operation]
+    tracking.step_aside(using="default", plan=[(migration, False)], apps=deployment.state.apps)
+    assert triggers.sync(connection, deployment.declared, TEMPLATES) is False
+
+
+def test_triggers_that_are_declared_no_more_are_dropped_and_no_others() -> None:
+    declared = invalidation._declared.pop(Tag)
+    try:
+        tracking.keep(apps.get_app_config("catalog"), "default")
+        assert not triggers.are_there(connection, Tag)
+        assert triggers.are_there(connection, Tag.screenshots.through)
+    finally:
+        invalidation._declared[Tag] = declared
+        tracking.keep(apps.get_app_config("catalog"), "default")
+    assert triggers.are_there(connection, Tag)
+
+
+@pytest.fixture
+def without_the_record() -> Iterator[None]:
+    """Have keybits be migrated to zero, until the transaction is rolled back."""
+    with transaction.atomic():
+        record.backwards(None, connection.schema_editor())
+        yield
+        transaction.set_rollback(True)
+
+
+@pytest.mark.usefixtures("without_the_record")
+def test_without_the_record_tables_can_be_written() -> None:
+    Tag.objects.create(slug="x", name="X")
+    assert Tag.objects.update(name="Y") == 1
+
+
+@pytest.mark.usefixtures("without_the_record")
+def test_a_migration_that_tracks_a_table_before_there_is_a_record_makes_nothing_yet() -> None:
+    assert not changes.is_kept(connection)
+    state = ProjectState.from_apps(apps)
+    TrackChanges("Tag").database_forwards("catalog", connection.schema_editor(), state, state)
+    assert not triggers.are_there(connection, Tag)
+
+
+@pytest.mark.usefixtures("without_the_record")
+def test_a_database_without_the_record_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    tracking.keep(apps.get_app_config("catalog"), "default")
+    assert "changes of catalog.Tag are not tracked in the database 'default'" in caplog.text
+
+
+def thing(table: str) -> Any:
+    class Thing(models.Model):
+        name = models.CharField(max_length=9)
+
+        class Meta:
+            app_label = "catalog"
+            managed = False
+            db_table = table
+
+        def __str__(self) -> str:
+            return self.name
+
+    return Thing
+
+
+@pytest.fixture
+def kept() -> Iterator[Callable[[str], Any]]:
+    """Declare a model of a table that somebody else has made, and migrate."""
+    declared = []
+
+    def keep(table: str) -> Any:
+        declared.append(thing(table))
+        invalidation.declare(declared[-1], "things")
+        tracking.keep(apps.get_app_config("catalog"), "default")
+        return declared[-1]
+
+    with isolate_apps("catalog"):
+        yield keep
+    for model in declared:
+        triggers.drop(connection, model)
+        del invalidation._declared[model]
+    execute("DELETE FROM keybits_change")
+
+
+@pytest.mark.parametrize("table", ["seen", "nowhere"])
+def test_a_declared_model_whose_table_can_have_no_triggers_is_told_of(
+    kept: Callable[[str], Any], caplog: pytest.LogCaptureFixture, table: str
+) -> None:
+    execute("CREATE VIEW seen AS SELECT 1 AS id, 'n' AS name")
+    try:
+        kept(table)
+    finally:
+        execute("DROP VIEW seen")
+    assert "changes of catalog.Thing are not tracked in the database 'default'" in caplog.text
+
+
+@pytest.mark.stack("server")
+@pytest.mark.parametrize("table", ['sales"."orders', '"sales"."orders"'])
+def test_a_table_of_another_schema_is_tracked(kept: Callable[[str], Any], table: str) -> None:
+    execute("CREATE SCHEMA sales CREATE TABLE orders (id serial, name text)")
+    try:
+        model = kept(table)
+        execute("DELETE FROM keybits_change")
+        model._default_manager.create(name="new")
+        assert recorded() == {"things"}
+    finally:
+        execute("DROP SCHEMA sales CASCADE")
