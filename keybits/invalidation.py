@@ -51,7 +51,8 @@ _declared: dict[type[Model], tuple[str, ...]] = {}
 def declare(model: type[Model], *templates: str) -> None:
     """Say which scopes a row of `model` is part of, and have its changes close them.
 
-    A template names fields of the model, through relations with `__`; to-many relations name one scope a row.
+    A template is a literal, or a kind, a colon and one field of the model, through relations with `__`; many-to-many
+    relations name one scope a row. Triggers follow foreign keys and many-to-many fields, not those that lead here.
     `page:{slug} on title, slug` counts changes of those fields, and the end of the row, alone; where signals have
     to do, every change. For a many-to-many relation declare its through model. Declaring a model again replaces
     its templates; those of a proxy are added to those of its table.

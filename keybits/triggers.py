@@ -15,19 +15,19 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
+from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import Model
+from django.db.models import ForeignKey, ManyToManyField, Model
 
 from keybits import changes
 from keybits.changes import TABLE
 from keybits.stamps import MOST_MEMBERS
-from keybits.templates import parse
+from keybits.templates import Template, parse
 
 __all__ = ["are_there", "drop", "drop_all", "drop_readers", "kind", "statements", "sync"]
 
-VERSION = 11
+VERSION = 12
 """Change it when the statements change for the same declarations."""
 
 KIND = {
@@ -188,7 +188,7 @@ class _Source:
     joins: tuple[_Join, ...] = ()
     watched: tuple[str, ...] = ()
     key: tuple[str, ...] = ()
-    is_uuid: bool = False
+    kind: str = ""
 
     @property
     def rows(self) -> tuple[str, ...]:
@@ -210,42 +210,64 @@ class _Source:
         """The columns that tell whether a row has changed."""
         return sorted({*self.key, *self.watched, *([self.own] if self.is_many else [])})
 
-    def scope(self, row: str, *, has_uuids: bool) -> str:
+    def scope(self, row: str, *, has_types: bool) -> str:
         """Return the expression of the scope, over `row` of the last table, with the value as Python writes it.
 
-        A database that has no type of UUIDs keeps their digits alone.
+        A database that has no type for them keeps the digits of UUIDs alone; one that has writes dates as its client
+        wants them.
         """
         if not self.column:
             return _quoted(self.head)
         value = f"CAST({row}.{_name(self.column)} AS text)"
-        pieces = [_quoted(self.head), value if has_uuids or not self.is_uuid else _with_dashes(value)]
+        if self.kind == "UUIDField" and not has_types:
+            value = _with_dashes(value)
+        if self.kind == "DateField" and has_types:
+            value = f"to_char({row}.{_name(self.column)}, 'YYYY-MM-DD')"
+        pieces = [_quoted(self.head), value]
         return " || ".join([*pieces, _quoted(self.tail)] if self.tail else pieces)
 
 
 def _source(model: type[Model], text: str) -> _Source:
-    template = parse(text)
-    watched = tuple(_watched(model, name, text) for name in template.watched)
+    try:
+        return _resolved(model, parse(text))
+    except ImproperlyConfigured as error:
+        raise ImproperlyConfigured(f"{model._meta.label} is declared with {text!r}, which {error}") from None
+
+
+def _resolved(model: type[Model], template: Template) -> _Source:
+    watched = tuple(_watched(model, name) for name in template.watched)
     key = tuple(str(field.column) for field in model._meta.pk_fields)
     if len(template.paths) > 1:
-        raise ImproperlyConfigured(
-            f"{text!r} names {len(template.paths)} fields; a template names one at most."
-        )
+        raise ImproperlyConfigured(f"names {len(template.paths)} fields: a template names one at most.")
     if not template.paths:
         return _Source(template.scope, watched=watched, key=key)
     head, _, tail = template.scope.partition(f"{{{template.paths[0]}}}")
+    if ":" not in head:
+        raise ImproperlyConfigured(
+            "names a field before any kind: begin with one and a colon, as 'page:{slug}' does."
+        )
     field, joins = _walk(model, template.paths[0])
-    _demand_text(field, text)
-    is_uuid = getattr(field, "target_field", field).get_internal_type() == "UUIDField"
-    return _Source(head, str(field.column), tail, joins, watched, key, is_uuid)
+    return _Source(head, str(field.column), tail, joins, watched, key, _demand_text(field))
 
 
-def _demand_text(field: Any, text: str) -> None:
-    """Refuse a field whose values a database writes in another way than Python: no reader would name that scope."""
-    kind = getattr(field, "target_field", field).get_internal_type()
+def _demand_text(field: Any) -> str:
+    """Return the type of a field's values. One whose values a database writes in another way than Python is refused.
+
+    No reader would name that scope.
+    """
+    valued = field
+    while valued.is_relation:
+        valued = valued.target_field
+    kind = str(valued.get_internal_type())
     if not kind.endswith(ALIKE):
         raise ImproperlyConfigured(
-            f"{text!r} names {field}, a {kind}: a scope is named by a number, a text, a date or a UUID."
+            f"names {field}, a {kind}: a scope is named by a number, a text, a date or a UUID."
         )
+    if hasattr(valued, "from_db_value"):
+        raise ImproperlyConfigured(
+            f"names {field}, whose values Python does not see as the database has them."
+        )
+    return kind
 
 
 def _with_dashes(digits: str) -> str:
@@ -253,10 +275,12 @@ def _with_dashes(digits: str) -> str:
     return " || '-' || ".join(f"substr({digits}, {start}, {length})" for start, length in ends)
 
 
-def _watched(model: type[Model], name: str, text: str) -> str:
-    if name not in {name for field in model._meta.concrete_fields for name in (field.name, field.attname)}:
-        raise ImproperlyConfigured(f"{text!r} watches {name!r}, which is no column of {model._meta.label}.")
-    return _column(model, name)
+def _watched(model: type[Model], name: str) -> str:
+    own = [field for field in model._meta.concrete_fields if not _ancestor(model, field)]
+    for field in own:
+        if name in {field.name, field.attname}:
+            return str(field.column)
+    raise ImproperlyConfigured(f"watches {name!r}, which is no column of {model._meta.label}.")
 
 
 def _name(name: str) -> str:
@@ -273,10 +297,30 @@ def _walk(model: type[Model], path: str) -> tuple[Any, tuple[_Join, ...]]:
     joins: list[_Join] = []
     *relations, last = path.split("__")
     for name in relations:
-        field: Any = model._meta.get_field(name)
-        joins += _joins(field)
+        field = _field(model, name)
+        if not isinstance(field, (ForeignKey, ManyToManyField)):
+            raise ImproperlyConfigured(
+                f"goes through {name!r}: {model._meta.label} has no such foreign key or many-to-many field."
+            )
+        joins += [*_upwards(model, field), *_joins(field)]
         model = field.related_model
-    return _field(model, last), tuple(joins)
+    field = _field(model, last)
+    if getattr(field, "column", None) is None:
+        raise ImproperlyConfigured(f"names {last!r} of {model._meta.label}, which is no column.")
+    return field, (*joins, *_upwards(model, field))
+
+
+def _upwards(model: type[Model], field: Any) -> Iterator[_Join]:
+    """Yield what leads from a row to the one that it inherits `field` from."""
+    while _ancestor(model, field):
+        link: Any = model._meta.get_ancestor_link(field.model)
+        yield from _joins(link)
+        model = link.related_model
+
+
+def _ancestor(model: type[Model], field: Any) -> bool:
+    """Say whether `model` has the field in the table of another model, that it inherits from."""
+    return field.model._meta.concrete_model is not model._meta.concrete_model
 
 
 def _joins(field: Any) -> Iterator[_Join]:
@@ -298,16 +342,15 @@ def _keys(options: Any) -> frozenset[str]:
     return frozenset(field.column for field in options.concrete_fields if field.unique)
 
 
-def _column(model: type[Model], name: str) -> str:
-    return str(_field(model, name).column)
-
-
 def _field(model: type[Model], name: str) -> Any:
-    """Return the field `name`, which may be spelt as the attribute: `author_id` for `author`."""
-    try:
-        return model._meta.get_field(name)
-    except FieldDoesNotExist:
-        return next(f for f in model._meta.concrete_fields if f.attname == name)
+    """Return the field `name`, which may be spelt as the attribute (`author_id` for `author`), or `pk`."""
+    if name == "pk":
+        return model._meta.pk
+    every: Any = model._meta.get_fields()
+    for field in every:
+        if name in {field.name, getattr(field, "attname", None)}:
+            return field
+    raise ImproperlyConfigured(f"names {name!r}, and {model._meta.label} has no such field.")
 
 
 def _stem(table: str, sources: list[_Source]) -> str:
@@ -347,7 +390,7 @@ def _insert_row(source: _Source, row: str, event: str) -> str:
         conditions.append(f"({' OR '.join(map(_is_other, (*source.key, *source.watched)))})")
     origin = f" FROM {', '.join(tables)}" if tables else ""
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-    named = f"SELECT {source.scope(rows[-1], has_uuids=False)} AS scope{origin}{where}"
+    named = f"SELECT {source.scope(rows[-1], has_types=False)} AS scope{origin}{where}"
     return (
         f"DELETE FROM {TABLE} WHERE writer = '' AND scope IN ({named}); "
         f"INSERT INTO {TABLE} (scope) SELECT DISTINCT scope FROM ({named}) AS named WHERE scope IS NOT NULL;"
@@ -491,12 +534,12 @@ def _found(name: str, joins: tuple[_Join, ...]) -> str:
 def _select_all(source: _Source, rows: str) -> str:
     """Name the scopes of `rows`: of a family no more than it takes to record that."""
     if not source.column:
-        return f"SELECT {source.scope('', has_uuids=True)} AS scope FROM (SELECT FROM {rows} b LIMIT 1) r"
+        return f"SELECT {source.scope('', has_types=True)} AS scope FROM (SELECT FROM {rows} b LIMIT 1) r"
     column = _name(source.column)
     apart = "" if not source.joins and (source.column,) == source.key else "DISTINCT "
     most = f" LIMIT {MOST_MEMBERS + 1}" if ":" in source.head else ""
     some = f"SELECT {apart}{column} FROM {rows} b WHERE {column} IS NOT NULL{most}"
-    return f"SELECT {source.scope('r', has_uuids=True)} AS scope FROM ({some}) r"
+    return f"SELECT {source.scope('r', has_types=True)} AS scope FROM ({some}) r"
 
 
 def _unseen(sources: list[_Source]) -> list[str]:
@@ -543,10 +586,8 @@ def _families(templates: tuple[str, ...]) -> list[str]:
 
 
 def _family(text: str) -> str:
-    """Return what stands for every scope of a template: of its kind, where it has one."""
-    if "{" not in text:
-        return text
-    return text.split(":", maxsplit=1)[0] + ":*" if ":" in text else text.split("{", maxsplit=1)[0] + "*"
+    """Return what stands for every scope of a template: its kind, where it names a field."""
+    return text.split(":", maxsplit=1)[0] + ":*" if "{" in text else text
 
 
 def _trigger(name: str, when: str, body: str) -> tuple[str, str]:

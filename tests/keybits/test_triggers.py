@@ -333,6 +333,91 @@ def test_of_a_composite_key_every_column_tells_rows_apart() -> None:
         assert recorded(lambda: lines.filter(order=2, number=2).update(number=3)) == ["order:2"]
 
 
+@isolate_apps("catalog")
+def test_fields_that_a_row_inherits_are_read_from_the_table_that_has_them() -> None:
+    class Place(Named):
+        class Meta(Named.Meta):
+            abstract = False
+
+    class Inn(Place):
+        rooms = models.IntegerField(default=1)
+
+    class Suite(Inn):
+        size = models.IntegerField(default=1)
+
+    class Review(Named):
+        suite = models.ForeignKey(Suite, models.CASCADE)
+
+    with tables_of(Place, Inn, Suite, Review):
+        triggers.sync(connection, Suite, ("suite:{name}", "rooms:{rooms}", "number:{pk}", "key:{id}"))
+        triggers.sync(connection, Review, ("place:{suite__name}", "of:{suite}", "review:{pk}"))
+        suites, reviews = Suite._default_manager, Review._default_manager
+        suite = suites.create(name="a", rooms=2)
+        review = reviews.create(suite=suite)
+        of_suite = [f"key:{suite.pk}", f"number:{suite.pk}", "rooms:2", "suite:a"]
+        assert recorded(lambda: suites.update(size=2)) == of_suite
+        of_review = [f"of:{suite.pk}", "place:a", f"review:{review.pk}"]
+        assert recorded(lambda: reviews.update(name="new")) == of_review
+        assert set(of_suite) <= set(recorded(suite.delete))
+
+
+@isolate_apps("catalog")
+def test_a_date_is_spelt_alike_whatever_a_client_s_dates_look_like() -> None:
+    class Event(Named):
+        day = models.DateField()
+
+    with tables_of(Event):
+        triggers.sync(connection, Event, ("day:{day}",))
+        events: Any = Event._default_manager
+        events.create(day="2026-02-01")
+        if connection.vendor == "postgresql":
+            execute("SET datestyle = German")
+        try:
+            assert recorded(lambda: events.update(name="new")) == ["day:2026-02-01"]
+        finally:
+            connection.close()
+
+
+class Shouted(models.CharField):
+    """A text that Python sees in other letters than the database."""
+
+    def from_db_value(self, value: str | None, *_: Any) -> str | None:
+        return value and value.upper()
+
+
+UNFIT: dict[str, str] = {
+    "{slug}": "names a field before any kind",
+    "page-{slug}": "names a field before any kind",
+    "{slug}:page": "names a field before any kind",
+    "page:{nothing}": "names 'nothing', and catalog.Unfit has no such field",
+    "page:{tag__slug} on nothing": "watches 'nothing', which is no column of catalog.Unfit",
+    "page:{tag__slug} on slug": "watches 'slug', which is no column of catalog.Unfit",
+    "page:{nothing__slug}": "names 'nothing', and catalog.Unfit has no such field",
+    "page:{tag__screenshots__id}": "goes through 'screenshots'",
+    "page:{slug__id}": "goes through 'slug'",
+    "page:{tag__screenshots}": "names 'screenshots' of catalog.Tag, which is no column",
+    "page:{shouted}": "whose values Python does not see as the database has them",
+    "page:{slug}:{title}": "names 2 fields",
+    "line:{line}": "names 'line'",
+}
+
+
+@isolate_apps("catalog")
+@pytest.mark.parametrize(("template", "reason"), UNFIT.items(), ids=UNFIT)
+def test_a_template_that_cannot_work_is_refused_by_name_with_the_reason(template: str, reason: str) -> None:
+    class Parent(Named):
+        slug = models.SlugField()
+
+    class Unfit(Parent):
+        shouted = Shouted(max_length=9)
+        tag = models.ForeignKey(Tag, models.CASCADE, related_name="+")
+
+    with pytest.raises(ImproperlyConfigured) as raised:
+        triggers.statements("sqlite", Unfit, (template,))
+    assert str(raised.value).startswith(f"catalog.Unfit is declared with {template!r}, which ")
+    assert reason in str(raised.value)
+
+
 @pytest.mark.parametrize("vendor", ["sqlite", "postgresql"])
 @pytest.mark.parametrize("template", ["made:{created_at}", "made:{gallery__updated_at}", "full:{full_page}"])
 def test_a_field_that_databases_spell_in_another_way_than_python_is_refused(
