@@ -24,16 +24,13 @@ class KeybitsConfig(AppConfig):
 
     def ready(self) -> None:
         _know_the_code()
+        from keybits import tracking  # noqa: PLC0415 - needs the settings
+
         _watch_writes()
-        self._keep_triggers()
         _audit()
         for check in (checks.check_store, checks.check_settings, checks.check_middleware):
             register(check, Tags.caches)
-
-    def _keep_triggers(self) -> None:
-        """Have `migrate` keep the triggers as they are declared."""
-        from keybits import tracking  # noqa: PLC0415 - needs the settings
-
+        register(tracking.check_declarations, Tags.caches)
         pre_migrate.connect(tracking.step_aside, sender=self, dispatch_uid="keybits readers")
         post_migrate.connect(tracking.keep, dispatch_uid="keybits triggers")
 

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from django.apps import AppConfig
+from django.core.checks import CheckMessage, Error, Warning
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations import Migration
@@ -35,7 +37,7 @@ from keybits import changes, invalidation, triggers
 from keybits.conf import conf
 from keybits.operations import TrackChanges
 
-__all__ = ["keep", "step_aside"]
+__all__ = ["check_declarations", "keep", "step_aside"]
 
 logger = logging.getLogger(__name__)
 RENAMING = (AlterField, AlterModelTable, DeleteModel, RemoveField, RenameField, RenameModel)
@@ -47,6 +49,35 @@ REMAKING = (
     RemoveConstraint,
     AlterOrderWithRespectTo,
 )
+
+
+def check_declarations(**_: Any) -> list[CheckMessage]:
+    """Check that triggers can follow what is declared, and that the database it is written in has a record."""
+    found = [(each, router.db_for_write(each.model)) for each in invalidation.declarations()]
+    tracked = [each for each in found if changes.can_be_kept(connections[each[1]].vendor)]
+    if conf.TRACKING != "triggers":
+        return []
+    return [
+        message for each, using in tracked for message in (*_unfit(each), *_unrecorded(each.model, using))
+    ]
+
+
+def _unfit(declaration: invalidation.Declaration) -> Iterator[CheckMessage]:
+    try:
+        triggers.statements("postgresql", declaration.model, declaration.templates)
+    except ImproperlyConfigured as error:
+        hint = "Declare what a row's own columns say, or those that its foreign keys and many-to-many fields lead to."
+        yield Error(str(error), hint=hint, id="keybits.E017")
+
+
+def _unrecorded(model: type[Model], using: str) -> Iterator[CheckMessage]:
+    if not router.allow_migrate(using, "keybits"):
+        yield Warning(
+            f"{model._meta.label} is written in the database {using!r}, which has no record of changes.",
+            hint="Have the router allow the migrations of keybits there: of what Django's signals do not tell, such as "
+            "bulk operations and SQL of others, nothing is noticed.",
+            id="keybits.W009",
+        )
 
 
 def keep(app_config: AppConfig, using: str, **_: Any) -> None:

@@ -11,7 +11,7 @@ import pytest
 from django.core import mail
 from pytest_django import Settings
 
-from keybits import checks, metrics
+from keybits import checks, metrics, tracking
 from keybits.conf import Conf, conf
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -30,7 +30,8 @@ def calls_of_env() -> list[ast.Call]:
 
 VARIABLES = {ast.literal_eval(call.args[0]): call for call in calls_of_env()}
 NAMES = [name for name, member in vars(Conf).items() if isinstance(member, property)]
-CHECKS = sorted(set(re.findall(r"keybits\.[EW]\d{3}", Path(checks.__file__).read_text("utf-8"))))
+SOURCES = [Path(module.__file__).read_text("utf-8") for module in (checks, tracking)]
+CHECKS = sorted({found for source in SOURCES for found in re.findall(r"keybits\.[EW]\d{3}", source)})
 METRICS = re.findall(r"Counter\(\"(\w+)\"", Path(metrics.__file__).read_text("utf-8"))
 COMMANDS = [
     path.stem

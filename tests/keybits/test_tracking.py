@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.apps import apps
+from django.core.checks import run_checks
 from django.db import connection, models, transaction
 from django.db.migrations import Migration, RunPython, SeparateDatabaseAndState
 from django.db.migrations.operations import (
@@ -259,3 +260,38 @@ def test_a_table_of_another_schema_is_tracked(kept: Callable[[str], Any], table:
         assert recorded() == {"things"}
     finally:
         execute("DROP SCHEMA sales CASCADE")
+
+
+class WithoutKeybits:
+    """A router that has no database keep the record."""
+
+    def allow_migrate(self, using: str, app_label: str, **_: Any) -> bool | None:
+        return False if app_label == "keybits" else None
+
+
+def found(template: str) -> dict[str, str]:
+    """Return what the system checks say of a model with this template, by id."""
+    with isolate_apps("catalog"):
+        model = thing("things")
+    invalidation.declare(model, template)
+    try:
+        messages = [each for each in run_checks() if getattr(each, "obj", None) is None]
+    finally:
+        del invalidation._declared[model]
+    return {str(each.id): each.msg for each in messages if "catalog.Thing" in each.msg}
+
+
+def test_a_template_that_cannot_work_is_refused_before_a_migrate_begins() -> None:
+    assert found("things") == {}
+    assert list(found("thing-{id}")) == ["keybits.E017"]
+    assert "which names a field before any kind" in found("thing-{id}")["keybits.E017"]
+
+
+def test_signals_follow_what_triggers_cannot(settings: Any) -> None:
+    settings.KEYBITS_TRACKING = "signals"
+    assert found("thing-{id}") == {}
+
+
+def test_a_router_that_keeps_the_record_from_a_declared_model_is_told_of(settings: Any) -> None:
+    settings.DATABASE_ROUTERS = [f"{__name__}.WithoutKeybits"]
+    assert list(found("things")) == ["keybits.W009"]
