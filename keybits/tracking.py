@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from django.apps import AppConfig
@@ -91,7 +92,8 @@ def keep(app_config: AppConfig, using: str, **_: Any) -> None:
     for each in of_app:
         kind = triggers.kind(connection, each.model)
         if kind == "table":
-            triggers.sync(connection, each.model, each.templates)
+            with suppress(*(() if conf.TRACKING == "triggers" else (ImproperlyConfigured,))):
+                triggers.sync(connection, each.model, each.templates)
         elif kind or not each.model._meta.managed:
             _warn(each.model, using, f"{each.model._meta.db_table!r} is {kind or 'no table'} there")
     _drop_undeclared(connection, app_config, {each.model._meta.db_table for each in declared})

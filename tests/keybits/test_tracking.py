@@ -219,13 +219,13 @@ def thing(table: str) -> Any:
 
 
 @pytest.fixture
-def kept() -> Iterator[Callable[[str], Any]]:
+def kept() -> Iterator[Callable[..., Any]]:
     """Declare a model of a table that somebody else has made, and migrate."""
     declared = []
 
-    def keep(table: str) -> Any:
+    def keep(table: str, template: str = "things") -> Any:
         declared.append(thing(table))
-        invalidation.declare(declared[-1], "things")
+        invalidation.declare(declared[-1], template)
         tracking.keep(apps.get_app_config("catalog"), "default")
         return declared[-1]
 
@@ -239,7 +239,7 @@ def kept() -> Iterator[Callable[[str], Any]]:
 
 @pytest.mark.parametrize("table", ["seen", "nowhere"])
 def test_a_declared_model_whose_table_can_have_no_triggers_is_told_of(
-    kept: Callable[[str], Any], caplog: pytest.LogCaptureFixture, table: str
+    kept: Callable[..., Any], caplog: pytest.LogCaptureFixture, table: str
 ) -> None:
     execute("CREATE VIEW seen AS SELECT 1 AS id, 'n' AS name")
     try:
@@ -251,7 +251,7 @@ def test_a_declared_model_whose_table_can_have_no_triggers_is_told_of(
 
 @pytest.mark.stack("server")
 @pytest.mark.parametrize("table", ['sales"."orders', '"sales"."orders"'])
-def test_a_table_of_another_schema_is_tracked(kept: Callable[[str], Any], table: str) -> None:
+def test_a_table_of_another_schema_is_tracked(kept: Callable[..., Any], table: str) -> None:
     execute("CREATE SCHEMA sales CREATE TABLE orders (id serial, name text)")
     try:
         model = kept(table)
@@ -290,6 +290,14 @@ def test_a_template_that_cannot_work_is_refused_before_a_migrate_begins() -> Non
 def test_signals_follow_what_triggers_cannot(settings: Any) -> None:
     settings.KEYBITS_TRACKING = "signals"
     assert found("thing-{id}") == {}
+
+
+def test_what_triggers_cannot_follow_stops_no_migrate_where_signals_do(
+    settings: Any, kept: Callable[..., Any]
+) -> None:
+    settings.KEYBITS_TRACKING = "signals"
+    model = kept("django_session", "thing-{name}")
+    assert model in {each.model for each in invalidation.declarations()}
 
 
 def test_a_router_that_keeps_the_record_from_a_declared_model_is_told_of(settings: Any) -> None:
