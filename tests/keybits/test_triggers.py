@@ -210,6 +210,33 @@ def test_truncate_ends_every_row(declared: Callable[..., None], galleries: list[
     )
 
 
+@pytest.mark.stack("server")
+@isolate_apps("catalog")
+def test_a_role_with_the_rights_that_docs_freshness_names_can_write() -> None:
+    class Place(Named):
+        class Meta(Named.Meta):
+            abstract = False
+
+    class Room(Named):
+        place = models.ForeignKey(Place, models.CASCADE)
+
+    rooms: Any = Room._default_manager
+    with tables_of(Place, Room):
+        triggers.sync(connection, Room, ("place:{place__name}", "room:{name}"))
+        rooms.create(place=Place._default_manager.create(name="p"), name="r")
+        execute("DELETE FROM keybits_change")
+        with transaction.atomic():
+            execute("CREATE ROLE writer")
+            execute("GRANT SELECT, UPDATE ON catalog_place, catalog_room TO writer")
+            execute("GRANT INSERT, SELECT ON keybits_change TO writer")
+            execute("SET LOCAL ROLE writer")
+            rooms.update(name="s")
+            execute("SET CONSTRAINTS ALL IMMEDIATE")
+            scopes = {scope for (scope,) in execute("SELECT scope FROM keybits_change")}
+            transaction.set_rollback(True)
+    assert scopes == {"place:p", "room:r", "room:s"}
+
+
 @pytest.mark.parametrize(
     "templates",
     [
