@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db.migrations.operations.base import Operation
 from django.db.models import Model
 
@@ -34,8 +36,10 @@ class TrackChanges(Operation):
 
         model = to_state.apps.get_model(app_label, self.model_name)
         if self.allow_migrate_model(schema_editor.connection.alias, model):
-            templates = self.scopes or invalidation.templates_of(app_label, self.model_name)
-            _install(schema_editor, model, templates)
+            # What is declared may be of columns that a later migration adds: `migrate` makes it then.
+            with suppress(*(() if self.scopes else (ImproperlyConfigured,))):
+                templates = self.scopes or invalidation.templates_of(app_label, self.model_name)
+                _install(schema_editor, model, templates)
 
     def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
         model = from_state.apps.get_model(app_label, self.model_name)

@@ -197,6 +197,15 @@ def test_a_migration_that_tracks_a_table_before_there_is_a_record_makes_nothing_
     assert not triggers.are_there(connection, Tag)
 
 
+def test_a_migration_that_tracks_a_table_may_be_older_than_what_is_declared(deployment: Deployment) -> None:
+    before = deployment.state.clone()
+    deployment.apply(AddField("Essay", "lead", LONGER))
+    deployment.declare("lead:{lead}")
+    TrackChanges("Essay").database_forwards("catalog", connection.schema_editor(), before, before)
+    tracking.keep(apps.get_app_config("catalog"), "default")
+    assert triggers.sync(connection, deployment.declared, ("lead:{lead}",)) is False
+
+
 @pytest.mark.usefixtures("without_the_record")
 def test_a_database_without_the_record_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
     tracking.keep(apps.get_app_config("catalog"), "default")
