@@ -1,9 +1,10 @@
 """Read replicas: what fills the cache is read from the primary, for a replica may not have caught up.
 
 Stamps say that a representation is made from what has been committed. A replica can be behind that, by any time,
-so a fill that reads one would keep old rows under new stamps. `ReplicaRouter` sends the reads of a fill, and those of
-a transaction, which may be about what it has just written, to the primary and all others to replicas; whatever router
-there is, a fill that has read a replica is not kept.
+so a fill that reads one would keep old rows under new stamps; a conditional write that reads one would be judged by
+them. So the reads of both go to the primary, whatever routers there are; what has read a replica all the same (a
+queryset that names one) is not kept, or not written. `ReplicaRouter` sends those of any other transaction there too,
+which may be about what it has just written, and all others to replicas.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from django.db import transaction
+from django.db import router, transaction
 
 from keybits.conf import conf
 
@@ -25,7 +26,10 @@ _read: ContextVar[set[str] | None] = ContextVar("keybits_replicas_read", default
 
 @contextmanager
 def filling() -> Iterator[set[str]]:
-    """While an entry is made: yields the set of the replicas that have been read so far."""
+    """While an entry is made, or a write prepared: reads go to the primary. Yields the set of the replicas that have
+    been read all the same so far."""
+    if conf.REPLICAS and _primary not in router.routers:
+        router.routers.insert(0, _primary)
     read: set[str] = set()
     token = _read.set(read)
     try:
@@ -39,6 +43,29 @@ def note(alias: str) -> None:
     read = _read.get()
     if read is not None and alias in conf.REPLICAS:
         read.add(alias)
+
+
+class _PrimaryRouter:
+    """Goes before the project's own routers while `filling`: where they say a replica, it says where one writes."""
+
+    def db_for_read(self, model: Any, **hints: Any) -> str | None:
+        if _read.get() is None:
+            return None
+        said = next(filter(None, self._said(model, hints)), None) or _home(hints.get("instance"))
+        return router.db_for_write(model) if said in conf.REPLICAS else said
+
+    def _said(self, model: Any, hints: dict[str, Any]) -> Iterator[str | None]:
+        for each in router.routers:
+            if each is not self and hasattr(each, "db_for_read"):
+                yield each.db_for_read(model, **hints)
+
+
+def _home(instance: Any) -> str | None:
+    """Where an object was read, which is where Django reads what hangs on it."""
+    return None if instance is None else instance._state.db
+
+
+_primary = _PrimaryRouter()
 
 
 class ReplicaRouter:

@@ -7,6 +7,7 @@ next GET gives. Who may write has been decided before, what may be written is th
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -33,6 +34,7 @@ __all__ = [
     "BusyError",
     "ConditionalWritesMixin",
     "PreconditionRequiredError",
+    "ReplicaReadError",
     "WriteMixin",
     "Written",
     "atomically",
@@ -41,6 +43,7 @@ __all__ = [
     "sent",
 ]
 
+logger = logging.getLogger(__name__)
 T = TypeVar("T")
 ATTEMPTS = 3
 TRANSIENT = frozenset({"40001", "40P01"})
@@ -67,6 +70,14 @@ class BusyError(APIException):
     default_detail = "Others are writing the same; nothing was written. Send the request again."
     members = {"type": "busy"}
     wait = 1
+
+
+class ReplicaReadError(APIException):
+    """503: what the write was prepared from was in part a replica's, which may be behind; nothing was written."""
+
+    status_code = 503
+    default_detail = "The server could not tell what is there at present; nothing was written."
+    members = {"type": "replica-read"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +215,8 @@ def _lock(instance: Model) -> None:
 def atomically(model: type[Model], work: Callable[[], T]) -> T:
     """Run `work` in one transaction of the primary; raise `BusyError` where others keep it from coming to an end.
 
+    Replicas are not asked meanwhile; where one was all the same, nothing is written and `ReplicaReadError` raised.
+
     What PostgreSQL gave up for another's sake is done again from its beginning, a few times; so is what another was
     faster with: a row that was referred to and is deleted is then not found, one that was made is.
     """
@@ -211,8 +224,10 @@ def atomically(model: type[Model], work: Callable[[], T]) -> T:
     attempts = 1 if transaction.get_connection(alias).in_atomic_block else ATTEMPTS
     for left in reversed(range(attempts)):
         try:
-            with replicas.filling(), transaction.atomic(using=alias):
-                return work()
+            with replicas.filling() as lagging, transaction.atomic(using=alias):
+                done = work()
+                _demand_primary(lagging, alias)
+                return done
         except WriteRefusedError as error:
             raise BusyError from error
         except (OperationalError, IntegrityError) as error:
@@ -221,6 +236,17 @@ def atomically(model: type[Model], work: Callable[[], T]) -> T:
             if not left or not _is_given_up(error):
                 raise BusyError from error
     raise BusyError
+
+
+def _demand_primary(lagging: set[str], alias: str) -> None:
+    """Raise `ReplicaReadError` where replicas were read: they may be behind what is about to be written over."""
+    if lagging:
+        logger.error(
+            "nothing was written: a write of %s has read %s, which may be behind; take .using() out of its queries",
+            alias,
+            ", ".join(sorted(lagging)),
+        )
+        raise ReplicaReadError
 
 
 def _is_given_up(error: Exception) -> bool:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.db import connection, transaction
+from django.db import connection, connections, transaction
+from django.db.backends.sqlite3.base import DatabaseWrapper
+from django.test import Client
+from django.urls import path
+from rest_framework import serializers, viewsets
 from rest_framework.response import Response
 from rest_framework.test import APIRequestFactory
 from rest_framework.views import APIView
 
 from catalog.models import Tag
 from keybits import bits
-from keybits.constructors import KeyConstructor
-from keybits.drf import cache_response_and_etag
+from keybits.constructors import DefaultObjectKeyConstructor, KeyConstructor
+from keybits.drf import CacheResponseAndETAGMixin, cache_response_and_etag
 from keybits.replicas import ReplicaRouter, filling
 
 
@@ -68,3 +74,110 @@ def test_a_fill_that_has_read_a_replica_all_the_same_is_not_kept(settings: Any, 
     answers = [view(APIRequestFactory().get("/")) for _ in range(2)]
     hit = answers[1]["Cache-Status"] == "keybits; hit"
     assert hit is not lags
+
+
+class EverywhereRouter:
+    """As in Django's documentation: every read goes to the replica, whatever is done meanwhile."""
+
+    def db_for_read(self, model: Any, **hints: Any) -> str:
+        return "replica"
+
+    def db_for_write(self, model: Any, **hints: Any) -> str:
+        return "default"
+
+    def allow_relation(self, one: Any, other: Any, **hints: Any) -> bool:
+        return True
+
+
+class TagKey(DefaultObjectKeyConstructor):
+    updated_at = bits.UpdatedAtKeyBit("tag:{slug}")
+
+
+class TagSerializer(serializers.ModelSerializer[Tag]):
+    class Meta:
+        model = Tag
+        fields = ["slug", "name"]
+
+
+class TagViewSet(CacheResponseAndETAGMixin, viewsets.ReadOnlyModelViewSet[Tag]):
+    queryset = Tag.objects.all()
+    serializer_class = TagSerializer
+    lookup_field = "slug"
+    authentication_classes = ()
+    object_cache_key_func = TagKey()
+
+
+class StubbornViewSet(TagViewSet):
+    queryset = Tag.objects.using("replica")
+
+
+ONE = {"get": "retrieve", "patch": "partial_update"}
+urlpatterns = [
+    path("tags/<slug:slug>/", TagViewSet.as_view(ONE)),
+    path("stubborn/<slug:slug>/", StubbornViewSet.as_view(ONE)),
+]
+
+
+@pytest.fixture
+def replica(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A database beside the primary, with a tag as it once was there."""
+    settings.ROOT_URLCONF = __name__
+    settings.DATABASE_ROUTERS = [f"{__name__}.EverywhereRouter"]
+    own = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:", "OPTIONS": {}}
+    described = {**connections.settings["default"], **own}
+    replica = DatabaseWrapper(described, "replica")
+    replica.ensure_connection()  # before Django's test case hears of the alias
+    monkeypatch.setitem(connections.settings, "replica", described)
+    connections["replica"] = replica
+    with replica.schema_editor() as editor:
+        editor.create_model(Tag)
+    for alias, name in (("default", "Of now"), ("replica", "Of before")):
+        Tag.objects.using(alias).create(pk=1, slug="dark", name=name)
+    yield replica
+    del connections["replica"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_fill_reads_the_primary_whatever_router_there_is(replica: Any) -> None:
+    shown = [Client().get("/tags/dark/") for _ in range(2)]
+    assert {answer.json()["name"] for answer in shown} == {"Of now"}
+    assert shown[1]["Cache-Status"] == "keybits; hit"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_hangs_on_an_object_of_a_replica_is_read_from_the_primary_too(
+    replica: Any, settings: Any
+) -> None:
+    settings.DATABASE_ROUTERS = ["keybits.replicas.ReplicaRouter"]
+    tag = Tag.objects.using("replica").get()
+    with filling():
+        assert tag.screenshots.all().db == "default"
+
+
+def patch(target: str, etag: str) -> Any:
+    return Client().patch(target, '{"name": "New"}', "application/json", headers={"If-Match": etag})
+
+
+def name() -> str:
+    return Tag.objects.using("default").get(slug="dark").name
+
+
+@pytest.mark.django_db(transaction=True)
+class TestWrites:
+    def test_are_judged_by_the_primary_whatever_router_there_is(self, replica: Any) -> None:
+        before = Client().get("/stubborn/dark/")["ETag"]  # as the replica has it
+        assert patch("/tags/dark/", before).status_code == 412
+        assert name() == "Of now"
+
+    def test_show_what_the_primary_has(self, replica: Any) -> None:
+        response = patch("/tags/dark/", "*")
+        assert (response.status_code, json.loads(response.content)["name"]) == (200, "New")
+
+    def test_that_a_replica_had_a_part_in_are_refused_and_the_log_names_it(
+        self, replica: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        response = patch("/stubborn/dark/", "*")
+        assert response.status_code == 503
+        assert response.json()["type"] == "urn:problem:replica-read"
+        assert "replica" in caplog.text
+        assert name() == "Of now"
