@@ -1,9 +1,10 @@
 """Two-phase invalidation around COMMIT: open what is about to change, commit, close.
 
 The one choke point below the ORM. Every connection is watched: a statement that writes marks its transaction,
-and a transaction that wrote claims its record of changes, opens their scopes, commits, and closes them. A
-statement outside any transaction gets one. Reading costs nothing; a long transaction is held open for nobody
-but for the moment of its COMMIT.
+and a transaction that wrote claims its record of changes, opens their scopes, commits, and closes them, whether
+Django ends it or a COMMIT in SQL. A statement outside any transaction gets one, but for those that may commit by
+themselves: what these have recorded is closed as they return. Reading costs nothing; a long transaction is held open
+for nobody but for the moment of its COMMIT.
 """
 
 from __future__ import annotations
@@ -34,12 +35,16 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 STATE = "_keybits_written"
+IN_TRANSACTION = (2, 3)
+"""What libpq says of a connection in a transaction, and in one that has failed."""
 # From where the first comment begins to where any ends: PostgreSQL's may stand within each other.
 _SKIPPED = r"(?:\s|\(|--[^\n]*+\n)*+"
 _BEFORE = rf"{_SKIPPED}(?:/\*.*\*/{_SKIPPED})?"
-_WRITES = re.compile(
-    rf"{_BEFORE}(?:INSERT|UPDATE|DELETE|REPLACE|MERGE|COPY|TRUNCATE|CALL|DO)\b", re.IGNORECASE | re.DOTALL
-)
+_WRITE = r"(?:INSERT|UPDATE|DELETE|REPLACE|MERGE|COPY|TRUNCATE|CALL|DO|EXECUTE)\b"
+_WRITES = re.compile(_BEFORE + _WRITE, re.IGNORECASE | re.DOTALL)
+_WRITES_LATER = re.compile(rf";\s*+{_WRITE}", re.IGNORECASE)
+_ENDS_ITSELF = re.compile(rf"{_BEFORE}(?:CALL|DO)\b", re.IGNORECASE | re.DOTALL)
+_COMMITS = re.compile(rf"{_BEFORE}(?:COMMIT(?!\s+PREPARED)|END)\b", re.IGNORECASE | re.DOTALL)
 _WITH = re.compile(rf"{_BEFORE}WITH\b.*\b(?:INSERT|UPDATE|DELETE|MERGE)\b", re.IGNORECASE | re.DOTALL)
 _RETURNING = re.compile(r"\bRETURNING\b", re.I)
 
@@ -60,6 +65,9 @@ def watch(connection: BaseDatabaseWrapper) -> None:
     connection.execute_wrappers.append(_watched)
     connection._commit = partial(_commit, connection, connection._commit)  # type: ignore[attr-defined]
     connection._rollback = partial(_rollback, connection, connection._rollback)  # type: ignore[attr-defined]
+    if connection.vendor == "sqlite":
+        change = connection._set_autocommit  # type: ignore[attr-defined]
+        connection._set_autocommit = partial(_set_autocommit, connection, change)  # type: ignore[attr-defined]
 
 
 def _mark(connection: BaseDatabaseWrapper, *, written: bool) -> None:
@@ -93,34 +101,78 @@ def _sees_the_present(connection: BaseDatabaseWrapper) -> bool:
 
 
 def _is_read_committed(connection: BaseDatabaseWrapper) -> bool:
-    """Ask: a transaction can be told its level in SQL, and a connection by its server."""
+    """Ask: a transaction can be told its level in SQL, and a connection by its server; and many ways of writing look
+    like none, but take a number for the transaction."""
     if connection.vendor != "postgresql":
         return False
     with connection.cursor() as cursor:
-        cursor.execute("SHOW transaction_isolation")
-        return bool(cursor.fetchone() == ("read committed",))
+        cursor.execute("SELECT current_setting('transaction_isolation'), pg_current_xact_id_if_assigned()")
+        return bool(cursor.fetchone() == ("read committed", None))
 
 
 def _in_transaction(connection: BaseDatabaseWrapper) -> bool:
-    return connection.in_atomic_block or not connection.autocommit
+    return connection.in_atomic_block or not connection.autocommit or _is_open(connection)
+
+
+def _is_open(connection: BaseDatabaseWrapper) -> bool:
+    """Say whether the database itself is in a transaction: SQL may have begun one."""
+    raw: Any = connection.connection
+    if raw is not None and connection.vendor == "postgresql":
+        return raw.info.transaction_status in IN_TRANSACTION
+    return bool(getattr(raw, "in_transaction", False))
 
 
 def _watched(execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
-    """Note a write, and see that it has a transaction to be committed with."""
+    """Note a write, and see that it has a transaction to be committed with, or is closed when it has had its own."""
     connection = context["connection"]
     replicas.note(connection.alias)
-    text = sql if isinstance(sql, str) else "DO"  # a composed statement is taken for a write
-    if not (_WRITES.match(text) or _WITH.match(text)) or changes.TABLE in text:
-        return execute(sql, params, many, context)
+    text, run = _text(sql, connection), partial(execute, sql, params, many, context)
+    if not _is_write(text):
+        return _run(connection, run, text)
     if _in_transaction(connection):
         _mark(connection, written=True)
-        return execute(sql, params, many, context)
+        return run()
+    if _ENDS_ITSELF.match(text):
+        return _closed_afterwards(connection, run)
     with transaction.atomic(using=connection.alias):
         _mark(connection, written=True)
-        result = execute(sql, params, many, context)
+        result = run()
         if connection.vendor == "sqlite" and _RETURNING.search(text):
             _read_now(context["cursor"])
         return result
+
+
+def _text(sql: Any, connection: BaseDatabaseWrapper) -> str:
+    """Return what a statement says, which drivers also take as bytes, or composed."""
+    if isinstance(sql, bytes):
+        return sql.decode(errors="replace")
+    return str(sql.as_string(connection.connection) if hasattr(sql, "as_string") else sql)
+
+
+def _is_write(text: str) -> bool:
+    later = ";" in text and _WRITES_LATER.search(text)
+    return bool(_WRITES.match(text) or _WITH.match(text) or later) and changes.TABLE not in text
+
+
+def _run(connection: BaseDatabaseWrapper, run: Callable[[], Any], text: str) -> Any:
+    """Run what writes nothing; it may end, in SQL, a transaction that has written."""
+    if not connection.__dict__[STATE]:
+        return run()
+    if _COMMITS.match(text):
+        return _commit(connection, run)
+    result = run()
+    _mark(connection, written=_in_transaction(connection))
+    return result
+
+
+def _closed_afterwards(connection: BaseDatabaseWrapper, run: Callable[[], Any]) -> Any:
+    """Run what may commit by itself, and so in no transaction; close whatever nobody has claimed then."""
+    result = run()
+    if conf.TRACKING == "triggers" and changes.is_kept(connection):
+        scopes = coarsened(scope for _, scope, writer in changes.recorded(connection) if not writer)
+        if scopes:
+            _close(scopes, "")
+    return result
 
 
 class _ReadCursor:
@@ -160,6 +212,14 @@ def _rollback(connection: BaseDatabaseWrapper, original: Callable[[], Any]) -> A
     return original()
 
 
+def _set_autocommit(
+    connection: BaseDatabaseWrapper, original: Callable[[bool], Any], autocommit: bool
+) -> Any:
+    """SQLite commits where it is told to do so by itself from now on."""
+    change = partial(original, autocommit)
+    return _commit(connection, change) if autocommit else change()
+
+
 def _commit(connection: BaseDatabaseWrapper, original: Callable[[], Any]) -> Any:
     written = connection.__dict__[STATE]
     _mark(connection, written=False)
@@ -180,6 +240,9 @@ def _commit_open(
         # A connection that is gone may have committed, or may yet: the scopes stay open until the relay knows.
         if connection.is_usable():
             _close(scopes, writer)
+        if _is_open(connection):  # SQLite lets it be tried again
+            changes.release(connection, writer)
+            _mark(connection, written=True)
         raise
     _close(scopes, writer)
     changes.bell.set()

@@ -1,13 +1,20 @@
-"""Which statements are taken for writes, whatever they begin with."""
+"""Which statements are taken for writes, whatever they begin with, and whatever transaction they come in."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from django.db import Error, connection, transaction
+from psycopg import sql as psycopg_sql
 
+from catalog.models import Tag
+from keybits import readthrough, transactions
+from keybits.stores import get_store
 from keybits.transactions import _WITH, _WRITES
 
 CHECKOUT = Path(__file__).parents[2]
@@ -33,3 +40,132 @@ def test_comments_are_read_once_however_many_there_are() -> None:
         "sql = '/**/-- a\\n ' * 5000 + 'SELECT 1'; assert not (_WRITES.match(sql) or _WITH.match(sql))"
     )
     subprocess.run([sys.executable, "-c", program], check=True, cwd=CHECKOUT, timeout=120)
+
+
+UPDATE = "UPDATE catalog_tag SET name = name || '+'"
+COPY = "COPY catalog_tag (slug, name, kind) FROM STDIN"
+PROCEDURE = f"""
+    CREATE PROCEDURE pg_temp.batch() LANGUAGE plpgsql AS $$
+    BEGIN {UPDATE}; COMMIT; {UPDATE}; COMMIT; END $$
+"""
+
+
+def run(*statements: Any) -> None:
+    with connection.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+
+
+def name() -> str:
+    return Tag.objects.get().name
+
+
+@pytest.fixture
+def tag() -> Iterator[Tag]:
+    yield Tag.objects.create(slug="x", name="X")
+    connection.close()  # whatever a failed test has left of a transaction
+
+
+def ends(*statements: Any) -> bool:
+    """Say whether a tag's scope has ended as the last of these returns; none is left to be open."""
+    before = get_store().mint(("tag:x",))
+    run(*statements)
+    after = get_store().mint(("tag:x",))
+    assert after != (None,)
+    return after != before
+
+
+@pytest.mark.django_db(transaction=True)
+class TestTransactionsBegunInSQL:
+    @pytest.mark.parametrize("begin", ["BEGIN", "/* a */ begin transaction"])
+    @pytest.mark.parametrize("commit", ["COMMIT", "END", "-- done\ncommit"])
+    def test_are_closed_as_they_commit(self, tag: Tag, begin: str, commit: str) -> None:
+        assert ends(begin, UPDATE, commit)
+        assert name() == "X+"
+
+    def test_are_not_ended_before(self, tag: Tag) -> None:
+        assert not ends("BEGIN", UPDATE)
+        assert transactions.sees_its_own_writes()
+        assert not readthrough.may_keep(("tags",))
+        run("COMMIT")
+        assert not transactions.sees_its_own_writes()
+
+    def test_end_nothing_where_they_are_rolled_back(self, tag: Tag) -> None:
+        assert not ends("BEGIN", UPDATE, "ROLLBACK")
+        with transaction.atomic():
+            assert not transactions.sees_its_own_writes()
+        assert name() == "X"
+
+    def test_go_on_after_a_savepoint_that_is_rolled_back(self, tag: Tag) -> None:
+        assert ends("BEGIN", UPDATE, "SAVEPOINT a", UPDATE, "ROLLBACK TO SAVEPOINT a", "COMMIT")
+        assert name() == "X+"
+
+
+@pytest.mark.stack("server")
+@pytest.mark.django_db(transaction=True)
+class TestPostgreSQL:
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            psycopg_sql.SQL("VACUUM {}").format(psycopg_sql.Identifier("catalog_tag")),
+            psycopg_sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS nothing"),
+            b"VACUUM catalog_tag",
+        ],
+    )
+    def test_what_may_be_in_no_transaction_is_in_none(self, tag: Tag, statement: Any) -> None:
+        run(statement)
+
+    @pytest.mark.parametrize("statement", [psycopg_sql.SQL(UPDATE), UPDATE.encode()])
+    def test_writes_that_are_no_text_are_closed(self, tag: Tag, statement: Any) -> None:
+        assert ends(statement)
+
+    def test_a_procedure_may_commit_and_what_it_has_committed_is_closed(self, tag: Tag) -> None:
+        run(PROCEDURE)
+        assert ends("CALL pg_temp.batch()")
+        assert name() == "X++"
+
+    def test_a_block_may_commit_and_what_it_has_committed_is_closed(self, tag: Tag) -> None:
+        assert ends(f"DO $$ BEGIN {UPDATE}; COMMIT; {UPDATE}; END $$")
+        assert name() == "X++"
+
+    def test_a_procedure_in_a_transaction_is_closed_with_it(self, tag: Tag) -> None:
+        with transaction.atomic():
+            assert not ends(f"DO $$ BEGIN {UPDATE}; END $$")
+            assert transactions.sees_its_own_writes()
+
+    def test_a_prepared_write_is_closed(self, tag: Tag) -> None:
+        run(f"PREPARE more AS {UPDATE}")
+        assert ends("EXECUTE more")
+
+    def test_a_write_that_is_not_the_first_of_a_string_is_closed(self, tag: Tag) -> None:
+        assert ends(f"SELECT 1; {UPDATE}")
+        assert name() == "X+"
+
+    def test_what_was_written_in_some_way_that_nobody_knows_is_kept_by_nobody(self, tag: Tag) -> None:
+        with transaction.atomic():
+            assert readthrough.may_keep(("tags",))
+            with connection.cursor() as cursor, cursor.copy(COPY) as copy:
+                copy.write_row(("y", "Y", "topic"))
+            assert not readthrough.may_keep(("tags",))
+
+
+@pytest.mark.stack("embedded")
+@pytest.mark.django_db(transaction=True)
+class TestSQLite:
+    def test_what_is_committed_by_a_change_of_mode_is_closed(self, tag: Tag) -> None:
+        before = get_store().mint(("tag:x",))
+        transaction.set_autocommit(False)
+        run(UPDATE)
+        assert get_store().mint(("tag:x",)) == before
+        transaction.set_autocommit(True)
+        assert get_store().mint(("tag:x",)) not in {before, (None,)}
+
+    def test_a_commit_that_fails_and_is_tried_again_is_closed(self, tag: Tag) -> None:
+        defer = "PRAGMA defer_foreign_keys = ON"
+        lost = "INSERT INTO catalog_screenshot_tags (screenshot_id, tag_id) VALUES (999999, 999999)"
+        found = "DELETE FROM catalog_screenshot_tags WHERE screenshot_id = 999999"
+        run("BEGIN", defer, UPDATE, lost)
+        with pytest.raises(Error):
+            run("COMMIT")
+        assert ends(found, "COMMIT")
+        assert name() == "X+"
