@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -82,7 +83,10 @@ class ReplicaReadError(APIException):
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a write has left: the representation, the path where a GET finds it, and the status that says so."""
+    """What a write has left: the representation, the path where a GET finds it, and the status that says so.
+
+    204 has neither: what is there is not for this client to see.
+    """
 
     status: int
     address: str
@@ -95,7 +99,7 @@ class WriteMixin:
     create_serializer_class: Any = None
     """What reads the body of something new, where that is not as below."""
     write_serializer_class: Any = None
-    """What reads a body, where that is not the serializer of the representation."""
+    """What reads a body, where that is not what `get_serializer_class` returns for the action."""
     represented: dict[str, Any] | None = None
     """The representation that a write is made for; part of the write serializer's context."""
 
@@ -121,7 +125,10 @@ class WriteMixin:
         return own or self.get_serializer_class()  # type: ignore[attr-defined]
 
     def get_written(self, instance: Any) -> Any:
-        """Return the object as it is to be shown after a write, read anew."""
+        """Return the object as a GET shows it, read anew.
+
+        Raises `ObjectDoesNotExist` where it is not for this client to see.
+        """
         return self.get_queryset().get(pk=instance.pk)  # type: ignore[attr-defined]
 
     def get_address(self, instance: Any) -> str:
@@ -129,22 +136,35 @@ class WriteMixin:
         return str(self.request.path)  # type: ignore[attr-defined]
 
     def written(self, status: int, instance: Any) -> Written:
-        """Return the answer that shows `instance` as it is now.
+        """Return the answer that shows `instance` as it is now; 204 where a write has hidden it from its own client.
 
         Raises Django's `IntegrityError` where what it refers to is gone, as COMMIT would.
         """
         try:
-            shown = self.get_written(instance)
-        except ObjectDoesNotExist:  # a join with what somebody has deleted since finds nothing
+            with _retrieving(self):
+                shown = self.get_written(instance)
+        except ObjectDoesNotExist:  # so does a join with what somebody has deleted since
             transaction.get_connection(router.db_for_write(type(instance))).check_constraints()
-            raise
+            return Written(204, "", b"")
         return Written(status, self.get_address(shown), self.render(shown))
 
     def render(self, instance: Any) -> bytes:
         """Return the bytes by which a GET shows the object."""
-        data = self.get_serializer(instance).data  # type: ignore[attr-defined]
+        with _retrieving(self):
+            data = self.get_serializer(instance).data  # type: ignore[attr-defined]
         rendered: bytes = self.get_renderers()[0].render(data)  # type: ignore[attr-defined]
         return rendered
+
+
+@contextmanager
+def _retrieving(view: Any) -> Iterator[None]:
+    """Let the view choose, meanwhile, what it chooses for a GET of one object."""
+    own = view.action, view.detail
+    view.action, view.detail = "retrieve", True
+    try:
+        yield
+    finally:
+        view.action, view.detail = own
 
 
 class ConditionalWritesMixin(WriteMixin):
@@ -185,7 +205,7 @@ class ConditionalWritesMixin(WriteMixin):
 
         def work() -> HttpResponse:
             instance = self._locked()
-            body = self.render(instance)
+            body = self._present(instance)
             refusal = _refusal(request, body)
             if refusal is not None:
                 return refusal
@@ -194,6 +214,12 @@ class ConditionalWritesMixin(WriteMixin):
             return _nothing() if written is None else sent(self, request, written)
 
         return atomically(self.get_queryset().model, work)  # type: ignore[attr-defined]
+
+    def _present(self, instance: Any) -> bytes:
+        """Return the present representation; an object that a GET does not show is shown as the write finds it."""
+        with suppress(ObjectDoesNotExist), _retrieving(self):
+            return self.render(self.get_written(instance))
+        return self.render(instance)
 
     def _locked(self) -> Any:
         """Return the object as it is under its lock: a look at it says whose it is, the next that it is the last."""
@@ -306,6 +332,8 @@ def _acceptable(request: Request, entry: Entry) -> str | None:
 
 def sent(view: Any, request: Request, written: Written) -> HttpResponse:
     """Return the answer to a write: what it has left, with its ETag, `private, no-store`."""
+    if written.status == 204:
+        return _nothing()
     location = {"Location": written.address} if written.status == 201 else {}
     if request.accepted_renderer.format != "json":  # a page for people
         private = {"Cache-Control": cache_control.PRIVATE}

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.db import IntegrityError, OperationalError, connection
+from django.db.models.functions import Length
 from django.test import Client
 from django.urls import path
 from rest_framework import serializers, viewsets
@@ -57,10 +58,36 @@ class ClosedViewSet(TagViewSet):
     write_serializer_class = ClosedTagSerializer
 
 
+class NameSerializer(serializers.ModelSerializer[Tag]):
+    class Meta:
+        model = Tag
+        fields = ["name"]
+
+
+class CountedSerializer(TagSerializer):
+    length = serializers.IntegerField(read_only=True)
+
+    class Meta(TagSerializer.Meta):
+        fields = [*TagSerializer.Meta.fields, "length"]
+
+
+class ByActionViewSet(TagViewSet):
+    """As REST framework's documentation has it: what is read, and by what, is the action's to say."""
+
+    def get_queryset(self) -> Any:
+        shown = Tag.objects.exclude(name="Hidden")
+        return shown.annotate(length=Length("name")) if self.action == "retrieve" else shown
+
+    def get_serializer_class(self) -> Any:
+        return {"retrieve": CountedSerializer, "create": TagSerializer}.get(self.action, NameSerializer)
+
+
 DETAIL = {"get": "retrieve", "put": "update", "patch": "partial_update", "delete": "destroy"}
 urlpatterns = [
     path("tags/", TagViewSet.as_view({"get": "list", "post": "create"})),
     path("tags/<slug:slug>/", TagViewSet.as_view(DETAIL)),
+    path("by-action/", ByActionViewSet.as_view({"post": "create"})),
+    path("by-action/<slug:slug>/", ByActionViewSet.as_view(DETAIL)),
     path("closed/<slug:slug>/", ClosedViewSet.as_view(DETAIL)),
 ]
 
@@ -108,6 +135,35 @@ class TestPlainViewSet:
         response = send("POST", "/tags/", {"slug": "new", "name": "New"}, Idempotency_Key='"a"')
         assert response.status_code == 400
         assert not Tag.objects.filter(slug="new").exists()
+
+
+class TestByAction:
+    """A write is judged by, and answered with, what a GET of its address shows, whatever reads its body."""
+
+    def test_what_was_shown_can_be_written(self) -> None:
+        shown = get("/by-action/dark/")
+        response = send("PATCH", "/by-action/dark/", {"name": "Darker"}, If_Match=shown["ETag"])
+        assert (shown.json()["length"], response.status_code) == (4, 200)
+        now = get("/by-action/dark/")
+        assert (response.content, response["ETag"]) == (now.content, now["ETag"])
+
+    def test_what_was_made_is_shown_as_a_get_shows_it(self) -> None:
+        response = send("POST", "/by-action/", {"slug": "new", "name": "New"})
+        assert (response.status_code, response.json()["length"]) == (201, 3)
+
+    def test_what_its_writer_cannot_see_any_more_is_written_and_not_shown(self) -> None:
+        etag = get("/by-action/dark/")["ETag"]
+        response = send("PATCH", "/by-action/dark/", {"name": "Hidden"}, If_Match=etag)
+        assert (response.status_code, response.content) == (204, b"")
+        assert response["Cache-Control"] == "private, no-store"
+        assert not response.has_header("ETag")
+        assert Tag.objects.get(slug="dark").name == "Hidden"
+        assert get("/by-action/dark/").status_code == 404
+
+    def test_what_its_maker_cannot_see_is_made_and_not_shown(self) -> None:
+        response = send("POST", "/by-action/", {"slug": "new", "name": "Hidden"})
+        assert (response.status_code, response.content) == (204, b"")
+        assert Tag.objects.filter(slug="new").exists()
 
 
 class TestMembers:
