@@ -10,8 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from django.db import models
+from django.db import connections, models, transaction
 from django.db.models import Field, ProtectedError, QuerySet, RestrictedError
+from django.db.models.expressions import RawSQL
+
+from keybits.selections import hold
 
 __all__ = ["delete"]
 
@@ -22,9 +25,50 @@ def delete(rows: QuerySet[Any]) -> int:
     Raises Django's `ProtectedError` or `RestrictedError` before anything of the relation is changed. What chose
     `rows` must not be among what goes with them: give the rows of a selection (`keybits.selections`).
     """
-    for field in _references(rows.model):
-        _release(field, rows)
+    if not rows.model._meta.parents:
+        return _delete(rows)
+    with transaction.atomic(using=rows.db), hold(rows.using(rows.db)) as held:
+        count = _delete(held.rows)
+        for parent in rows.model._meta.parents:
+            delete(parent._base_manager.using(rows.db).filter(pk__in=held.keys))
+        return count
+
+
+def _delete(rows: QuerySet[Any]) -> int:
+    """Delete `rows` of one table, with what cascades, but for the tables that theirs is an extension of."""
+    fields = list(_references(rows.model))
+    within = [field for field in fields if _is_of_a_tree(field, rows.model)]
+    if within:
+        rows = _with_descendants(rows, within)
+    for field in fields:
+        if field not in within:
+            _release(field, rows)
     return rows.order_by()._raw_delete(rows.db)
+
+
+def _is_of_a_tree(field: Any, model: type[models.Model]) -> bool:
+    itself = field.model._meta.concrete_model is model._meta.concrete_model
+    return itself and field.remote_field.on_delete is models.CASCADE
+
+
+def _with_descendants(rows: QuerySet[Any], fields: list[Any]) -> QuerySet[Any]:
+    """Return `rows` and what refers to them by `fields`, at any remove; UNION ends what goes round in a circle."""
+    meta, quote = rows.model._meta, connections[rows.db].ops.quote_name
+    table, key = quote(meta.db_table), quote(meta.pk.column)
+    first, params = rows.order_by().values("pk").query.get_compiler(rows.db).as_sql()
+    refers = " OR ".join(
+        f"below.{quote(field.column)} = above.{quote(field.target_field.column)}" for field in fields
+    )
+    tree = f"""
+        WITH RECURSIVE chosen (id) AS (
+            SELECT * FROM ({first}) AS roots
+            UNION
+            SELECT below.{key} FROM chosen JOIN {table} AS above ON above.{key} = chosen.id
+            JOIN {table} AS below ON {refers}
+        ) SELECT id FROM chosen
+    """  # noqa: S608 - names of tables and columns
+    manager: models.Manager[Any] = rows.model._base_manager
+    return manager.using(rows.db).filter(pk__in=RawSQL(tree, params))  # noqa: S611 - as above
 
 
 def _references(model: type[models.Model]) -> Iterator[Any]:
@@ -40,7 +84,7 @@ def _release(field: Field[Any, Any], rows: QuerySet[Any]) -> None:
     referring = field.model._base_manager.using(rows.db).filter(**{f"{field.name}__in": keys})
     decision: Any = field.remote_field.on_delete  # type: ignore[union-attr]  # a foreign key's
     if decision is models.CASCADE:
-        delete(referring)
+        _delete(referring) if field.remote_field.parent_link else delete(referring)  # type: ignore[union-attr]
     elif decision is models.SET_NULL:
         referring.update(**{field.name: None})
     elif decision is models.SET_DEFAULT:
