@@ -25,6 +25,8 @@ from keybits.stores import get_store
 __all__ = ["History", "follow", "present"]
 
 logger = logging.getLogger(__name__)
+NOTE = "history:"
+"""What the store's note of a database begins with; its alias follows."""
 SEQUENCE = f"{changes.TABLE}_id_seq"
 OBJECTS = f"""
     (SELECT oid FROM pg_database WHERE datname = current_database()) || '/' || '{changes.TABLE}'::regclass::oid || '/'
@@ -57,7 +59,7 @@ def follow(connection: BaseDatabaseWrapper) -> str:
     That is to say, the store is cleared, the caches in front are to drop all, and the past has another name. What was
     known is read before the database is: others go on meanwhile. A store that knows nothing is told. "" is a replica's.
     """
-    store, note = get_store(), f"history:{connection.alias}"
+    store, note = get_store(), NOTE + connection.alias
     past, known = _read(store.noted(note))
     found = present(connection)
     if found is None or found == known:

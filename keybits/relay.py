@@ -17,10 +17,10 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
-from django.db import Error, connections
+from django.db import Error, connections, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from keybits import changes, history
+from keybits import changes, history, invalidation
 from keybits.conf import conf
 from keybits.delivery import Delivery
 from keybits.stamps import coarsened
@@ -74,7 +74,18 @@ class Relay:
         return seen
 
     def _recording(self) -> list[str]:
-        return [alias for alias in self.aliases if changes.is_kept(connections[alias])]
+        return [alias for alias in list(self.aliases) if self._records(alias)]
+
+    def _records(self, alias: str) -> bool:
+        """Say whether a database keeps the record; one out of reach that is not known to is not asked again."""
+        try:
+            return changes.is_kept(connections[alias])
+        except Error:
+            if alias in _declared() or get_store().noted(history.NOTE + alias) is not None:
+                raise
+            logger.warning("%s is out of reach, and nothing declared is in it: no relay for it", alias)
+            self.aliases.remove(alias)
+            return False
 
     def _look(self) -> None:
         try:
@@ -190,6 +201,11 @@ class Relay:
             logger.warning("the relay lost its connection", exc_info=True)
             connection.close()
             self.stopped.wait(conf.RELAY_INTERVAL)
+
+
+def _declared() -> set[str]:
+    """The databases in which what is declared is written."""
+    return {router.db_for_write(each.model) for each in invalidation.declarations()}
 
 
 def _close(scopes: dict[str, list[str]]) -> None:

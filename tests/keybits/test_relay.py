@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from django.db import InterfaceError, OperationalError, connection, transaction
+from django.db import InterfaceError, OperationalError, connection, connections, router, transaction
+from django.db.backends.postgresql.base import DatabaseWrapper
 from stacks.threads import aside
 
 from catalog.models import Tag
@@ -273,3 +274,33 @@ def test_a_child_that_is_forked_while_a_relay_starts_is_not_kept_waiting_for_eve
     assert os.waitpid(pid, 0)[1] == 0
     done.set()
     starter.join()
+
+
+class TestDatabasesOutOfReach:
+    """One that nothing declared is in keeps nobody from believing the store; any other keeps everybody."""
+
+    @pytest.fixture
+    def relay(self) -> Iterator[Relay]:
+        """A relay of the database there is, and of one at an address where nobody listens."""
+        nowhere = {"HOST": "127.0.0.1", "PORT": "9", "OPTIONS": {}}
+        connections["reports"] = DatabaseWrapper({**connection.settings_dict, **nowhere}, "reports")
+        yield Relay(["default", "reports"])
+        del connections["reports"]
+
+    def test_of_nothing_declared_it_is_left_alone(self, tag: Tag, relay: Relay, caplog: Any) -> None:
+        for _ in range(3):
+            relay.once()
+        assert readthrough.begin(SCOPES) is not None
+        assert caplog.text.count("reports") == 1
+
+    def test_of_what_is_declared_nothing_is_believed(
+        self, tag: Tag, relay: Relay, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(router, "db_for_write", lambda model, **_: "reports")
+        with pytest.raises(OperationalError):
+            relay.once()
+
+    def test_of_one_that_has_kept_a_record_nothing_is_believed(self, tag: Tag, relay: Relay) -> None:
+        get_store().note("history:reports", b"known 1 it")
+        with pytest.raises(OperationalError):
+            relay.once()
