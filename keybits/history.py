@@ -49,8 +49,17 @@ class History:
 
     def goes_on_from(self, known: History) -> bool:
         """Say whether this is the same database, no earlier than `known`. A name may be known in part."""
-        same = self.name.startswith(known.name) or known.name.startswith(self.name)
-        return same and self.position >= known.position
+        return self.is_of(known) and self.position >= known.position
+
+    def is_of(self, known: History) -> bool:
+        """Say whether this is the same database as `known`, at whatever moment."""
+        return self.name.startswith(known.name) or known.name.startswith(self.name)
+
+
+_ended: dict[str, History] = {}
+"""By alias, the history for which this process has ended everything."""
+_told: set[str] = set()
+"""The aliases of which it was said that another database has them, too."""
 
 
 def follow(connection: BaseDatabaseWrapper) -> str:
@@ -65,6 +74,9 @@ def follow(connection: BaseDatabaseWrapper) -> str:
     if found is None or found == known:
         return past
     if known is not None and not found.goes_on_from(known):
+        if _is_contested(connection.alias, found, known):
+            return past
+        _ended[connection.alias] = found
         logger.warning("database %s has another past than what was cached: everything ends", connection.alias)
         changes.replace(connection, (), [EVERYTHING])
         store.clear()
@@ -72,6 +84,21 @@ def follow(connection: BaseDatabaseWrapper) -> str:
     past = past or uuid.uuid4().hex
     store.note(note, f"{past} {found.position} {found.name}".encode())
     return past
+
+
+def _is_contested(alias: str, found: History, known: History) -> bool:
+    """Say whether the store is told of two databases in turn, where each would end what is cached of the other."""
+    ended = _ended.get(alias)
+    if ended is None or found.is_of(known) or not found.goes_on_from(ended):
+        return False
+    if alias not in _told:
+        _told.add(alias)
+        logger.error(
+            "two databases are called %s in one store, so that what is cached of one can be taken for true of the "
+            "other: give each project a Redis database (the number in its URL) or a KEYBITS_LMDB_PATH of its own",
+            alias,
+        )
+    return True
 
 
 def _read(note: bytes | None) -> tuple[str, History | None]:

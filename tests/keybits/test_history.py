@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -101,6 +101,44 @@ def test_a_store_that_knows_nothing_is_told_and_loses_nothing(relay: Relay) -> N
     go_back()
     relay.once()
     assert not set(get_store().mint(SCOPES)) & set(before)
+
+
+class TestAnotherProjectInTheStore:
+    """Its relay notes its own database, and this one's this one: each would end what the other has at each look."""
+
+    @pytest.fixture
+    def look(self, relay: Relay, monkeypatch: pytest.MonkeyPatch) -> Callable[[], bool]:
+        """Look after the other has, and say whether everything has ended."""
+        monkeypatch.setattr(history, "_ended", {}, raising=False)
+        monkeypatch.setattr(history, "_told", set(), raising=False)
+
+        def look() -> bool:
+            get_store().note(f"history:{connection.alias}", b"its 5 another")
+            before = get_store().mint(SCOPES)
+            relay.once()
+            return get_store().mint(SCOPES) != before
+
+        return look
+
+    def test_ends_everything_once_and_is_told_of_once(
+        self, look: Callable[[], bool], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        assert [look() for _ in range(4)] == [True, False, False, False]
+        assert [record.levelname for record in caplog.records].count("ERROR") == 1
+
+    def test_hides_no_database_that_is_exchanged(
+        self, look: Callable[[], bool], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert [look(), look()] == [True, False]
+        monkeypatch.setattr(history, "present", lambda _: History("a third", 9))
+        assert [look(), look()] == [True, False]
+
+    def test_hides_no_database_that_goes_back(self, look: Callable[[], bool], relay: Relay) -> None:
+        look()
+        before = get_store().mint(SCOPES)
+        go_back()
+        relay.once()
+        assert not set(get_store().mint(SCOPES)) & set(before)
 
 
 def test_of_a_replica_nothing_follows(relay: Relay, settings: Any) -> None:
