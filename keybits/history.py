@@ -22,7 +22,7 @@ from keybits.conf import conf
 from keybits.delivery import EVERYTHING
 from keybits.stores import get_store
 
-__all__ = ["History", "follow", "present"]
+__all__ = ["NOTE", "History", "follow", "present"]
 
 logger = logging.getLogger(__name__)
 NOTE = "history:"
