@@ -71,6 +71,7 @@ class Line:
         self._tasks: dict[Row, _Task] = {}
         self._failures = 0
         self._not_before = 0.0
+        self._defect: type[Exception] | None = None
         self._is_stopped = False
 
     def offer(self, rows: Mapping[Row, str]) -> None:
@@ -104,11 +105,13 @@ class Line:
         try:
             for order in orders(task.scope for task in due):
                 self.purger.purge(order)
-        except PurgeError as error:
+        except Exception as error:
+            # Also what is nobody's refusal but a defect, here or in a function of the project's: were this thread to
+            # end, the lease would go on, and nobody would deliver any more.
             self._failed(error)
             return False
         self._acknowledged(due)
-        warm_after({task.scope for task in due if task.due == math.inf})
+        _warm({task.scope for task in due if task.due == math.inf})
         return True
 
     def _await(self) -> bool:
@@ -127,22 +130,41 @@ class Line:
                 return []
             return [task for task in self._tasks.values() if task.due <= now]
 
-    def _failed(self, error: PurgeError) -> None:
+    def _failed(self, error: Exception) -> None:
         self._failures += 1
         longest = min(LONGEST_RETRY, FIRST_RETRY * 2.0 ** min(self._failures - 1, 16))
-        pause = error.retry_after or longest * random.uniform(0.5, 1.0)  # noqa: S311 - apart from others, not secret
+        asked = error.retry_after if isinstance(error, PurgeError) else None
+        pause = asked or longest * random.uniform(0.5, 1.0)  # noqa: S311 - apart from others, not secret
         self._not_before = self._clock() + pause
-        level = logging.ERROR if error.permanent else logging.WARNING
         name = type(self.purger).__name__
-        logger.log(level, "%s: attempt %d failed, again in %.1f s: %s", name, self._failures, pause, error)
+        said = "%s: attempt %d failed, again in %.1f s: %s"
+        logger.log(_level(error), said, name, self._failures, pause, error, exc_info=self._news(error))
+
+    def _news(self, error: Exception) -> bool:
+        """Say whether the failure is a defect that the last attempt did not show: its traceback is worth having."""
+        before, self._defect = self._defect, None if isinstance(error, PurgeError) else type(error)
+        return self._defect is not None and self._defect is not before
 
     def _acknowledged(self, tasks: list[_Task]) -> None:
         with self._changed:
-            self._failures, self._not_before = 0, 0.0
+            self._failures, self._not_before, self._defect = 0, 0.0, None
             again = conf.PURGE_AGAIN
             for task in tasks:
                 task.told += 1
                 task.due = self._clock() + again if again and task.told == 1 else math.inf
+
+
+def _level(error: Exception) -> int:
+    will_pass = isinstance(error, PurgeError) and not error.permanent
+    return logging.WARNING if will_pass else logging.ERROR
+
+
+def _warm(scopes: set[str]) -> None:
+    """Whatever comes of it, the purge was acknowledged."""
+    try:
+        warm_after(scopes)
+    except Exception:
+        logger.exception("what was purged is not warmed")
 
 
 class Delivery:

@@ -28,7 +28,7 @@ class Cache(Purger):
     fields = ("xkey",)
     holds_by = ("Surrogate-Control",)
     told: list[Order]
-    failing: PurgeError | None
+    failing: Exception | None
 
     def __init__(self, client: httpx.Client, **given: Any) -> None:
         super().__init__(client, **given)
@@ -193,6 +193,48 @@ class TestLine:
         clock.now += 2
         line.once()
         assert [scopes for scopes in warmed if scopes] == [{"a"}]
+
+    @pytest.mark.parametrize("failure", [PurgeError("down"), KeyError("a function of the project's")])
+    def test_its_thread_outlives_whatever_a_purge_raises(
+        self, cache: Cache, monkeypatch: pytest.MonkeyPatch, failure: Exception
+    ) -> None:
+        """Nobody would start another, and the lease would keep every other process from delivering."""
+        monkeypatch.setattr(delivery, "FIRST_RETRY", 0.001)
+        cache.failing = failure
+        line = Line(cache)
+        failed = threading.Event()
+        monkeypatch.setattr(line, "_failed", lambda error, say=line._failed: (say(error), failed.set()))
+        thread = threading.Thread(target=line.run, daemon=True)
+        thread.start()
+        line.offer({row(1): "a"})
+        assert failed.wait(30)
+        cache.failing = None
+        assert cache.heard.wait(30)
+        line.stop()
+        thread.join(30)
+
+    def test_an_unexpected_failure_is_told_with_its_traceback_when_it_begins(
+        self, line: Line, cache: Cache, clock: Clock, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        line.offer({row(1): "a"})
+        for failure in (PurgeError("down"), KeyError("a"), KeyError("b"), None, KeyError("c")):
+            cache.failing = failure
+            assert line.once() is (failure is None)
+            clock.now += 61
+        assert [bool(record.exc_info) for record in caplog.records] == [False, True, False, True]
+
+    def test_what_was_acknowledged_stays_so_where_warming_fails(
+        self, line: Line, cache: Cache, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fails(_: object) -> None:
+            raise ValueError("of the project's")
+
+        monkeypatch.setattr(delivery, "warm_after", fails)
+        line.offer({row(1): "a"})
+        assert line.once()
+        clock.now += 2
+        assert line.once()
+        assert line.settled() == {row(1)}
 
     def test_its_thread_delivers_as_soon_as_there_is_something(self, cache: Cache) -> None:
         line = Line(cache)
