@@ -10,7 +10,6 @@ A store that fails is a cache that is not there: the read goes to the database, 
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -45,7 +44,6 @@ __all__ = [
 EARLY = 5
 """How many times what it took to make an entry is time enough to make it again."""
 
-logger = logging.getLogger(__name__)
 NO_ENTRY = "-"
 """A key that no entry has, for a look at the stamps alone."""
 
@@ -95,7 +93,6 @@ def look_up(key: str, scopes: Sequence[str]) -> Lookup:
     try:
         return _look(key, tuple(scopes))
     except StoreError:
-        logger.warning("the store cannot be read", exc_info=True)
         return Lookup(None, False, cache_status.BYPASS)
 
 
@@ -196,7 +193,6 @@ def lead(key: str, scopes: Sequence[str], holder: str, seconds: float) -> Lead:
     try:
         leads, reading = get_store().begin(key, scopes, holder, seconds)
     except StoreError:
-        logger.warning("the store gives no stamps", exc_info=True)
         return Lead(None, False, None)
     found = _judged(key, reading)
     return Lead(reading.witness, leads, found.entry if found.fresh else None)
@@ -212,7 +208,6 @@ def begin(scopes: Sequence[str]) -> bytes | None:
     try:
         return witness(get_store().mint(scopes))
     except StoreError:
-        logger.warning("the store gives no stamps", exc_info=True)
         return None
 
 
@@ -243,7 +238,6 @@ def store(key: str, entry: Entry, holder: str = "") -> bool:
     try:
         get_store().write(key, entry.pack(), holder)
     except StoreError:
-        logger.warning("the store takes no entry", exc_info=True)
         return False
     memory.hold(key, entry)
     return True

@@ -23,6 +23,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from keybits import changes, history, invalidation
 from keybits.conf import conf
 from keybits.delivery import Delivery
+from keybits.outages import Outage
 from keybits.stamps import coarsened
 from keybits.stores import StoreError, get_store
 
@@ -49,6 +50,9 @@ class Relay:
         self._present: dict[str, dict[int, str]] = {}
         self._pasts: dict[str, str] = {}
         self._swept = time.monotonic()
+        self._outage = Outage(
+            logger, "the relay failed; nothing is believed until it succeeds", "the relay works again"
+        )
 
     def run(self) -> None:
         """Look, close, vouch and wait, again and again. What fails is tried again after the interval."""
@@ -92,8 +96,10 @@ class Relay:
             self._once_and_deliver()
             if time.monotonic() - self._swept > SWEEP:
                 self.sweep()
-        except (Error, StoreError):
-            logger.warning("the relay failed; nothing is believed until it succeeds", exc_info=True)
+            self._outage.is_over()
+        except (Error, StoreError) as error:
+            # A store that fails has told its own traceback.
+            self._outage.goes_on(error, traceback=isinstance(error, Error))
             for alias in self.aliases:
                 connections[alias].close_if_unusable_or_obsolete()
 

@@ -257,9 +257,7 @@ def _open(connection: BaseDatabaseWrapper, scopes: list[str], writer: str) -> No
             raise WriteRefusedError(
                 "Nothing was written: the cache is out of reach, and KEYBITS_WRITE_POLICY says to refuse."
             ) from error
-        logger.warning(
-            "the store is out of reach; the relay will close %d scopes", len(scopes), exc_info=True
-        )
+        logger.warning("the store is out of reach; the relay will close %d scopes", len(scopes))
         changes.release(connection, writer)
 
 
@@ -267,4 +265,4 @@ def _close(scopes: list[str], writer: str) -> None:
     try:
         get_store().close(scopes, writer)
     except StoreError:
-        logger.warning("%d scopes stay open until the relay closes them", len(scopes), exc_info=True)
+        logger.warning("%d scopes stay open until the relay closes them", len(scopes))

@@ -213,8 +213,8 @@ def _is_true(held: Held, scopes: tuple[str, ...]) -> bool:
         return False
     try:
         true = confirmed(held, store.store.witness(scopes))
-    except StoreError:
-        store.trip()
+    except StoreError as error:
+        store.trip(error)
         return False
     return true and (held.entry.expires is None or not ends_soon(held.entry))
 

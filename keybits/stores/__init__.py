@@ -7,6 +7,7 @@ contract that every adapter passes.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -18,11 +19,13 @@ from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
 from keybits.conf import conf
+from keybits.outages import Outage
 from keybits.stamps import Reading, Stamp
 
 __all__ = ["REMEMBERED", "Breaker", "Store", "StoreError", "get_store"]
 
 
+logger = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -143,6 +146,9 @@ class Breaker:
         self._clock = clock
         self._next_trial = 0.0
         self._trial = threading.Lock()
+        self._outage = Outage(
+            logger, "the store has failed and is left alone", "the store works again", clock=clock
+        )
 
     def read(self, key: str, scopes: Sequence[str]) -> Reading:
         if self.is_tripped and conf.RELAY == "thread":
@@ -202,10 +208,11 @@ class Breaker:
     def clear(self) -> None:
         self._run(self.store.clear)
 
-    def trip(self) -> None:
-        """Leave the store alone from now on: it has just been seen to fail."""
+    def trip(self, error: StoreError) -> None:
+        """Leave the store alone from now on: it has just been seen to fail. For an `except`."""
         self._next_trial = self._clock() + conf.STORE_RETRY
         self.is_tripped = True
+        self._outage.goes_on(error, traceback=True)
 
     def _run(self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         if not self.is_tripped:
@@ -220,10 +227,12 @@ class Breaker:
     def _try(self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         try:
             result = method(*args, **kwargs)
-        except StoreError:
-            self.trip()
+        except StoreError as error:
+            self.trip(error)
             raise
-        self.is_tripped = False
+        if self.is_tripped:
+            self.is_tripped = False
+            self._outage.is_over()
         return result
 
 

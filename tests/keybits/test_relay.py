@@ -226,6 +226,24 @@ class TestVouching:
         aside(relay.run).result(30)
         assert looks == [0, 1]
 
+    def test_a_relay_that_fails_for_hours_is_told_once_a_minute_and_when_it_works_again(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        relay = Relay()
+
+        def fails(_: Relay) -> int:
+            raise OperationalError("no database")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Relay, "once", fails)
+            for _ in range(100):
+                relay._look()
+        relay._look()
+        assert [(record.getMessage(), bool(record.exc_info)) for record in caplog.records] == [
+            ("the relay failed; nothing is believed until it succeeds: no database", True),
+            ("the relay works again", False),
+        ]
+
 
 class TestReadersInTransactions:
     def test_one_that_has_written_keeps_and_believes_nothing(self, tag: Tag) -> None:

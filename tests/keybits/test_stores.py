@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from stacks.threads import at_once
 
+from keybits import readthrough
 from keybits.stamps import Reading, witness
 from keybits.stores import Breaker, StoreError, get_store
 
@@ -460,6 +461,32 @@ class TestBreaker:
         with pytest.raises(StoreError):
             breaker.read("key", [])
         assert broken.calls == 2
+
+    @pytest.mark.django_db
+    def test_an_outage_is_one_traceback_however_many_ask(
+        self, monkeypatch: pytest.MonkeyPatch, settings: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        settings.KEYBITS_STORE_RETRY = 0
+        store, methods = get_store(), ("read", "witness", "begin", "mint", "write")
+        entry = readthrough.made(b"{}", (), witness=b"w", now=0)
+
+        def ask() -> None:
+            readthrough.look_up("key", ("a",))
+            readthrough.lead("key", ("a",), "me", 1)
+            readthrough.begin(("a",))
+            readthrough.store("key", entry)
+
+        with monkeypatch.context() as patch:
+            for method in methods:
+                patch.setattr(store.store, method, self._down)
+            for _ in range(10):
+                ask()
+        assert [bool(record.exc_info) for record in caplog.records] == [True]
+        ask()
+        assert [record.getMessage() for record in caplog.records][1:] == ["the store works again"]
+
+    def _down(self, *_: object) -> None:
+        raise StoreError("down") from OSError()
 
 
 class Protocol(RuleBasedStateMachine):

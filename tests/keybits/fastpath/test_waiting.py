@@ -23,7 +23,7 @@ from keybits import bits, fastpath, memory
 from keybits.constructors import DefaultListKeyConstructor
 from keybits.drf import cache_response_and_etag
 from keybits.fastpath import asgi, wsgi
-from keybits.stores import get_store
+from keybits.stores import StoreError, get_store
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("fast_path_on")]
 MANY = 12
@@ -232,6 +232,6 @@ def test_an_address_that_has_taught_something_since_is_waited_for_again() -> Non
 
 def test_nobody_waits_while_the_store_is_left_alone() -> None:
     known = fastpath.Lane()
-    get_store().trip()
+    get_store().trip(StoreError("down"))
     assert not known.depart(QUESTION).leads
     get_store.cache_clear()
