@@ -5,11 +5,17 @@ Decides the shape, the media type and the cache headers of every error; which er
 
 from __future__ import annotations
 
+import logging
+import sqlite3
+import sys
 from http import HTTPStatus
 from typing import Any
 
 import orjson
+from django.db import OperationalError
 from django.http import HttpRequest, HttpResponse
+
+from keybits.outages import Outage
 
 __all__ = [
     "CACHE_CONTROL",
@@ -24,6 +30,12 @@ __all__ = [
 
 MEDIA_TYPE = "application/problem+json"
 CACHE_CONTROL = "private, no-store"
+RETRY_AFTER = 5
+"""Seconds after which who met a database that is down is told to ask again."""
+UNREACHABLE = frozenset({"57P01", "57P02", "57P03", "53300"})
+"""SQLSTATEs of a server that ends, has crashed, begins, or has no connection left; beside class 08."""
+
+_outage = Outage(logging.getLogger(__name__), "the database cannot be reached")
 
 
 def body(status: int, title: str = "", detail: str = "", type: str = "", **members: Any) -> dict[str, Any]:
@@ -74,5 +86,28 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Django's `handler500`: says nothing of the cause, which the log has."""
+    """Django's `handler500`: says nothing of the cause, which the log has. 503 where the database is out of reach."""
+    error = sys.exception()
+    if error is not None and _is_out_of_reach(error):
+        _outage.goes_on(error)
+        return _unavailable()
     return problem_response(500, detail="The server failed; the failure has been logged.")
+
+
+def _unavailable() -> HttpResponse:
+    detail = "The database cannot be reached at present. Send the request again."
+    response = problem_response(503, detail=detail, type="database-unreachable")
+    response["Retry-After"] = str(RETRY_AFTER)
+    response._has_been_logged = True  # type: ignore[attr-defined]  # Django would, with a traceback each time
+    return response
+
+
+def _is_out_of_reach(error: BaseException) -> bool:
+    """Say whether it is for want of a database. Where no server has said anything, psycopg has no SQLSTATE."""
+    if not isinstance(error, OperationalError):
+        return False
+    cause = error.__cause__
+    if isinstance(cause, sqlite3.Error):
+        return getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_CANTOPEN
+    state = getattr(cause, "sqlstate", "")
+    return state is None or state in UNREACHABLE or state.startswith("08")

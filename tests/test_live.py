@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from stacks.live import LiveServer
+from stacks.servers import Postgres
 
 SEED = """
 from catalog.models import *
@@ -172,3 +173,18 @@ def find_nothing(live: LiveServer, directory: Any, *options: str) -> None:
         timeout=300,
     )
     assert run.returncode == 0, run.stdout[-5000:]
+
+
+@pytest.mark.parametrize("interface", ["wsgi", "asgi"])
+def test_while_the_database_is_down_clients_are_told_to_come_back_and_afterwards_they_are_answered(
+    live_server_process: Start, postgres_server: Postgres, interface: str
+) -> None:
+    live = live_server_process(workers=1, interface=interface)
+    assert get(live, "galleries/").status_code == 200
+    postgres_server.stop()
+    for path in ("tags/", "galleries/nobody-has-asked-for-it/"):
+        refused = get(live, path)
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+        assert refused.headers["content-type"] == "application/problem+json"
+    postgres_server.heal()
+    assert get(live, "tags/").status_code == 200

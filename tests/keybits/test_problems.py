@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
 import pytest
 from django.core.exceptions import PermissionDenied
+from django.core.handlers.exception import convert_exception_to_response
+from django.db import ConnectionHandler, OperationalError, connection
 from django.http import Http404, HttpRequest, HttpResponse
 from django.test import RequestFactory
 from django.utils.translation import gettext_lazy
@@ -17,6 +20,7 @@ from rest_framework.response import Response
 from rest_framework.test import APIRequestFactory
 from rest_framework.views import APIView
 from rest_framework_extensions.exceptions import PreconditionRequiredException
+from stacks.servers import reserve_port
 
 from keybits import problems
 from keybits.drf.problems import exception_handler
@@ -189,3 +193,77 @@ class TestExceptionHandler:
     def test_a_lazy_detail_is_text(self) -> None:
         detail = handled(exceptions.NotFound(gettext_lazy("Not found."))).data["detail"]
         assert type(detail) is str
+
+
+def connect(engine: str, **where: Any) -> None:
+    ConnectionHandler({"default": {"ENGINE": f"django.db.backends.{engine}", **where}})[
+        "default"
+    ].ensure_connection()
+
+
+def postgresql_is_down() -> None:
+    connect("postgresql", NAME="gallery", USER="postgres", HOST="127.0.0.1", PORT=reserve_port())
+
+
+def sqlite_is_away() -> None:
+    connect("sqlite3", NAME="/nowhere/gallery.sqlite3")
+
+
+def ask(sql: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(sql)
+
+
+def postgresql_shuts_down() -> None:
+    ask("SELECT pg_terminate_backend(pg_backend_pid())")
+
+
+def answered(fails: Callable[[], object]) -> HttpResponse:
+    def view(_: HttpRequest) -> HttpResponse:
+        fails()
+        return HttpResponse()
+
+    response: HttpResponse = convert_exception_to_response(view)(RequestFactory().get("/"))
+    return response
+
+
+@pytest.mark.django_db(transaction=True)
+class TestADatabaseThatCannotBeReached:
+    @pytest.fixture(autouse=True)
+    def _first(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As in a process that has not met it yet."""
+        monkeypatch.setattr(problems._outage, "_told", None)
+
+    @pytest.mark.parametrize("fails", [postgresql_is_down, sqlite_is_away])
+    def test_is_503_and_says_when_to_ask_again(self, fails: Callable[[], object]) -> None:
+        response = answered(fails)
+        assert (response.status_code, response["Retry-After"]) == (503, "5")
+        assert response["Content-Type"] == problems.MEDIA_TYPE
+        assert response["Cache-Control"] == problems.CACHE_CONTROL
+        assert json.loads(response.content)["type"] == "urn:problem:database-unreachable"
+
+    @pytest.mark.stack("server")
+    def test_is_503_where_it_ends_the_connection(self) -> None:
+        response = answered(postgresql_shuts_down)
+        connection.close()
+        assert response.status_code == 503
+
+    def test_is_told_to_the_log_once(self, caplog: pytest.LogCaptureFixture) -> None:
+        for _ in range(3):
+            answered(sqlite_is_away)
+        assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+    @pytest.mark.parametrize("sql", ["SELECT * FROM nothing", "SELECT FROM WHERE"])
+    def test_is_not_a_statement_that_is_wrong(self, sql: str) -> None:
+        assert answered(lambda: ask(sql)).status_code == 500
+
+    @pytest.mark.stack("server")
+    def test_is_not_a_statement_that_takes_too_long(self) -> None:
+        response = answered(lambda: ask("SET LOCAL statement_timeout = 1; SELECT pg_sleep(10)"))
+        assert response.status_code == 500
+
+    def test_is_not_an_error_that_somebody_else_made(self) -> None:
+        def fails() -> None:
+            raise OperationalError("of no driver")
+
+        assert answered(fails).status_code == 500
