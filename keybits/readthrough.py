@@ -10,6 +10,7 @@ A store that fails is a cache that is not there: the read goes to the database, 
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,7 @@ from dataclasses import dataclass, replace
 from keybits import cache_status, clock, etags, memory, relay, transactions
 from keybits.conf import conf
 from keybits.entries import Entry, EntryError
+from keybits.outages import Outage
 from keybits.stamps import Reading, scope_names, witness
 from keybits.stores import StoreError, get_store
 
@@ -46,6 +48,9 @@ EARLY = 5
 
 NO_ENTRY = "-"
 """A key that no entry has, for a look at the stamps alone."""
+_no_word = Outage(
+    logging.getLogger(__name__), "nothing is believed: no relay has vouched for the store lately"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +106,12 @@ def _look(key: str, scopes: tuple[str, ...]) -> Lookup:
     held = memory.entries().get(key)
     if held is not None and confirmed(held, get_store().witness(scopes)):
         return Lookup(held.entry, True, "")
-    return _judged(key, get_store().read(key, scopes))
+    reading = get_store().read(key, scopes)
+    if not reading.vouched:
+        _no_word.goes_on(
+            f"KEYBITS_RELAY is {conf.RELAY!r}; does its thread, or `manage.py keybits_relay`, run?"
+        )
+    return _judged(key, reading)
 
 
 def _judged(key: str, reading: Reading) -> Lookup:

@@ -70,11 +70,13 @@ def witness(stamps: Sequence[Stamp | None]) -> bytes | None:
 class Reading:
     """One look at a store: the framed entry, if there, and the stamp of each scope asked for.
 
-    A stamp is None where the scope has none, or is open (a change to it may be about to be seen).
+    A stamp is None where the scope has none, or is open (a change to it may be about to be seen). All are where a
+    relay is required and none has `vouched` lately.
     """
 
     entry: bytes | None
     stamps: tuple[Stamp | None, ...]
+    vouched: bool = True
 
     @property
     def witness(self) -> bytes | None:

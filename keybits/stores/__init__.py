@@ -50,7 +50,7 @@ class Store(Protocol):
     def read(self, key: str, scopes: Sequence[str]) -> Reading:
         """Return the entry under `key` and the stamps of `scopes`, seen at one moment, in one round trip.
 
-        Where a relay is required (`KEYBITS_RELAY`) and none has vouched lately, no stamp is returned.
+        Where a relay is required (`KEYBITS_RELAY`) and none has vouched lately, no stamp is, and not `vouched`.
         """
 
     def witness(self, scopes: tuple[str, ...]) -> bytes | None:

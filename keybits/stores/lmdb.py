@@ -65,7 +65,7 @@ class LMDBStore:
             now = clock.nanoseconds()
             entry = _live(txn.get(_name(key), db=self._entries), now)
             if not self._is_vouched(txn, now):
-                return Reading(entry, (None,) * len(scopes))
+                return Reading(entry, (None,) * len(scopes), vouched=False)
             return Reading(entry, self._present(txn, scopes, now))
 
     def witness(self, scopes: tuple[str, ...]) -> bytes | None:

@@ -177,7 +177,7 @@ class RedisStore:
             lambda run: ["MGET", f"{run}:e:{key}", f"{run}:vouched", *_stamps(run, scopes)]
         )
         if conf.RELAY != "off" and vouched is None:
-            found = [None] * len(scopes)
+            return Reading(entry, (None,) * len(scopes), vouched=False)
         return Reading(entry, tuple(found))
 
     def witness(self, scopes: tuple[str, ...]) -> bytes | None:

@@ -207,6 +207,23 @@ class TestVouching:
         get_store().mint(SCOPES)
         assert None not in get_store().read("key", SCOPES).stamps
 
+    def test_a_relay_that_nobody_started_is_told_to_the_log_and_not_at_every_read(
+        self, settings: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """It looks like a busy site otherwise: each read is a miss."""
+        monkeypatch.setattr(readthrough._no_word, "_told", None)
+        settings.KEYBITS_RELAY = "external"
+        Relay().once()
+        readthrough.look_up("key", SCOPES)
+        assert caplog.messages == []
+        get_store().clear()
+        for _ in range(3):
+            readthrough.look_up("key", SCOPES)
+        assert [
+            message for message in caplog.messages if "manage.py keybits_relay" in message
+        ] == caplog.messages
+        assert len(caplog.messages) == 1
+
     @pytest.mark.parametrize("error", [OperationalError, InterfaceError, StoreError])
     def test_a_relay_that_fails_looks_again(
         self, monkeypatch: pytest.MonkeyPatch, settings: Any, error: type[Exception]
