@@ -108,6 +108,30 @@ class TestHeadings:
         assert "keybits_answers" in METRICS
 
 
+PROSE = [
+    path
+    for folder in ("docs", "benchmarks", *OURS)
+    for kind in ("md", "py")
+    for path in (CHECKOUT / folder).rglob(f"*.{kind}")
+] + list(CHECKOUT.glob("*.md"))
+BENCHMARKS = sorted(
+    {
+        name
+        for path in PROSE
+        for name in re.findall(r"python -m benchmarks((?:\.\w+)+)", path.read_text("utf-8"))
+    }
+)
+
+
+class TestBenchmarks:
+    @pytest.mark.parametrize("name", BENCHMARKS)
+    def test_that_are_named_as_modules_run_as_such(self, name: str) -> None:
+        """One of the others prints nothing: `python -m benchmarks` runs those."""
+        place = CHECKOUT / "benchmarks" / name[1:].replace(".", "/")
+        module = place / "__main__.py" if place.is_dir() else place.with_suffix(".py")
+        assert '__name__ == "__main__"' in module.read_text("utf-8")
+
+
 class TestWhatTheySay:
     @pytest.mark.parametrize("name", [*VARIABLES, *(f"KEYBITS_{name}" for name in NAMES)])
     def test_type_default_and_consequence(self, name: str) -> None:

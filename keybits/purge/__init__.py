@@ -1,7 +1,7 @@
 """What a cache in front of us must be able to do, and which ones there are: one protocol, one adapter a module.
 
 `tests/keybits/purge/test_contract.py` is the contract that every adapter passes. When something is purged is
-`keybits.purge.delivery`'s to say; an adapter only knows how its cache is told.
+`keybits.delivery`'s to say; an adapter only knows how its cache is told.
 """
 
 from __future__ import annotations
