@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -96,13 +97,15 @@ class Nginx(Server):
     def __init__(self, directory: Path, origin_port: int) -> None:
         super().__init__(directory)
         self.binary = program("nginx")
+        etc = _debian(directory, self.port)
+        _as_the_readme_says(directory)
         replacements = {
             "127.0.0.1:8000": f"127.0.0.1:{origin_port}",
-            "listen 80;": f"listen 127.0.0.1:{self.port};",
-            "/var/cache/nginx/gallery": str(directory / "cache"),
+            "listen 80 ": f"listen 127.0.0.1:{self.port} ",
+            "/var/cache/nginx": str(directory / "cache"),
             "/run/gallery-revalidate.sock": str(directory / "revalidate.sock"),
         }
-        (directory / "gallery.conf").write_text(substituted("nginx.conf", replacements))
+        (etc / "conf.d" / "gallery.conf").write_text(substituted("nginx.conf", replacements))
         self.main = directory / "main.conf"
         self.main.write_text(_main(directory))
 
@@ -117,6 +120,28 @@ class Nginx(Server):
         return accepts(self.port)
 
 
+def _debian(directory: Path, port: int) -> Path:
+    """Lay out /etc/nginx as Debian's package does, with its site that answers whoever no other one does."""
+    etc = directory / "etc"
+    for name in ("conf.d", "sites-enabled"):
+        (etc / name).mkdir(parents=True)
+    site = f'server {{ listen 127.0.0.1:{port} default_server; return 200 "Welcome to nginx!"; }}'
+    (etc / "sites-enabled" / "default").write_text(site)
+    return etc
+
+
+def _as_the_readme_says(directory: Path) -> None:
+    """Run the commands of its section on nginx, in this directory; there need be no www-data here."""
+    (commands,) = re.findall(
+        r"^## nginx\n\n```sh\n(.*?)^```", (DEPLOY / "README.md").read_text(), re.M | re.S
+    )
+    here = {"/etc/nginx": f"{directory}/etc", "/var/cache/nginx": f"{directory}/cache", "-o www-data ": ""}
+    for old, new in here.items():
+        assert old in commands
+        commands = commands.replace(old, new)
+    subprocess.run(["sh", "-ec", commands], check=True, cwd=DEPLOY.parents[1])
+
+
 def _main(directory: Path) -> str:
     """What a distribution's own nginx.conf has around the file."""
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -129,7 +154,8 @@ events {{}}
 http {{
 {paths}
   access_log off;
-  include {directory}/gallery.conf;
+  include {directory}/etc/conf.d/*.conf;
+  include {directory}/etc/sites-enabled/*;
 }}
 """
 
