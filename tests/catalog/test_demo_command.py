@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import socket
 import sys
@@ -76,6 +77,12 @@ class TestPort:
         with pytest.raises(CommandError, match="cannot be served on"):
             call_command("demo", host=host)
 
+    def test_a_host_that_every_request_for_would_be_refused_is_refused(self, free_port: int) -> None:
+        with pytest.raises(
+            CommandError, match=r"ALLOWED_HOSTS=\S+,127\.0\.0\.2 python manage.py demo --host 127"
+        ):
+            call_command("demo", host="127.0.0.2", port=free_port)
+
     @pytest.mark.parametrize("port", [-1, 0, 65_536])
     def test_what_is_no_port_is_refused(self, port: int) -> None:
         with pytest.raises(CommandError, match="is no port"):
@@ -141,6 +148,16 @@ class TestServing:
         assert "--workers 3" in " ".join(arguments)
         assert f"--host 127.0.0.1 --port {free_port}" in " ".join(arguments)
         assert str(Path(demo.__file__).resolve().parents[3]) in environment["PYTHONPATH"].split(":")
+
+    def test_a_name_is_told_and_what_it_resolves_to_is_served_on(
+        self, free_port: int, served: list[tuple[Any, ...]], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """The server takes addresses alone."""
+        call_command("demo", host="localhost", port=free_port)
+        ((_, arguments, _),) = served
+
+        ipaddress.ip_address(arguments[arguments.index("--host") + 1])
+        assert f"http://localhost:{free_port}/api/v1/\n" in capsys.readouterr().out
 
     @pytest.mark.parametrize(
         ("host", "root"),

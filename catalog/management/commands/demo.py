@@ -17,6 +17,7 @@ from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
+from django.http.request import validate_host
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
@@ -46,13 +47,12 @@ class Command(BaseCommand):
 
     def handle(self, *, host: str, port: int, workers: int, no_serve: bool, **options: Any) -> None:
         """Prepare everything, then become the server; raises `CommandError` before anything is changed."""
-        if not no_serve:
-            _check(host, port, workers)
+        address = "" if no_serve else _checked(host, port, workers)
         call_command("migrate", interactive=False, verbosity=0, stdout=self.stdout)
         call_command("import_gallery", demo_folder(), stdout=self.stdout, stderr=self.stderr)
-        if not no_serve:
+        if address:
             self.stdout.write(WELCOME.format(root=root_url(host, port)))
-            serve(host, port, workers)
+            serve(address, port, workers)
 
 
 def demo_folder() -> Path:
@@ -62,15 +62,20 @@ def demo_folder() -> Path:
 
 def root_url(host: str, port: int) -> str:
     """Return the address to open in a browser on this machine, without a slash at the end."""
-    local = host in ("127.0.0.1", "0.0.0.0", "::1", "::")  # noqa: S104 - compared, not bound
-    name = f"[{host}]" if ":" in host else host
-    return f"http://{'localhost' if local else name}:{port}"
+    return f"http://{_name(host)}:{port}"
 
 
-def server_command(host: str, port: int, workers: int) -> list[str]:
+def _name(host: str) -> str:
+    """Return the Host that a browser sends."""
+    if host in ("127.0.0.1", "0.0.0.0", "::1", "::"):  # noqa: S104 - compared, not bound
+        return "localhost"
+    return f"[{host}]" if ":" in host else host
+
+
+def server_command(address: str, port: int, workers: int) -> list[str]:
     """Return the command line of the server for this project, for this interpreter."""
     module, _, name = (settings.WSGI_APPLICATION or "").rpartition(".")
-    where = ["--host", host, "--port", str(port), "--workers", str(workers)]
+    where = ["--host", address, "--port", str(port), "--workers", str(workers)]
     return [
         sys.executable,
         "-m",
@@ -84,17 +89,18 @@ def server_command(host: str, port: int, workers: int) -> list[str]:
     ]
 
 
-def serve(host: str, port: int, workers: int) -> NoReturn:
-    """Become the server: it gets this process's id and so its signals. Never returns."""
+def serve(address: str, port: int, workers: int) -> NoReturn:
+    """Become the server: it gets this process's id and so its signals; it resolves no name. Never returns."""
     connections.close_all()
     sys.stdout.flush()
     sys.stderr.flush()
     # The server is a new interpreter; it finds the project where this one did, whatever the folder.
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    os.execve(sys.executable, server_command(host, port, workers), environment)  # noqa: S606 - no shell is wanted
+    os.execve(sys.executable, server_command(address, port, workers), environment)  # noqa: S606 - no shell is wanted
 
 
-def _check(host: str, port: int, workers: int) -> None:
+def _checked(host: str, port: int, workers: int) -> str:
+    """Return the address to serve on; raise `CommandError` where nobody would be answered there."""
     if workers < 1:
         raise CommandError("A server needs at least one worker: --workers 1.")
     if not 0 < port < 65_536:  # the resolver would take it modulo 65536
@@ -104,6 +110,17 @@ def _check(host: str, port: int, workers: int) -> None:
         socket.create_server(address[:2], family=family).close()
     except OSError as error:
         raise CommandError(_why(error, host, port)) from error
+    _check_name(_name(host), host)
+    return str(address[0])
+
+
+def _check_name(name: str, host: str) -> None:
+    if not validate_host(name, settings.ALLOWED_HOSTS):
+        hosts = ",".join([*settings.ALLOWED_HOSTS, name])
+        raise CommandError(
+            f"{name} is not in ALLOWED_HOSTS: every request for it would be refused. "
+            f"Try: ALLOWED_HOSTS={hosts} python manage.py demo --host {host}"
+        )
 
 
 def _why(error: OSError, host: str, port: int) -> str:
