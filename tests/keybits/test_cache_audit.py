@@ -64,3 +64,10 @@ def test_what_was_made_for_somebody_is_not_made_again(django_user_model: Any) ->
     client.force_login(django_user_model.objects.create(username="u"))
     client.get("/api/v1/tags/")
     assert audit() == "0 of 0 entries are consistent; 1 skipped\n"
+
+
+@pytest.mark.parametrize("sample", ["-5", "0"])
+def test_a_sample_of_nothing_is_refused(sample: str) -> None:
+    """It would find everything consistent."""
+    with pytest.raises(CommandError, match="--sample takes a number above 0"):
+        call_command("cache_audit", "--sample", sample)

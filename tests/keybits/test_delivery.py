@@ -443,6 +443,8 @@ class TestCommand:
         [
             ([], "Say what"),
             (["--url", "/x"], "no absolute address"),
+            (["--scope", ""], "--scope names nothing"),
+            (["--scope", "a", "--scope", " "], "--scope names nothing"),
             (["--all", "--purger", "x"], "there are: near, far"),
         ],
     )

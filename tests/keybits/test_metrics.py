@@ -89,6 +89,14 @@ class TestCommand:
         with pytest.raises(CommandError, match="name the folder"):
             call_command("keybits_metrics")
 
+    def test_without_the_extra_says_which_it_is(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv(metrics.FOLDER, str(tmp_path))
+        monkeypatch.setitem(sys.modules, "prometheus_client", None)
+        with pytest.raises(CommandError, match=r"pip install 'keybits-gallery\[metrics\]'"):
+            call_command("keybits_metrics")
+
     @pytest.mark.parametrize("address", ["9464", ":9464", "localhost:", "localhost:0", "localhost:65536"])
     def test_an_address_that_is_none_is_refused(self, address: str) -> None:
         with pytest.raises(CommandError, match="no HOST:PORT"):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from django.core.management import CommandError, call_command
 from django.db import InterfaceError, OperationalError, connection, connections, router, transaction
 from django.db.backends.postgresql.base import DatabaseWrapper
 from stacks.threads import aside
@@ -260,6 +261,20 @@ class TestVouching:
             ("the relay failed; nothing is believed until it succeeds: no database", True),
             ("the relay works again", False),
         ]
+
+
+class TestCommand:
+    def test_looks_once_and_says_what_it_saw(self, tag: Tag, capsys: pytest.CaptureFixture[str]) -> None:
+        settle()
+        tag.save()
+        call_command("keybits_relay", "--once")
+        assert capsys.readouterr().out == "2 rows\n"
+        assert rows() == []
+
+    def test_says_what_keeps_it_from_looking_once(self, tag: Tag, broken: Callable[..., None]) -> None:
+        broken("vouch")
+        with pytest.raises(CommandError, match="vouched for: out of reach"):
+            call_command("keybits_relay", "--once")
 
 
 class TestReadersInTransactions:

@@ -23,6 +23,8 @@ class Command(BaseCommand):
         parser.add_argument("--quiet", action="store_true", help="No progress bar.")
 
     def handle(self, *args: Any, sample: int, quiet: bool, **options: Any) -> None:
+        if sample < 1:
+            raise CommandError(f"--sample takes a number above 0, not {sample}.")
         try:
             frames = get_store().sample(sample)
         except StoreError as error:

@@ -31,9 +31,13 @@ class Command(BaseCommand):
             raise CommandError(
                 f"{FOLDER} is {folder!r}: name the folder where the serving processes keep their numbers, as they do."
             )
-        from prometheus_client import CollectorRegistry, generate_latest  # noqa: PLC0415 - an extra
-        from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415 - as above
-
+        try:
+            from prometheus_client import CollectorRegistry, generate_latest  # noqa: PLC0415 - an extra
+            from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415 - as above
+        except ImportError:
+            raise CommandError(
+                "It needs prometheus-client: pip install 'keybits-gallery[metrics]'."
+            ) from None
         registry = CollectorRegistry()
         MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
         if serve is None:

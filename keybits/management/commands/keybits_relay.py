@@ -5,9 +5,11 @@ from __future__ import annotations
 import signal
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import Error
 
 from keybits.relay import Relay
+from keybits.stores import StoreError
 
 
 class Command(BaseCommand):
@@ -21,9 +23,15 @@ class Command(BaseCommand):
     def handle(self, *args: Any, once: bool, **options: Any) -> None:
         relay = Relay()
         if once:
-            self.stdout.write(f"{relay.once()} rows")
-            relay.sweep()
+            self._once(relay)
             return
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: relay.stopped.set())
         relay.run()
+
+    def _once(self, relay: Relay) -> None:
+        try:
+            self.stdout.write(f"{relay.once()} rows")
+        except (Error, StoreError) as error:
+            raise CommandError(f"Nothing was vouched for: {error}") from error
+        relay.sweep()

@@ -45,6 +45,8 @@ def _order(options: dict[str, Any]) -> Order:
     )
     if not (order.scopes or order.urls or order.everything):
         raise CommandError("Say what: --url, --scope or --all.")
+    if not all(scope.strip() for scope in order.scopes):
+        raise CommandError("--scope names nothing; write one such as gallery:spring.")
     if relative := [url for url in order.urls if not url.startswith(("http://", "https://"))]:
         raise CommandError(f"{relative[0]!r} is no absolute address; write https://host/path.")
     return order

@@ -63,6 +63,14 @@ def test_what_cannot_be_issued_is_said_and_nothing_made(owner: User, arguments: 
     assert not ApiKey.objects.exists()
 
 
+def test_who_is_inactive_is_issued_no_key(owner: User) -> None:
+    """It would be refused from the start."""
+    User.objects.update(is_active=False)
+    with pytest.raises(CommandError, match="owner is inactive"):
+        call_command("apikey", "issue", "owner", "--name", "x", "--scope", "read")
+    assert not ApiKey.objects.exists()
+
+
 def test_a_list_shows_every_key_and_no_secret(issue: Any, capsys: Any) -> None:
     good, secret = issue("read", "curate")
     revoked, _ = issue("capture")
