@@ -98,7 +98,6 @@ class Relay:
                 self.sweep()
             self._outage.is_over()
         except (Error, StoreError) as error:
-            # A store that fails has told its own traceback.
             self._outage.goes_on(error, traceback=isinstance(error, Error))
             for alias in self.aliases:
                 connections[alias].close_if_unusable_or_obsolete()

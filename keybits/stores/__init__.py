@@ -209,10 +209,10 @@ class Breaker:
         self._run(self.store.clear)
 
     def trip(self, error: StoreError) -> None:
-        """Leave the store alone from now on: it has just been seen to fail. For an `except`."""
+        """Leave the store alone from now on: it has just been seen to fail."""
         self._next_trial = self._clock() + conf.STORE_RETRY
         self.is_tripped = True
-        self._outage.goes_on(error, traceback=True)
+        self._outage.goes_on(error)
 
     def _run(self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         if not self.is_tripped:
