@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Failure",
+    "KeepingError",
     "Manifest",
     "ManifestError",
     "Outcome",
@@ -53,6 +54,10 @@ class ManifestError(ValueError):
     """The manifest cannot be used at all; the message names the place and what is accepted there."""
 
 
+class KeepingError(RuntimeError):
+    """No picture can be kept where they are to lie; the message names the place."""
+
+
 class _ItemError(ValueError):
     """One picture cannot be imported; the message is the reason."""
 
@@ -71,6 +76,7 @@ class Failure:
 
     item: str
     reason: str
+    is_cover: bool = False
 
 
 @dataclass(slots=True)
@@ -87,9 +93,14 @@ class Report:
         elif result is not None:
             self.outcomes[result] += 1
 
+    @property
+    def failed(self) -> int:
+        """How many pictures failed."""
+        return sum(not failure.is_cover for failure in self.failures)
+
     def __str__(self) -> str:
         done = ", ".join(f"{self.outcomes[outcome]} {outcome.value}" for outcome in Outcome)
-        return f"{done}, {len(self.failures)} failed"
+        return f"{done}, {self.failed} failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +116,11 @@ class Manifest:
     def total(self) -> int:
         """How many pictures the manifest names."""
         return sum(len(gallery["screenshots"]) for gallery in self.galleries)
+
+    @property
+    def covers(self) -> int:
+        """How many covers it names."""
+        return sum(bool(gallery.get("cover")) for gallery in self.galleries)
 
 
 # --- The format ---------------------------------------------------------------------------------------------
@@ -375,6 +391,7 @@ class _Prepared(NamedTuple):
 def import_manifest(*, manifest: Manifest, on_item: Callable[[], object] = lambda: None) -> Report:
     """Import every gallery of a manifest, each picture in its own transaction; what fails is in the report.
 
+    Raises `KeepingError` where pictures cannot be kept, for no other could be either; what was imported stays.
     `on_item` is called after each picture. Pictures are encoded by as many threads as there are processors;
     the database is used by the calling thread alone. What the manifest does not name is left as it is.
     """
@@ -446,7 +463,8 @@ def _import_cover(gallery: Gallery, slug: str | None, place: str) -> Failure | N
     try:
         put_cover(gallery=gallery, slug=slug)
     except Screenshot.DoesNotExist:
-        return Failure(place, f"{slug}: No picture of this gallery has been imported under this slug.")
+        reason = f"{slug}: No picture of this gallery has been imported under this slug."
+        return Failure(place, reason, is_cover=True)
     return None
 
 
@@ -490,8 +508,14 @@ def _developed(
     if known is not None and known.sha256 == sha256 and _complete(known):
         return {}, None
     facts, encoded = images.develop(original)
-    storage.store_original(original)
-    return asdict(facts), [redrawing.keep(rendition) for rendition in encoded]
+    try:
+        storage.store_original(original)
+        return asdict(facts), [redrawing.keep(rendition) for rendition in encoded]
+    except OSError as error:
+        raise KeepingError(
+            f"{error.filename or 'A picture'} cannot be written: {error.strerror}. Mend it, or let MEDIA_ROOT name a "
+            "folder where this user may write, on a disk that has room."
+        ) from error
 
 
 def _complete(screenshot: Screenshot) -> bool:

@@ -10,6 +10,7 @@ import hashlib
 import os
 import re
 import uuid
+from contextlib import suppress
 
 from django.core.files import File
 from django.core.files.base import ContentFile
@@ -97,12 +98,14 @@ def _keep(final: str, data: bytes) -> None:
 
 def _write_aside(final: str, data: bytes) -> None:
     """Write a temporary file to the disk, then rename it; a rename within a folder is atomic (POSIX)."""
-    aside = default_storage.save(f"{final}.{uuid.uuid4().hex}.part", ContentFile(data))
+    aside = f"{final}.{uuid.uuid4().hex}.part"
     try:
+        default_storage.save(aside, ContentFile(data))
         _flush(default_storage.path(aside))
         os.replace(default_storage.path(aside), default_storage.path(final))
     except BaseException:
-        default_storage.delete(aside)
+        with suppress(OSError):  # the folder itself may be what is wrong
+            default_storage.delete(aside)
         raise
 
 

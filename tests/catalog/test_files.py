@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from http import HTTPStatus
 from itertools import permutations
@@ -23,6 +25,7 @@ from keybits import surrogates
 
 pytestmark = pytest.mark.django_db
 
+CHECKOUT = Path(__file__).resolve().parents[2]
 DATA = bytes(range(256)) * 1000
 SIZE = len(DATA)
 SHA256 = hashlib.sha256(DATA).hexdigest()
@@ -39,6 +42,26 @@ def media(settings: Any, tmp_path: Path) -> Path:
     default = {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": options}
     settings.STORAGES = {**settings.STORAGES, "default": default}
     return folder
+
+
+FULL_DISK = """
+import resource
+from catalog.capture import storage
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, resource.RLIM_INFINITY))
+try:
+    storage.store_original(b"x" * 100_000)
+except OSError as error:
+    print("refused", error.strerror)
+"""
+
+
+def test_what_a_disk_has_no_room_for_leaves_nothing_on_it(tmp_path: Path) -> None:
+    media = tmp_path / "full"
+    command = [sys.executable, "manage.py", "shell", "-v0", "-c", FULL_DISK]
+    environment = {**os.environ, "MEDIA_ROOT": str(media)}
+    done = subprocess.run(command, cwd=CHECKOUT, env=environment, check=True, capture_output=True, text=True)
+    assert done.stdout == "refused File too large\n"
+    assert [path for path in media.rglob("*") if path.is_file()] == []
 
 
 @pytest.fixture

@@ -434,7 +434,9 @@ class TestBadItems:
 
         assert run().failures == [
             Failure(
-                "$.galleries[0].cover", "third: No picture of this gallery has been imported under this slug."
+                "$.galleries[0].cover",
+                "third: No picture of this gallery has been imported under this slug.",
+                is_cover=True,
             )
         ]
 
@@ -523,11 +525,29 @@ class TestCommand:
     ) -> None:
         (folder / "images" / "first.png").unlink()
 
-        with pytest.raises(CommandError, match="1 of 2 failed") as caught:
+        with pytest.raises(CommandError, match="1 of 2 pictures failed;") as caught:
             call_command("import_gallery", str(folder), "--quiet")
         assert caught.value.returncode == 1
         assert "$.galleries[0].screenshots[0] (first): file: There is no file" in capfd.readouterr().err
         assert Screenshot.objects.count() == 1
+
+    def test_covers_are_not_counted_as_pictures(
+        self, folder: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        (folder / "images" / "second.png").unlink()
+
+        with pytest.raises(CommandError, match="1 of 2 pictures and 1 of 1 covers failed;"):
+            call_command("import_gallery", str(folder))
+        assert capfd.readouterr().out == "1 created, 0 updated, 0 unchanged, 1 failed\n"
+
+    def test_a_folder_for_pictures_that_cannot_be_used_is_named_and_no_picture_blamed(
+        self, folder: Path, media: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        media.write_text("no folder")
+
+        with pytest.raises(CommandError, match=rf"{media}.*MEDIA_ROOT"):
+            call_command("import_gallery", str(folder), "--quiet")
+        assert capfd.readouterr() == ("", "")
 
     def test_a_bad_manifest_makes_it_fail(self, tmp_path: Path) -> None:
         with pytest.raises(CommandError, match="Name a manifest"):

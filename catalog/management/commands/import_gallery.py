@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from django.core.management.base import BaseCommand, CommandError
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from catalog.importing import Manifest, ManifestError, Report, import_manifest, read_manifest
+from catalog.importing import KeepingError, Manifest, ManifestError, Report, import_manifest, read_manifest
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
@@ -30,16 +30,21 @@ class Command(BaseCommand):
         """Import, report, and raise `CommandError` where anything failed."""
         try:
             manifest = read_manifest(path=path)
-        except ManifestError as error:
+            report = _import(manifest, quiet)
+        except (KeepingError, ManifestError) as error:
             raise CommandError(str(error)) from error
-        report = _import(manifest, quiet)
         for failure in report.failures:
             self.stderr.write(f"{failure.item}: {failure.reason}")
         if not quiet:
             self.stdout.write(str(report))
         if report.failures:
-            failed = len(report.failures)
-            raise CommandError(f"{failed} of {manifest.total} failed; mend them, then run this again.")
+            raise CommandError(f"{_failed(report, manifest)} failed; mend them, then run this again.")
+
+
+def _failed(report: Report, manifest: Manifest) -> str:
+    pictures = f"{report.failed} of {manifest.total} pictures"
+    covers = len(report.failures) - report.failed
+    return f"{pictures} and {covers} of {manifest.covers} covers" if covers else pictures
 
 
 def _import(manifest: Manifest, quiet: bool) -> Report:
