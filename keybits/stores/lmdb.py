@@ -39,6 +39,10 @@ LEASE = b"lease:"
 TAKEN = b"taken:"
 NOTE = b"note:"
 SWEPT = 100
+READERS = 1024
+LOCK_BYTES = (
+    64 * READERS + 4096
+)  # LMDB's: a line of the cache for each reader, and less than a page before them
 NANO = 1_000_000_000
 
 
@@ -318,8 +322,9 @@ class _Environments:
     def open(self, path: str) -> Any:
         """Open the environment at `path`, if it is not open yet."""
         if path not in self._open:
+            _allocate_lock_file(path)
             self._open[path] = lmdb.open(
-                path, map_size=conf.LMDB_MAP_SIZE, max_dbs=3, max_readers=1024, sync=False, metasync=False
+                path, map_size=conf.LMDB_MAP_SIZE, max_dbs=3, max_readers=READERS, sync=False, metasync=False
             )
             self._open[path].reader_check()
         return self._open[path]
@@ -341,6 +346,19 @@ os.register_at_fork(
     after_in_parent=_environments.go_on,
     after_in_child=_environments.go_on,
 )
+
+
+def _allocate_lock_file(path: str) -> None:
+    """Take the lock file's room on the disk: LMDB maps a hole, and who then finds no room is killed (SIGBUS).
+
+    Only where this process does not have the environment open: to close the file would give up its locks on it.
+    """
+    descriptor = os.open(f"{path}/lock.mdb", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        if hasattr(os, "posix_fallocate") and os.fstat(descriptor).st_size == 0:
+            os.posix_fallocate(descriptor, 0, LOCK_BYTES)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from operator import ge
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -358,6 +359,15 @@ class TestRoom:
             assert None not in small.mint([f"scope:{number}:{one}" for one in range(100)])
         small.write("key", b"x" * 50_000)
         assert small.read("key", []).entry is not None
+
+    def test_its_lock_file_has_its_room_on_the_disk_before_anybody_writes_there(
+        self, tmp_path: Path, settings: Any
+    ) -> None:
+        """It is mapped: where a full disk cannot fill a hole in it, the process is killed."""
+        settings.KEYBITS_LMDB_PATH = tmp_path / "new"
+        get_store().clear()
+        lock = (tmp_path / "new" / "lock.mdb").stat()
+        assert lock.st_blocks * 512 >= lock.st_size > 64 * 1024
 
 
 class TestTaking:
