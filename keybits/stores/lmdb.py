@@ -40,9 +40,7 @@ TAKEN = b"taken:"
 NOTE = b"note:"
 SWEPT = 100
 READERS = 1024
-LOCK_BYTES = (
-    64 * READERS + 4096
-)  # LMDB's: a line of the cache for each reader, and less than a page before them
+LOCK_BYTES = 64 * READERS + 4096  # LMDB needs 64 for each reader, and less than a page before them
 NANO = 1_000_000_000
 
 
