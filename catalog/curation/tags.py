@@ -36,17 +36,20 @@ def tags_named(*, slugs: Collection[str]) -> list[Tag]:
 
     Those that are made are words of the screenshots that get them: not offered, so that who sees no such screenshot
     never sees them.
-    Where the database bounds the values of a statement, and there are more, each is several.
+    Where the database bounds the values of a statement, and there are more, each is several. A tag that is deleted
+    after it was found is missed at COMMIT; one that is deleted before, as another is made, is made again.
     """
     found = Tag.objects.in_bulk(slugs, field_name="slug")
-    unknown = sorted(set(slugs) - set(found))  # in one order, so that two writers do not wait for each other
-    if not unknown:
-        return list(found.values())
-    made = [
-        Tag(slug=slug, name=tag_name(slug=slug), kind=tag_kind(slug=slug), offered=False) for slug in unknown
-    ]
-    Tag.objects.bulk_create(made, ignore_conflicts=True)
-    return list(Tag.objects.in_bulk(slugs, field_name="slug").values())
+    while unknown := sorted(set(slugs) - set(found)):  # in one order: two writers do not wait for each other
+        Tag.objects.bulk_create(map(_word, unknown), ignore_conflicts=True)
+        found |= Tag.objects.in_bulk(unknown, field_name="slug")
+    return list(found.values())
+
+
+def _word(slug: str) -> Tag:
+    if not slug:  # SQLite would ignore it for its constraint, again and again
+        raise ValueError("A slug has one character at least.")
+    return Tag(slug=slug, name=tag_name(slug=slug), kind=tag_kind(slug=slug), offered=False)
 
 
 @transaction.atomic

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager
 
 import pytest
 from django.contrib.auth.models import User
 from django.db import IntegrityError, connection, transaction
-from stacks.threads import aside
+from stacks.threads import aside, before_statement
 
 from catalog.curation import bulk
 from catalog.models import BulkOperation, Gallery, Rendition, Screenshot, Tag
@@ -126,22 +125,6 @@ class TestWhatEnds:
         OPERATIONS[name](rows_of(galleries["a"]), owner)
         assert [each for each, _ in messages] == ["open", "close"]
         assert all(scopes <= 30 for _, scopes in messages)
-
-
-@contextmanager
-def before_statement(beginning, act):
-    """Have another connection `act` just before the first statement that begins so."""
-    acted = []
-
-    def look(execute, sql, params, many, context):
-        if sql.startswith(beginning) and not acted:
-            acted.append(True)
-            aside(act).result(20)
-        return execute(sql, params, many, context)
-
-    with connection.execute_wrapper(look):
-        yield
-    assert acted, f"no statement began with {beginning}"
 
 
 @pytest.mark.stack("server")  # SQLite has one writer at a time

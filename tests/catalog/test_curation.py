@@ -157,6 +157,10 @@ class TestTags:
         finally:
             connection.connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, most)
 
+    def test_no_word_is_none(self):
+        with pytest.raises(ValueError, match="one character"):
+            tags_named(slugs=[""])
+
     def test_slug_that_is_taken_is_said_to_be(self):
         create_tag(slug="x")
         with pytest.raises(SlugTakenError):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import Any
 
 from django.db import connection, connections
@@ -49,3 +50,19 @@ def wait_for_who_waits_for_us(other: Future[Any]) -> None:
     with connection.cursor() as cursor:
         while not cursor.execute(waiting).fetchall():
             assert not other.done(), other.exception()
+
+
+@contextmanager
+def before_statement(beginning: str, act: Callable[[], Any]) -> Iterator[None]:
+    """Have another connection `act` just before the first statement that begins so."""
+    acted: list[bool] = []
+
+    def look(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        if sql.startswith(beginning) and not acted:
+            acted.append(True)
+            aside(act).result(PATIENCE)
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(look):
+        yield
+    assert acted, f"no statement began with {beginning}"

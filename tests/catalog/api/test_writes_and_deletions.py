@@ -6,7 +6,7 @@ PostgreSQL says at COMMIT that it is gone: the write is done again, and does not
 from __future__ import annotations
 
 import pytest
-from stacks.threads import aside
+from stacks.threads import aside, before_statement
 from writing import problem, sent
 
 from catalog.api.viewsets import GalleryViewSet, ScreenshotViewSet
@@ -97,3 +97,27 @@ def test_a_tag_that_many_are_given_is_made_again(owner, world, monkeypatch):
     response = sent(owner, "PATCH", target, {"tags": {"add": ["doomed"]}}, **{"X-BULK-OPERATION": "true"})
     assert response.status_code == 200, response.content
     assert response.json()["count"] == Screenshot.objects.filter(tags__name="Doomed").count() > 0
+
+
+@pytest.fixture
+def one_goes_as_another_is_made():
+    """A tag that is there is deleted by somebody else while a word beside it becomes one."""
+    doomed = Tag.objects.create(slug="doomed", name="Old")
+    with before_statement('INSERT INTO "catalog_tag"', doomed.delete):
+        yield ["doomed", "new"]
+
+
+def test_a_tag_that_goes_while_another_is_made_is_made_again(owner, world, one_goes_as_another_is_made):
+    response = send(owner, "PATCH", world.at(CAT), {"tags": one_goes_as_another_is_made})
+    assert response.status_code == 200, response.content
+    tags = Screenshot.objects.get(pk=world.shots["cat"].pk).tags.all()
+    assert {tag.name for tag in tags} == {"Doomed", "New"}
+
+
+def test_a_tag_that_goes_while_another_is_made_is_made_again_for_many(
+    owner, world, one_goes_as_another_is_made
+):
+    items = [{"source_url": "https://new.example/", "title": "New", "tags": one_goes_as_another_is_made}] * 2
+    response = sent(owner, "POST", "/galleries/spring/screenshots/", items, **{"X-BULK-OPERATION": "true"})
+    assert response.status_code == 201, response.content
+    assert Screenshot.objects.filter(tags__name="Doomed").count() == 2
