@@ -9,7 +9,6 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.widgets import AutocompleteSelectMultiple
 from django.core.validators import URLValidator
-from django.db import IntegrityError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 
@@ -234,8 +233,8 @@ class ScreenshotAdmin(CachePage, CuratedAdmin):
             why = "its original picture is not kept"
         except images.ImageError as error:
             why = str(error)
-        except IntegrityError:
-            why = "it has been deleted, or somebody else is doing the same"
+        except redrawing.OvertakenError:
+            why = "it has been deleted, or has another picture by now"
         else:
             self.note(request, [row], "Renditions made anew.")
             return True

@@ -11,11 +11,15 @@ from django.utils import timezone
 from catalog.capture import images, storage
 from catalog.models import Rendition, Screenshot
 
-__all__ = ["OriginalMissingError", "StoredRendition", "keep", "redraw", "replace"]
+__all__ = ["OriginalMissingError", "OvertakenError", "StoredRendition", "keep", "redraw", "replace"]
 
 
 class OriginalMissingError(LookupError):
     """The original picture is not kept, so that nothing can be made from it."""
+
+
+class OvertakenError(RuntimeError):
+    """The screenshot was deleted, or got another picture, while the one it had was encoded."""
 
 
 class StoredRendition(NamedTuple):
@@ -44,14 +48,21 @@ def replace(*, screenshot: Screenshot, renditions: Iterable[StoredRendition]) ->
 def redraw(*, screenshot: Screenshot) -> int:
     """Make the screenshot's renditions anew; return how many there are now. Nobody waits while they are encoded.
 
-    Raises `OriginalMissingError`, `images.ImageError` for an original that is no picture, and Django's
-    `IntegrityError` where the screenshot has been deleted meanwhile.
+    Raises `OriginalMissingError`, `images.ImageError` for an original that is no picture, and `OvertakenError`.
     """
     made = [keep(rendition) for rendition in images.renditions(_original(screenshot))]
     with transaction.atomic():
+        _hold(screenshot)
         replace(screenshot=screenshot, renditions=made)
         Screenshot.objects.filter(pk=screenshot.pk).update(updated_at=timezone.now())
     return len(made)
+
+
+def _hold(screenshot: Screenshot) -> None:
+    """Lock the row; raise `OvertakenError` where it has no longer the picture that `screenshot` says."""
+    same = Screenshot.objects.filter(pk=screenshot.pk, sha256=screenshot.sha256)
+    if not list(same.select_for_update(no_key=True).values_list("pk")):
+        raise OvertakenError
 
 
 def _original(screenshot: Screenshot) -> bytes:

@@ -346,7 +346,7 @@ class TestRedrawing:
         assert not before & {row.pk for row in rows}
 
     @pytest.mark.django_db(transaction=True)
-    @pytest.mark.parametrize("happens", ["nothing", "deletion"])
+    @pytest.mark.parametrize("happens", ["nothing", "deletion", "another picture"])
     def test_keeps_nobody_waiting_while_it_encodes(
         self, admin_client: Client, shoot: Any, happens: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -359,13 +359,18 @@ class TestRedrawing:
             assert not connection.in_atomic_block
             if happens == "deletion":
                 Screenshot.objects.all().delete()
+            if happens == "another picture":
+                Screenshot.objects.update(sha256="0" * 64)
             return encode(original)
 
         monkeypatch.setattr(images, "renditions", watched)
+        before = set(Rendition.objects.values_list("pk", flat=True))
         messages = told(act(admin_client, "redraw", shot))
-        done = 0 if happens == "deletion" else 1
+        done = 1 if happens == "nothing" else 0
         assert messages[-1] == f"Renditions were made anew for {done} of 1 screenshots."
-        assert ("it has been deleted" in messages[0]) == (happens == "deletion")
+        assert ("it has been deleted, or has another picture by now" in messages[0]) == (not done)
+        kept = set(Rendition.objects.values_list("pk", flat=True))
+        assert kept == (before if happens == "another picture" else kept - before)
 
     def test_names_what_has_no_original_and_leaves_it(self, admin_client: Client, shoot: Any) -> None:
         cat = shoot("Cat", sha256="0" * 64)
