@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import product
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
 from django.core.exceptions import ValidationError
@@ -26,6 +26,7 @@ from catalog.capture import images, redrawing, storage
 from catalog.capture.redrawing import StoredRendition
 from catalog.curation.tags import tags_named
 from catalog.models import LARGEST, ColorScheme, Gallery, Rendition, Screenshot, State, Visibility
+from keybits.drf.writes import BusyError, atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -47,6 +48,7 @@ __all__ = [
     "source_url",
 ]
 
+T = TypeVar("T")
 SCHEMA = "demo-manifest/1"
 
 
@@ -301,7 +303,8 @@ def put_screenshot(
 
 @transaction.atomic
 def put_cover(*, gallery: Gallery, slug: str) -> Outcome:
-    """Make the screenshot of this slug the gallery's cover; raises `Screenshot.DoesNotExist`."""
+    """Make the screenshot of this slug the gallery's cover; raises `DoesNotExist` of either."""
+    gallery = Gallery.objects.select_for_update(no_key=True).get(pk=gallery.pk)
     cover = _find(gallery, slug)
     if cover is None:
         raise Screenshot.DoesNotExist
@@ -399,7 +402,10 @@ def import_manifest(*, manifest: Manifest, on_item: Callable[[], object] = lambd
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         for index, entry in enumerate(manifest.galleries):
             place = f"$.galleries[{index}]"
-            gallery = _import_entry(entry)
+            gallery = _import_entry(entry, place)
+            if isinstance(gallery, Failure):
+                report.add(gallery)
+                continue
             for result in _import_pictures(manifest, gallery, _jobs(entry, place), pool):
                 report.add(result)
                 on_item()
@@ -407,10 +413,11 @@ def import_manifest(*, manifest: Manifest, on_item: Callable[[], object] = lambd
     return report
 
 
-def _import_entry(entry: Mapping[str, Any]) -> Gallery:
+def _import_entry(entry: Mapping[str, Any], place: str) -> Gallery | Failure:
     stated = {name: entry[name] for name in _GALLERY_AS_WRITTEN if name in entry}
-    gallery, _ = put_gallery(slug=entry["slug"], fields=stated)
-    return gallery
+    put = partial(put_gallery, slug=entry["slug"], fields=stated)
+    written = _written(put, partial(Failure, f"{place} ({entry['slug']})"))
+    return written if isinstance(written, Failure) else written[0]
 
 
 def _jobs(entry: Mapping[str, Any], place: str) -> list[_Job]:
@@ -443,29 +450,40 @@ def _write(gallery: Gallery, known: Screenshot | None, job: _Job, prepared: _Pre
     # A look first: what differs in nothing costs no transaction.
     if known and not any(_plan(known, prepared.fields, prepared.tags, prepared.renditions)):
         return Outcome.UNCHANGED
-    try:
-        return put_screenshot(
-            gallery=gallery,
-            slug=prepared.slug,
-            fields=prepared.fields,
-            tags=prepared.tags,
-            renditions=prepared.renditions,
-        )
-    except ValidationError as error:
-        return job.failed(" ".join(error.messages))
-    except (DataError, IntegrityError) as error:
-        return job.failed(f"The database refuses it: {error}")
+    put = partial(
+        put_screenshot,
+        gallery=gallery,
+        slug=prepared.slug,
+        fields=prepared.fields,
+        tags=prepared.tags,
+        renditions=prepared.renditions,
+    )
+    return _written(put, job.failed)
 
 
 def _import_cover(gallery: Gallery, slug: str | None, place: str) -> Failure | None:
     if not slug:
         return None
+    failed = partial(Failure, place, is_cover=True)
     try:
-        put_cover(gallery=gallery, slug=slug)
+        done = _written(partial(put_cover, gallery=gallery, slug=slug), failed)
     except Screenshot.DoesNotExist:
-        reason = f"{slug}: No picture of this gallery has been imported under this slug."
-        return Failure(place, reason, is_cover=True)
-    return None
+        return failed(f"{slug}: No picture of this gallery has been imported under this slug.")
+    return done if isinstance(done, Failure) else None
+
+
+def _written(put: Callable[[], T], failed: Callable[[str], Failure]) -> T | Failure:
+    """Do a write, a few times where others are in its way; a failure says what kept it from being done."""
+    try:
+        return atomically(Gallery, put)
+    except ValidationError as error:
+        return failed(" ".join(error.messages))
+    except BusyError as error:
+        return failed(f"Others were writing; import it again: {error.__cause__}")
+    except (DataError, IntegrityError) as error:
+        return failed(f"The database refuses it: {error}")
+    except Gallery.DoesNotExist:
+        return failed("Its gallery has been deleted meanwhile.")
 
 
 # --- One picture, in a thread of its own: no database -------------------------------------------------------
@@ -487,10 +505,10 @@ def _prepare(manifest: Manifest, known: Mapping[str, Screenshot], job: _Job) -> 
 
 def _original(root: Path, item: Mapping[str, Any]) -> bytes:
     """Return the picture's bytes, if they are intact and below the manifest's folder, links followed."""
-    path = (root / item["file"]).resolve()
-    if not path.is_relative_to(root):
+    path = _resolved(root / item["file"])
+    if path and not path.is_relative_to(root):
         raise _ItemError("file: It lies outside the manifest's folder; write a path below that folder.")
-    if not path.is_file():
+    if not (path and path.is_file()):
         raise _ItemError(f"file: There is no file {item['file']} in the manifest's folder.")
     if path.stat().st_size > images.MAX_BYTES:
         raise _ItemError(f"file: It is too large; accepted is {images.LIMITS}.")
@@ -499,6 +517,17 @@ def _original(root: Path, item: Mapping[str, Any]) -> bytes:
     if found != item["sha256"]:
         raise _ItemError(f"sha256: The file's is {found}; it is another file, or damaged.")
     return data
+
+
+def _resolved(path: Path) -> Path | None:
+    """Return the path without links, or None where it leads to nothing; raises OSError for links in a circle.
+
+    It is strict, for a path that is resolved in part can still lead out by a link.
+    """
+    try:
+        return type(path)(os.path.realpath(path, strict=True))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def _developed(

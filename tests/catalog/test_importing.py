@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from PIL import Image
+from stacks.threads import PATIENCE, aside, wait_for_who_waits_for_us
 
 from catalog import importing
 from catalog.capture import images, redrawing, storage
@@ -99,6 +102,13 @@ def run(folder: Path, manifest: Manifest) -> Callable[[], importing.Report]:
 
 
 Run = Callable[[], importing.Report]
+
+
+@pytest.fixture
+def written(folder: Path, manifest: Manifest) -> importing.Manifest:
+    """The manifest as it is read from its file."""
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return read_manifest(path=folder)
 
 
 def age() -> None:
@@ -351,6 +361,8 @@ class TestBadItems:
             ({"file": "../secret.png"}, "file: It lies outside the manifest's folder"),
             ({"file": "/etc/passwd"}, "file: It lies outside the manifest's folder"),
             ({"file": "images/link.png"}, "file: It lies outside the manifest's folder"),
+            ({"file": "images/loop.png"}, "file: Too many levels of symbolic links"),
+            ({"file": "images/loop.png/../link.png"}, "file: Too many levels of symbolic links"),
             ({"viewport": {"width": 0, "height": 1}}, "viewport.width: Ensure this value is greater than"),
             ({"viewport": None}, "viewport: This field may not be null."),
             (
@@ -376,6 +388,7 @@ class TestBadItems:
         self, run: Run, folder: Path, manifest: Manifest, change: Manifest, reason: str
     ) -> None:
         (folder / "images" / "link.png").symlink_to("/etc/passwd")
+        (folder / "images" / "loop.png").symlink_to("loop.png")
         (folder.parent / "secret.png").write_bytes((folder / "images" / "first.png").read_bytes())
         manifest["galleries"][0]["screenshots"][0].update(change)
         manifest["galleries"][0]["screenshots"].reverse()
@@ -439,6 +452,82 @@ class TestBadItems:
                 is_cover=True,
             )
         ]
+
+
+class TestOthersWriting:
+    """What keeps one write from being done is tried again, or is the reason of a failure; the run goes on."""
+
+    @pytest.fixture
+    def locked(self) -> Iterator[sqlite3.Connection]:
+        """Another connection to SQLite, for which nobody waits long."""
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA busy_timeout = 10")
+        with closing(sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)) as other:
+            yield other
+        connection.close()
+
+    @pytest.mark.stack("embedded")
+    @pytest.mark.django_db(transaction=True)
+    def test_a_picture_that_finds_the_database_locked_is_reported(
+        self, written: importing.Manifest, locked: sqlite3.Connection
+    ) -> None:
+        turns = iter(["BEGIN IMMEDIATE", "ROLLBACK"])
+        report = import_manifest(manifest=written, on_item=lambda: locked.execute(next(turns)))
+
+        failure, _ = report.failures  # the second is its cover
+        assert failure.item == "$.galleries[0].screenshots[1] (second)"
+        assert failure.reason.startswith("Others were writing; import it again: database is locked")
+        assert report.outcomes == {Outcome.CREATED: 1}
+
+    @pytest.mark.stack("embedded")
+    @pytest.mark.django_db(transaction=True)
+    def test_a_gallery_that_finds_the_database_locked_is_reported(
+        self, written: importing.Manifest, locked: sqlite3.Connection
+    ) -> None:
+        locked.execute("BEGIN IMMEDIATE")
+        report = import_manifest(manifest=written)
+
+        assert [failure.item for failure in report.failures] == ["$.galleries[0] (spring)"]
+        assert not report.outcomes
+
+    @pytest.mark.stack("embedded")
+    @pytest.mark.django_db(transaction=True)
+    def test_a_cover_that_finds_the_database_locked_is_reported(
+        self, written: importing.Manifest, locked: sqlite3.Connection
+    ) -> None:
+        turns = iter(["SELECT 1", "BEGIN IMMEDIATE"])
+        report = import_manifest(manifest=written, on_item=lambda: locked.execute(next(turns)))
+
+        assert [failure.item for failure in report.failures] == ["$.galleries[0].cover"]
+        assert report.outcomes == {Outcome.CREATED: 2}
+
+    @pytest.mark.django_db(transaction=True)
+    def test_pictures_whose_gallery_is_deleted_meanwhile_are_reported(
+        self, written: importing.Manifest
+    ) -> None:
+        report = import_manifest(manifest=written, on_item=lambda: Gallery.objects.all().delete())
+
+        assert [failure.reason for failure in report.failures] == [
+            "Its gallery has been deleted meanwhile.",
+            "Its gallery has been deleted meanwhile.",
+        ]
+
+    @pytest.mark.stack("server")
+    @pytest.mark.django_db(transaction=True)
+    def test_what_is_given_up_in_a_deadlock_is_done_again(self, run: Run, manifest: Manifest) -> None:
+        run()
+        manifest["galleries"][0]["screenshots"][0]["title"] = "Other"
+        with transaction.atomic():
+            with connection.cursor() as cursor:
+                cursor.execute("SET LOCAL deadlock_timeout = '60s'")  # it is the import that looks
+            list(Screenshot.objects.select_for_update())
+            other = aside(run)
+            wait_for_who_waits_for_us(other)
+            list(Gallery.objects.select_for_update())
+        report = other.result(PATIENCE)
+
+        assert report.failures == []
+        assert report.outcomes == {Outcome.UPDATED: 1, Outcome.UNCHANGED: 1}
 
 
 class TestBadManifests:
