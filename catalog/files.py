@@ -1,17 +1,18 @@
 """How a rendition's bytes are sent: who may have them, who may keep them, and which part was asked for.
 
 A name is made of the bytes, so its answer never changes: whoever may store it may keep it for ever.
-Django alone, no REST framework.
+Django alone: of REST framework it has who shows credentials, and only where no one else may have the bytes.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.http import FileResponse, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
+from rest_framework.views import APIView
 
 from catalog import freshness
 from catalog.capture import storage
@@ -23,9 +24,12 @@ from keybits.preconditions import Conditions, Outcome, Validators, evaluate, ran
 from keybits.problems import problem_response
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from django.core.files import File
     from django.http import HttpRequest
     from django.http.response import HttpResponseBase
+    from rest_framework.request import Request
 
     from catalog.models import Viewer
 
@@ -52,33 +56,63 @@ def _answer(request: HttpRequest, name: str) -> HttpResponseBase:
     if request.method not in ("GET", "HEAD"):
         return _method_not_allowed()
     address = storage.parse(name)
-    held = _held(request, *address) if address else None
-    if address is None or held is None:
+    if address is None:
         return _not_found()
-    try:
-        response = _conditional(request, *address, storage.size(*address))
-    except FileNotFoundError:
-        return _not_found()
-    if response.status_code < 400:
-        for field, value in held:
-            response[field] = value
-    return response
+    if shown := _shown(None, *address):
+        return _kept(request, address, _public(shown))
+    if "HTTP_AUTHORIZATION" in request.META:
+        return _by_credentials(request, address=address)
+    # Without a session there is nobody to ask about, and to look would make the answer vary by cookie.
+    if settings.SESSION_COOKIE_NAME in request.COOKIES:
+        return _own(request, address)
+    return _not_found()
 
 
 # --- Visibility ---------------------------------------------------------------------------------------------
 
 
-def _held(request: HttpRequest, sha256: str, format: str) -> list[tuple[str, str]] | None:
-    """Return the fields that say who may store the file; None where it does not exist for whoever asks.
+def _public(shown: tuple[int, str]) -> list[tuple[str, str]]:
+    """Return the fields by which everybody may store a file.
 
     Of several screenshots that show it one is enough to be purged by: while that one stays, so may the file.
     """
-    if shown := _shown(None, sha256, format):
-        return [("Cache-Control", FILES), *edge.key_fields(freshness.screenshot_takedown(*shown))]
-    # Without a session there is nobody to ask about, and to look would make the answer vary by cookie.
-    if settings.SESSION_COOKIE_NAME in request.COOKIES and _shown(request.user, sha256, format):
-        return [("Cache-Control", PRIVATE)]
-    return None
+    return [("Cache-Control", FILES), *edge.key_fields(freshness.screenshot_takedown(*shown))]
+
+
+def _own(request: HttpRequest, address: tuple[str, str]) -> HttpResponseBase:
+    """Answer with what the user may see, and nobody else."""
+    if not _shown(request.user, *address):
+        return _not_found()
+    return _kept(request, address, [("Cache-Control", PRIVATE)])
+
+
+class _CredentialsView(APIView):
+    """Who shows the API's credentials is who the API says, a wrong one is told so as there, and neither is counted."""
+
+    http_method_names = ["get", "head"]
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        self.perform_authentication(request)  # and no more: `Accept` is about pictures here
+
+    def get(self, request: Request, address: tuple[str, str]) -> HttpResponseBase:
+        return _own(request._request, address)
+
+
+_by_credentials = _CredentialsView.as_view()
+
+
+def _kept(
+    request: HttpRequest, address: tuple[str, str], fields: Iterable[tuple[str, str]]
+) -> HttpResponseBase:
+    """Answer with the file, if it is there, and with the fields that say who may store it."""
+    try:
+        response = _conditional(request, *address, storage.size(*address))
+    except FileNotFoundError:
+        return _not_found()
+    if response.status_code < 400:
+        for field, value in fields:
+            response[field] = value
+    return response
 
 
 def _shown(viewer: Viewer, sha256: str, format: str) -> tuple[int, str] | None:

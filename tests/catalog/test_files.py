@@ -17,8 +17,10 @@ from django.contrib.auth.models import User
 from django.core.files.storage import default_storage
 from django.db import connection
 from django.test import Client, RequestFactory
+from rest_framework.authtoken.models import Token
 
 from catalog import files
+from catalog.accounts import keys
 from catalog.capture import storage
 from catalog.models import Gallery, Rendition, Screenshot
 from keybits import surrogates
@@ -241,6 +243,69 @@ class TestVisibility:
         assert response.status_code == HTTPStatus.NOT_FOUND
         assert response["Content-Type"] == "application/problem+json"
         assert "no-store" in response["Cache-Control"]
+
+
+class TestCredentials:
+    """A private file is there for who shows the API's credentials, as its address is."""
+
+    @pytest.fixture(autouse=True)
+    def _shown(self, owner: User) -> None:
+        add("private", owner)
+
+    def ask(self, credentials: str, method: str = "GET", **headers: str) -> Any:
+        return Client().generic(method, URL, headers={"Authorization": credentials, **headers})
+
+    def key(self, user: User, *scopes: str) -> str:
+        _, secret = keys.issue(user=user, name="test", scopes=scopes)
+        return f"Api-Key {secret.reveal()}"
+
+    @pytest.mark.parametrize("scope", ["read", "curate"])
+    def test_a_key_of_its_owner_is_sent_it(self, owner: User, scope: str) -> None:
+        response = self.ask(self.key(owner, scope), Accept="image/webp")
+
+        assert response.status_code == HTTPStatus.OK
+        assert response["Cache-Control"] == "private, no-store"
+        assert response["X-Content-Type-Options"] == "nosniff"
+        assert body(response) == DATA
+
+    def test_a_token_of_its_owner_is_sent_it(self, owner: User) -> None:
+        response = self.ask(f"Token {Token.objects.create(user=owner).key}")
+
+        assert response["Cache-Control"] == "private, no-store"
+        assert body(response) == DATA
+
+    def test_head_and_ranges_and_conditions_are_as_of_any(self, owner: User) -> None:
+        key = self.key(owner, "read")
+
+        assert self.ask(key, "HEAD")["Content-Length"] == str(SIZE)
+        assert body(self.ask(key, Range="bytes=0-9")) == DATA[:10]
+        assert self.ask(key, **{"If-None-Match": ETAG}).status_code == HTTPStatus.NOT_MODIFIED
+        assert self.ask(key, "POST").status_code == HTTPStatus.METHOD_NOT_ALLOWED
+
+    def test_it_does_not_exist_for_who_may_not_see_it(self, owner: User) -> None:
+        none = Client().get(URL)
+        other = User.objects.create_user("other")
+        for credentials in (self.key(other, "read"), self.key(owner, "capture"), "Basic b3duZXI6"):
+            response = self.ask(credentials)
+            assert (response.status_code, response.content) == (HTTPStatus.NOT_FOUND, none.content)
+
+    @pytest.mark.parametrize("wrong", ["Api-Key gk_abcdefgh.x", f"Token {'0' * 40}"])
+    def test_a_wrong_credential_is_told_so_as_by_the_api(self, wrong: str) -> None:
+        api = Client().get("/api/v1/galleries/", headers={"Authorization": wrong})
+        response = self.ask(wrong)
+
+        assert response.status_code == HTTPStatus.UNAUTHORIZED
+        assert response.content == api.content
+        for field in ("Content-Type", "Cache-Control", "WWW-Authenticate"):
+            assert response[field] == api[field]
+
+    def test_a_public_file_asks_for_none(self, owner: User, django_assert_num_queries: Any) -> None:
+        add("public")
+        with django_assert_num_queries(1):
+            response = self.ask(f"Token {'0' * 40}")
+
+        assert response["Cache-Control"] == PUBLIC
+        assert "Vary" not in response
 
 
 class TestRepresentation:
