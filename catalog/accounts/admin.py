@@ -18,17 +18,18 @@ from catalog.accounts import keys
 from catalog.accounts.models import Account, ApiKey, MonthlyUsage, Plan, Scope, UsageEvent
 from catalog.admin.choosing import ChoosingAdmin
 from catalog.admin.records import RecordAdmin
+from catalog.admin.shown import ShownAdmin
 
 
 @admin.register(Plan)
-class PlanAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class PlanAdmin(ShownAdmin):
     list_display = ("name", "slug", "monthly_quota")
     search_fields = ("name", "slug")
     prepopulated_fields = {"slug": ("name",)}
 
 
 @admin.register(Account)
-class AccountAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class AccountAdmin(ShownAdmin):
     list_display = ("user", "plan", "created_at")
     list_filter = ("plan",)
     list_select_related = ("user", "plan")
@@ -86,6 +87,11 @@ class ApiKeyAdmin(ChoosingAdmin):
             "revoked_at",
         )
         return shown if obj else ()
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        """Django's field of a moment takes none from an address: it would fail at a text."""
+        given = super().get_changeform_initial_data(request)
+        return {name: value for name, value in given.items() if name != "expires_at"}
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Nothing of a key is changed but that it is revoked, which is the list's to do."""

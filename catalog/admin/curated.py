@@ -14,7 +14,6 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.models import CHANGE, LogEntry
-from django.contrib.admin.utils import unquote
 from django.contrib.auth import get_permission_codename
 from django.core.exceptions import BadRequest, ObjectDoesNotExist, PermissionDenied, ValidationError
 from django.core.paginator import Paginator
@@ -24,8 +23,8 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.utils.functional import cached_property
 
-from catalog.admin.choosing import ChoosingAdmin, is_id
-from catalog.admin.shown import ShownForm, ShownMixin
+from catalog.admin.choosing import is_id
+from catalog.admin.shown import ShownAdmin, ShownForm
 from catalog.curation import bulk
 from catalog.curation.slugs import SlugTakenError
 from catalog.models import BulkOperation
@@ -64,7 +63,7 @@ class CuratedForm(ShownForm):
         return cleaned
 
 
-class CuratedAdmin(ShownMixin, ChoosingAdmin):
+class CuratedAdmin(ShownAdmin):
     """Saves, changes and deletes by the functions that a subclass names."""
 
     form = CuratedForm
@@ -89,20 +88,9 @@ class CuratedAdmin(ShownMixin, ChoosingAdmin):
     ) -> Any:
         """Show the form again where curation, or what others wrote meanwhile, has refused it."""
         try:
-            return self._changeform_of_held(request, object_id, *args, **kwargs)
+            return super().changeform_view(request, object_id, *args, **kwargs)
         except (ValidationError, SlugTakenError, IntegrityError, ObjectDoesNotExist, *GIVEN_UP) as error:
             request.__dict__["_refusal"] = _refusal(error)
-            return self._changeform_of_held(request, object_id, *args, **kwargs)
-
-    def _changeform_of_held(
-        self, request: HttpRequest, object_id: str | None, *args: Any, **kwargs: Any
-    ) -> Any:
-        """Lock the row that is changed before it is read, so that it stays as it is compared with."""
-        pk = unquote(object_id or "")
-        if request.method != "POST" or not is_id(pk):
-            return super().changeform_view(request, object_id, *args, **kwargs)
-        with transaction.atomic():
-            list(self.model._base_manager.select_for_update(no_key=True).filter(pk=pk).values_list("pk"))
             return super().changeform_view(request, object_id, *args, **kwargs)
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:

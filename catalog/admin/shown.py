@@ -12,8 +12,13 @@ from copy import copy
 from typing import Any
 
 from django import forms
+from django.contrib.admin.utils import unquote
+from django.db import transaction
+from django.http import HttpRequest
 
-__all__ = ["NAME", "ShownForm", "ShownMixin"]
+from catalog.admin.choosing import ChoosingAdmin, is_id
+
+__all__ = ["NAME", "ShownAdmin", "ShownForm", "ShownMixin"]
 
 NAME = "shown"
 UNKNOWN = "The form does not say what it had shown, so that nothing was changed. Look again."
@@ -69,7 +74,7 @@ class ShownForm(forms.ModelForm):  # type: ignore[type-arg]
         return self._shown is not None and self._shown != self.present
 
     def _refuse(self, shown: Mapping[str, Any]) -> None:
-        if not shown.keys() >= self.present.keys():
+        if not self._tells(shown):
             self.add_error(None, UNKNOWN)
             return
         for name in list(self._undone(shown)):
@@ -79,6 +84,13 @@ class ShownForm(forms.ModelForm):  # type: ignore[type-arg]
             else:
                 self._show_present(name)
             self.add_error(name, told)
+
+    def _tells(self, shown: Mapping[str, Any]) -> bool:
+        """Say whether `shown` has a value of every field, and of the kind that the present one is of."""
+        return all(
+            name in shown and (shown[name] is None or value is None or isinstance(value, type(shown[name])))
+            for name, value in self.present.items()
+        )
 
     def _undone(self, shown: Mapping[str, Any]) -> Iterator[str]:
         """Yield the fields that another has changed since, and that saving would make something else."""
@@ -109,7 +121,8 @@ class ShownForm(forms.ModelForm):  # type: ignore[type-arg]
         label = getattr(self.instance, f"get_{name}_display", None)
         if label is not None:
             return str(label())
-        is_one = self.instance._meta.get_field(name).many_to_one
+        field = self.instance._meta.get_field(name)
+        is_one = field.many_to_one or field.one_to_one
         value = getattr(self.instance, name) if is_one else self.present[name]
         return "" if value is None else str(value)
 
@@ -122,3 +135,20 @@ class ShownMixin:
         if obj is not None and self.has_change_permission(request, obj):  # type: ignore[attr-defined]
             options = {**options, "fields": (*options["fields"], NAME)}
         return [*first, (title, options)]
+
+
+class ShownAdmin(ShownMixin, ChoosingAdmin):
+    """An admin whose forms are held to what they have shown."""
+
+    form = ShownForm
+
+    def changeform_view(
+        self, request: HttpRequest, object_id: str | None = None, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Lock the row that is changed before it is read, so that it stays as it is compared with."""
+        pk = unquote(object_id or "")
+        if request.method != "POST" or not is_id(pk):
+            return super().changeform_view(request, object_id, *args, **kwargs)
+        with transaction.atomic():
+            list(self.model._base_manager.select_for_update(no_key=True).filter(pk=pk).values_list("pk"))
+            return super().changeform_view(request, object_id, *args, **kwargs)

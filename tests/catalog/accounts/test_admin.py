@@ -55,6 +55,13 @@ def pages() -> list[str]:
 
 
 class TestIssuing:
+    @pytest.mark.parametrize("name", ["expires_at", "scopes", "account", "name"])
+    def test_whatever_an_address_says_of_a_new_key_is_no_failure(
+        self, admin_client: Client, plan: Plan, name: str
+    ) -> None:
+        for value in ("abc", "2030-01-01", "\x01", "[]"):
+            assert admin_client.get(ADD, {name: value}).status_code == 200
+
     @pytest.mark.parametrize("account", ["", "x", "-1", "\x00", "9" * 23])
     def test_no_account_is_shown_as_an_error(self, admin_client: Client, plan: Plan, account: str) -> None:
         response = admin_client.post(ADD, form(account=account))

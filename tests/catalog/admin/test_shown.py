@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import connection
+from django.db import connection, transaction
 from django.http import HttpResponse
 from django.test import Client
 from django.urls import reverse
-from stacks.threads import aside
+from stacks.threads import PATIENCE, aside, wait_for_who_waits_for_us
 from staff import fields, opened
 
+from catalog.accounts.models import Account, Plan
 from catalog.admin.galleries import GalleryAdmin
 from catalog.curation.screenshots import change_screenshot
 from catalog.models import Gallery, Screenshot, Tag
@@ -41,6 +42,51 @@ def refused(response: HttpResponse, *told: str) -> dict[str, Any]:
 def saved(client: Client, address: str, form: dict[str, Any]) -> None:
     response = client.post(address, form)
     assert response.status_code == 302, response.content.decode()
+
+
+class TestAnAccount:
+    """Plans and accounts have no functions of their own, and are held to the same."""
+
+    @pytest.fixture
+    def plan(self) -> Plan:
+        return Plan.objects.create(slug="large", name="Large", monthly_quota=1000)
+
+    def test_s_plan_keeps_the_quota_that_was_lowered_meanwhile(
+        self, admin_client: Client, plan: Plan
+    ) -> None:
+        address = reverse("admin:accounts_plan_change", args=[plan.pk])
+        form = opened(admin_client, address) | {"name": "Larger"}
+        Plan.objects.update(monthly_quota=5)
+        again = refused(admin_client.post(address, form), f"{TOLD}5")
+        assert again["monthly_quota"] == 5
+        saved(admin_client, address, again)
+        plan.refresh_from_db()
+        assert (plan.name, plan.monthly_quota) == ("Larger", 5)
+
+    def test_keeps_the_plan_and_the_user_that_it_was_given_meanwhile(
+        self, admin_client: Client, plan: Plan
+    ) -> None:
+        first, second = (User.objects.create_user(name) for name in ("first", "second"))
+        account = Account.objects.create(user=first, plan=plan)
+        address = reverse("admin:accounts_account_change", args=[account.pk])
+        form = opened(admin_client, address)
+        Account.objects.update(user=second, plan=Plan.objects.create(slug="small", name="Small"))
+        again = refused(admin_client.post(address, form), f"{TOLD}second", f"{TOLD}Small")
+        saved(admin_client, address, again)
+        account.refresh_from_db()
+        assert (account.user, account.plan.slug) == (second, "small")
+
+    @pytest.mark.stack("server")
+    @pytest.mark.django_db(transaction=True)
+    def test_s_plan_is_held_while_it_is_compared_and_saved(self, admin_client: Client, plan: Plan) -> None:
+        address = reverse("admin:accounts_plan_change", args=[plan.pk])
+        form = opened(admin_client, address) | {"name": "Larger"}
+        with transaction.atomic():
+            Plan.objects.update(monthly_quota=5)
+            other = aside(lambda: admin_client.post(address, form))
+            wait_for_who_waits_for_us(other)
+        refused(other.result(PATIENCE), f"{TOLD}5")
+        assert Plan.objects.get().monthly_quota == 5
 
 
 class TestAGallery:
@@ -104,6 +150,17 @@ class TestAGallery:
         )
         refused(response, "does not say what it had shown")
         assert Gallery.objects.get().title == "Spring"
+
+    @pytest.mark.parametrize("field", ["title", "position", "tags", "gallery"])
+    @pytest.mark.parametrize("said", [[1], {"a": 1}, [], True, 1e300])
+    def test_whose_form_says_that_it_had_shown_what_no_field_holds_stays(
+        self, admin_client: Client, gallery: Gallery, field: str, said: Any
+    ) -> None:
+        shot = Screenshot.objects.create(gallery=gallery, title="Old", source_url="https://one.example/")
+        form = opened(admin_client, page(shot)) | {"title": "New", "tags": "new", "position": 7}
+        form["shown"] = json.dumps(json.loads(form["shown"]) | {field: said})
+        assert admin_client.post(page(shot), form).status_code == 200
+        assert Screenshot.objects.get().title == "Old"
 
     @pytest.mark.stack("server")
     @pytest.mark.django_db(transaction=True)
