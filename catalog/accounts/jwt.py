@@ -30,6 +30,11 @@ class BearerAuthentication(JWTAuthentication):
     keyword = "Bearer"
     keybits_closed = True
 
+    def get_raw_token(self, header: bytes) -> Any:
+        """Return the token; schemes are the same in any case (RFC 9110 section 11.1), which simplejwt does not know."""
+        scheme, space, token = header.partition(b" ")
+        return super().get_raw_token(scheme.capitalize() + space + token)
+
     def get_validated_token(self, raw_token: bytes) -> Any:
         try:
             return super().get_validated_token(raw_token)

@@ -22,8 +22,8 @@ def post(live: LiveServer, path: str, body: Any) -> Any:
     return live.client.post(f"/api/v1/{path}", json=body)
 
 
-def vault(live: LiveServer, token: str) -> Any:
-    return live.get("/api/v1/galleries/vault/", headers={"Authorization": f"Bearer {token}"})
+def vault(live: LiveServer, token: str, scheme: str = "Bearer") -> Any:
+    return live.get("/api/v1/galleries/vault/", headers={"Authorization": f"{scheme} {token}"})
 
 
 def test_off_there_is_nowhere_to_sign_in_and_no_bearer_is_asked(live_server_process: Start) -> None:
@@ -70,6 +70,27 @@ def test_on_a_user_signs_in_reads_what_is_theirs_and_renews(live_server_process:
     refused = post(live, "token/refresh/", {"refresh": tokens["refresh"]})
     assert (refused.status_code, refused.headers["Content-Type"]) == (401, "application/problem+json")
     assert post(live, "token/", WHO).status_code == 429  # the ninth attempt
+
+
+def test_on_the_scheme_counts_in_any_case(live_server_process: Start) -> None:
+    live = live_server_process(workers=1, environment={"JWT": "true"})
+    live.shell(SEED)
+    token = post(live, "token/", WHO).json()["access"]
+    for scheme in ("bearer", "BEARER", "Bearer"):
+        assert vault(live, token, scheme).status_code == 200
+        assert vault(live, "x", scheme).status_code == 401
+
+
+def test_on_what_is_not_asked_for_is_refused_by_name(live_server_process: Start) -> None:
+    live = live_server_process(workers=1, environment={"JWT": "true"})
+    live.shell(SEED)
+    tokens = post(live, "token/", WHO).json()
+    for path, body in (("token/", WHO), ("token/refresh/", {"refresh": tokens["refresh"]})):
+        refused = post(live, f"{path}?bogus=2", body)
+        assert (refused.status_code, refused.json()["parameter"]) == (400, "bogus")
+        refused = post(live, path, body | {"bogus": 1})
+        assert (refused.status_code, list(refused.json()["errors"])) == (400, ["bogus"])
+        assert post(live, f"{path}?format=json", body).status_code == 200
 
 
 def test_on_the_deployment_is_sound_and_its_description_complete(live_server_process: Start) -> None:
