@@ -25,8 +25,8 @@ def tag_kind(*, slug: str) -> Tag.Kind:
 
 
 def tag_name(*, slug: str) -> str:
-    """Return a slug as people write it: "full-page" is "Full page"."""
-    words = slug.replace("-", " ").replace("_", " ").strip()
+    """Return a slug as people write it: "full-page" is "Full page", and one without words is itself."""
+    words = slug.replace("-", " ").replace("_", " ").strip() or slug
     return words[:1].upper() + words[1:]
 
 

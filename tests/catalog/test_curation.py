@@ -131,6 +131,10 @@ class TestTags:
         assert (made["dark"].kind, made["mobile"].kind) == (Tag.Kind.SCHEME, Tag.Kind.DEVICE)
         assert (tag_name(slug="a_b"), tag_kind(slug="a_b")) == ("A b", Tag.Kind.TOPIC)
 
+    @pytest.mark.parametrize("slug", ["--", "_", "-_-"])
+    def test_without_a_letter_are_named_as_they_are_spelt(self, slug):
+        assert create_tag(slug=slug).name == slug
+
     def test_of_the_same_words_by_many_at_once_are_made_once(self):
         barrier = Barrier(4)
 
