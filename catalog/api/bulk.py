@@ -16,6 +16,7 @@ from django.http import Http404
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
+from catalog.api.typed import IntegerField, SlugField, TextField
 from catalog.api.writing import (
     BoundedListField,
     GalleryWriteSerializer,
@@ -65,7 +66,7 @@ class FormulaSerializer(ClosedMembersMixin, serializers.Serializer[Any]):
 class AdditionSerializer(FormulaSerializer):
     """A whole number, added to each row's; refused where one would come out below 0."""
 
-    add = serializers.IntegerField(min_value=-LARGEST, max_value=LARGEST)
+    add = IntegerField(min_value=-LARGEST, max_value=LARGEST)
 
     def to_internal_value(self, data: Any) -> bulk.Added:
         return bulk.Added(super().to_internal_value(data)["add"])
@@ -75,7 +76,7 @@ class ReplacementSerializer(FormulaSerializer):
     """A text, and what takes the place of each of its occurrences; refused where a title would come out wrong."""
 
     replace = BoundedListField(
-        child=serializers.CharField(max_length=200, allow_blank=True, trim_whitespace=False),
+        child=TextField(max_length=200, allow_blank=True, trim_whitespace=False),
         min_length=2,
         max_length=2,
     )
@@ -88,7 +89,7 @@ class ReplacementSerializer(FormulaSerializer):
 
 
 def _slugs() -> BoundedListField:
-    return BoundedListField(child=serializers.SlugField(max_length=100), max_length=MOST_TAGS, required=False)
+    return BoundedListField(child=SlugField(max_length=100), max_length=MOST_TAGS, required=False)
 
 
 class TaggingSerializer(FormulaSerializer):

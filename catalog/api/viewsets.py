@@ -8,6 +8,7 @@ from typing import Any
 
 from django.db.models import Exists, OuterRef, QuerySet, Subquery
 from rest_framework import mixins, viewsets
+from rest_framework.exceptions import ValidationError
 from rest_framework.generics import get_object_or_404
 from rest_framework.permissions import SAFE_METHODS
 from rest_framework_extensions.mixins import DetailSerializerMixin
@@ -152,6 +153,16 @@ class CuratedMixin(QueryMixin, CacheResponseAndETAGMixin, CreateETAGMixin):
         """Return what the write has left, even where the client has just hidden it from itself."""
         return self.get_all().get(pk=instance.pk)
 
+    def perform_destroy(self: Any, row: Any) -> None:
+        """Delete what the address says."""
+        if self.request.data:
+            raise ValidationError("The address says what is deleted: send no body.")
+        self.delete_row(row)
+
+    def delete_row(self, row: Any) -> None:
+        """Delete it."""
+        raise NotImplementedError
+
     def get_all(self) -> QuerySet[Any]:
         """Return what there is of the resource with all that a detail shows, seen by the client or not."""
         raise NotImplementedError
@@ -260,7 +271,7 @@ class GalleryViewSet(  # type: ignore[misc]  # a mixin that counts on what comes
     def perform_create(self, serializer: Any) -> None:
         serializer.save(owner=self.request.user)
 
-    def perform_destroy(self, gallery: Gallery) -> None:
+    def delete_row(self, gallery: Gallery) -> None:
         delete_gallery(gallery=gallery)
 
 
@@ -346,7 +357,7 @@ class ScreenshotViewSet(  # type: ignore[misc]  # as above
             return address("screenshot-detail", id=screenshot.pk)
         return ScreenshotUriField().to_representation(screenshot)
 
-    def perform_destroy(self, screenshot: Screenshot) -> None:
+    def delete_row(self, screenshot: Screenshot) -> None:
         delete_screenshot(screenshot=screenshot)
 
 
@@ -528,7 +539,7 @@ class TagViewSet(  # type: ignore[misc]  # as above
     def get_address(self, tag: Tag) -> str:
         return address("tag-detail", slug=tag.slug)
 
-    def perform_destroy(self, tag: Tag) -> None:
+    def delete_row(self, tag: Tag) -> None:
         delete_tag(tag=tag)
 
 

@@ -9,10 +9,12 @@ from typing import Any
 
 from django.conf import settings
 from django.core.validators import URLValidator
+from django.db import models
 from django.db.models import QuerySet
 from rest_framework import serializers
 from rest_framework.exceptions import PermissionDenied, ValidationError
 
+from catalog.api.typed import IntegerField, SlugField, TextField, URLField
 from catalog.curation.galleries import change_gallery, create_gallery
 from catalog.curation.ownership import may_change
 from catalog.curation.screenshots import change_screenshot, create_screenshot
@@ -35,6 +37,12 @@ __all__ = [
 
 class WriteSerializer(ClosedMembersMixin, serializers.ModelSerializer[Any]):
     """Refuses what cannot be set. What is given once, when a thing is made, a subclass for that adds."""
+
+    serializer_field_mapping = serializers.ModelSerializer.serializer_field_mapping | {
+        models.CharField: TextField,
+        models.TextField: TextField,
+        models.PositiveIntegerField: IntegerField,
+    }
 
 
 class ReachableGalleryField(serializers.SlugRelatedField[Gallery]):
@@ -70,7 +78,7 @@ class ScreenshotWriteSerializer(WriteSerializer):
 
     gallery = ReachableGalleryField()
     tags = BoundedListField(
-        child=serializers.SlugField(max_length=100),
+        child=SlugField(max_length=100),
         max_length=MOST_TAGS,
         required=False,
         help_text="Slugs, the whole set; new ones become tags.",
@@ -88,7 +96,7 @@ class ScreenshotCreateSerializer(ScreenshotWriteSerializer):
     """A new screenshot. In a gallery's own list `gallery` can be left out."""
 
     gallery = ReachableGalleryField(required=False)
-    source_url = serializers.URLField(
+    source_url = URLField(
         max_length=2000,
         validators=[URLValidator(schemes=["http", "https"])],
         help_text="The page that is to be pictured, by http or https. It stays as it is.",
@@ -121,6 +129,10 @@ class OwnScreenshotField(serializers.PrimaryKeyRelatedField[Screenshot]):
         gallery: Gallery | None = getattr(self.parent, "instance", None)
         return Screenshot.objects.filter(gallery=gallery and gallery.pk)
 
+    def run_validation(self, data: Any = serializers.empty) -> Any:
+        """Read a text as what it is: REST framework takes an empty one for null."""
+        return super().run_validation(data) if data != "" else self.to_internal_value(data)
+
     def to_internal_value(self, data: Any) -> Screenshot:
         kind = type(data)
         if kind is not int:  # what rounds 83.5 and reads " 083" would take them
@@ -145,7 +157,7 @@ class GalleryWriteSerializer(WriteSerializer):
 class GalleryCreateSerializer(GalleryWriteSerializer):
     """A new gallery, which is empty and so has no cover. Its slug is part of its address, and stays."""
 
-    slug = serializers.SlugField(max_length=100)
+    slug = SlugField(max_length=100)
     cover = None  # type: ignore[assignment]  # REST framework's way to leave out a field
 
     class Meta(GalleryWriteSerializer.Meta):
@@ -161,7 +173,7 @@ class GalleryCreateSerializer(GalleryWriteSerializer):
 class TagWriteSerializer(WriteSerializer):
     """What can be set of a tag."""
 
-    title = serializers.CharField(source="name", max_length=100)
+    title = TextField(source="name", max_length=100)
 
     class Meta:
         model = Tag
@@ -174,8 +186,8 @@ class TagWriteSerializer(WriteSerializer):
 class TagCreateSerializer(TagWriteSerializer):
     """A new tag, named after its slug unless told otherwise. Its slug is part of its address, and stays."""
 
-    slug = serializers.SlugField(max_length=100)
-    title = serializers.CharField(source="name", max_length=100, required=False)
+    slug = SlugField(max_length=100)
+    title = TextField(source="name", max_length=100, required=False)
 
     class Meta(TagWriteSerializer.Meta):
         fields = ["slug", *TagWriteSerializer.Meta.fields]

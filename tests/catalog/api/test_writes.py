@@ -174,6 +174,12 @@ class TestDelete:
             assert client(world.at(target)).status_code in {404, 410}
         assert not Screenshot.objects.filter(gallery__slug="spring").exists()
 
+    def test_has_no_body_that_would_say_something_else(self, owner, staff, world):
+        for client, target in [(staff, "/tags/dark/"), (owner, CAT), (owner, "/galleries/spring/")]:
+            document = problem(send(client, "DELETE", world.at(target), {"dry_run": True}), 400)
+            assert "send no body" in json.dumps(document["errors"])
+            assert client(world.at(target)).status_code == 200
+
 
 class TestCondition:
     @pytest.mark.parametrize("target", TARGETS)
@@ -364,6 +370,20 @@ class TestBadBody:
             ("/galleries/spring/", {"position": 2**31}, "position", "2147483647"),
             ("/galleries/spring/", {"position": 2**63 - 1}, "position", "2147483647"),
             (CAT, {"position": "one"}, "position", "integer"),
+            (CAT, {"position": "3"}, "position", "integer"),
+            (CAT, {"position": "\u0663"}, "position", "integer"),
+            (CAT, {"position": 3.0}, "position", "integer"),
+            (CAT, {"position": True}, "position", "integer"),
+            (CAT, {"title": 18446744073709551616}, "title", "text"),
+            (CAT, {"title": 5}, "title", "text"),
+            (CAT, {"title": True}, "title", "text"),
+            (CAT, {"title": ["x"]}, "title", "text"),
+            (CAT, {"alt": 0}, "alt", "text"),
+            (CAT, {"tags": [2024]}, "tags", "text"),
+            ("/galleries/spring/", {"description": 1.5}, "description", "text"),
+            ("/galleries/spring/", {"max_age": "60"}, "max_age", "integer"),
+            ("/galleries/spring/", {"cover": ""}, "cover", "received str"),
+            ("/tags/dark/", {"title": 7}, "title", "text"),
             (CAT, {"tags": "dark"}, "tags", "list"),
             (CAT, {"tags": ["no words with spaces"]}, "tags", "slug"),
             (CAT, {"tags": [None]}, "tags", "null"),
@@ -504,6 +524,20 @@ class TestBadBody:
             document = problem(send(other, "PATCH", "/galleries/autumn/", {"cover": spelt(pk)}), 400)
             told.append(document["errors"]["cover"][0].replace(f'"{spelt(pk)}"', "it"))
         assert told[0] == told[1]
+
+    @pytest.mark.parametrize(
+        ("target", "body"),
+        [
+            ("/galleries/", {"slug": 2024, "title": "New"}),
+            ("/galleries/", {"slug": "new", "title": 2024}),
+            ("/tags/", {"slug": 2024}),
+            ("/galleries/spring/screenshots/", {"source_url": "https://new.example/", "title": 2024}),
+            ("/galleries/spring/screenshots/", {"source_url": 2024, "title": "New"}),
+        ],
+    )
+    def test_number_is_no_text_of_what_is_new_either(self, owner, world, target, body):
+        document = problem(sent(owner, "POST", target, body), 400, "invalid-value")
+        assert "text" in json.dumps(document["errors"])
 
     def test_cover_is_a_whole_number(self, owner, world):
         for cover in (world.shots["dog"].pk + 0.5, float(world.shots["dog"].pk), str(world.shots["dog"].pk)):

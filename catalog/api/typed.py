@@ -1,0 +1,44 @@
+"""Fields of bodies that take the JSON type they are described with: a number is no text, and a text is no number."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework import serializers
+
+__all__ = ["IntegerField", "SlugField", "TextField", "URLField"]
+
+
+class _TextMixin:
+    default_error_messages: Any = {"no_text": "This is a text: write it in quotes."}
+
+    def to_internal_value(self: Any, data: Any) -> str:
+        if not isinstance(data, str):
+            self.fail("no_text")
+        text: str = super().to_internal_value(data)  # type: ignore[misc]
+        return text
+
+
+class TextField(_TextMixin, serializers.CharField):
+    """A text."""
+
+
+class SlugField(_TextMixin, serializers.SlugField):
+    """A slug."""
+
+
+class URLField(_TextMixin, serializers.URLField):
+    """A URL."""
+
+
+class IntegerField(serializers.IntegerField):
+    """An integer that is written as one."""
+
+    default_error_messages = {
+        "invalid": "This is an integer: write it without quotes and without a fraction."
+    }
+
+    def to_internal_value(self, data: Any) -> int:
+        if type(data) is not int:  # a bool is one to Python
+            self.fail("invalid")
+        return super().to_internal_value(data)
