@@ -252,7 +252,8 @@ class BulkCreateScreenshotsMixin(BulkScreenshotsMixin, BulkCreateMixin):
 
     def create_items(self: Any, items: list[Any]) -> dict[str, Any]:
         read = _read(self, items)
-        made, record = bulk.create_screenshots(items=read, record=self._record())
+        with refusals():
+            made, record = bulk.create_screenshots(items=read, record=self._record())
         return _made(made, record, map(self.get_address, made))
 
 
@@ -313,5 +314,7 @@ def refusals() -> Iterator[None]:
         raise ValidationError(
             {error.name: [f"{error.count} of the rows {error.why}; none was changed."]}
         ) from None
+    except bulk.TooManyTagsError as error:
+        raise ValidationError({"tags": [str(error)]}) from None
     except ModelValidationError as error:
         raise ValidationError(error.message_dict) from None

@@ -33,6 +33,7 @@ __all__ = [
     "SpoiltRowsError",
     "Tagging",
     "TooManyRowsError",
+    "TooManyTagsError",
     "create_galleries",
     "create_screenshots",
     "delete",
@@ -44,6 +45,9 @@ __all__ = [
 
 BATCH = 500
 """Rows of an INSERT. A row has some thirty values, and SQLite takes 32,766 in a statement."""
+MOST_PUT_ON = 20_000
+"""Tags that new screenshots are given at once: for each, SQLite's triggers look at all that its screenshot has by then,
+while nobody else writes. With 100 for each of a thousand that took longer than others wait."""
 WHITESPACE = (
     "\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
     "\u2028\u2029\u202f\u205f\u3000"
@@ -67,6 +71,13 @@ class TooManyRowsError(ValueError):
         super().__init__(f"There are {count} rows, and no more than {most} may be touched.")
         self.count = count
         self.most = most
+
+
+class TooManyTagsError(ValueError):
+    """New screenshots are to have `count` tags in all, more than `MOST_PUT_ON`."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(f"There are {count:,} tags in all; send at most {MOST_PUT_ON:,} at once.")
 
 
 class SpoiltRowsError(ValueError):
@@ -310,7 +321,13 @@ def _put_on(selection: Selection, tags: Sequence[int]) -> None:
 def create_screenshots(
     *, items: Sequence[Mapping[str, Any]], record: BulkOperation
 ) -> tuple[list[Screenshot], BulkOperation]:
-    """Make screenshots of which there are no pictures yet, as `create_screenshot` makes one; return them in order."""
+    """Make screenshots of which there are no pictures yet, as `create_screenshot` makes one; return them in order.
+
+    Raises `TooManyTagsError`.
+    """
+    count = sum(len(set(item.get("tags", ()))) for item in items)
+    if count > MOST_PUT_ON:
+        raise TooManyTagsError(count)
     named = {
         tag.slug: tag for tag in tags_named(slugs={slug for item in items for slug in item.get("tags", ())})
     }

@@ -9,6 +9,7 @@ import pytest
 from django.contrib.auth.models import User
 from writing import problem, sent
 
+from catalog.curation import bulk
 from catalog.models import BulkOperation, Gallery, Rendition, Screenshot, Tag
 from keybits.drf import bulk as mechanics
 
@@ -723,6 +724,15 @@ class TestManyItems:
     def test_are_no_more_than_the_limit(self, owner, settings):
         settings.KEYBITS_BULK_LIMIT = 2
         problem(send(owner, "POST", "/screenshots/", [item(n) for n in range(3)]), 413, "too-many-items")
+
+    @pytest.mark.usefixtures("unchanged")
+    def test_have_no_more_tags_in_all_than_others_can_wait_for(self, owner, monkeypatch):
+        monkeypatch.setattr(bulk, "MOST_PUT_ON", 5)
+        items = [item(n, tags=["a", "b", "b", "c"]) for n in range(2)]
+        document = problem(send(owner, "POST", "/screenshots/", items), 400, "invalid-value")
+        (told,) = document["errors"]["tags"]
+        assert "6 tags in all" in told
+        assert "at most 5" in told
 
     def test_take_a_statement_for_a_batch_and_none_for_an_item(self, owner, count_queries):
         counts = []
