@@ -581,8 +581,8 @@ class TestIfMatch:
     def test_is_not_asked_where_nothing_may_be_made(self, by_user, db, world, gallery, status):
         stranger = by_user(User.objects.create_user("stranger"))
         target = f"/galleries/{gallery}/screenshots/"
-        for body, bulk in (([item(1)], "true"), (item(1), None)):
-            problem(send(stranger, "POST", target, body, bulk=bulk, If_Match='"x"'), status)
+        for body, header in (([item(1)], "true"), (item(1), None)):
+            problem(send(stranger, "POST", target, body, bulk=header, If_Match='"x"'), status)
 
     @pytest.mark.parametrize("field", ['W/"x"', "junk", '"x"', ""])
     def test_that_names_nothing_present_refuses(self, owner, field):
