@@ -108,12 +108,12 @@ class Text(Parameter):
         return value.lower() if self.lower else value
 
     def schema(self) -> Schema:
-        # With an end anchor of its own in every dialect, and no control characters where all else is free.
+        # With an end anchor of its own in every dialect; where all else is free no control characters, and no blank text.
         return {
             "type": "string",
             "minLength": 1,
             "maxLength": self.longest,
-            "pattern": f"^(?:{self.pattern})$" if self.pattern else r"^[^\x00-\x1f\x7f]+$",
+            "pattern": f"^(?:{self.pattern})$" if self.pattern else r"^(?=.*\S)[^\x00-\x1f\x7f]+$",
         }
 
 

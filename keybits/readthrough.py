@@ -232,12 +232,12 @@ def made(
     """Return the entry for a body just made, at Unix time `now`, in place of the `previous` one, if that is known.
 
     Its date is new even where its content is not: somebody may have been sent another in between, and a date from
-    before that would tell them that they have the present one. It is two seconds later than the previous content's, for
-    the second before it is sent as well (`answers.last_modified`); also where that one's clock was ahead.
+    before that would tell them that they have the present one. It is later than the previous content's, too, where
+    that was made by a clock that was ahead, or this one has been set back.
     """
     etag, changed = etags.strong(body), math.floor(now) + 1
-    if previous is not None and previous.changed is not None:
-        changed = max(changed, previous.changed + 2 * (previous.etag != etag))
+    if previous is not None and previous.changed is not None and previous.changed > changed:
+        changed = previous.changed + (previous.etag != etag)
     return Entry(witness or b"", etag, changed, tuple(headers), body)
 
 

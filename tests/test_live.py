@@ -120,6 +120,7 @@ OWNED = """
 "path.tag_slug" = "x"
 "path.id" = 31
 "header.If-Match" = "*"
+"header.If-None-Match" = '"x"'
 "query.all" = "true"
 
 [[operations]]

@@ -10,6 +10,13 @@ __all__ = ["IntegerField", "SlugField", "TextField", "URLField"]
 
 
 class _TextMixin:
+    """A text; where it may not be blank, its schema says so, too."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        if not kwargs.get("allow_blank"):
+            kwargs.setdefault("min_length", 1)
+        super().__init__(**kwargs)
+
     default_error_messages: Any = {"no_text": "This is a text: write it in quotes."}
 
     def to_internal_value(self: Any, data: Any) -> str:
@@ -32,13 +39,13 @@ class URLField(_TextMixin, serializers.URLField):
 
 
 class IntegerField(serializers.IntegerField):
-    """An integer that is written as one."""
+    """An integer that is written as a number: 5.0 is one to JSON Schema, and a bool to Python alone."""
 
     default_error_messages = {
         "invalid": "This is an integer: write it without quotes and without a fraction."
     }
 
     def to_internal_value(self, data: Any) -> int:
-        if type(data) is not int:  # a bool is one to Python
+        if type(data) is not int and not (type(data) is float and data.is_integer()):
             self.fail("invalid")
-        return super().to_internal_value(data)
+        return super().to_internal_value(int(data))

@@ -26,7 +26,7 @@ galleries = {
 }
 for gallery in galleries.values():
     shot = Screenshot.objects.create(gallery=gallery, title="one", source_url="https://one.example/", state="ready")
-    shot.tags.add(Tag.objects.create(slug=f"of-{gallery.slug}", name="X"))
+    shot.tags.add(Tag.objects.create(slug=f"of-{gallery.slug}", name="X", offered=False))
 Screenshot.objects.create(
     gallery=galleries["public"], title="later", source_url="https://one.example/", state="pending"
 )

@@ -25,7 +25,9 @@ GRAMMAR = Grammar(
 pairs = st.fixed_dictionaries(
     {},
     optional={
-        "search": st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=20),
+        "search": st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=20).filter(
+            str.strip
+        ),
         "ordering": st.sampled_from(["title", "-title"]),
         "ids": st.lists(st.integers(1, 99), min_size=1, max_size=3).map(lambda ids: ",".join(map(str, ids))),
         "limit": st.integers(1, 100).map(str),

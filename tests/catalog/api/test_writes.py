@@ -372,7 +372,7 @@ class TestBadBody:
             (CAT, {"position": "one"}, "position", "integer"),
             (CAT, {"position": "3"}, "position", "integer"),
             (CAT, {"position": "\u0663"}, "position", "integer"),
-            (CAT, {"position": 3.0}, "position", "integer"),
+            (CAT, {"position": 3.5}, "position", "integer"),
             (CAT, {"position": True}, "position", "integer"),
             (CAT, {"title": 18446744073709551616}, "title", "text"),
             (CAT, {"title": 5}, "title", "text"),
