@@ -108,7 +108,7 @@ class Text(Parameter):
         return value.lower() if self.lower else value
 
     def schema(self) -> Schema:
-        # With an end anchor of its own in every dialect; where all else is free no control characters, and no blank text.
+        # With an end anchor of its own in every dialect; where all else is free, no control characters and no blank.
         return {
             "type": "string",
             "minLength": 1,
