@@ -11,10 +11,11 @@ import hashlib
 import json
 from datetime import date, time
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from django.utils.functional import Promise, cached_property
+from django.utils.functional import Promise
 from rest_framework_extensions.key_constructor import constructors as upstream
 from rest_framework_extensions.key_constructor.bits import HeadersKeyBit
 
@@ -26,6 +27,8 @@ __all__ = [
     "DefaultListKeyConstructor",
     "DefaultObjectKeyConstructor",
     "KeyConstructor",
+    "captures_named",
+    "headers_named",
 ]
 
 
@@ -59,28 +62,6 @@ class KeyConstructor(upstream.KeyConstructor):  # type: ignore[misc]  # drf-exte
         kinds = (bits.RouteKeyBit, bits.CanonicalQueryKeyBit)
         return all(any(isinstance(bit, kind) for bit in self.bits.values()) for kind in kinds)
 
-    @cached_property
-    def headers(self) -> frozenset[str]:
-        """The request headers that tell representations apart, in lower case; `*` where anything of a request may.
-
-        What else depends on them has to say so: caches in front, by `Vary`.
-        """
-        named: set[str] = set()
-        for name, bit in self.bits.items():
-            if isinstance(bit, HeadersKeyBit | bits.RequestMetaKeyBit):
-                named |= {_header(str(each)) for each in self._params(name, bit) or ()}
-        return frozenset(named)
-
-    @cached_property
-    def captures(self) -> frozenset[str]:
-        """The names of the URL's captures that the scopes of freshness are named by."""
-        named = (
-            bit.get_captures(self._params(name, bit))
-            for name, bit in self.bits.items()
-            if isinstance(bit, bits.UpdatedAtKeyBit)
-        )
-        return frozenset().union(*named)
-
     def prepare_key(self, key_dict: dict[str, Any]) -> str:
         """Return 32 hexadecimal digits for the data of the bits, whatever order they come in."""
         return hashlib.blake2b(_text(key_dict).encode(), digest_size=16).hexdigest()
@@ -95,6 +76,30 @@ class KeyConstructor(upstream.KeyConstructor):  # type: ignore[misc]  # drf-exte
 
     def _params(self, name: str, bit: Any) -> Any:
         return self.params[name] if name in self.params else getattr(bit, "params", None)
+
+
+@lru_cache(maxsize=1024)
+def headers_named(constructor: KeyConstructor) -> frozenset[str]:
+    """The request headers that tell representations apart, in lower case; `*` where anything of a request may.
+
+    Caches in front are told by `Vary`. It is no attribute of the constructor, for a bit may be called `headers`.
+    """
+    named: set[str] = set()
+    for name, bit in constructor.bits.items():
+        if isinstance(bit, HeadersKeyBit | bits.RequestMetaKeyBit):
+            named |= {_header(str(each)) for each in constructor._params(name, bit) or ()}
+    return frozenset(named)
+
+
+@lru_cache(maxsize=1024)
+def captures_named(constructor: KeyConstructor) -> frozenset[str]:
+    """The names of the URL's captures that the scopes of freshness are named by."""
+    named = (
+        bit.get_captures(constructor._params(name, bit))
+        for name, bit in constructor.bits.items()
+        if isinstance(bit, bits.UpdatedAtKeyBit)
+    )
+    return frozenset().union(*named)
 
 
 def _header(name: str) -> str:

@@ -32,7 +32,13 @@ from keybits.answers import Answer, Terms, answer, missing_coding
 from keybits.bits import OriginKeyBit, canonical_query, user_class
 from keybits.cache_control import Policy
 from keybits.codings import encode
-from keybits.constructors import DefaultListKeyConstructor, DefaultObjectKeyConstructor, KeyConstructor
+from keybits.constructors import (
+    DefaultListKeyConstructor,
+    DefaultObjectKeyConstructor,
+    KeyConstructor,
+    captures_named,
+    headers_named,
+)
 from keybits.drf import audience
 from keybits.drf.audience import credentialed, is_for_some
 from keybits.drf.closed import are_closed, is_closed
@@ -137,7 +143,7 @@ class _Exchange:
 
     def respond(self, constructor: KeyConstructor) -> HttpResponse:
         self.constructor = constructor
-        self.is_private |= "*" in constructor.headers
+        self.is_private |= "*" in headers_named(constructor)
         if self.request.accepted_renderer.format != "json":
             return self._bypass()
         exchange = {
@@ -199,7 +205,7 @@ class _Exchange:
         why = ""
         if hosts_named and not any(isinstance(bit, OriginKeyBit) for bit in self.constructor.bits.values()):
             why = "it holds the Host, and no OriginKeyBit is in its key"
-        elif not is_as_rows_have_it(self.view, self.constructor.captures):
+        elif not is_as_rows_have_it(self.view, captures_named(self.constructor)):
             why = "its address spells what it names in another way than its scopes do"
         elif permissions:
             why = f"{permissions[0]} is to be asked of the object each time, unless it is said to be closed"
@@ -233,7 +239,7 @@ class _Exchange:
     def _varies(self) -> list[str]:
         """Return what of the request the answer depends on, beside its address: the view's word, and the key's."""
         said = [name.strip() for name in self.varies.split(",") if name.strip()]
-        named = self.constructor.headers - {"host"}
+        named = headers_named(self.constructor) - {"host"}
         if not issubclass(self.view.content_negotiation_class, JSONContentNegotiation):
             named |= {"accept"}
         known = {"accept-encoding", *(name.lower() for name in said)}
@@ -275,10 +281,8 @@ class _Exchange:
     def _bypass(self) -> HttpResponse:
         """A page for people: rendered each time, kept by nobody."""
         self._throttle()
-        method, self.asked.method = (
-            self.asked.method,
-            "GET",
-        )  # it names the method, and HEAD is to say GET's length
+        method = self.asked.method
+        self.asked.method = "GET"  # the page names it, and HEAD is to say GET's length
         try:
             response = self._render()
         finally:

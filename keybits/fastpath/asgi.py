@@ -40,9 +40,11 @@ class FastPath:
         answers()  # what it lacks is missed now, and not by the first request
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            scope = _with_one_cookie(scope)
-        known, counter = (lane(), answers()) if scope["type"] == "http" else (None, None)
+        if scope["type"] != "http":
+            await self.application(scope, receive, send)
+            return
+        scope = _with_one_cookie(scope)
+        known, counter = lane(), answers()
         if counter is not None:
             send = _counted(counter, send)
         question = _question(scope, known) if known is not None else None

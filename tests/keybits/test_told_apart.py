@@ -113,7 +113,8 @@ class LinkedViewSet(TagViewSet):
 
 
 class OfTenantKey(ListKey):
-    tenant = bits.HeadersKeyBit(["X-Tenant"])
+    headers = bits.HeadersKeyBit(["X-Tenant"])
+    captures = bits.UpdatedAtKeyBit("tags")
 
 
 class OfTenant(SaidViewSet):
