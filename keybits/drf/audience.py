@@ -35,7 +35,7 @@ def credentialed(request: Request) -> bool:
 
 def is_for_some(view: Any) -> bool:
     """Say whether a permission of `view` may look at more than who is asking for what (see `closed`)."""
-    return bool(_strangers(_permissions(view)))
+    return bool(_unknown(view))
 
 
 @contextmanager
@@ -45,7 +45,7 @@ def noted(view: Any) -> Iterator[list[str]]:
     check = view.check_object_permissions
 
     def note(request: Request, obj: Any) -> None:
-        asked.extend(kind.__name__ for kind in _strangers(_permissions(view)) if _is_asked_of_objects(kind))
+        asked.extend(kind.__name__ for kind in _unknown(view) if _is_asked_of_objects(kind))
         check(request, obj)
 
     vars(view)["check_object_permissions"] = note
@@ -55,9 +55,11 @@ def noted(view: Any) -> Iterator[list[str]]:
         del vars(view)["check_object_permissions"]
 
 
-def _permissions(view: Any) -> tuple[Any, ...]:
-    plain = type(view).get_permissions.__module__ == "rest_framework.views"
-    return tuple(view.permission_classes if plain else view.get_permissions())
+def _unknown(view: Any) -> tuple[type[Any], ...]:
+    """Return the classes of the view's permissions that keybits does not know; remembered of classes alone."""
+    if type(view).get_permissions.__module__ == "rest_framework.views":
+        return _strangers(tuple(view.permission_classes))
+    return _strangers.__wrapped__(tuple(view.get_permissions()))
 
 
 @lru_cache(maxsize=1024)
