@@ -216,9 +216,13 @@ class _Exchange:
     def _send_unkept(
         self, response: HttpResponse, headers: list[tuple[str, str]], reason: str
     ) -> HttpResponse:
-        """Send what nobody may keep, with its validator: a write can be made on condition of it."""
+        """Send what nobody may keep, with its validator: a write can be made on condition of it.
+
+        It is made each time, so nothing knows since when it is so, and a date would only be that of the request.
+        """
         self.is_private = True
-        return self._send(self._made(response, headers, None), cache_status.forwarded(reason))
+        made = replace(self._made(response, headers, None), changed=None)
+        return self._send(made, cache_status.forwarded(reason))
 
     def _made(self, response: HttpResponse, headers: list[tuple[str, str]], witness: bytes | None) -> Entry:
         made = readthrough.made(
