@@ -41,11 +41,14 @@ HEADERS: dict[str, tuple[str, str]] = {
         "Strong validator, made from the content (RFC 9110 section 8.8.3).",
         r'^"[-A-Za-z0-9_]{22}(-(gzip|br|zstd))?"$',
     ),
-    "Last-Modified": ("When the content last changed (RFC 9110 section 8.8.2).", " GMT$"),
     "Cache-Control": ("Who may keep the answer, and for how long (RFC 9111).", "^(public|private), "),
     "Cache-Status": ("What this server's cache did (RFC 9211).", "^keybits; "),
 }
 OPTIONAL_HEADERS = {
+    "Last-Modified": (
+        "When the content last changed (RFC 9110 section 8.8.2); not of what nobody keeps.",
+        " GMT$",
+    ),
     "Vary": ("The request fields that the answer depends on.", ""),
     "RateLimit": (
         "What is left of the account's month (draft-ietf-httpapi-ratelimit-headers).",
