@@ -16,6 +16,8 @@ __all__ = ["Choice", "CommaList", "Moment", "Number", "Parameter", "Text", "Valu
 
 Schema = dict[str, Any]
 _DIGITS = re.compile(r"[0-9]{1,19}")
+_PRINTABLE = r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$"
+"""No control characters, and not blank; without looking ahead, for who makes examples of it by the pattern."""
 FIRST_YEAR, LAST_YEAR = 1900, 2099
 _SIGNED = re.compile(r"-?[0-9]{1,19}")
 _MOMENT = re.compile(
@@ -113,7 +115,7 @@ class Text(Parameter):
             "type": "string",
             "minLength": 1,
             "maxLength": self.longest,
-            "pattern": f"^(?:{self.pattern})$" if self.pattern else r"^(?=.*\S)[^\x00-\x1f\x7f]+$",
+            "pattern": f"^(?:{self.pattern})$" if self.pattern else _PRINTABLE,
         }
 
 
