@@ -171,7 +171,7 @@ class _Join:
     table: str
     column: str
     by: str
-    keys: frozenset[str] = frozenset()
+    keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,9 +337,9 @@ def _joins(field: Any) -> Iterator[_Join]:
         yield _Join(target.db_table, field.target_field.column, field.column, _keys(target))
 
 
-def _keys(options: Any) -> frozenset[str]:
+def _keys(options: Any) -> tuple[str, ...]:
     """Return the columns whose change PostgreSQL takes for that of a key: those that are unique by themselves."""
-    return frozenset(field.column for field in options.concrete_fields if field.unique)
+    return tuple(sorted(field.column for field in options.concrete_fields if field.unique))
 
 
 def _field(model: type[Model], name: str) -> Any:
@@ -505,7 +505,7 @@ def _is_held(place: _Place, steps: _Steps) -> bool:
     """Say whether the rows of a step are asked for more than keys, or for what others are paired with them."""
     rows, joins = place
     has_pairs = any(at == rows and way[:-1] == joins and not way[-1].keys for at, way in steps)
-    return bool(joins[-1].keys) and (has_pairs or not steps[place] <= joins[-1].keys)
+    return bool(joins[-1].keys) and (has_pairs or not steps[place].issubset(joins[-1].keys))
 
 
 def _holds(sources: list[_Source], rows: tuple[str, ...]) -> Iterator[str]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +26,7 @@ from keybits.templates import Template, parse
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
+CHECKOUT = Path(__file__).parents[2]
 AGED = "aged:{slug} on max_age, owner_id"
 
 
@@ -521,3 +526,22 @@ def test_a_plan_that_was_made_for_one_row_does_not_compare_each_of_many_with_eac
         ((explained,),) = execute("EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE recorded")
         execute("DEALLOCATE recorded")
     assert rows_worked_through(explained[0]["Plan"]) < 50 * rows
+
+
+def test_every_process_calls_triggers_alike() -> None:
+    """By their names each `migrate` knows those that are there; were they others, it would make them all again."""
+    program = (
+        "import django; django.setup(); from keybits import invalidation, triggers;"
+        "[print(triggers.statements('sqlite', each.model, each.templates)) for each in invalidation.declarations()]"
+    )
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            check=True,
+            cwd=CHECKOUT,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+        ).stdout
+        for seed in ("1", "5")
+    }
+    assert len(said) == 1
