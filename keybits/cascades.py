@@ -8,9 +8,11 @@ every row.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
-from django.db import connections, models, transaction
+from django.core.exceptions import EmptyResultSet
+from django.db import connections, models, router, transaction
 from django.db.models import Field, ProtectedError, QuerySet, RestrictedError
 from django.db.models.expressions import RawSQL
 
@@ -25,13 +27,29 @@ def delete(rows: QuerySet[Any]) -> int:
     Raises Django's `ProtectedError` or `RestrictedError` before anything of the relation is changed. What chose
     `rows` must not be among what goes with them: give the rows of a selection (`keybits.selections`).
     """
-    if not rows.model._meta.parents:
+    rows = rows.using(rows._db or router.db_for_write(rows.model))  # type: ignore[attr-defined]  # what it names
+    links = _links(rows.model)
+    if not links:
         return _delete(rows)
-    with transaction.atomic(using=rows.db), hold(rows.using(rows.db)) as held:
+    with transaction.atomic(using=rows.db), hold(rows, using=rows.db) as held, ExitStack() as stack:
+        extended = [stack.enter_context(hold(_extended(held.rows, link), using=rows.db)) for link in links]
         count = _delete(held.rows)
-        for parent in rows.model._meta.parents:
-            delete(parent._base_manager.using(rows.db).filter(pk__in=held.keys))
+        for parents in extended:
+            delete(parents.rows)
         return count
+
+
+def _links(model: type[models.Model]) -> list[Any]:
+    """Return the fields by which each row of `model` extends one of another table."""
+    concrete: Any = model._meta.concrete_model
+    return [link for link in concrete._meta.parents.values() if link.model is concrete]
+
+
+def _extended(rows: QuerySet[Any], link: Any) -> QuerySet[Any]:
+    """Return the rows that `rows` extend by `link`, which need not have the same keys."""
+    manager: models.Manager[Any] = link.related_model._base_manager
+    keys = rows.values(link.attname)
+    return manager.using(rows.db).filter(**{f"{link.target_field.attname}__in": keys})
 
 
 def _delete(rows: QuerySet[Any]) -> int:
@@ -43,7 +61,7 @@ def _delete(rows: QuerySet[Any]) -> int:
     for field in fields:
         if field not in within:
             _release(field, rows)
-    return rows.order_by()._raw_delete(rows.db)
+    return rows.order_by()._raw_delete(rows.db) or 0
 
 
 def _is_of_a_tree(field: Any, model: type[models.Model]) -> bool:
@@ -55,7 +73,10 @@ def _with_descendants(rows: QuerySet[Any], fields: list[Any]) -> QuerySet[Any]:
     """Return `rows` and what refers to them by `fields`, at any remove; UNION ends what goes round in a circle."""
     meta, quote = rows.model._meta, connections[rows.db].ops.quote_name
     table, key = quote(meta.db_table), quote(meta.pk.column)
-    first, params = rows.order_by().values("pk").query.get_compiler(rows.db).as_sql()
+    try:
+        first, params = rows.order_by().values("pk").query.get_compiler(rows.db).as_sql()
+    except EmptyResultSet:
+        return rows
     refers = " OR ".join(
         f"below.{quote(field.column)} = above.{quote(field.target_field.column)}" for field in fields
     )

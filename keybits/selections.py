@@ -42,12 +42,13 @@ class Selection:
 
 
 @contextmanager
-def hold(rows: QuerySet[Any]) -> Iterator[Selection]:
+def hold(rows: QuerySet[Any], using: str = "") -> Iterator[Selection]:
     """Lock `rows` and keep which they are, for the block. Three statements, in a transaction that the caller has begun.
 
-    Of the tables that `rows` joins the rows are locked too.
+    Of the tables that `rows` joins the rows are locked too. They are those of the database `using`; without it, of
+    the one where their model is written, whatever database `rows` names.
     """
-    using = router.db_for_write(rows.model)
+    using = using or router.db_for_write(rows.model)
     connection = connections[using]
     table = f"keybits_held_{uuid.uuid4().hex}"
     column = rows.model._meta.pk.rel_db_type(connection)

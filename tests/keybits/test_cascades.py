@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.db import connection, models, transaction
+from django.db import connection, connections, models, transaction
+from django.db.backends.sqlite3.base import DatabaseWrapper
 from django.test.utils import isolate_apps
 
 from keybits import cascades
@@ -39,6 +40,23 @@ with isolate_apps("catalog"):
         class Meta:
             app_label = "catalog"
 
+    class Kiosk(Place):
+        number = models.AutoField(primary_key=True)
+        place = models.OneToOneField(Place, models.CASCADE, parent_link=True)
+
+        class Meta:
+            app_label = "catalog"
+
+    class Brand(models.Model):
+        brand = models.AutoField(primary_key=True)
+
+        class Meta:
+            app_label = "catalog"
+
+    class Franchise(Brand, Place):
+        class Meta:
+            app_label = "catalog"
+
     class Review(models.Model):
         place = models.ForeignKey(Place, models.CASCADE)
 
@@ -46,7 +64,7 @@ with isolate_apps("catalog"):
             app_label = "catalog"
 
 
-MODELS: list[Any] = [Node, Place, Restaurant, Cafe, Review]
+MODELS: list[Any] = [Node, Place, Restaurant, Cafe, Kiosk, Brand, Franchise, Review]
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +76,20 @@ def _tables() -> Iterator[None]:
     with connection.schema_editor() as editor:
         for model in reversed(MODELS):
             editor.delete_model(model)
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[str]:
+    """Another database, with the same tables."""
+    own = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:", "OPTIONS": {}}
+    other = DatabaseWrapper({**connection.settings_dict, **own}, "elsewhere")
+    other.ensure_connection()  # before Django's test case hears of the alias
+    connections["elsewhere"] = other
+    with other.schema_editor() as editor:
+        for model in MODELS:
+            editor.create_model(model)
+    yield "elsewhere"
+    del connections["elsewhere"]
 
 
 def node(code: str, **refers: Any) -> Node:
@@ -75,6 +107,11 @@ def codes() -> list[str]:
 
 
 class TestTrees:
+    def test_of_none_nothing_goes(self) -> None:
+        node("root")
+        assert delete(Node._base_manager.none()) == 0
+        assert codes() == ["root"]
+
     def test_go_with_their_root_by_every_relation_and_to_any_depth(self) -> None:
         root, other = node("root"), node("other")
         twig = node("twig", origin=node("branch", parent=root))
@@ -106,10 +143,25 @@ class TestModelsOfSeveralTables:
         for each in (cafe, place):
             Review._base_manager.create(place_id=each.pk)
         assert delete(model._base_manager.filter(pk=cafe.pk)) == 1
-        assert [each._base_manager.count() for each in MODELS[1:]] == [1, 0, 0, 1]
+        assert [each._base_manager.count() for each in (Place, Restaurant, Cafe, Review)] == [1, 0, 0, 1]
+
+    @pytest.mark.parametrize("model", [Kiosk, Franchise])
+    def test_take_their_own_rows_with_them_whatever_keys_those_have(self, model: Any) -> None:
+        others = [Place._base_manager.create().pk for _ in range(3)]
+        gone = model._base_manager.create()
+        assert gone.pk < gone.id
+        assert delete(model._base_manager.filter(pk=gone.pk)) == 1
+        assert list(Place._base_manager.order_by("pk").values_list("pk", flat=True)) == others
+        assert not Brand._base_manager.exists()
 
     def test_are_chosen_once(self) -> None:
         Cafe._base_manager.create()
         with transaction.atomic(), hold(Cafe._base_manager.all()) as held:
             cascades.delete(held.rows)
         assert not Place._base_manager.exists()
+
+    def test_go_from_the_database_that_their_rows_name(self, elsewhere: str) -> None:
+        for using in ("default", elsewhere):
+            Cafe._base_manager.using(using).create(pk=7)
+        assert delete(Cafe._base_manager.using(elsewhere).all()) == 1
+        assert [Place._base_manager.using(each).count() for each in ("default", elsewhere)] == [1, 0]
