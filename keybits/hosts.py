@@ -17,17 +17,23 @@ __all__ = ["noted"]
 
 @contextmanager
 def noted(request: HttpRequest) -> Iterator[list[str]]:
-    """Yield the hosts that `request` is asked for in the block, by `get_host` or `build_absolute_uri`."""
+    """Yield the hosts that `request` is asked for in the block, by `get_host` or `build_absolute_uri`.
+
+    What is asked in a block within this one is asked in this one, too.
+    """
     asked: list[str] = []
-    of_request: Any = request
+    own: dict[str, Any] = vars(request)
+    outer = own.get("get_host")
 
     def get_host() -> str:
-        asked.append(type(request).get_host(request))
+        asked.append(outer() if outer else type(request).get_host(request))
         return asked[-1]
 
-    vars(request).pop("_current_scheme_host", None)  # else nobody would be asked
-    of_request.get_host = get_host
+    own.pop("_current_scheme_host", None)  # else nobody would be asked
+    own["get_host"] = get_host
     try:
         yield asked
     finally:
-        del of_request.get_host
+        del own["get_host"]
+        if outer:
+            own["get_host"] = outer

@@ -40,19 +40,25 @@ def is_for_some(view: Any) -> bool:
 
 @contextmanager
 def noted(view: Any) -> Iterator[list[str]]:
-    """Yield the names of the permissions of that kind which are asked of an object in the block."""
+    """Yield the names of the permissions of that kind which are asked of an object in the block.
+
+    What is asked in a block within this one is asked in this one, too.
+    """
     asked: list[str] = []
-    check = view.check_object_permissions
+    own = vars(view)
+    outer, check = own.get("check_object_permissions"), view.check_object_permissions
 
     def note(request: Request, obj: Any) -> None:
         asked.extend(kind.__name__ for kind in _unknown(view) if _is_asked_of_objects(kind))
         check(request, obj)
 
-    vars(view)["check_object_permissions"] = note
+    own["check_object_permissions"] = note
     try:
         yield asked
     finally:
-        del vars(view)["check_object_permissions"]
+        del own["check_object_permissions"]
+        if outer:
+            own["check_object_permissions"] = outer
 
 
 def _unknown(view: Any) -> tuple[type[Any], ...]:

@@ -182,7 +182,16 @@ class ByHostViewSet(LinkingViewSet):
     list_cache_key_func = HostKey()
 
 
+class FrontViewSet(LinkingViewSet):
+    """Answers by another of its cached handlers."""
+
+    @cache_response_and_etag(ProbeKey())
+    def front(self, request: Request) -> Any:
+        return self.list(request)
+
+
 urlpatterns = [
+    path("front/", FrontViewSet.as_view({"get": "front"})),
     path("by-id/<str:pk>/", ByIdViewSet.as_view({"get": "retrieve"})),
     path("tagged/<str:parent_lookup_tags>/", TaggedViewSet.as_view({"get": "list"})),
     path("linking/", LinkingViewSet.as_view({"get": "list"})),
@@ -444,6 +453,11 @@ class TestHost:
         answers = self.hosts("/by-host/", "testserver:666", "testserver", "testserver")
         assert [answer["Cache-Status"] for answer in answers] == [STORED, STORED, HIT]
         assert answers[2].json() == {"self": "http://testserver/by-host/"}
+
+    def test_what_repeats_it_within_what_repeats_it_is_kept_for_nobody(self) -> None:
+        poisoned, own = self.hosts("/front/", "testserver:666", "testserver")
+        assert own.json() == {"self": "http://testserver/front/"} != poisoned.json()
+        assert {answer["Cache-Status"] for answer in (poisoned, own)} == {MISS}
 
 
 class TestKeyFunction:
