@@ -59,11 +59,17 @@ def _method_as_sent(request: HttpRequest) -> str:
 def https_middleware(get_response: GetResponse) -> GetResponse:
     """Where `SECURE_SSL_REDIRECT` is set, send who asks by http to https; before Django's SecurityMiddleware.
 
-    That one repeats the port that the client has sent, and its 301 may be kept by guess (RFC 9110 section 15.4.2).
+    That one repeats the port that the client has sent, and its 301 may be kept by guess (RFC 9110 section 15.4.2). Both
+    let the paths of `SECURE_REDIRECT_EXEMPT` be asked for by http.
     """
+    exempt = [re.compile(pattern) for pattern in settings.SECURE_REDIRECT_EXEMPT]
+
+    def is_exempt(request: HttpRequest) -> bool:
+        path = request.path.lstrip("/")
+        return any(pattern.search(path) for pattern in exempt)
 
     def middleware(request: HttpRequest) -> HttpResponseBase:
-        if request.is_secure() or not settings.SECURE_SSL_REDIRECT:
+        if request.is_secure() or not settings.SECURE_SSL_REDIRECT or is_exempt(request):
             return get_response(request)
         host = settings.SECURE_SSL_HOST or split_domain_port(request.get_host())[0]
         target = {"Location": f"https://{host}{request.get_full_path()}"}

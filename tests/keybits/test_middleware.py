@@ -228,6 +228,15 @@ class TestHttps:
     def test_who_has_come_by_https_goes_on(self) -> None:
         assert https_middleware(view)(RequestFactory().get("/", secure=True)).status_code == 200
 
+    def test_paths_that_are_exempt_are_answered_by_http(self, settings: Settings) -> None:
+        settings.SECURE_REDIRECT_EXEMPT = ["^health/$"]
+        middleware = https_middleware(view)
+        answers = [
+            middleware(RequestFactory().get(f"/{path}", headers={"Host": "ours.example"}))
+            for path in ("health/", "a/")
+        ]
+        assert [answer.status_code for answer in answers] == [200, 308]
+
     def test_it_comes_before_django_s(self) -> None:
         names = list(settings.MIDDLEWARE)
         ours = names.index("keybits.middleware.https_middleware")
