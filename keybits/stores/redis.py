@@ -8,8 +8,10 @@ bytes, never pickles.
 
 from __future__ import annotations
 
+import _socket
 import os
 import socket
+import ssl
 import struct
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -419,10 +421,11 @@ def _have_the_kernel_wait(line: socket.socket) -> None:
     """Give the time-out of a plain socket to the kernel: Python would ask before each call whether it would wait.
 
     The time-out is then a `BlockingIOError`. A hit takes two calls of the system where it took four
-    (`python -m benchmarks in_process --variants bare-view,fast-redis`).
+    (`python -m benchmarks in_process --variants bare-view,fast-redis`). gevent and eventlet put sockets of their own in
+    place of `socket.socket`, which the kernel never blocks: theirs would wait for ever.
     """
     seconds = line.gettimeout()
-    if type(line) is socket.socket and seconds:
+    if isinstance(line, _socket.socket) and not isinstance(line, ssl.SSLSocket) and seconds:
         limit = struct.pack("@ll", int(seconds), max(1, int(seconds % 1 * 1_000_000)))  # zero is for ever
         line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
         line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)

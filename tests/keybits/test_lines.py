@@ -14,6 +14,7 @@ from stacks.servers import Redis
 from stacks.threads import at_once
 
 from keybits.stores import StoreError, get_store
+from keybits.stores.redis import _have_the_kernel_wait
 
 pytestmark = pytest.mark.stack("server")
 SCOPES = ("a", "b")
@@ -118,6 +119,27 @@ class TestNonsense:
             store.witness(SCOPES)
         theirs.close()
         assert isinstance(failure.value.__cause__, InvalidResponse)
+
+
+def test_a_socket_that_stands_in_for_python_s_keeps_its_time_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those of gevent and eventlet do: the kernel never lets them wait."""
+
+    class Green:
+        timeout: float | None = 5.0
+
+        def gettimeout(self) -> float | None:
+            return self.timeout
+
+        def settimeout(self, seconds: float | None) -> None:
+            self.timeout = seconds
+
+        def setsockopt(self, *_: Any) -> None:
+            """Nobody looks at it."""
+
+    monkeypatch.setattr(socket, "socket", Green)
+    green: Any = Green()
+    _have_the_kernel_wait(green)
+    assert green.timeout == 5
 
 
 class TestThreads:
