@@ -161,7 +161,7 @@ def fingerprint() -> str:
 def _digest_source(digest: hashlib.blake2b, package: str) -> None:
     spec = util.find_spec(package)
     for folder in (spec.submodule_search_locations or []) if spec else []:
-        for path in sorted(Path(folder).rglob("*.py")):
+        for path in sorted(filter(Path.is_file, Path(folder).rglob("*.py"))):
             digest.update(str(path.relative_to(folder)).encode())
             digest.update(path.read_bytes())
 
