@@ -18,7 +18,6 @@ from django.db import NotSupportedError, ProgrammingError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from keybits import changes
-from keybits.conf import conf
 from keybits.delivery import EVERYTHING
 from keybits.stores import get_store
 
@@ -66,7 +65,8 @@ def follow(connection: BaseDatabaseWrapper) -> str:
     """Return what the past of this database is called; where it does not go on as the store knows it, everything ends.
 
     That is to say, the store is cleared, the caches in front are to drop all, and the past has another name. What was
-    known is read before the database is: others go on meanwhile. A store that knows nothing is told. "" is a replica's.
+    known is read before the database is: others go on meanwhile. A store that knows nothing is told. "" is that of a
+    server in recovery.
     """
     store, note = get_store(), NOTE + connection.alias
     past, known = _read(store.noted(note))
@@ -109,9 +109,7 @@ def _read(note: bytes | None) -> tuple[str, History | None]:
 
 
 def present(connection: BaseDatabaseWrapper) -> History | None:
-    """Return the history of this database; None for a replica, which goes its primary's way."""
-    if connection.alias in conf.REPLICAS:
-        return None
+    """Return the history of this database; None for a server in recovery, which goes its primary's way."""
     if connection.vendor == "sqlite":
         return History(_file(connection), _fetch(connection, SQLITE, [changes.TABLE])[0][0])
     rows = _postgresql(connection)

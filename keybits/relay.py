@@ -39,10 +39,10 @@ MOST_ROWS = 1000
 
 
 class Relay:
-    """Relays the record of each database to the store, until it is stopped."""
+    """Relays the record of each database to the store, until it is stopped; a replica has but a copy of one."""
 
     def __init__(self, aliases: Iterable[str] | None = None) -> None:
-        self.aliases = list(aliases or connections)
+        self.aliases = list(aliases or (alias for alias in connections if alias not in conf.REPLICAS))
         self.stopped = threading.Event()
         self.looked = threading.Event()
         self.delivery = Delivery() if conf.PURGERS else None

@@ -141,14 +141,6 @@ class TestAnotherProjectInTheStore:
         assert not set(get_store().mint(SCOPES)) & set(before)
 
 
-def test_of_a_replica_nothing_follows(relay: Relay, settings: Any) -> None:
-    settings.KEYBITS_REPLICAS = [connection.alias]
-    before = get_store().mint(SCOPES)
-    go_back()
-    relay.once()
-    assert get_store().mint(SCOPES) == before
-
-
 class TestHistory:
     @pytest.mark.parametrize(
         ("present", "goes_on"),

@@ -343,6 +343,16 @@ class TestDatabasesOutOfReach:
         assert readthrough.begin(SCOPES) is not None
         assert caplog.text.count("reports") == 1
 
+    def test_of_a_replica_nobody_is_kept_from_believing(
+        self, tag: Tag, relay: Relay, settings: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What it has is a copy, and nothing that is kept is read from it."""
+        get_store().note("history:reports", b"known 1 it")
+        settings.KEYBITS_REPLICAS = ["reports"]
+        monkeypatch.setitem(connections.settings, "reports", connections["reports"].settings_dict)
+        assert Relay().once() > 0
+        assert readthrough.begin(SCOPES) is not None
+
     def test_of_what_is_declared_nothing_is_believed(
         self, tag: Tag, relay: Relay, monkeypatch: pytest.MonkeyPatch
     ) -> None:
