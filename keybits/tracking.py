@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from typing import Any
 
 from django.apps import AppConfig
+from django.apps import apps as registry
+from django.apps.registry import Apps
 from django.core.checks import CheckMessage, Error, Warning
-from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations import Migration
@@ -25,6 +25,7 @@ from django.db.migrations.operations import (
     AlterModelTable,
     AlterOrderWithRespectTo,
     AlterUniqueTogether,
+    CreateModel,
     DeleteModel,
     RemoveConstraint,
     RemoveField,
@@ -41,11 +42,20 @@ from keybits.operations import TrackChanges
 __all__ = ["check_declarations", "keep", "step_aside"]
 
 logger = logging.getLogger(__name__)
-RENAMING = (AlterField, AlterModelTable, DeleteModel, RemoveField, RenameField, RenameModel)
+RENAMING = (
+    AddField,
+    AlterField,
+    AlterModelTable,
+    CreateModel,
+    DeleteModel,
+    RemoveField,
+    RenameField,
+    RenameModel,
+)
+"""What renames or removes something, whichever way it goes."""
 REMAKING = (
     *RENAMING,
     AddConstraint,
-    AddField,
     AlterUniqueTogether,
     RemoveConstraint,
     AlterOrderWithRespectTo,
@@ -64,11 +74,10 @@ def check_declarations(**_: Any) -> list[CheckMessage]:
 
 
 def _unfit(declaration: invalidation.Declaration) -> Iterator[CheckMessage]:
-    try:
-        triggers.statements("postgresql", declaration.model, declaration.templates)
-    except ImproperlyConfigured as error:
-        hint = "Declare what a row's own columns say, or those that its foreign keys and many-to-many fields lead to."
-        yield Error(str(error), hint=hint, id="keybits.E017")
+    hint = "Declare what a row's own columns say, or those that its foreign keys and many-to-many fields lead to."
+    for template in declaration.templates:
+        if reason := triggers.refusal(declaration.model, template):
+            yield Error(reason, hint=hint, id="keybits.E017")
 
 
 def _unrecorded(model: type[Model], using: str) -> Iterator[CheckMessage]:
@@ -81,8 +90,11 @@ def _unrecorded(model: type[Model], using: str) -> Iterator[CheckMessage]:
         )
 
 
-def keep(app_config: AppConfig, using: str, **_: Any) -> None:
-    """See that an application's tables have the triggers that are declared; say where there can be none."""
+def keep(app_config: AppConfig, using: str, apps: Apps = registry, **_: Any) -> None:
+    """See that an application's tables have the triggers that are declared; say where there can be none.
+
+    `apps` has the models as the database has them: a migrate may stop before what the code declares, or go back.
+    """
     connection = connections[using]
     declared = [each for each in invalidation.declarations() if router.allow_migrate_model(using, each.model)]
     of_app = [each for each in declared if each.model._meta.app_label == app_config.label]
@@ -90,13 +102,28 @@ def keep(app_config: AppConfig, using: str, **_: Any) -> None:
         _say_what_is_lost(connection, [each.model for each in of_app])
         return
     for each in of_app:
-        kind = triggers.kind(connection, each.model)
-        if kind == "table":
-            with suppress(*(() if conf.TRACKING == "triggers" else (ImproperlyConfigured,))):
-                triggers.sync(connection, each.model, each.templates)
-        elif kind or not each.model._meta.managed:
-            _warn(each.model, using, f"{each.model._meta.db_table!r} is {kind or 'no table'} there")
+        _sync(connection, _as_migrated(each.model, apps), each.templates)
     _drop_undeclared(connection, app_config, {each.model._meta.db_table for each in declared})
+
+
+def _as_migrated(model: type[Model], apps: Apps) -> type[Model]:
+    """Return the model as the database has it; `model` itself, where no migrations are about it."""
+    try:
+        return apps.get_model(model._meta.label)
+    except LookupError:
+        return model
+
+
+def _sync(connection: BaseDatabaseWrapper, model: type[Model], templates: tuple[str, ...]) -> None:
+    """See that a table has its triggers: those that can be, for one that reads what is not there fails every write."""
+    kind = triggers.kind(connection, model)
+    if kind == "table":
+        refusals = {template: triggers.refusal(model, template) for template in templates}
+        for reason in filter(None, refusals.values()) if conf.TRACKING == "triggers" else ():
+            logger.warning("in the database %r some changes are not tracked: %s", connection.alias, reason)
+        triggers.sync(connection, model, tuple(each for each in templates if not refusals[each]))
+    elif kind or not model._meta.managed:
+        _warn(model, connection.alias, f"{model._meta.db_table!r} is {kind or 'no table'} there")
 
 
 def _say_what_is_lost(connection: BaseDatabaseWrapper, models: Iterable[type[Model]]) -> None:
@@ -143,9 +170,8 @@ def _altered(vendor: str, migration: Migration, apps: Any) -> Iterator[tuple[str
     """Yield the tables that a migration alters so that what reads them fails: or, with columns, what reads those."""
     kinds = REMAKING if vendor == "sqlite" else RENAMING
     for operation in _flat(migration.operations):
-        model_name = getattr(operation, "model_name", getattr(operation, "name", ""))
-        model = apps.all_models[migration.app_label].get(model_name.lower())
-        if model is None or not isinstance(operation, kinds) or _is_added_in_place(operation):
+        model = _model(operation, apps.all_models[migration.app_label])
+        if model is None or not isinstance(operation, kinds) or _is_added_in_place(model, operation):
             continue
         if vendor == "sqlite" or not isinstance(operation, FieldOperation):
             yield from ((each._meta.db_table, []) for each in _remade(model, operation))
@@ -159,9 +185,16 @@ def _flat(operations: Iterable[Any]) -> Iterator[Any]:
         yield from [operation] if within is None else _flat(within)
 
 
-def _is_added_in_place(operation: Any) -> bool:
-    """Say whether SQLite adds the field without remaking the table."""
-    if not isinstance(operation, AddField):
+def _model(operation: Any, models: dict[str, type[Model]]) -> type[Model] | None:
+    """Return the model that an operation is of, whichever way it goes; None where the plan itself makes it."""
+    said = ("model_name",) if hasattr(operation, "model_name") else ("name", "new_name")
+    names = [str(getattr(operation, each, "")).lower() for each in said]
+    return next((models[name] for name in names if name in models), None)
+
+
+def _is_added_in_place(model: type[Model], operation: Any) -> bool:
+    """Say whether SQLite adds the field without remaking the table; one that is there already is removed."""
+    if not isinstance(operation, AddField) or _fields(model, operation):
         return False
     field = operation.field
     plain = field.null and not field.unique and not field.has_default() and not field.has_db_default()

@@ -25,7 +25,7 @@ from keybits.changes import TABLE
 from keybits.stamps import MOST_MEMBERS
 from keybits.templates import Template, parse
 
-__all__ = ["are_there", "drop", "drop_all", "drop_readers", "kind", "statements", "sync"]
+__all__ = ["are_there", "drop", "drop_all", "drop_readers", "kind", "refusal", "statements", "sync"]
 
 VERSION = 12
 """Change it when the statements change for the same declarations."""
@@ -147,6 +147,15 @@ def _execute(connection: BaseDatabaseWrapper, statements: Iterable[str]) -> None
 def statements(vendor: str, model: type[Model], templates: tuple[str, ...]) -> list[str]:
     """Return the statements that create the triggers of `model`; none for a database we have none for."""
     return list(chain.from_iterable(_triggers(vendor, model, templates).values()))
+
+
+def refusal(model: type[Model], template: str) -> str:
+    """Return why triggers cannot follow a template; "" where they can."""
+    try:
+        _source(model, template)
+    except ImproperlyConfigured as error:
+        return str(error)
+    return ""
 
 
 def _triggers(vendor: str, model: type[Model], templates: tuple[str, ...]) -> dict[str, tuple[str, ...]]:

@@ -84,9 +84,19 @@ class Deployment:
     def apply(self, *operations: Any) -> None:
         migration = Migration("0001_initial", "catalog")
         migration.operations = list(operations)
+        self.before = self.state.clone()
         tracking.step_aside(using="default", plan=[(migration, False)], apps=self.state.apps)
         with connection.schema_editor() as editor:
             self.state = migration.apply(self.state, editor)
+
+    def go_back(self, *operations: Any) -> None:
+        """Undo what was applied last; the code stays as it is."""
+        migration = Migration("0001_initial", "catalog")
+        migration.operations = list(operations)
+        tracking.step_aside(using="default", plan=[(migration, True)], apps=self.state.apps)
+        with connection.schema_editor() as editor:
+            self.state = migration.unapply(self.before, editor)
+        tracking.keep(apps.get_app_config("catalog"), "default", apps=self.state.apps)
 
     def discard(self) -> None:
         invalidation._declared.pop(self.declared, None)
@@ -141,6 +151,32 @@ def test_what_triggers_read_can_be_altered_and_written_in_one_migrate(
     execute("DELETE FROM keybits_change")
     deployment.of("Essay").update(slug="c")
     assert {"essay:b", "essay:c"} < recorded()
+
+
+UNDONE: dict[str, tuple[Any, str]] = {
+    "a field": (AddField("Essay", "lead", LONGER), "lead:{lead}"),
+    "a field of what is read": (AddField("Writer", "motto", LONGER), "motto:{writer__motto}"),
+    "a many-to-many relation": (
+        AddField("Essay", "marks", models.ManyToManyField("catalog.Label", related_name="+")),
+        "label:{marks__name}",
+    ),
+    "the name of a field": (RenameField("Writer", "name", "called"), "writer:{writer__called}"),
+    "the name of a model": (RenameModel("Writer", "Scribe"), "writer:{writer__name}"),
+}
+
+
+@pytest.mark.parametrize(("operation", "template"), UNDONE.values(), ids=UNDONE)
+def test_what_triggers_read_can_be_undone_and_written(
+    deployment: Deployment, operation: Any, template: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The code that undoes it is the newer one, and declares what is there no more; older code goes on serving."""
+    deployment.apply(operation)
+    deployment.declare("essay:{slug}", template)
+    deployment.go_back(operation)
+    execute("DELETE FROM keybits_change")
+    deployment.of("Essay").update(slug="c")
+    assert "essay:c" in recorded()
+    assert (f"is declared with '{template}'" in caplog.text) is (template != "writer:{writer__name}")
 
 
 UNRELATED: dict[str, Any] = {
