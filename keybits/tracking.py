@@ -103,7 +103,7 @@ def keep(app_config: AppConfig, using: str, apps: Apps = registry, **_: Any) -> 
         return
     for each in of_app:
         _sync(connection, _as_migrated(each.model, apps), each.templates)
-    _drop_undeclared(connection, app_config, {each.model._meta.db_table for each in declared})
+    _keep_others(connection, app_config, apps, {each.model._meta.db_table for each in declared})
 
 
 def _as_migrated(model: type[Model], apps: Apps) -> type[Model]:
@@ -137,24 +137,34 @@ def _warn(model: type[Model], using: str, why: str) -> None:
     logger.warning("changes of %s are not tracked in the database %r: %s", model._meta.label, using, why)
 
 
-def _drop_undeclared(connection: BaseDatabaseWrapper, app_config: AppConfig, tables: set[str]) -> None:
-    """Drop the triggers of what is declared no more. Of other tables they may be another project's."""
+def _keep_others(
+    connection: BaseDatabaseWrapper, app_config: AppConfig, apps: Apps, tables: set[str]
+) -> None:
+    """Drop the triggers of what is declared no more; where migrations have given scopes, see to those.
+
+    Of tables beside the application's they may be another project's.
+    """
+    given = _given(app_config.label)
     for model in app_config.get_models(include_auto_created=True):
-        if model._meta.db_table in tables or not triggers.are_there(connection, model):
+        if model._meta.db_table in tables:
             continue
-        if not _has_scopes_of_its_own(model):
+        if templates := given.get(str(model._meta.model_name)):
+            _sync(connection, _as_migrated(model, apps), templates)
+        else:
             triggers.drop(connection, model)
 
 
-def _has_scopes_of_its_own(model: type[Model]) -> bool:
-    """Say whether a migration has given the model scopes beside what is declared."""
-    return any(
-        operation.scopes
-        and (label, operation.model_name.lower()) == (model._meta.app_label, model._meta.model_name)
-        for (label, _), migration in MigrationLoader(None).disk_migrations.items()
-        for operation in migration.operations
-        if isinstance(operation, TrackChanges)
+def _given(app_label: str) -> dict[str, tuple[str, ...]]:
+    """Return the scopes that migrations have given an application's models beside what is declared, by their names."""
+    loader = MigrationLoader(None, load=False)
+    loader.load_disk()
+    names = sorted(name for label, name in loader.disk_migrations if label == app_label)
+    operations = (
+        each for name in names for each in _flat(loader.disk_migrations[app_label, name].operations)
     )
+    return {
+        each.model_name.lower(): each.scopes or () for each in operations if isinstance(each, TrackChanges)
+    }
 
 
 def step_aside(using: str, plan: list[tuple[Migration, bool]], apps: Any, **_: Any) -> None:

@@ -25,7 +25,7 @@ from keybits.changes import TABLE
 from keybits.stamps import MOST_MEMBERS
 from keybits.templates import Template, parse
 
-__all__ = ["are_there", "drop", "drop_all", "drop_readers", "kind", "refusal", "statements", "sync"]
+__all__ = ["drop", "drop_all", "drop_readers", "kind", "refusal", "statements", "sync"]
 
 VERSION = 12
 """Change it when the statements change for the same declarations."""
@@ -99,11 +99,6 @@ def drop_readers(connection: BaseDatabaseWrapper, table: str, columns: Iterable[
 def drop_all(connection: BaseDatabaseWrapper) -> None:
     """Drop every trigger that writes the record of this database."""
     _drop(connection, [known_as for known_as, _ in _ours(connection)])
-
-
-def are_there(connection: BaseDatabaseWrapper, model: type[Model]) -> bool:
-    """Say whether the table of `model` has any of our triggers."""
-    return bool(_present(connection, model))
 
 
 def kind(connection: BaseDatabaseWrapper, model: type[Model]) -> str:

@@ -11,6 +11,7 @@ from django.apps import apps
 from django.core.checks import run_checks
 from django.db import connection, models, transaction
 from django.db.migrations import Migration, RunPython, SeparateDatabaseAndState
+from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.operations import (
     AddField,
     AlterField,
@@ -55,6 +56,10 @@ def execute(sql: str, *params: Any) -> list[Any]:
 
 def recorded() -> set[str]:
     return {scope for (scope,) in execute("SELECT scope FROM keybits_change")}
+
+
+def is_tracked(model: Any) -> bool:
+    return bool(triggers._present(connection, model))
 
 
 class Deployment:
@@ -202,12 +207,37 @@ def test_triggers_that_are_declared_no_more_are_dropped_and_no_others() -> None:
     declared = invalidation._declared.pop(Tag)
     try:
         tracking.keep(apps.get_app_config("catalog"), "default")
-        assert not triggers.are_there(connection, Tag)
-        assert triggers.are_there(connection, Tag.screenshots.through)
+        assert not is_tracked(Tag)
+        assert is_tracked(Tag.screenshots.through)
     finally:
         invalidation._declared[Tag] = declared
         tracking.keep(apps.get_app_config("catalog"), "default")
-    assert triggers.are_there(connection, Tag)
+    assert is_tracked(Tag)
+
+
+def test_what_a_migration_has_given_a_table_is_made_again_after_another_has_remade_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    migration = Migration("0001_words", "catalog")
+    migration.operations = [TrackChanges("Tag", ("word:{slug}",))]
+    disk = {("catalog", "0001_words"): migration}
+    monkeypatch.setattr(MigrationLoader, "load_disk", lambda self: setattr(self, "disk_migrations", disk))
+    declared = invalidation._declared.pop(Tag)
+    try:
+        tracking.step_aside(using="default", plan=[(alteration(), False)], apps=apps)
+        tracking.keep(apps.get_app_config("catalog"), "default")
+        Tag.objects.create(slug="x", name="X")
+        assert "word:x" in recorded()
+    finally:
+        invalidation._declared[Tag] = declared
+        tracking.keep(apps.get_app_config("catalog"), "default")
+
+
+def alteration() -> Migration:
+    """One that has the triggers of tags dropped."""
+    migration = Migration("0002_longer", "catalog")
+    migration.operations = [AlterModelTable("Tag", "catalog_word")]
+    return migration
 
 
 @pytest.fixture
@@ -230,7 +260,7 @@ def test_a_migration_that_tracks_a_table_before_there_is_a_record_makes_nothing_
     assert not changes.is_kept(connection)
     state = ProjectState.from_apps(apps)
     TrackChanges("Tag").database_forwards("catalog", connection.schema_editor(), state, state)
-    assert not triggers.are_there(connection, Tag)
+    assert not is_tracked(Tag)
 
 
 def test_a_migration_that_tracks_a_table_may_be_older_than_what_is_declared(deployment: Deployment) -> None:
