@@ -183,7 +183,8 @@ class _Source:
     """Where a template's value comes from: a `column` of the row itself, or of the last table that `joins` lead to.
 
     The scope is the value between `head` and `tail`; `head` alone, where no column is named. `watched` are the columns
-    whose change counts, with the row's `key`; none where every change does.
+    whose change counts, with the row's `key`; none where every change does. Those of them that are `arrays` PostgreSQL
+    gathers in one array only where all have one length.
     """
 
     head: str
@@ -193,6 +194,7 @@ class _Source:
     watched: tuple[str, ...] = ()
     key: tuple[str, ...] = ()
     kind: str = ""
+    arrays: tuple[str, ...] = ()
 
     @property
     def rows(self) -> tuple[str, ...]:
@@ -239,19 +241,21 @@ def _source(model: type[Model], text: str) -> _Source:
 
 
 def _resolved(model: type[Model], template: Template) -> _Source:
-    watched = tuple(_watched(model, name) for name in template.watched)
+    fields = [_watched(model, name) for name in template.watched]
+    watched = tuple(str(field.column) for field in fields)
+    arrays = tuple(str(field.column) for field in fields if hasattr(field, "base_field"))
     key = tuple(str(field.column) for field in model._meta.pk_fields)
     if len(template.paths) > 1:
         raise ImproperlyConfigured(f"names {len(template.paths)} fields: a template names one at most.")
     if not template.paths:
-        return _Source(template.scope, watched=watched, key=key)
+        return _Source(template.scope, watched=watched, key=key, arrays=arrays)
     head, _, tail = template.scope.partition(f"{{{template.paths[0]}}}")
     if ":" not in head:
         raise ImproperlyConfigured(
             "names a field before any kind: begin with one and a colon, as 'page:{slug}' does."
         )
     field, joins = _walk(model, template.paths[0])
-    return _Source(head, str(field.column), tail, joins, watched, key, _demand_text(field))
+    return _Source(head, str(field.column), tail, joins, watched, key, _demand_text(field), arrays)
 
 
 def _demand_text(field: Any) -> str:
@@ -279,11 +283,11 @@ def _with_dashes(digits: str) -> str:
     return " || '-' || ".join(f"substr({digits}, {start}, {length})" for start, length in ends)
 
 
-def _watched(model: type[Model], name: str) -> str:
+def _watched(model: type[Model], name: str) -> Any:
     own = [field for field in model._meta.concrete_fields if not _ancestor(model, field)]
     for field in own:
         if name in {field.name, field.attname}:
-            return str(field.column)
+            return field
     raise ImproperlyConfigured(f"watches {name!r}, which is no column of {model._meta.label}.")
 
 
@@ -461,10 +465,10 @@ def _unlikes(sources: list[_Source]) -> list[str]:
     names = sorted({name for each in sources if each.watched or each.is_many for name in each.compared})
     if not names:
         return []
-    old, new = (
-        f"(SELECT {', '.join(f'array_agg({_name(name)}) AS {_name(name)}' for name in names)} FROM {row}_rows) {row}s"
-        for row in ("old", "new")
-    )
+    arrays = {name for each in sources for name in each.arrays}
+    texts = ((name, "::text" if name in arrays else "") for name in names)
+    gathered = ", ".join(f"array_agg({_name(name)}{text}) AS {_name(name)}" for name, text in texts)
+    old, new = (f"(SELECT {gathered} FROM {row}_rows) {row}s" for row in ("old", "new"))
     told = ", ".join(
         f"olds.{_name(name)} IS DISTINCT FROM news.{_name(name)} AS {_name(name)}" for name in names
     )

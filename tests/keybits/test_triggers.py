@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.contrib.postgres.fields import ArrayField
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection, models, transaction
 from django.db.models import Case, F, PositiveIntegerField, When
@@ -294,6 +295,21 @@ class Named(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+@pytest.mark.stack("server")
+@isolate_apps("catalog")
+def test_arrays_of_any_lengths_can_be_watched() -> None:
+    class Thing(Named):
+        words = ArrayField(models.TextField(), null=True)
+
+    with tables_of(Thing):
+        triggers.sync(connection, Thing, ("worded:{name} on words",))
+        things: Any = Thing._default_manager
+        for name, words in (("a", []), ("b", None), ("c", ["x"]), ("d", ["x", "y"])):
+            things.create(name=name, words=words)
+        assert recorded(lambda: things.update(name="same")) == []
+        assert recorded(lambda: things.filter(words__len=2).update(words=["x"])) == ["worded:same"]
 
 
 @isolate_apps("catalog")
