@@ -35,8 +35,8 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 STATE = "_keybits_written"
-IN_TRANSACTION = (2, 3)
-"""What libpq says of a connection in a transaction, and in one that has failed."""
+IN_TRANSACTION, FAILED = 2, 3
+"""What libpq says of a connection in a transaction, and in one that has failed: that can only be rolled back."""
 # From where the first comment begins to where any ends: PostgreSQL's may stand within each other.
 _SKIPPED = r"(?:\s|\(|--[^\n]*+\n)*+"
 _BEFORE = rf"{_SKIPPED}(?:/\*.*\*/{_SKIPPED})?"
@@ -88,8 +88,8 @@ def sees_its_own_writes() -> bool:
 def may_store() -> bool:
     """Say whether what this thread reads now is what everybody may be shown.
 
-    Not in a transaction that has written, and not in one that looks at the past: only PostgreSQL's READ COMMITTED
-    sees, statement by statement, what has been committed.
+    Not in a transaction that has written or failed, and not in one that looks at the past: only PostgreSQL's READ
+    COMMITTED sees, statement by statement, what has been committed.
     """
     return all(_sees_the_present(connection) for connection in connections.all(initialized_only=True))
 
@@ -97,7 +97,8 @@ def may_store() -> bool:
 def _sees_the_present(connection: BaseDatabaseWrapper) -> bool:
     if connection.connection is None or not _in_transaction(connection):
         return True
-    return not has_written(connection) and _is_read_committed(connection)
+    may_ask = not (has_written(connection) or connection.needs_rollback or _has_failed(connection))
+    return may_ask and _is_read_committed(connection)
 
 
 def _is_read_committed(connection: BaseDatabaseWrapper) -> bool:
@@ -116,10 +117,19 @@ def _in_transaction(connection: BaseDatabaseWrapper) -> bool:
 
 def _is_open(connection: BaseDatabaseWrapper) -> bool:
     """Say whether the database itself is in a transaction: SQL may have begun one."""
+    if connection.vendor == "postgresql":
+        return _status(connection) in {IN_TRANSACTION, FAILED}
+    return bool(getattr(connection.connection, "in_transaction", False))
+
+
+def _has_failed(connection: BaseDatabaseWrapper) -> bool:
+    """Say whether PostgreSQL refuses whatever comes before the end of the transaction."""
+    return connection.vendor == "postgresql" and _status(connection) == FAILED
+
+
+def _status(connection: BaseDatabaseWrapper) -> int | None:
     raw: Any = connection.connection
-    if raw is not None and connection.vendor == "postgresql":
-        return raw.info.transaction_status in IN_TRANSACTION
-    return bool(getattr(raw, "in_transaction", False))
+    return None if raw is None else raw.info.transaction_status
 
 
 def _watched(execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
@@ -158,7 +168,7 @@ def _run(connection: BaseDatabaseWrapper, run: Callable[[], Any], text: str) -> 
     """Run what writes nothing; it may end, in SQL, a transaction that has written."""
     if not connection.__dict__[STATE]:
         return run()
-    if _COMMITS.match(text):
+    if _COMMITS.match(text) and not _has_failed(connection):
         return _commit(connection, run)
     result = run()
     _mark(connection, written=_in_transaction(connection))

@@ -43,6 +43,7 @@ def test_comments_are_read_once_however_many_there_are() -> None:
 
 
 UPDATE = "UPDATE catalog_tag SET name = name || '+'"
+FAILS = "SELECT 1 / 0"
 COPY = "COPY catalog_tag (slug, name, kind) FROM STDIN"
 PROCEDURE = f"""
     CREATE PROCEDURE pg_temp.batch() LANGUAGE plpgsql AS $$
@@ -147,6 +148,21 @@ class TestPostgreSQL:
             with connection.cursor() as cursor, cursor.copy(COPY) as copy:
                 copy.write_row(("y", "Y", "topic"))
             assert not readthrough.may_keep(("tags",))
+
+    def test_a_transaction_that_has_failed_is_asked_nothing_and_keeps_nothing(self, tag: Tag) -> None:
+        with transaction.atomic():
+            with pytest.raises(Error):
+                run(FAILS)
+            assert not readthrough.may_keep(("tags",))
+        with transaction.atomic():
+            transaction.set_rollback(True)
+            assert not readthrough.may_keep(("tags",))
+
+    def test_a_commit_ends_a_transaction_that_has_failed(self, tag: Tag) -> None:
+        with pytest.raises(Error):
+            run("BEGIN", UPDATE, FAILS)
+        assert not ends("COMMIT")
+        assert name() == "X"
 
 
 @pytest.mark.stack("embedded")
