@@ -54,8 +54,9 @@ def declare(model: type[Model], *templates: str) -> None:
     A template is a literal, or a kind, a colon and one field of the model, through relations with `__`; many-to-many
     relations name one scope a row. Triggers follow foreign keys and many-to-many fields, not those that lead here.
     `page:{slug} on title, slug` counts changes of those fields, and the end of the row, alone; where signals have
-    to do, every change. For a many-to-many relation declare its through model. Declaring a model again replaces
-    its templates; those of a proxy are added to those of its table.
+    to do, every change. For a many-to-many relation declare its through model, and for what a model inherits from
+    another table the model of that. Declaring a model again replaces its templates; those of a proxy are added to those
+    of its table.
     """
     _declared[model] = templates
     m2m_changed.connect(

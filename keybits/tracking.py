@@ -7,7 +7,7 @@ SQLite refuses to remake a table that the trigger of another reads. So those, an
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import Any
 
 from django.apps import AppConfig
@@ -63,13 +63,16 @@ REMAKING = (
 
 
 def check_declarations(**_: Any) -> list[CheckMessage]:
-    """Check that triggers can follow what is declared, and that the database it is written in has a record."""
-    found = [(each, router.db_for_write(each.model)) for each in invalidation.declarations()]
-    tracked = [each for each in found if changes.can_be_kept(connections[each[1]].vendor)]
+    """Check that triggers can follow what is declared, with the tables that it is in, and that there is a record."""
     if conf.TRACKING != "triggers":
         return []
+    declared = {each.model: each for each in invalidation.declarations()}
+    found = [(each, router.db_for_write(model)) for model, each in declared.items()]
     return [
-        message for each, using in tracked for message in (*_unfit(each), *_unrecorded(each.model, using))
+        message
+        for each, using in found
+        if changes.can_be_kept(connections[using].vendor)
+        for message in (*_unfit(each), *_unrecorded(each.model, using), *_halved(each.model, declared))
     ]
 
 
@@ -88,6 +91,16 @@ def _unrecorded(model: type[Model], using: str) -> Iterator[CheckMessage]:
             "bulk operations and SQL of others, nothing is noticed.",
             id="keybits.W009",
         )
+
+
+def _halved(model: type[Model], declared: Container[type[Model]]) -> Iterator[CheckMessage]:
+    for parent in model._meta.all_parents:
+        if parent not in declared:
+            yield Warning(
+                f"{model._meta.label} is declared, and {parent._meta.label} is not, which has a part of its rows.",
+                hint="Declare it, too, with the scopes of what shows this part: a change of that alone is not noticed.",
+                id="keybits.W010",
+            )
 
 
 def keep(app_config: AppConfig, using: str, apps: Apps = registry, **_: Any) -> None:

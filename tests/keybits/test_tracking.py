@@ -378,3 +378,24 @@ def test_what_triggers_cannot_follow_stops_no_migrate_where_signals_do(
 def test_a_router_that_keeps_the_record_from_a_declared_model_is_told_of(settings: Any) -> None:
     settings.DATABASE_ROUTERS = [f"{__name__}.WithoutKeybits"]
     assert list(found("things")) == ["keybits.W009"]
+
+
+def test_a_model_whose_rows_are_declared_in_part_is_told_of() -> None:
+    """An UPDATE of what it inherits alone is none of its own table."""
+    with isolate_apps("catalog"):
+        whole = thing("things")
+
+        class Part(whole):  # type: ignore[misc, valid-type]
+            class Meta:
+                app_label = "catalog"
+
+    declared = {Part: ("part:{pk}",), whole: ("part:{pk}",)}
+    said = []
+    try:
+        for model, templates in declared.items():
+            invalidation.declare(model, *templates)
+            said.append([each.id for each in run_checks() if "catalog.Part" in each.msg])
+    finally:
+        for model in declared:
+            del invalidation._declared[model]
+    assert said == [["keybits.W010"], []]
