@@ -44,7 +44,7 @@ _WRITE = r"(?:INSERT|UPDATE|DELETE|REPLACE|MERGE|COPY|TRUNCATE|CALL|DO|EXECUTE)\
 _WRITES = re.compile(_BEFORE + _WRITE, re.IGNORECASE | re.DOTALL)
 _WRITES_LATER = re.compile(rf";\s*+{_WRITE}", re.IGNORECASE)
 _ENDS_ITSELF = re.compile(rf"{_BEFORE}(?:CALL|DO)\b", re.IGNORECASE | re.DOTALL)
-_COMMITS = re.compile(rf"{_BEFORE}(?:COMMIT(?!\s+PREPARED)|END)\b", re.IGNORECASE | re.DOTALL)
+_COMMITS = re.compile(rf"{_BEFORE}(?:COMMIT|END)\b", re.IGNORECASE | re.DOTALL)
 _WITH = re.compile(rf"{_BEFORE}WITH\b.*\b(?:INSERT|UPDATE|DELETE|MERGE)\b", re.IGNORECASE | re.DOTALL)
 _RETURNING = re.compile(r"\bRETURNING\b", re.I)
 
