@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
-from django.core.exceptions import ImproperlyConfigured
 from django.db.migrations.operations.base import Operation
 from django.db.models import Model
 
@@ -36,10 +34,8 @@ class TrackChanges(Operation):
 
         model = to_state.apps.get_model(app_label, self.model_name)
         if self.allow_migrate_model(schema_editor.connection.alias, model):
-            # What is declared may be of columns that a later migration adds: `migrate` makes it then.
-            with suppress(*(() if self.scopes else (ImproperlyConfigured,))):
-                templates = self.scopes or invalidation.templates_of(app_label, self.model_name)
-                _install(schema_editor, model, templates)
+            declared = invalidation.templates_of(app_label, self.model_name)
+            _install(schema_editor, model, self.scopes or _that_can_be_followed(model, declared))
 
     def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
         model = from_state.apps.get_model(app_label, self.model_name)
@@ -52,6 +48,11 @@ class TrackChanges(Operation):
     @property
     def migration_name_fragment(self) -> str:
         return f"track_{self.model_name.lower()}"
+
+
+def _that_can_be_followed(model: type[Model], templates: tuple[str, ...]) -> tuple[str, ...]:
+    """Leave out what is declared of columns that a later migration adds: `migrate` makes that when it has ended."""
+    return tuple(each for each in templates if not triggers.refusal(model, each))
 
 
 def _install(schema_editor: Any, model: type[Model], templates: tuple[str, ...]) -> None:
