@@ -76,10 +76,10 @@ def follow(connection: BaseDatabaseWrapper) -> str:
     if known is not None and not found.goes_on_from(known):
         if _is_contested(connection.alias, found, known):
             return past
-        _ended[connection.alias] = found
         logger.warning("database %s has another past than what was cached: everything ends", connection.alias)
         changes.replace(connection, (), [EVERYTHING])
         store.clear()
+        _ended[connection.alias] = found
         past = ""
     past = past or uuid.uuid4().hex
     store.note(note, f"{past} {found.position} {found.name}".encode())

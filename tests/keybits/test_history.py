@@ -13,7 +13,7 @@ from keybits import changes, history
 from keybits.delivery import orders
 from keybits.history import History
 from keybits.relay import Relay
-from keybits.stores import get_store
+from keybits.stores import StoreError, get_store
 
 pytestmark = pytest.mark.django_db(transaction=True)
 SCOPES = ("tags", "tag:x")
@@ -22,6 +22,10 @@ SCOPES = ("tags", "tag:x")
 def run(sql: str, *params: Any) -> None:
     with connection.cursor() as cursor:
         cursor.execute(sql, params)
+
+
+def fail(_: Any) -> None:
+    raise StoreError("it takes too long")
 
 
 def go_back() -> None:
@@ -132,6 +136,16 @@ class TestAnotherProjectInTheStore:
         assert [look(), look()] == [True, False]
         monkeypatch.setattr(history, "present", lambda _: History("a third", 9))
         assert [look(), look()] == [True, False]
+
+    def test_hides_no_database_for_which_everything_could_not_be_ended_at_once(
+        self, look: Callable[[], bool], settings: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        settings.KEYBITS_STORE_RETRY = 0
+        with monkeypatch.context() as patch:
+            patch.setattr(type(get_store().store), "clear", fail)
+            with pytest.raises(StoreError):
+                look()
+        assert look()
 
     def test_hides_no_database_that_goes_back(self, look: Callable[[], bool], relay: Relay) -> None:
         look()
