@@ -129,7 +129,7 @@ class Store(Protocol):
         """Return up to `most` entries and their keys, in no order."""
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget all that is there as it begins; what others add meanwhile may be left."""
 
 
 class Breaker:

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
+from itertools import chain, islice
 from typing import Any, TypeVar
 
 import hiredis
@@ -280,7 +281,7 @@ class RedisStore:
         return found
 
     def sample(self, most: int) -> list[tuple[str, bytes]]:
-        names = self._names("e:*", most)
+        names = list(islice(chain.from_iterable(self._names("e:*")), most))
         if not names:
             return []
         values = self._call(lambda run: ["MGET", *names])
@@ -288,19 +289,17 @@ class RedisStore:
         return [(key, value) for key, value in zip(keys, values, strict=True) if value is not None]
 
     def clear(self) -> None:
-        while names := self._names("*", 10_000):
-            self._call(partial(_unlink, names))
+        """Forget all that is there as it begins; the stamps first, for without them nothing is believed."""
+        for pattern in ("s:*", "*"):
+            for names in filter(None, self._names(pattern)):
+                self._call(partial(_unlink, names))
 
-    def _names(self, pattern: str, most: int) -> list[bytes]:
-        """Return up to `most` names that match, of this server's."""
-        found: list[bytes] = []
-        cursor: Any = b"0"
-        while len(found) < most:
-            cursor, names = self._call(partial(_scan, cursor, pattern))
-            found += names
-            if int(cursor) == 0:
-                break
-        return found[:most]
+    def _names(self, pattern: str) -> Iterator[list[bytes]]:
+        """Yield the names that match, of this server's, some at a time: all of those that stay there meanwhile."""
+        cursor: Any = None
+        while cursor != b"0":
+            cursor, names = self._call(partial(_scan, cursor or b"0", pattern))
+            yield names
 
     @cached_property
     def _dial(self) -> Callable[[], Any]:

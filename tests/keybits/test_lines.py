@@ -9,11 +9,12 @@ from functools import partial
 from typing import Any
 
 import pytest
-from redis.exceptions import InvalidResponse
+from redis.exceptions import InvalidResponse, ResponseError
 from stacks.servers import Redis
 from stacks.threads import at_once
 
 from keybits.stores import StoreError, get_store
+from keybits.stores import redis as redis_store
 from keybits.stores.redis import _have_the_kernel_wait
 
 pytestmark = pytest.mark.stack("server")
@@ -140,6 +141,45 @@ def test_a_socket_that_stands_in_for_python_s_keeps_its_time_out(monkeypatch: py
     green: Any = Green()
     _have_the_kernel_wait(green)
     assert green.timeout == 5
+
+
+class TestClear:
+    def test_comes_to_an_end_while_others_go_on(self, store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Each reader gives new stamps to what has none: there is never a moment without any."""
+        before, call = store.mint(SCOPES), store._call
+        calls: list[Any] = []
+
+        def go_on(command: Any) -> Any:
+            assert len(calls) < 20
+            calls.append(call(lambda run: ["SET", f"{run}:e:{len(calls)}", "new"]))
+            return call(command)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "_call", go_on)
+            store.clear()
+        assert not set(store.mint(SCOPES)) & set(before)
+        store.clear()
+
+    def test_that_ends_halfway_leaves_no_stamp_without_the_note(
+        self, store: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """By the note a relay knows that it has to go on."""
+        store.mint(SCOPES)
+        store.note("history:a", b"known")
+        unlinked = []
+
+        def fail(names: Any, run: str) -> Any:
+            unlinked.append(names)
+            if len(unlinked) == 2:
+                raise ResponseError
+            return ["UNLINK", *names]
+
+        with monkeypatch.context() as patch:
+            patch.setattr(redis_store, "_unlink", fail)
+            with pytest.raises(StoreError):
+                store.clear()
+        assert store.witness(SCOPES) is None
+        assert store.noted("history:a") == b"known"
 
 
 class TestThreads:
