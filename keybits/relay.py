@@ -97,8 +97,9 @@ class Relay:
             if time.monotonic() - self._swept > SWEEP:
                 self.sweep()
             self._outage.is_over()
-        except (Error, StoreError) as error:
-            self._outage.goes_on(error, traceback=isinstance(error, Error))
+        except Exception as error:
+            # Also what is a defect, here or in a store of the project's: were this thread to end, nobody would vouch.
+            self._outage.goes_on(error, traceback=not isinstance(error, StoreError))
             for alias in self.aliases:
                 connections[alias].close_if_unusable_or_obsolete()
 

@@ -225,7 +225,7 @@ class TestVouching:
         ] == caplog.messages
         assert len(caplog.messages) == 1
 
-    @pytest.mark.parametrize("error", [OperationalError, InterfaceError, StoreError])
+    @pytest.mark.parametrize("error", [OperationalError, InterfaceError, StoreError, ValueError])
     def test_a_relay_that_fails_looks_again(
         self, monkeypatch: pytest.MonkeyPatch, settings: Any, error: type[Exception]
     ) -> None:
