@@ -82,8 +82,11 @@ class Relay:
 
     def _records(self, alias: str) -> bool:
         """Say whether a database keeps the record; one out of reach that is not known to is not asked again."""
+        connection = connections[alias]
         try:
-            return changes.is_kept(connections[alias])
+            if changes.can_be_kept(connection.vendor):
+                _commit_each(connection)
+            return changes.is_kept(connection)
         except Error:
             if alias in _declared() or get_store().noted(history.NOTE + alias) is not None:
                 raise
@@ -207,6 +210,12 @@ class Relay:
             logger.warning("the relay lost its connection", exc_info=True)
             connection.close()
             self.stopped.wait(conf.RELAY_INTERVAL)
+
+
+def _commit_each(connection: BaseDatabaseWrapper) -> None:
+    """Have each statement commit, also where the project has Django not do that (`AUTOCOMMIT`)."""
+    if not (connection.in_atomic_block or connection.get_autocommit()):
+        connection.set_autocommit(True)
 
 
 def _declared() -> set[str]:

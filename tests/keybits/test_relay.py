@@ -126,6 +126,23 @@ class TestChangesPastDjango:
         assert get_store().mint(SCOPES) == minted
 
 
+def test_its_own_work_is_committed_where_a_project_does_that_itself(
+    tag: Tag, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would keep SQLite's lock with the first row that it deletes, and see nothing new of a snapshot."""
+
+    def look() -> None:
+        relay = Relay()
+        relay.once()
+        relay.sweep()
+        connections["default"].close()
+
+    monkeypatch.setitem(connections.settings["default"], "AUTOCOMMIT", False)
+    tag.save()
+    aside(look).result(30)
+    assert rows() == []
+
+
 class TestWritersThatDied:
     def test_what_they_left_open_is_closed_after_the_grace(
         self, tag: Tag, settings: Any, broken: Any
