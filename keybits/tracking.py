@@ -129,14 +129,27 @@ def _as_migrated(model: type[Model], apps: Apps) -> type[Model]:
 
 def _sync(connection: BaseDatabaseWrapper, model: type[Model], templates: tuple[str, ...]) -> None:
     """See that a table has its triggers: those that can be, for one that reads what is not there fails every write."""
-    kind = triggers.kind(connection, model)
+    kind = triggers.kind(connection, model._meta.db_table)
     if kind == "table":
-        refusals = {template: triggers.refusal(model, template) for template in templates}
+        refusals = {template: _refusal(connection, model, template) for template in templates}
         for reason in filter(None, refusals.values()) if conf.TRACKING == "triggers" else ():
             logger.warning("in the database %r some changes are not tracked: %s", connection.alias, reason)
         triggers.sync(connection, model, tuple(each for each in templates if not refusals[each]))
     elif kind or not model._meta.managed:
         _warn(model, connection.alias, f"{model._meta.db_table!r} is {kind or 'no table'} there")
+
+
+def _refusal(connection: BaseDatabaseWrapper, model: type[Model], template: str) -> str:
+    """Return why triggers of this database cannot follow a template; "" where they can."""
+    if reason := triggers.refusal(model, template):
+        return reason
+    absent = sorted(
+        table for table in triggers.reads(model, template) if not triggers.kind(connection, table)
+    )
+    where = "which leads through tables that are not there"
+    return (
+        f"{model._meta.label} is declared with {template!r}, {where}: {', '.join(absent)}" if absent else ""
+    )
 
 
 def _say_what_is_lost(connection: BaseDatabaseWrapper, models: Iterable[type[Model]]) -> None:

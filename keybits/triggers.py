@@ -25,7 +25,7 @@ from keybits.changes import TABLE
 from keybits.stamps import MOST_MEMBERS
 from keybits.templates import Template, parse
 
-__all__ = ["drop", "drop_all", "drop_readers", "kind", "refusal", "statements", "sync"]
+__all__ = ["drop", "drop_all", "drop_readers", "kind", "reads", "refusal", "statements", "sync"]
 
 VERSION = 12
 """Change it when the statements change for the same declarations."""
@@ -101,9 +101,9 @@ def drop_all(connection: BaseDatabaseWrapper) -> None:
     _drop(connection, [known_as for known_as, _ in _ours(connection)])
 
 
-def kind(connection: BaseDatabaseWrapper, model: type[Model]) -> str:
-    """Return what the database has by the name of the model's table: a "table", something else, or nothing ("")."""
-    found = _rows_of(connection, KIND[connection.vendor], _name(model._meta.db_table))
+def kind(connection: BaseDatabaseWrapper, table: str) -> str:
+    """Return what the database has by the name of the table: a "table", something else, or nothing ("")."""
+    found = _rows_of(connection, KIND[connection.vendor], _name(table))
     return str(found[0][0]) if found else ""
 
 
@@ -151,6 +151,11 @@ def refusal(model: type[Model], template: str) -> str:
     except ImproperlyConfigured as error:
         return str(error)
     return ""
+
+
+def reads(model: type[Model], template: str) -> set[str]:
+    """Return the tables beside the model's own that a template which triggers can follow leads through."""
+    return {join.table for join in _source(model, template).joins}
 
 
 def _triggers(vendor: str, model: type[Model], templates: tuple[str, ...]) -> dict[str, tuple[str, ...]]:

@@ -324,6 +324,20 @@ def test_a_declared_model_whose_table_can_have_no_triggers_is_told_of(
     assert "changes of catalog.Thing are not tracked in the database 'default'" in caplog.text
 
 
+def test_what_leads_to_a_table_of_another_database_fails_no_write(
+    deployment: Deployment, caplog: pytest.LogCaptureFixture
+) -> None:
+    execute("ALTER TABLE catalog_writer RENAME TO catalog_elsewhere")
+    try:
+        deployment.declare(*TEMPLATES)
+        execute("DELETE FROM keybits_change")
+        deployment.of("Essay").update(slug="c")
+    finally:
+        execute("ALTER TABLE catalog_elsewhere RENAME TO catalog_writer")
+    assert recorded() == {"essay:a", "essay:c", "label:l"}
+    assert "tables that are not there: catalog_writer" in caplog.text
+
+
 @pytest.mark.stack("server")
 @pytest.mark.parametrize("table", ['sales"."orders', '"sales"."orders"'])
 def test_a_table_of_another_schema_is_tracked(kept: Callable[..., Any], table: str) -> None:
