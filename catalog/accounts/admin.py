@@ -16,20 +16,19 @@ from rest_framework.authtoken.models import TokenProxy
 
 from catalog.accounts import keys
 from catalog.accounts.models import Account, ApiKey, MonthlyUsage, Plan, Scope, UsageEvent
-from catalog.admin.choosing import ChoosingAdmin
 from catalog.admin.records import RecordAdmin
-from catalog.admin.shown import ShownAdmin
+from catalog.admin.refusals import RefusalAdmin, RefusalForm
 
 
 @admin.register(Plan)
-class PlanAdmin(ShownAdmin):
+class PlanAdmin(RefusalAdmin):
     list_display = ("name", "slug", "monthly_quota")
     search_fields = ("name", "slug")
     prepopulated_fields = {"slug": ("name",)}
 
 
 @admin.register(Account)
-class AccountAdmin(ShownAdmin):
+class AccountAdmin(RefusalAdmin):
     list_display = ("user", "plan", "created_at")
     list_filter = ("plan",)
     list_select_related = ("user", "plan")
@@ -37,7 +36,7 @@ class AccountAdmin(ShownAdmin):
     raw_id_fields = ("user",)
 
 
-class ApiKeyForm(forms.ModelForm):  # type: ignore[type-arg]
+class ApiKeyForm(RefusalForm):
     """What is decided of a key when it is issued."""
 
     scopes = forms.MultipleChoiceField(choices=Scope.choices, widget=forms.CheckboxSelectMultiple)
@@ -55,7 +54,7 @@ class ApiKeyForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 @admin.register(ApiKey)
-class ApiKeyAdmin(ChoosingAdmin):
+class ApiKeyAdmin(RefusalAdmin):
     """Issues a key, and shows it in the answer to that alone: in no message, session or redirect. Revokes by action."""
 
     form = ApiKeyForm
@@ -116,7 +115,7 @@ class ApiKeyAdmin(ChoosingAdmin):
         self.message_user(request, "The keys are revoked.")
 
 
-class SealedTokenAdmin(TokenAdmin):
+class SealedTokenAdmin(RefusalAdmin, TokenAdmin):
     """REST framework's, but for the keys: one is shown in the answer to its issue, and then to nobody.
 
     Nor is one found by them, which would tell them letter by letter.

@@ -11,33 +11,30 @@ from collections.abc import Sequence
 from typing import Any
 
 from django import forms
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth import get_permission_codename
-from django.core.exceptions import BadRequest, ObjectDoesNotExist, PermissionDenied, ValidationError
+from django.core.exceptions import BadRequest, PermissionDenied, ValidationError
 from django.core.paginator import Paginator
-from django.db import IntegrityError, OperationalError, transaction
+from django.db import transaction
 from django.db.models import Model, QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils.functional import cached_property
 
 from catalog.admin.choosing import is_id
-from catalog.admin.shown import ShownAdmin, ShownForm
+from catalog.admin.refusals import RefusalAdmin
 from catalog.curation import bulk
 from catalog.curation.slugs import SlugTakenError
 from catalog.models import BulkOperation
 from keybits.conf import conf
-from keybits.transactions import WriteRefusedError
 
-__all__ = ["BoundedPaginator", "CuratedAdmin", "CuratedForm"]
+__all__ = ["BoundedPaginator", "CuratedAdmin"]
 
 MOST_COUNTED = 10_000
 CHOSEN = ("gallery", "tags")
 """Fields of an action's forms that hold ids, or nothing yet; those of the rows are the site's to look at."""
-GIVEN_UP = (OperationalError, WriteRefusedError)
-"""What a write ends with for the sake of others (a deadlock, SQLite's lock), or because the store is out of reach."""
 SHOWN = 10
 """Rows that are named where somebody is asked whether they are meant."""
 
@@ -51,22 +48,17 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]
         return int(rows.order_by()[: MOST_COUNTED + 1].count())
 
 
-class CuratedForm(ShownForm):
-    """A form that shows, as errors, what curation has refused."""
-
-    refusal: ValidationError | None = None
-
-    def clean(self) -> Any:
-        cleaned = super().clean()
-        if self.refusal is not None:
-            self.add_error(None, self.refusal)
-        return cleaned
-
-
-class CuratedAdmin(ShownAdmin):
+class CuratedAdmin(RefusalAdmin):
     """Saves, changes and deletes by the functions that a subclass names."""
 
-    form = CuratedForm
+    refusals = (
+        *RefusalAdmin.refusals,
+        ValidationError,
+        SlugTakenError,
+        bulk.ForbiddenRowsError,
+        bulk.SpoiltRowsError,
+        bulk.TooManyRowsError,
+    )
     actions: Sequence[Any] = ("delete_selected",)
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
@@ -82,21 +74,6 @@ class CuratedAdmin(ShownAdmin):
         raise NotImplementedError
 
     # --- Forms ------------------------------------------------------------------------------------------------
-
-    def changeform_view(
-        self, request: HttpRequest, object_id: str | None = None, *args: Any, **kwargs: Any
-    ) -> Any:
-        """Show the form again where curation, or what others wrote meanwhile, has refused it."""
-        try:
-            return super().changeform_view(request, object_id, *args, **kwargs)
-        except (ValidationError, SlugTakenError, IntegrityError, ObjectDoesNotExist, *GIVEN_UP) as error:
-            request.__dict__["_refusal"] = _refusal(error)
-            return super().changeform_view(request, object_id, *args, **kwargs)
-
-    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
-        form: Any = super().get_form(request, obj, change=change, **kwargs)
-        form.refusal = request.__dict__.get("_refusal")
-        return form
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         """Give curation what was entered, on the row as it is now; `obj` then is what has been saved."""
@@ -135,13 +112,6 @@ class CuratedAdmin(ShownAdmin):
             if not request.user.has_perm(f"{opts.app_label}.{get_permission_codename('delete', opts)}")
         }
 
-    def delete_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        """Ask once more where it had to be given up."""
-        try:
-            return super().delete_view(request, *args, **kwargs)
-        except (IntegrityError, *GIVEN_UP) as error:
-            return self._nothing_changed(request, error)
-
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         self.delete_queryset(request, self.model._base_manager.filter(pk=obj.pk))
 
@@ -161,18 +131,8 @@ class CuratedAdmin(ShownAdmin):
             raise BadRequest("What is chosen is an id.")
         try:
             return super().response_action(request, queryset, *args)
-        except (
-            bulk.ForbiddenRowsError,
-            bulk.SpoiltRowsError,
-            bulk.TooManyRowsError,
-            IntegrityError,
-            *GIVEN_UP,
-        ) as error:
-            return self._nothing_changed(request, error)
-
-    def _nothing_changed(self, request: HttpRequest, error: Exception) -> HttpResponse:
-        self.message_user(request, f"Nothing was changed. {_told(error)}", messages.ERROR)
-        return HttpResponseRedirect(request.get_full_path())
+        except self.refusals as error:
+            return self.nothing_changed(request, error)
 
     def chosen(self, queryset: QuerySet[Any]) -> list[Any]:
         """Return the rows; raise `TooManyRowsError` for more than `KEYBITS_BULK_LIMIT`."""
@@ -244,17 +204,3 @@ class CuratedAdmin(ShownAdmin):
             self.delete_queryset(request, named)
         self.message_user(request, f"{len(rows)} deleted.")
         return None
-
-
-def _refusal(error: Exception) -> ValidationError:
-    if isinstance(error, SlugTakenError):
-        return ValidationError({"slug": str(error)})
-    return ValidationError(error.messages if isinstance(error, ValidationError) else _told(error))
-
-
-def _told(error: Exception) -> str:
-    if isinstance(error, IntegrityError | ObjectDoesNotExist):
-        return "Somebody else has changed or deleted something that this is about. Look again."
-    if isinstance(error, OperationalError):
-        return "Others were writing the same. Send it again."
-    return str(error)

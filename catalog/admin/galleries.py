@@ -15,9 +15,10 @@ from django.utils.html import format_html
 
 from catalog.admin.cache import CachePage
 from catalog.admin.choosing import is_id
-from catalog.admin.curated import CuratedAdmin, CuratedForm
+from catalog.admin.curated import CuratedAdmin
 from catalog.admin.filters import SearchedFilter
 from catalog.admin.previews import preview
+from catalog.admin.refusals import RefusalForm
 from catalog.admin.shown import ShownForm, ShownMixin
 from catalog.admin.tags import SlugsField
 from catalog.curation import bulk
@@ -95,7 +96,7 @@ class ScreenshotInline(ShownMixin, admin.TabularInline):  # type: ignore[type-ar
         return preview(screenshot)
 
 
-class GalleryForm(CuratedForm):
+class GalleryForm(RefusalForm):
     """A gallery's own fields; its cover is one of its screenshots."""
 
     cover = forms.ModelChoiceField(

@@ -15,9 +15,10 @@ from django.http import HttpRequest, HttpResponse
 from catalog import search
 from catalog.admin.cache import CachePage
 from catalog.admin.choosing import RowSelect
-from catalog.admin.curated import BoundedPaginator, CuratedAdmin, CuratedForm
+from catalog.admin.curated import BoundedPaginator, CuratedAdmin
 from catalog.admin.filters import OrientationFilter, SearchedFilter, TypedFilter
 from catalog.admin.previews import preview
+from catalog.admin.refusals import RefusalForm
 from catalog.admin.tags import SlugsField
 from catalog.capture import images, redrawing
 from catalog.curation import bulk
@@ -71,7 +72,7 @@ class RenditionInline(admin.TabularInline):  # type: ignore[type-arg]
         return False
 
 
-class ScreenshotForm(CuratedForm):
+class ScreenshotForm(RefusalForm):
     """A screenshot's own fields; its tags as words."""
 
     tags = SlugsField(help_text="Slugs with spaces between them; new ones become tags.")
