@@ -82,4 +82,6 @@ def why(error: Exception) -> str:
         return "Somebody else has changed or deleted something that this is about. Look again."
     if isinstance(error, OperationalError):
         return "Others were writing the same. Send it again."
+    if isinstance(error, OSError):
+        return f"The storage of pictures has failed: {error.strerror}."
     return " ".join(error.messages) if isinstance(error, ValidationError) else str(error)

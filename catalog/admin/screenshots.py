@@ -9,6 +9,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.widgets import AutocompleteSelectMultiple
 from django.core.validators import URLValidator
+from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 
@@ -18,7 +19,7 @@ from catalog.admin.choosing import RowSelect
 from catalog.admin.curated import BoundedPaginator, CuratedAdmin
 from catalog.admin.filters import OrientationFilter, SearchedFilter, TypedFilter
 from catalog.admin.previews import preview
-from catalog.admin.refusals import RefusalForm
+from catalog.admin.refusals import GIVEN_UP, RefusalForm, why
 from catalog.admin.tags import SlugsField
 from catalog.capture import images, redrawing
 from catalog.curation import bulk
@@ -55,6 +56,16 @@ MEASURED = (
 )
 MOST_REDRAWN = 20
 """Pictures that are encoded while somebody waits: each takes a second or so."""
+REDRAWN = "Renditions made anew."
+UNDRAWN = (
+    redrawing.OriginalMissingError,
+    redrawing.OvertakenError,
+    images.ImageError,
+    IntegrityError,
+    OSError,
+    *GIVEN_UP,
+)
+"""What keeps the renditions of one screenshot from being made anew: its picture, its files, or what others write."""
 
 
 class RenditionInline(admin.TabularInline):  # type: ignore[type-arg]
@@ -216,31 +227,34 @@ class ScreenshotAdmin(CachePage, CuratedAdmin):
 
     @admin.action(description="Make the renditions anew", permissions=["change"])
     def redraw(self, request: HttpRequest, queryset: QuerySet[Screenshot]) -> None:
-        """Each for itself: one whose original is not kept leaves the others alone, and is named."""
+        """Each for itself: one for which that cannot be done leaves the others alone, and is named."""
         rows = self.chosen(queryset[: MOST_REDRAWN + 1])
         if len(rows) > MOST_REDRAWN:
             raise bulk.TooManyRowsError(len(rows), MOST_REDRAWN)
         redrawn = [row for row in rows if self._redrawn(request, row)]
-        done = len(redrawn)
         if redrawn:
-            record = self.record(request, redrawn, "Renditions made anew.")
-            bulk.recorded(record, BulkOperation.Kind.UPDATE, done)
-        self.message_user(request, f"Renditions were made anew for {done} of {len(rows)} screenshots.")
+            self._record_redrawn(request, redrawn)
+        self.message_user(
+            request, f"Renditions were made anew for {len(redrawn)} of {len(rows)} screenshots."
+        )
 
     def _redrawn(self, request: HttpRequest, row: Screenshot) -> bool:
         try:
             redrawing.redraw(screenshot=row)
-        except redrawing.OriginalMissingError:
-            why = "its original picture is not kept"
-        except images.ImageError as error:
-            why = str(error)
-        except redrawing.OvertakenError:
-            why = "it has been deleted, or has another picture by now"
-        else:
-            self.note(request, [row], "Renditions made anew.")
-            return True
-        self.message_user(request, f"{row} ({row.pk}) stays as it is: {why}.", messages.WARNING)
-        return False
+        except UNDRAWN as error:
+            self.message_user(request, f"{row} ({row.pk}) stays as it is. {why(error)}", messages.WARNING)
+            return False
+        return True
+
+    def _record_redrawn(self, request: HttpRequest, rows: list[Screenshot]) -> None:
+        """Note what has been done already, all of it or nothing."""
+        record = self.record(request, rows, REDRAWN)
+        try:
+            with transaction.atomic():
+                bulk.recorded(record, BulkOperation.Kind.UPDATE, len(rows))
+                self.note(request, rows, REDRAWN)
+        except self.refusals as error:
+            self.message_user(request, f"What was done is on no record. {why(error)}", messages.WARNING)
 
 
 def _tagging(told: str, tagging: Callable[[frozenset[str]], bulk.Tagging]) -> Meaning:

@@ -17,9 +17,15 @@ __all__ = ["OriginalMissingError", "OvertakenError", "StoredRendition", "keep", 
 class OriginalMissingError(LookupError):
     """The original picture is not kept, so that nothing can be made from it."""
 
+    def __init__(self) -> None:
+        super().__init__("Its original picture is not kept; import it again.")
+
 
 class OvertakenError(RuntimeError):
     """The screenshot was deleted, or got another picture, while the one it had was encoded."""
+
+    def __init__(self) -> None:
+        super().__init__("It has been deleted, or has another picture by now.")
 
 
 class StoredRendition(NamedTuple):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
-from django.db import connection
+from django.db import OperationalError, connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
@@ -17,7 +17,8 @@ from PIL import Image
 from pytest_django import Settings
 from staff import act, shown, told
 
-from catalog.capture import images, storage
+from catalog.capture import images, redrawing, storage
+from catalog.curation import bulk
 from catalog.models import BulkOperation, Gallery, Rendition, Screenshot, State, Tag, Tombstone
 
 pytestmark = pytest.mark.django_db
@@ -328,11 +329,16 @@ class TestActions:
         assert not BulkOperation.objects.exists()
 
 
+def kept_original(width: int) -> str:
+    """Keep an original of this width, and return its sha256."""
+    picture = io.BytesIO()
+    Image.new("RGB", (width, width // 2), "teal").save(picture, "WEBP")
+    return storage.store_original(picture.getvalue())
+
+
 class TestRedrawing:
     def test_makes_the_renditions_of_an_original_that_is_kept(self, admin_client: Client, shoot: Any) -> None:
-        picture = io.BytesIO()
-        Image.new("RGB", (700, 350), "teal").save(picture, "WEBP")
-        shot = shoot("Cat", sha256=storage.store_original(picture.getvalue()))
+        shot = shoot("Cat", sha256=kept_original(700))
         before = set(shot.renditions.values_list("pk", flat=True))
         response = act(admin_client, "redraw", shot)
         assert told(response) == ["Renditions were made anew for 1 of 1 screenshots."]
@@ -350,9 +356,7 @@ class TestRedrawing:
     def test_keeps_nobody_waiting_while_it_encodes(
         self, admin_client: Client, shoot: Any, happens: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        picture = io.BytesIO()
-        Image.new("RGB", (320, 160), "teal").save(picture, "WEBP")
-        shot = shoot("Cat", sha256=storage.store_original(picture.getvalue()))
+        shot = shoot("Cat", sha256=kept_original(320))
         encode = images.renditions
 
         def watched(original: bytes) -> Any:
@@ -368,16 +372,61 @@ class TestRedrawing:
         messages = told(act(admin_client, "redraw", shot))
         done = 1 if happens == "nothing" else 0
         assert messages[-1] == f"Renditions were made anew for {done} of 1 screenshots."
-        assert ("it has been deleted, or has another picture by now" in messages[0]) == (not done)
+        assert ("It has been deleted, or has another picture by now." in messages[0]) == (not done)
         kept = set(Rendition.objects.values_list("pk", flat=True))
         assert kept == (before if happens == "another picture" else kept - before)
 
     def test_names_what_has_no_original_and_leaves_it(self, admin_client: Client, shoot: Any) -> None:
         cat = shoot("Cat", sha256="0" * 64)
         first, last = told(act(admin_client, "redraw", cat))
-        assert first == f"Cat ({cat.pk}) stays as it is: its original picture is not kept."
+        assert first == f"Cat ({cat.pk}) stays as it is. Its original picture is not kept; import it again."
         assert last == "Renditions were made anew for 0 of 1 screenshots."
         assert cat.renditions.count() == 2
+
+    @pytest.mark.parametrize(
+        ("error", "said"),
+        [
+            (OperationalError("deadlock detected"), "Others were writing the same. Send it again."),
+            (OSError(28, "No space left on device"), "No space left on device."),
+        ],
+        ids=["a deadlock", "a full disk"],
+    )
+    def test_says_what_was_done_and_what_was_not_where_one_could_not_be(
+        self,
+        admin_client: Client,
+        shoot: Any,
+        monkeypatch: pytest.MonkeyPatch,
+        error: Exception,
+        said: str,
+    ) -> None:
+        first, second, third = (shoot(title, sha256=kept_original(320)) for title in ("Cat", "Dog", "Elk"))
+        replace = redrawing.replace
+
+        def fails(*, screenshot: Screenshot, renditions: Any) -> None:
+            if screenshot == second:
+                raise error
+            replace(screenshot=screenshot, renditions=renditions)
+
+        monkeypatch.setattr(redrawing, "replace", fails)
+        one, last = told(act(admin_client, "redraw", first, second, third))
+        assert one.startswith(f"Dog ({second.pk}) stays as it is. ")
+        assert one.endswith(said)
+        assert last == "Renditions were made anew for 2 of 3 screenshots."
+        logged = LogEntry.objects.filter(change_message="Renditions made anew.").values_list("object_id")
+        assert {pk for (pk,) in logged} == {str(first.pk), str(third.pk)}
+        assert BulkOperation.objects.get().count == 2
+
+    def test_does_not_say_that_nothing_was_changed_where_what_was_cannot_be_recorded(
+        self, admin_client: Client, shoot: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fails(*_: Any) -> None:
+            raise OperationalError("database is locked")
+
+        monkeypatch.setattr(bulk, "recorded", fails)
+        unrecorded, last = told(act(admin_client, "redraw", shoot("Cat", sha256=kept_original(320))))
+        assert unrecorded.startswith("What was done is on no record.")
+        assert last == "Renditions were made anew for 1 of 1 screenshots."
+        assert not LogEntry.objects.filter(change_message="Renditions made anew.").exists()
 
     def test_is_refused_for_more_than_one_can_wait_for(self, admin_client: Client, shoot: Any) -> None:
         response = act(admin_client, "redraw", *(shoot("Cat") for _ in range(21)))
