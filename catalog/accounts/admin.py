@@ -15,7 +15,7 @@ from rest_framework.authtoken.admin import TokenAdmin
 from rest_framework.authtoken.models import TokenProxy
 
 from catalog.accounts import keys
-from catalog.accounts.models import Account, ApiKey, MonthlyUsage, Plan, Scope, UsageEvent
+from catalog.accounts.models import Account, ApiKey, MonthlyUsage, Plan, Scope, UsageEvent, validate_active
 from catalog.admin.records import RecordAdmin
 from catalog.admin.refusals import RefusalAdmin, RefusalForm
 
@@ -115,12 +115,22 @@ class ApiKeyAdmin(RefusalAdmin):
         self.message_user(request, "The keys are revoked.")
 
 
+class TokenForm(RefusalForm):
+    """Whose a token is."""
+
+    def clean_user(self) -> Any:
+        """A token that is refused from the start is a mistake."""
+        validate_active(self.cleaned_data["user"])
+        return self.cleaned_data["user"]
+
+
 class SealedTokenAdmin(RefusalAdmin, TokenAdmin):
     """REST framework's, but for the keys: one is shown in the answer to its issue, and then to nobody.
 
     Nor is one found by them, which would tell them letter by letter.
     """
 
+    form = TokenForm
     list_display = ("user", "created")
     raw_id_fields = ("user",)
 

@@ -79,7 +79,8 @@ def issue(
 ) -> tuple[ApiKey, Secret]:
     """Make a key for `user` and return it with its secret, which is kept nowhere.
 
-    Raises `ValidationError` for a name or scopes that a key cannot have. Who has no account gets one.
+    Raises `ValidationError` for a name or scopes that a key cannot have, and for who is inactive. Who has no account
+    gets one.
     """
     key = ApiKey(account=account_of(user), name=name, scopes=list(scopes), expires_at=expires_at)
     secret = seal(key)

@@ -18,7 +18,17 @@ from django.utils import timezone
 
 from catalog.accounts import append_only
 
-__all__ = ["LATEST", "Account", "ApiKey", "AppendOnlyError", "MonthlyUsage", "Plan", "Scope", "UsageEvent"]
+__all__ = [
+    "LATEST",
+    "Account",
+    "ApiKey",
+    "AppendOnlyError",
+    "MonthlyUsage",
+    "Plan",
+    "Scope",
+    "UsageEvent",
+    "validate_active",
+]
 
 
 class Scope(models.TextChoices):
@@ -43,6 +53,12 @@ def validate_scopes(scopes: Any) -> None:
     known = isinstance(scopes, list) and all(isinstance(scope, str) for scope in scopes)
     if not known or not scopes or len(set(scopes)) < len(scopes) or not set(scopes) <= set(Scope.values):
         raise ValidationError(SCOPES_WANTED)
+
+
+def validate_active(user: Any) -> None:
+    """Raise `ValidationError` for a user whose keys are refused."""
+    if not user.is_active:
+        raise ValidationError(f"{user} is inactive: the key would be refused from the start.")
 
 
 class Plan(models.Model):
@@ -112,6 +128,11 @@ class ApiKey(models.Model):
     def user(self) -> Any:
         """The user whose key it is."""
         return self.account.user
+
+    def clean(self) -> None:
+        """Refuse a new key of who is inactive."""
+        if self._state.adding and self.account_id is not None:
+            validate_active(self.user)
 
     def allows(self, scope: str) -> bool:
         """Say whether the key may be used for `scope`: what it names, and to read for one that curates."""

@@ -11,6 +11,7 @@ from django.contrib.auth.models import Permission, User
 from django.contrib.sessions.models import Session
 from django.test import Client
 from django.urls import reverse
+from rest_framework.authtoken.models import Token
 
 from catalog.accounts import keys, usage
 from catalog.accounts.models import Account, ApiKey, Plan, UsageEvent
@@ -116,6 +117,22 @@ class TestIssuing:
         assert response.status_code == 200
         assert "errorlist" in response.content.decode()
         assert not ApiKey.objects.exists()
+
+    def test_who_is_inactive_is_issued_no_key_and_that_is_said(
+        self, admin_client: Client, plan: Plan
+    ) -> None:
+        User.objects.filter(username="owner").update(is_active=False)
+        response = admin_client.post(ADD, form())
+        assert response.status_code == 200
+        assert "owner is inactive: the key would be refused from the start." in response.content.decode()
+        assert not ApiKey.objects.exists()
+
+    def test_who_is_inactive_is_issued_no_token_and_that_is_said(self, admin_client: Client) -> None:
+        user = User.objects.create_user("owner", is_active=False)
+        response = admin_client.post("/admin/authtoken/tokenproxy/add/", {"user": user.pk})
+        assert response.status_code == 200
+        assert "owner is inactive: the key would be refused from the start." in response.content.decode()
+        assert not Token.objects.exists()
 
     def test_it_takes_leave_to(self, client: Client, plan: Plan) -> None:
         clerk = User.objects.create_user("clerk", is_staff=True)
