@@ -101,7 +101,8 @@ class Relay:
                 self.sweep()
             self._outage.is_over()
         except Exception as error:
-            # Also what is a defect, here or in a store of the project's: were this thread to end, nobody would vouch.
+            # Also a defect, here or in a router or a store of the project's: were this thread to end, nobody would
+            # start another, and this process would vouch for nothing any more.
             self._outage.goes_on(error, traceback=not isinstance(error, StoreError))
             for alias in self.aliases:
                 connections[alias].close_if_unusable_or_obsolete()

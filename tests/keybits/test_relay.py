@@ -242,8 +242,8 @@ class TestVouching:
         ] == caplog.messages
         assert len(caplog.messages) == 1
 
-    @pytest.mark.parametrize("error", [OperationalError, InterfaceError, StoreError, ValueError])
-    def test_a_relay_that_fails_looks_again(
+    @pytest.mark.parametrize("error", [OperationalError, InterfaceError, StoreError, LookupError])
+    def test_a_relay_that_fails_looks_again_whatever_it_was(
         self, monkeypatch: pytest.MonkeyPatch, settings: Any, error: type[Exception]
     ) -> None:
         """Nobody would start another: this process would believe nothing any more."""
@@ -261,13 +261,14 @@ class TestVouching:
         aside(relay.run).result(30)
         assert looks == [0, 1]
 
+    @pytest.mark.parametrize("error", [OperationalError("gone"), LookupError("gone")], ids=type)
     def test_a_relay_that_fails_for_hours_is_told_once_a_minute_and_when_it_works_again(
-        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
     ) -> None:
         relay = Relay()
 
         def fails(_: Relay) -> int:
-            raise OperationalError("no database")
+            raise error
 
         with monkeypatch.context() as patch:
             patch.setattr(Relay, "once", fails)
@@ -275,7 +276,7 @@ class TestVouching:
                 relay._look()
         relay._look()
         assert [(record.getMessage(), bool(record.exc_info)) for record in caplog.records] == [
-            ("the relay failed; nothing is believed until it succeeds: no database", True),
+            ("the relay failed; nothing is believed until it succeeds: gone", True),
             ("the relay works again", False),
         ]
 
