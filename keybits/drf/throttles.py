@@ -18,11 +18,12 @@ from rest_framework.throttling import (
     UserRateThrottle,
 )
 
+from keybits.outages import Outage
 from keybits.stores import StoreError, get_store
 
 __all__ = ["AnonymousThrottle", "ScopedThrottle", "UserThrottle"]
 
-logger = logging.getLogger(__name__)
+_outage = Outage(logging.getLogger(__name__), "nobody is throttled", "rates are counted again")
 
 
 class _ExactRate(SimpleRateThrottle):
@@ -39,9 +40,10 @@ class _ExactRate(SimpleRateThrottle):
             return True
         try:
             left, wait = get_store().take(key, self.num_requests or 0, self.duration or 0)
-        except StoreError:
-            logger.warning("the store is out of reach; nobody is throttled", exc_info=True)
+        except StoreError as error:
+            _outage.goes_on(error)
             return True
+        _outage.is_over()
         if left < 0:
             view.throttled(request, wait)
         return True

@@ -18,8 +18,9 @@ from rest_framework.views import APIView
 from stacks.live import LiveServer
 from stacks.servers import Redis
 
+from keybits.drf import throttles
 from keybits.drf.throttles import AnonymousThrottle, ScopedThrottle, UserThrottle
-from keybits.stores import get_store
+from keybits.stores import StoreError, get_store
 
 SEED = """
 from django.contrib.auth.models import User
@@ -143,6 +144,29 @@ class TestOutage:
         redis_server.kill()
         assert set(statuses(ask, 5)) == {200}
         assert get_store().is_tripped
+
+    def test_is_told_once_and_in_one_line_until_rates_are_counted_again(
+        self, ask: Any, settings: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A store that fails at this alone is tried again each time that it does anything else."""
+        settings.KEYBITS_STORE_RETRY = 0
+        monkeypatch.setattr(throttles._outage, "_told", None)
+        with monkeypatch.context() as patch:
+            patch.setattr(get_store().store, "take", out_of_reach)
+            for _ in range(5):
+                assert ask().status_code == 200
+                get_store().now()
+        ask()
+        told = [record for record in caplog.records if record.name == throttles.__name__]
+        assert [record.getMessage() for record in told] == [
+            "nobody is throttled: out of reach",
+            "rates are counted again",
+        ]
+        assert not any(record.exc_info for record in told)
+
+
+def out_of_reach(*_: object) -> None:
+    raise StoreError("out of reach")
 
 
 @pytest.mark.parametrize("credentials", [True, False], ids=["of a user, hits included", "of an address"])
