@@ -102,6 +102,9 @@ class Nginx(Server):
         replacements = {
             "127.0.0.1:8000": f"127.0.0.1:{origin_port}",
             "listen 80 ": f"listen 127.0.0.1:{self.port} ",
+            "listen [::]:80 ": f"listen [::1]:{self.port} "
+            if has_ipv6()
+            else f"listen 127.0.0.2:{self.port} ",
             "/var/cache/nginx": str(directory / "cache"),
             "/run/gallery-revalidate.sock": str(directory / "revalidate.sock"),
         }
@@ -176,6 +179,15 @@ def raw(port: int, head: str) -> bytes:
         while part := connection.recv(65536):
             received += part
         return received
+
+
+def has_ipv6() -> bool:
+    """Say whether this machine can listen on ::1."""
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
 
 
 def accepts(port: int) -> bool:

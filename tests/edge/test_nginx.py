@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from edge.origin import TO_EVERYBODY, Origin
-from edge.programs import raw
+from edge.programs import client, has_ipv6, raw
 
 pytestmark = pytest.mark.stack("embedded")
 
@@ -24,6 +24,14 @@ class TestAsking:
         origin.answer(PAGE, "one", TO_EVERYBODY)
         assert [proxy.get(PAGE).text for _ in range(4)] == ["one"] * 4
         assert origin.statuses(PAGE) == [200, 304, 304, 304]
+
+    @pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+    def test_who_asks_by_ipv6_is_answered_as_by_ipv4(self, proxy: httpx.Client, origin: Origin) -> None:
+        origin.answer(PAGE, "one", TO_EVERYBODY)
+        with client(f"http://[::1]:{proxy.base_url.port}") as connected:
+            assert connected.get(PAGE, headers={"Host": proxy.headers["Host"]}).text == "one"
+        assert proxy.get(PAGE).text == "one"
+        assert origin.statuses(PAGE) == [200, 304]
 
     def test_what_has_changed_is_shown_at_once(self, proxy: httpx.Client, origin: Origin) -> None:
         for body in ("one", "two", "three"):
