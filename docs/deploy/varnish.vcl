@@ -471,6 +471,10 @@ sub vcl_synth {
 "};
         return (deliver);
     }
+    if (req.url ~ "^/(api|files)/") {
+        set resp.http.Access-Control-Allow-Origin = "*"; # as the origin has it: scripts may read what was wrong
+        set resp.http.Access-Control-Expose-Headers = "Allow";
+    }
     if (resp.status == 416) {
         set resp.http.Content-Range = "bytes */" + var.get("length");
     }

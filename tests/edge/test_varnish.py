@@ -650,6 +650,17 @@ class TestAnswers:
         assert answer.headers["cache-control"] == "private, no-store"
         assert edge.request("TRACE", PAGE).headers["allow"]
 
+    def test_scripts_of_other_origins_may_read_its_own_errors_where_they_may_the_origin_s(
+        self, edge: httpx.Client, varnish: Varnish, origin: Origin
+    ) -> None:
+        origin.down()
+        for answer in (edge.get(PAGE), edge.get("/files/a.webp"), edge.request("TRACE", PAGE)):
+            assert answer.headers["access-control-allow-origin"] == "*"
+            assert answer.headers["access-control-expose-headers"] == "Allow"
+        assert b"Access-Control-Allow-Origin: *" in raw(varnish.port, f"GET {PAGE} HTTP/1.1\r\nHost: a/b\r\n")
+        for answer in (edge.get("/admin/"), edge.request("PURGE", PAGE)):
+            assert "access-control-allow-origin" not in answer.headers
+
     def test_a_websocket_is_piped(self, varnish: Varnish, origin: Origin) -> None:
         origin.answer("/ws/captures/1/", "one", {})
         request = "GET /ws/captures/1/ HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
