@@ -58,6 +58,7 @@ class CuratedAdmin(RefusalAdmin):
         bulk.ForbiddenRowsError,
         bulk.SpoiltRowsError,
         bulk.TooManyRowsError,
+        bulk.TooManyTagsError,
     )
     actions: Sequence[Any] = ("delete_selected",)
     show_full_result_count = False

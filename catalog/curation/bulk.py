@@ -45,9 +45,10 @@ __all__ = [
 
 BATCH = 500
 """Rows of an INSERT. A row has some thirty values, and SQLite takes 32,766 in a statement."""
-MOST_PUT_ON = 20_000
-"""Tags that new screenshots are given at once: for each, SQLite's triggers look at all that its screenshot has by then,
-while nobody else writes. With 100 for each of a thousand that took longer than others wait."""
+MOST_PAIRS = 20_000
+"""Tags that are put on and taken off at once, of all screenshots: for each, SQLite's triggers look at all that its
+screenshot has by then, while nobody else writes. With 100 for each of a thousand that took longer than others wait.
+PostgreSQL's look once a statement; there the tags of new screenshots alone are bounded, which all come into Python."""
 WHITESPACE = (
     "\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
     "\u2028\u2029\u202f\u205f\u3000"
@@ -74,10 +75,13 @@ class TooManyRowsError(ValueError):
 
 
 class TooManyTagsError(ValueError):
-    """New screenshots are to have `count` tags in all, more than `MOST_PUT_ON`."""
+    """Screenshots are to get or lose `count` tags in all, more than `MOST_PAIRS`."""
 
     def __init__(self, count: int) -> None:
-        super().__init__(f"There are {count:,} tags in all; send at most {MOST_PUT_ON:,} at once.")
+        super().__init__(
+            f"There are {count:,} tags in all, each counted once for each screenshot that gets or loses it; "
+            f"at most {MOST_PAIRS:,} can be at once."
+        )
 
 
 class SpoiltRowsError(ValueError):
@@ -162,10 +166,15 @@ class Tagging:
             return Q(pk__isnull=False)
         if self.whole or not self.added:
             return Q(pk__in=[])
-        tagged = TAGGED._base_manager.filter(screenshot__in=rows.order_by().values("pk"))
-        others: Any = tagged.exclude(tag__in=_tags(self.added | self.removed)).values("screenshot")
+        others: Any = _tagged(rows).exclude(tag__in=_tags(self.added | self.removed)).values("screenshot")
         full = others.annotate(number=Count("pk")).filter(number__gt=room)
         return Q(pk__in=full.values("screenshot"))
+
+    def taken_off(self, rows: QuerySet[Any]) -> QuerySet[Any]:
+        """Return the tags that the `rows` are to lose, by pairs."""
+        if self.whole:
+            return _tagged(rows).exclude(tag__in=_tags(self.added))
+        return _tagged(rows).filter(tag__in=_tags(self.removed))
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,10 +190,10 @@ class Changes:
 
 
 def inspect(*, rows: QuerySet[Any], actor: Any, changes: Changes | None = None) -> int:
-    """Return how many `rows` there are; one statement, but for what the model's constraints ask.
+    """Return how many `rows` there are; one statement, but for what the model's constraints ask, and tags on SQLite.
 
-    Raises `ForbiddenRowsError` or `SpoiltRowsError` where the operation has to be refused whole, and Django's
-    `ValidationError` for a value that the model does not accept.
+    Raises `ForbiddenRowsError`, `SpoiltRowsError` or, on SQLite, `TooManyTagsError` where the operation has to be
+    refused whole, and Django's `ValidationError` for a value that the model does not accept.
     """
     changes = changes or Changes()
     _validate(rows.model, changes.values)
@@ -199,7 +208,14 @@ def inspect(*, rows: QuerySet[Any], actor: Any, changes: Changes | None = None) 
     for name, (_, why) in spoilers.items():
         if found[f"spoilt_{name}"]:
             raise SpoiltRowsError(name, found[f"spoilt_{name}"], why)
+    if changes.tagging is not None and connections[rows.db].vendor == "sqlite":
+        _bound(found["total"] * len(changes.tagging.added) + changes.tagging.taken_off(rows).count())
     return int(found["total"])
+
+
+def _bound(pairs: int) -> None:
+    if pairs > MOST_PAIRS:
+        raise TooManyTagsError(pairs)
 
 
 def _validate(model: type[Model], values: Mapping[str, Any]) -> None:
@@ -286,21 +302,19 @@ def _tag(selection: Selection, tagging: Tagging) -> None:
     count = selection.rows.filter(tagging.spoils(selection.rows)).count()
     if count:
         raise SpoiltRowsError("tags", count, tagging.why)
-    tagged = TAGGED._base_manager.filter(screenshot__in=selection.rows.values("pk"))
-    if tagging.whole:
-        _take_off(tagged.exclude(tag__in=_tags(tagging.added)))
-    elif tagging.removed:
-        _take_off(tagged.filter(tag__in=_tags(tagging.removed)))
+    if tagging.whole or tagging.removed:
+        going = tagging.taken_off(selection.rows)
+        going._raw_delete(going.db)
     if tagging.added:
         _put_on(selection, [tag.pk for tag in tags_named(slugs=tagging.added)])
 
 
+def _tagged(rows: QuerySet[Any]) -> QuerySet[Any]:
+    return TAGGED._base_manager.filter(screenshot__in=rows.order_by().values("pk"))
+
+
 def _tags(slugs: Collection[str]) -> QuerySet[Tag, Any]:
     return Tag.objects.filter(slug__in=slugs).order_by().values("pk")
-
-
-def _take_off(tagged: QuerySet[Any]) -> None:
-    tagged._raw_delete(tagged.db)
 
 
 def _put_on(selection: Selection, tags: Sequence[int]) -> None:
@@ -325,9 +339,7 @@ def create_screenshots(
 
     Raises `TooManyTagsError`.
     """
-    count = sum(len(set(item.get("tags", ()))) for item in items)
-    if count > MOST_PUT_ON:
-        raise TooManyTagsError(count)
+    _bound(sum(len(set(item.get("tags", ()))) for item in items))
     named = {
         tag.slug: tag for tag in tags_named(slugs={slug for item in items for slug in item.get("tags", ())})
     }

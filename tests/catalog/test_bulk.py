@@ -10,7 +10,7 @@ from django.db import IntegrityError, connection, transaction
 from stacks.threads import aside, before_statement
 
 from catalog.curation import bulk
-from catalog.models import BulkOperation, Gallery, Rendition, Screenshot, Tag
+from catalog.models import MOST_TAGS, BulkOperation, Gallery, Rendition, Screenshot, Tag
 from keybits import cascades
 from keybits.selections import hold
 from keybits.stamps import scope_names
@@ -262,3 +262,18 @@ class TestACascade:
         assert Gallery.objects.get().cover is None
         assert (Screenshot.objects.count(), Rendition.objects.count()) == (2, 2)
         assert tag.screenshots.count() == 2
+
+
+@pytest.mark.stack("embedded")
+def test_sqlite_s_triggers_write_no_more_for_a_tag_than_its_screenshot_has(owner, galleries):
+    """So that what one operation may put on bounds how long it keeps others from writing."""
+    add(galleries["a"], 3)
+    words = frozenset(f"word-{number}" for number in range(MOST_TAGS))
+    changes = bulk.Changes(tagging=bulk.Tagging(added=words))
+    before = connection.connection.total_changes
+    bulk.update(rows=rows_of(galleries["a"]), actor=owner, changes=changes, most=3, record=record())
+    written = connection.connection.total_changes - before
+    pairs = 3 * MOST_TAGS
+    assert Screenshot.tags.through.objects.count() == pairs <= bulk.MOST_PAIRS
+    own = 10  # the pair, its tally, and scopes that are not a tag's
+    assert written <= pairs * 2 * (MOST_TAGS + own)

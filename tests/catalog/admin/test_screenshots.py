@@ -318,6 +318,16 @@ class TestActions:
         assert shot.gallery.slug == "spring"
         assert not BulkOperation.objects.exists()
 
+    @pytest.mark.stack("embedded")
+    def test_on_more_tags_than_sqlite_can_hold_others_up_for_are_refused(
+        self, admin_client: Client, shoot: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(bulk, "MOST_PAIRS", 0)
+        shot, tag = shoot("Cat"), Tag.objects.create(slug="dark", name="Dark")
+        (said,) = told(act(admin_client, "add_tags", shot, tags=[tag.pk]))
+        assert said.startswith("Nothing was changed. There are 1 tags in all")
+        assert not shot.tags.exists()
+
     @pytest.mark.parametrize("action", ["move", "add_tags", "remove_tags", "redraw", "delete_selected"])
     def test_take_leave_to(
         self, clerk: Callable[..., Client], shoot: Any, other: Gallery, action: str

@@ -418,6 +418,32 @@ class TestTags:
         done(send(owner, "PATCH", target, {"tags": ["t1"]}))
         assert self.of(world, "cat") == {"t1"}
 
+    @pytest.mark.stack("embedded")
+    def test_on_sqlite_are_no_more_in_all_than_others_can_wait_for(self, owner, world, monkeypatch):
+        count = Screenshot.objects.filter(gallery__slug="spring").count()
+        monkeypatch.setattr(bulk, "MOST_PAIRS", 2 * count)
+        before = rows()
+        for body in ({"add": ["a", "b", "c"]}, ["a", "b", "c"]):
+            for query in ("", "&dry_run=true"):
+                document = problem(send(owner, "PATCH", SPRING + query, {"tags": body}), 400, "invalid-value")
+                assert f"at most {2 * count}" in document["errors"]["tags"][0]
+        assert rows() == before
+        done(send(owner, "PATCH", SPRING, {"tags": {"add": ["a", "b"]}}))
+
+    @pytest.mark.stack("embedded")
+    def test_on_sqlite_that_are_taken_off_count_as_well(self, owner, world, monkeypatch):
+        pairs = Screenshot.tags.through.objects.filter(screenshot__gallery__slug="spring").count()
+        monkeypatch.setattr(bulk, "MOST_PAIRS", pairs - 1)
+        document = problem(send(owner, "PATCH", SPRING, {"tags": []}), 400, "invalid-value")
+        assert f"There are {pairs} tags in all" in document["errors"]["tags"][0]
+        done(send(owner, "PATCH", SPRING, {"tags": {"remove": ["dark"]}}))
+        done(send(owner, "PATCH", SPRING, {"tags": []}))
+
+    @pytest.mark.stack("server")
+    def test_on_postgresql_are_as_many_as_there_are_rows_for(self, owner, world, monkeypatch):
+        monkeypatch.setattr(bulk, "MOST_PAIRS", 0)
+        done(send(owner, "PATCH", SPRING, {"tags": {"add": ["a", "b"], "remove": ["dark"]}}))
+
     def test_can_be_what_the_rows_are_chosen_by(self, owner, world):
         """The rows are chosen once: taking away what chose them does not end the operation half way."""
         body = {"tags": {"add": ["light"], "remove": ["dark"]}, "gallery": "vault", "title": "Light"}
@@ -727,7 +753,7 @@ class TestManyItems:
 
     @pytest.mark.usefixtures("unchanged")
     def test_have_no_more_tags_in_all_than_others_can_wait_for(self, owner, monkeypatch):
-        monkeypatch.setattr(bulk, "MOST_PUT_ON", 5)
+        monkeypatch.setattr(bulk, "MOST_PAIRS", 5)
         items = [item(n, tags=["a", "b", "b", "c"]) for n in range(2)]
         document = problem(send(owner, "POST", "/screenshots/", items), 400, "invalid-value")
         (told,) = document["errors"]["tags"]
