@@ -80,6 +80,8 @@ __all__ = [
 ID = r"[1-9][0-9]{0,17}"
 DESCRIBED = 'rel="describedby"'
 SLUG = r"[-a-zA-Z0-9_]{1,100}"
+TAG_LOOKUP = "parent_lookup_tags__slug"
+"""The capture of an address that names a tag whose screenshots are listed there."""
 
 
 _grammars: dict[tuple[type, bool], Grammar] = {}
@@ -203,7 +205,8 @@ class ShownMixin(ProjectedListMixin):
 
     def _may_tell_of_others(self) -> bool:
         """Say whether the list is empty, to who asks, of what others may see: that its entry has ended would tell."""
-        return not (self.detail or self.shown) and any(map(self.query.get, freshness.NARROWING))  # type: ignore[attr-defined]
+        narrowed = any(map(self.query.get, freshness.NARROWING)) or TAG_LOOKUP in self.kwargs  # type: ignore[attr-defined]
+        return narrowed and not (self.detail or self.shown)  # type: ignore[attr-defined]
 
 
 def _listed_for(viewer: Any) -> QuerySet[Screenshot]:
@@ -285,7 +288,7 @@ def _list_scopes(view_instance: Any, kwargs: dict[str, Any], **_: Any) -> tuple[
     return freshness.screenshot_list(
         view_instance.query,
         gallery=kwargs.get("parent_lookup_gallery__slug"),
-        tag=kwargs.get("parent_lookup_tags__slug"),
+        tag=kwargs.get(TAG_LOOKUP),
     )
 
 
@@ -434,11 +437,11 @@ class TagScreenshotViewSet(  # type: ignore[misc]
 
     def get_queryset(self) -> QuerySet[Screenshot]:
         listed = self.with_what_is_shown(_listed_for(self.request.user))
-        slugs = sorted({self.kwargs["parent_lookup_tags__slug"], *self.query.all("tag")})
+        slugs = sorted({self.kwargs[TAG_LOOKUP], *self.query.all("tag")})
         return with_tags(listed, slugs, with_count=counted(self.request.query_params))
 
     def get_parent_queryset(self) -> QuerySet[Tag]:
-        return Tag.objects.listed_for(self.request.user).filter(slug=self.kwargs["parent_lookup_tags__slug"])
+        return Tag.objects.listed_for(self.request.user).filter(slug=self.kwargs[TAG_LOOKUP])
 
 
 class RenditionListKey(DefaultListKeyConstructor):
