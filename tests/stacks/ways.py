@@ -13,6 +13,7 @@ from asgiref.sync import async_to_sync
 from django.core.asgi import get_asgi_application
 from django.core.wsgi import get_wsgi_application
 
+from keybits.fastpath import asgi
 from keybits.fastpath.asgi import FastPath as AsgiFastPath
 from keybits.fastpath.wsgi import FastPath as WsgiFastPath
 
@@ -111,6 +112,10 @@ class AsgiWays(Ways):
     def __init__(self) -> None:
         django = get_asgi_application()
         super().__init__(django, AsgiFastPath(django))
+
+    def long(self, asked: Asked) -> Told:
+        """Ask as it is handed on: Django by itself finds no cookie but the first, where they come in several fields."""
+        return exchange(self._django, asgi._with_one_cookie(scope_of(asked)), asked.body)
 
     def _ask(self, application: Any, asked: Asked) -> Told:
         return exchange(application, scope_of(asked), asked.body)

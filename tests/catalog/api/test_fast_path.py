@@ -329,6 +329,10 @@ class TestAnySequence:
         run()
         assert ways.fast_answers >= 20
 
+    def test_agrees_on_cookies_that_come_in_several_fields(self, ways: Ways, world: Any) -> None:
+        cookies = (("Cookie", "a=b"), ("Cookie", "csrftoken=a"))
+        self.agree(ways, world, ("galleries/", "page_size=2&page=9", "GET", cookies))
+
     @staticmethod
     def agree(ways: Ways, world: Any, step: Any) -> None:
         resource, query, method, fields = step
