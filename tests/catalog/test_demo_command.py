@@ -159,6 +159,11 @@ class TestServing:
         ipaddress.ip_address(arguments[arguments.index("--host") + 1])
         assert f"http://localhost:{free_port}/api/v1/\n" in capsys.readouterr().out
 
+    def test_a_name_in_capitals_is_the_same_name(self, free_port: int, served: list[Any]) -> None:
+        """As a browser sends it, and as ALLOWED_HOSTS are compared."""
+        call_command("demo", host="LOCALHOST", port=free_port)
+        assert served
+
     @pytest.mark.parametrize(
         ("host", "root"),
         [

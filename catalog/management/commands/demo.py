@@ -69,7 +69,7 @@ def _name(host: str) -> str:
     """Return the Host that a browser sends."""
     if host in ("127.0.0.1", "0.0.0.0", "::1", "::"):  # noqa: S104 - compared, not bound
         return "localhost"
-    return f"[{host}]" if ":" in host else host
+    return f"[{host}]" if ":" in host else host.lower()
 
 
 def server_command(address: str, port: int, workers: int) -> list[str]:
