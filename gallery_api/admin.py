@@ -1,4 +1,4 @@
-"""The site of the admin: decides which addresses are none that it has, and what its lists cannot be asked."""
+"""The site of the admin: decides which addresses are none that it has, and what its lists and forms cannot be asked."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ class Site(AdminSite):
         def checked(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
             if any("\x00" in text for name, values in request.GET.lists() for text in (name, *values)):
                 raise BadRequest("No row holds the character NUL; leave it out of the address.")
-            return view(request, *args, **kwargs)
+            try:
+                return view(request, *args, **kwargs)
+            except OverflowError as error:
+                raise BadRequest("No row has a number as large as one of these.") from error
 
         return super().admin_view(checked, cacheable)
 

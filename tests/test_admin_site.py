@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.contrib import admin
+from django.contrib.auth.models import Group
 from django.db import DatabaseError
 from django.test import Client
 from django.urls import reverse
@@ -62,3 +63,15 @@ class TestLists:
         monkeypatch.setattr(admin.site._registry[Tag], "get_queryset", fail)
         with pytest.raises(DatabaseError, match="gone"):
             admin_client.get("/admin/catalog/tag/?e=1")
+
+
+@pytest.mark.django_db
+class TestForms:
+    @pytest.mark.parametrize("number", ["9" * 19, "9" * 30])
+    def test_refuse_the_id_of_a_choice_that_no_database_holds(
+        self, admin_client: Client, number: str
+    ) -> None:
+        """Django's own forms of groups and users would ask SQLite for it."""
+        form = {"name": "clerks", "permissions": [number]}
+        assert admin_client.post("/admin/auth/group/add/", form).status_code in {200, 400}
+        assert not Group.objects.exists()

@@ -27,7 +27,7 @@ class SlugsField(forms.CharField):
         super().__init__(**{"required": False, **options})
 
     def prepare_value(self, value: Any) -> Any:
-        """Return tags as they are entered."""
+        """Return tags, or the words of an address, as they are entered."""
         return value if isinstance(value, str) or value is None else " ".join(_slugs(value))
 
     def clean(self, value: Any) -> list[str]:
@@ -44,8 +44,8 @@ class SlugsField(forms.CharField):
         return set((data or "").replace(",", " ").split()) != set(shown.split())
 
 
-def _slugs(tags: Iterable[Tag]) -> list[str]:
-    return sorted(tag.slug for tag in tags)
+def _slugs(tags: Iterable[Tag | str]) -> list[str]:
+    return sorted(tag if isinstance(tag, str) else tag.slug for tag in tags)
 
 
 @admin.register(Tag)

@@ -15,7 +15,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from PIL import Image
 from pytest_django import Settings
-from staff import act, shown, told
+from staff import act, fields, shown, told
 
 from catalog.capture import images, redrawing, storage
 from catalog.curation import bulk
@@ -337,6 +337,13 @@ class TestActions:
         shot.refresh_from_db()
         assert shot.gallery.slug == "spring"
         assert not BulkOperation.objects.exists()
+
+
+def test_an_address_that_names_tags_of_a_new_one_shows_them_as_they_are_entered(
+    admin_client: Client, db: None
+) -> None:
+    response = admin_client.get("/admin/catalog/screenshot/add/", {"tags": "wide,dark"})
+    assert fields(response)["tags"] == "dark wide"
 
 
 def kept_original(width: int) -> str:
