@@ -369,7 +369,8 @@ def _question(constructor: KeyConstructor, exchange: dict[str, Any]) -> Hashable
     asked = request._request
     meta, path, captured = asked.META, asked.path, tuple(exchange["kwargs"].items())
     kind: Any = type(view)
-    texts = (path, canonical_query(view, request), meta.get("HTTP_ACCEPT", ""), meta.get("HTTP_HOST", ""))
+    found = (request.accepted_media_type, repr(request.version))  # by whatever negotiation and versioning
+    texts = (path, canonical_query(view, request), *found, meta.get("HTTP_HOST", ""))
     plain = all(type(value) is str for _, value in captured) and not exchange["args"]
     if not plain or sum(map(len, texts)) > LONGEST_NAMED or not are_closed(kind, constructor):
         return None

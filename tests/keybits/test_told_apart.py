@@ -22,7 +22,12 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.throttling import SimpleRateThrottle
-from rest_framework.versioning import AcceptHeaderVersioning, HostNameVersioning, NamespaceVersioning
+from rest_framework.versioning import (
+    AcceptHeaderVersioning,
+    BaseVersioning,
+    HostNameVersioning,
+    NamespaceVersioning,
+)
 
 from catalog.models import Tag
 from keybits import bits
@@ -94,6 +99,15 @@ class ByHostName(SaidViewSet):
     versioning_class = HostNameVersioning
 
 
+class FieldVersioning(BaseVersioning):
+    def determine_version(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        return request.headers.get("X-Version")
+
+
+class ByField(SaidViewSet):
+    versioning_class = FieldVersioning
+
+
 class OrderOfValues(SaidViewSet):
     def says(self, request: Any) -> Any:
         return request.GET.getlist("ordering")
@@ -110,6 +124,16 @@ class LinkedDataRenderer(JSONRenderer):
 
 class LinkedViewSet(TagViewSet):
     renderer_classes = [JSONRenderer, LinkedDataRenderer]
+
+
+class FieldNegotiation(DefaultContentNegotiation):
+    def select_renderer(self, request: Any, renderers: Any, format_suffix: Any = None) -> Any:
+        chosen = renderers["X-Linked" in request.headers]
+        return chosen, chosen.media_type
+
+
+class LinkedByFieldViewSet(LinkedViewSet):
+    content_negotiation_class = FieldNegotiation
 
 
 class OfTenantKey(ListKey):
@@ -302,9 +326,11 @@ urlpatterns = [
     path("v2/", include(([path("said/", ByNamespace.as_view(said))], "v2"))),
     path("accepted/", ByAccept.as_view(said)),
     path("named/", ByHostName.as_view(said)),
+    path("fielded/", ByField.as_view(said)),
     path("all/", TagViewSet.as_view(said)),
     path("some/", TagViewSet.as_view(said, queryset=Tag.objects.filter(slug="a"))),
     path("linked/", LinkedViewSet.as_view(said)),
+    path("linked-by-field/", LinkedByFieldViewSet.as_view(said)),
     path("ordered/", OrderOfValues.as_view(said)),
     path("zone/", InZone.as_view(said)),
     path("tenant/", OfTenant.as_view(said)),
@@ -366,6 +392,9 @@ class TestVersions:
     def test_of_host_names_are_told_apart(self) -> None:
         assert [says("/named/", Host=f"v{number}.example.com") for number in (1, 2)] == ["v1", "v2"]
 
+    def test_that_a_project_finds_in_its_own_way_are_told_apart(self) -> None:
+        assert [says("/fielded/", X_Version=version) for version in "12"] == ["1", "2"]
+
 
 class TestRepresentations:
     def test_of_two_routes_to_one_view_with_other_options_are_told_apart(self) -> None:
@@ -374,6 +403,10 @@ class TestRepresentations:
     def test_of_renderers_that_share_a_format_are_told_apart(self) -> None:
         kinds = ["application/json", "application/ld+json"] * 2
         assert [get("/linked/", Accept=kind)["Content-Type"] for kind in kinds] == kinds
+
+    def test_of_a_negotiation_of_the_project_s_own_are_told_apart(self) -> None:
+        found = [get("/linked-by-field/", **fields)["Content-Type"] for fields in ({}, {"X_Linked": "1"})]
+        assert found == ["application/json", "application/ld+json"]
 
     def test_of_parameters_that_a_renderer_reads_are_told_apart(self) -> None:
         indented = get("/all/", Accept="application/json; indent=4").content
