@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property, wraps
@@ -138,7 +138,7 @@ class _Exchange:
         self.args = args
         self.kwargs = kwargs
         self.is_private = credentialed(request) or is_for_some(view)
-        self.varies = ""
+        self.varies: list[str] = []
         self.previous: Entry | None = None
 
     def respond(self, constructor: KeyConstructor) -> HttpResponse:
@@ -202,16 +202,23 @@ class _Exchange:
 
     def _is_told_apart(self, hosts_named: list[str], permissions: list[str]) -> bool:
         """Say whether no other question has the same key, or scopes of another name; if one may, say so in the log."""
-        why = ""
-        if hosts_named and not any(isinstance(bit, OriginKeyBit) for bit in self.constructor.bits.values()):
-            why = "it holds the Host, and no OriginKeyBit is in its key"
-        elif not is_as_rows_have_it(self.view, captures_named(self.constructor)):
-            why = "its address spells what it names in another way than its scopes do"
-        elif permissions:
-            why = f"{permissions[0]} is to be asked of the object each time, unless it is said to be closed"
+        why = next(self._doubts(hosts_named, permissions), "")
         if why:
             logger.warning("%s at %s is not kept: %s", type(self.view).__name__, self.asked.path, why)
         return not why
+
+    def _doubts(self, hosts_named: list[str], permissions: list[str]) -> Iterator[str]:
+        """Yield why another question may have the same key, or scopes of another name."""
+        if hosts_named and not any(isinstance(bit, OriginKeyBit) for bit in self.constructor.bits.values()):
+            yield "it holds the Host, and no OriginKeyBit is in its key"
+        if not is_as_rows_have_it(self.view, captures_named(self.constructor)):
+            yield "its address spells what it names in another way than its scopes do"
+        if permissions:
+            yield f"{permissions[0]} is to be asked of the object each time, unless it is said to be closed"
+        said = {name.lower() for name in self.varies} - headers_named(self.constructor) - {"accept-encoding"}
+        reads = {("header", name.replace("-", "_").upper()) for name in said}
+        for (_, name), advice in audit.uncovered(reads, self.constructor, self.scopes).items():
+            yield f"it varies by {name}: {advice}"
 
     def _send_unkept(
         self, response: HttpResponse, headers: list[tuple[str, str]], reason: str
@@ -242,12 +249,11 @@ class _Exchange:
 
     def _varies(self) -> list[str]:
         """Return what of the request the answer depends on, beside its address: the view's word, and the key's."""
-        said = [name.strip() for name in self.varies.split(",") if name.strip()]
         named = headers_named(self.constructor) - {"host"}
         if not issubclass(self.view.content_negotiation_class, JSONContentNegotiation):
             named |= {"accept"}
-        known = {"accept-encoding", *(name.lower() for name in said)}
-        return said + [name.title() for name in sorted(named - known)]
+        known = {"accept-encoding", *(name.lower() for name in self.varies)}
+        return self.varies + [name.title() for name in sorted(named - known)]
 
     def _keep(self, made: Entry, tagged: _Tagged, reason: str, landing: Landing) -> HttpResponse:
         """Store what was made, if it may be stored, and send it; only what is current here is held elsewhere."""
@@ -274,7 +280,8 @@ class _Exchange:
     def _render(self) -> HttpResponse:
         """Run the handler, and render what it returns."""
         response: HttpResponse = self.method(self.view, self.request, *self.args, **self.kwargs)
-        self.varies = response.get("Vary", "")  # its own: the framework adds more
+        said = response.get("Vary", "").split(",")  # its own: the framework adds more
+        self.varies = [name.strip() for name in said if name.strip()]
         finalized: HttpResponse = self.view.finalize_response(
             self.request, response, *self.args, **self.kwargs
         )

@@ -36,7 +36,7 @@ from keybits.drf import CacheResponseAndETAGMixin
 from keybits.drf.closed import closed
 
 pytestmark = pytest.mark.django_db(transaction=True)
-HIT = "keybits; hit"
+HIT, MISS = "keybits; hit", "keybits; fwd=uri-miss"
 REFUSED = {401, 403}
 MOMENT = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
@@ -146,6 +146,21 @@ class OfTenant(SaidViewSet):
 
     def says(self, request: Any) -> Any:
         return request.headers.get("X-Tenant")
+
+
+class Varying:
+    def list(self, request: Any, *args: Any, **kwargs: Any) -> Response:
+        names = request.query_params.get("by", "X-Tenant")
+        return Response({"says": request.headers.get("X-Tenant")}, headers={"Vary": names})
+
+
+class VaryingViewSet(CacheResponseAndETAGMixin, Varying, viewsets.GenericViewSet[Tag]):
+    permission_classes: Any = []
+    list_cache_key_func: Any = ListKey()
+
+
+class VaryingOfTenant(VaryingViewSet):
+    list_cache_key_func = OfTenantKey()
 
 
 class OfAddressKey(ListKey):
@@ -334,6 +349,8 @@ urlpatterns = [
     path("ordered/", OrderOfValues.as_view(said)),
     path("zone/", InZone.as_view(said)),
     path("tenant/", OfTenant.as_view(said)),
+    path("varying/", VaryingViewSet.as_view(said)),
+    path("varying-tenant/", VaryingOfTenant.as_view(said)),
     path("address/", OfAddress.as_view(said)),
     path("by-origin/", ByOrigin.as_view(said)),
     path("by-host/", ByHost.as_view(said)),
@@ -459,6 +476,19 @@ class TestVary:
         assert says("/tenant/", X_Tenant="rival") == "rival"
         assert get("/tenant/", X_Tenant="acme")["Vary"] == "Accept, X-Tenant, Accept-Encoding"
 
+    def test_of_the_view_s_own_is_obeyed_here_too(self) -> None:
+        """RFC 9111 section 4.1."""
+        assert [says("/varying/", X_Tenant=tenant) for tenant in ("acme", "rival")] == ["acme", "rival"]
+        answer = get("/varying/")
+        assert (answer["Cache-Status"], answer["Cache-Control"]) == (MISS, "private, no-store")
+
+    @pytest.mark.parametrize(
+        "url", ["/varying-tenant/", "/varying/?by=Accept,+accept-encoding,+Cookie,+Accept-Language"]
+    )
+    def test_of_what_bits_name_keeps_nothing_from_being_kept(self, url: str) -> None:
+        get(url)
+        assert get(url)["Cache-Status"] == HIT
+
     def test_cannot_name_what_is_no_header_and_nobody_else_keeps_that(self) -> None:
         assert get("/address/")["Cache-Control"] == "private, no-store"
 
@@ -529,7 +559,7 @@ class TestAnswers:
         for _ in range(2):
             answer = get(url)
             assert answer.getvalue() == b"hello"
-            assert answer["Cache-Status"] == "keybits; fwd=uri-miss"
+            assert answer["Cache-Status"] == MISS
 
     def test_that_lead_elsewhere_are_passed_on(self) -> None:
         assert get("/redirecting/?say=/all/")["Location"] == "/all/"
@@ -537,7 +567,7 @@ class TestAnswers:
     def test_of_a_lookup_that_no_row_tells_are_shown_and_not_kept(self) -> None:
         for slug in ("A", "a"):
             answer = get(f"/any-case/{slug}/")
-            assert (answer.json()["slug"], answer["Cache-Status"]) == ("a", "keybits; fwd=uri-miss")
+            assert (answer.json()["slug"], answer["Cache-Status"]) == ("a", MISS)
 
 
 class TestSpellings:
@@ -546,7 +576,7 @@ class TestSpellings:
     ) -> None:
         plain, odd = f"/own/{tags[0].pk}/", f"/own/0{tags[0].pk}/"
         assert get(plain)["Cache-Status"].endswith("stored")
-        assert get(odd)["Cache-Status"] == "keybits; fwd=uri-miss"
+        assert get(odd)["Cache-Status"] == MISS
 
 
 def test_throttles_that_a_view_makes_itself_count_what_is_computed_once() -> None:
