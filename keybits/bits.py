@@ -190,6 +190,10 @@ class FreshnessKeyBit(KeyBitBase):  # type: ignore[misc]
         """Return the scopes, from the request alone: no database is asked."""
         raise NotImplementedError
 
+    def get_captures(self, params: Any) -> set[str]:
+        """Return the names of the URL's captures that the scopes are named by; `*` for any of them."""
+        return {"*"}
+
     def get_data(self, params: Any, request: Any, **exchange: Any) -> dict[str, str]:
         """Return each scope's present stamp, for a key function that stands by itself (drf-extensions' decorators).
 
@@ -215,8 +219,9 @@ class UpdatedAtKeyBit(FreshnessKeyBit):
         return _named(params, exchange)
 
     def get_captures(self, params: Any) -> set[str]:
-        """Return the names of the captures that the scopes are named by."""
-        templates = () if callable(params) else (params,) if isinstance(params, str) else params or ()
+        if callable(params):
+            return super().get_captures(params)
+        templates = (params,) if isinstance(params, str) else params or ()
         return {path for template in templates for path in parse(template).paths}
 
 

@@ -93,11 +93,11 @@ def headers_named(constructor: KeyConstructor) -> frozenset[str]:
 
 @lru_cache(maxsize=1024)
 def captures_named(constructor: KeyConstructor) -> frozenset[str]:
-    """The names of the URL's captures that the scopes of freshness are named by."""
+    """The names of the URL's captures that the scopes of freshness are named by; `*` where any may be."""
     named = (
         bit.get_captures(constructor._params(name, bit))
         for name, bit in constructor.bits.items()
-        if isinstance(bit, bits.UpdatedAtKeyBit)
+        if isinstance(bit, bits.FreshnessKeyBit)
     )
     return frozenset().union(*named)
 

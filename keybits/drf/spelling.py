@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from functools import reduce
 from typing import Any
@@ -39,10 +39,14 @@ def compare_field(view: Any, capture: str, model: type[Model], path: str) -> Non
     _compared(view)[capture] = str(getattr(field, "target_field", field).to_python(value)) == str(value)
 
 
-def is_as_rows_have_it(view: Any, captures: Iterable[str]) -> bool:
-    """Say whether all that was compared is the same, and no other of `captures` a number or a UUID spelt otherwise."""
+def is_as_rows_have_it(view: Any, captures: Collection[str]) -> bool:
+    """Say whether all that was compared is the same, and no other of `captures` a number or a UUID spelt otherwise.
+
+    `*` among them stands for all that the URL has.
+    """
     compared = _compared(view)
-    others = (view.kwargs.get(name) for name in captures if name not in compared)
+    names = view.kwargs if "*" in captures else captures
+    others = (view.kwargs.get(name) for name in names if name not in compared)
     return all(compared.values()) and all(type(value) is not str or _is_plain(value) for value in others)
 
 

@@ -322,6 +322,27 @@ class OwnObjectByIdViewSet(OwnObjectViewSet):
     object_cache_key_func = ByIdKey()
 
 
+class OfFunctionKey(DefaultListKeyConstructor):
+    updated_at = bits.UpdatedAtKeyBit(lambda kwargs, **_: f"tag-id:{kwargs['pk']}")
+
+
+class OwnScope(bits.FreshnessKeyBit):
+    def get_scopes(self, params: Any, **exchange: Any) -> list[str]:
+        return [f"tag-id:{exchange['kwargs']['pk']}"]
+
+
+class OfOwnScopeKey(DefaultListKeyConstructor):
+    updated_at = OwnScope()
+
+
+class OfFunctionViewSet(SaidViewSet):
+    list_cache_key_func: Any = OfFunctionKey()
+
+
+class OfOwnScopeViewSet(SaidViewSet):
+    list_cache_key_func: Any = OfOwnScopeKey()
+
+
 class FourADay(SimpleRateThrottle):
     rate = "4/day"
 
@@ -369,6 +390,8 @@ urlpatterns = [
     path("streaming/", StreamingViewSet.as_view(said)),
     path("any-case/<str:slug>/", AnyCaseViewSet.as_view(one)),
     path("own/<str:pk>/", OwnObjectByIdViewSet.as_view(one)),
+    path("of-function/<str:pk>/", OfFunctionViewSet.as_view(said)),
+    path("of-own-scope/<str:pk>/", OfOwnScopeViewSet.as_view(said)),
     path("throttled/", ThrottlesByActionViewSet.as_view(said)),
 ]
 
@@ -577,6 +600,14 @@ class TestSpellings:
         plain, odd = f"/own/{tags[0].pk}/", f"/own/0{tags[0].pk}/"
         assert get(plain)["Cache-Status"].endswith("stored")
         assert get(odd)["Cache-Status"] == MISS
+
+    @pytest.mark.parametrize("name", ["of-function", "of-own-scope"])
+    def test_of_any_capture_have_to_be_plain_where_the_project_s_own_code_names_the_scopes(
+        self, name: str
+    ) -> None:
+        assert get(f"/{name}/1/")["Cache-Status"].endswith("stored")
+        for spelling in ("01", "1_0", "AAAAAAAA-0000-4000-8000-000000000000"):
+            assert get(f"/{name}/{spelling}/")["Cache-Status"] == MISS
 
 
 def test_throttles_that_a_view_makes_itself_count_what_is_computed_once() -> None:
