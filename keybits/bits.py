@@ -106,6 +106,9 @@ class UserKeyBit(UpstreamUserKeyBit):  # type: ignore[misc]
         data: str = super().get_data(request=request, **exchange)
         return f"{kind}:{data}" if (kind := user_class(request)) else data
 
+    def _get_id_from_user(self, user: Any) -> Any:
+        return user.pk
+
 
 def user_class(request: Any) -> str:
     """Name the class of the user that asks; "" for one of `AUTH_USER_MODEL`, and for nobody."""

@@ -17,7 +17,7 @@ from rest_framework.request import Request
 
 from keybits.drf.closed import OPEN_TO_ALL, is_said_closed
 
-__all__ = ["credentialed", "is_for_some", "noted"]
+__all__ = ["credentialed", "is_for_some", "is_nameless", "noted"]
 
 KNOWN = OPEN_TO_ALL | {IsAuthenticated, IsAdminUser, DjangoModelPermissions}
 PARTS = ("op1_class", "op2_class", "op1", "op2")
@@ -29,7 +29,15 @@ def credentialed(request: Request) -> bool:
     asked = request._request
     if "HTTP_AUTHORIZATION" in asked.META or settings.SESSION_COOKIE_NAME in asked.COOKIES:
         return True
-    user = request.user
+    return request.auth is not None or _is_somebody(request.user)
+
+
+def is_nameless(request: Request) -> bool:
+    """Say whether somebody asks who has no primary key, and cannot be told from others of the kind."""
+    return _is_somebody(request.user) and request.user.pk is None
+
+
+def _is_somebody(user: Any) -> bool:
     return bool(user and user.is_authenticated)
 
 

@@ -40,7 +40,7 @@ from keybits.constructors import (
     headers_named,
 )
 from keybits.drf import audience
-from keybits.drf.audience import credentialed, is_for_some
+from keybits.drf.audience import credentialed, is_for_some, is_nameless
 from keybits.drf.closed import are_closed, is_closed
 from keybits.drf.negotiation import JSONContentNegotiation
 from keybits.drf.spelling import compare_row, is_as_rows_have_it
@@ -215,6 +215,8 @@ class _Exchange:
             yield "its address spells what it names in another way than its scopes do"
         if permissions:
             yield f"{permissions[0]} is to be asked of the object each time, unless it is said to be closed"
+        if is_nameless(self.request):
+            yield "its user has no primary key, by which users are told apart"
         said = {name.lower() for name in self.varies} - headers_named(self.constructor) - {"accept-encoding"}
         reads = {("header", name.replace("-", "_").upper()) for name in said}
         for (_, name), advice in audit.uncovered(reads, self.constructor, self.scopes).items():

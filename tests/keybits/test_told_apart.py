@@ -7,7 +7,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import AnonymousUser, Group, User
 from django.db import transaction
 from django.http import HttpResponse, HttpResponseRedirect, StreamingHttpResponse
 from django.test import Client
@@ -211,6 +211,32 @@ class OfWhom(SaidViewSet):
         return type(request.user).__name__
 
 
+class Machine:
+    """A user whose primary key is no `id`, or who has none."""
+
+    is_authenticated = True
+
+    def __init__(self, name: str, pk: str | None = None) -> None:
+        self.name, self.pk = name, pk
+
+
+class ByMachine(BaseAuthentication):
+    """A field names a machine; a badge is nobody's in particular."""
+
+    def authenticate(self, request: Request) -> Any:
+        name, badge = request.headers.get("X-Machine"), request.headers.get("X-Badge")
+        if name:
+            return Machine(name, request.headers.get("X-Serial")), None
+        return (AnonymousUser(), badge) if badge else None
+
+
+class OfMachine(SaidViewSet):
+    authentication_classes = [ByMachine]
+
+    def says(self, request: Any) -> Any:
+        return getattr(request.user, "name", "nobody")
+
+
 # --- Permissions --------------------------------------------------------------------------------------------------
 
 
@@ -376,6 +402,7 @@ urlpatterns = [
     path("by-origin/", ByOrigin.as_view(said)),
     path("by-host/", ByHost.as_view(said)),
     path("whom/", OfWhom.as_view(said)),
+    path("machine/", OfMachine.as_view(said)),
     path("guarded/<slug:slug>/", GuardedViewSet.as_view(one)),
     path("object/<slug:slug>/", GuardedObjectViewSet.as_view(one)),
     path("combined/<slug:slug>/", CombinedViewSet.as_view(one)),
@@ -471,6 +498,20 @@ class TestRepresentations:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(ByRobot, "authenticate", lambda *_: (Person(), None))
             assert says("/whom/") == "Person"
+
+    def test_of_users_whose_primary_key_is_no_id_are_told_apart(self) -> None:
+        for name in "ab":
+            assert says("/machine/", X_Machine=name, X_Serial=name) == name
+            assert get("/machine/", X_Machine=name, X_Serial=name)["Cache-Status"] == HIT
+
+    def test_of_users_without_a_primary_key_are_not_kept(self) -> None:
+        assert [says("/machine/", X_Machine=name) for name in "ab"] == ["a", "b"]
+        assert get("/machine/", X_Machine="a")["Cache-Status"] == MISS
+
+    def test_for_whom_shows_credentials_that_are_nobody_s_are_private(self) -> None:
+        for _ in range(2):
+            assert get("/machine/", X_Badge="1")["Cache-Control"] == "private, no-store"
+        assert "public" in get("/machine/")["Cache-Control"]
 
 
 class TestOrigins:
