@@ -1,4 +1,4 @@
-"""Whom an answer is for: everybody, or those alone whom a credential or a permission of the project's own has let in.
+"""Whom an answer is for: everybody, or those alone whom a credential or code of the project's own has let in.
 
 Where more decides than the method, the address and who is asking, keybits does not know what: caches in front are not
 given such an answer, and what a permission says of one object is not remembered for another request.
@@ -15,9 +15,11 @@ from django.conf import settings
 from rest_framework.permissions import BasePermission, DjangoModelPermissions, IsAdminUser, IsAuthenticated
 from rest_framework.request import Request
 
-from keybits.drf.closed import OPEN_TO_ALL, is_said_closed
+from keybits.bits import FreshnessKeyBit, PurgeKeyBit
+from keybits.constructors import KeyConstructor, headers_named
+from keybits.drf.closed import OPEN_TO_ALL, is_known, is_said_closed
 
-__all__ = ["credentialed", "is_for_some", "is_nameless", "noted"]
+__all__ = ["credentialed", "is_for_some", "is_nameless", "may_look_anywhere", "noted"]
 
 KNOWN = OPEN_TO_ALL | {IsAuthenticated, IsAdminUser, DjangoModelPermissions}
 PARTS = ("op1_class", "op2_class", "op1", "op2")
@@ -42,13 +44,34 @@ def _is_somebody(user: Any) -> bool:
 
 
 def is_for_some(view: Any) -> bool:
-    """Say whether a permission of `view` may look at more than who is asking for what (see `closed`)."""
-    return bool(_unknown(view))
+    """Say whether a permission, the versioning or the negotiation of `view` may look at more than who asks for what.
+
+    See `closed`.
+    """
+    kind: Any = type(view)
+    return bool(_unknown(view)) or _looks_further(kind, view.versioning_class, view.content_negotiation_class)
+
+
+@lru_cache(maxsize=1024)
+def _looks_further(view: Any, versioning: Any, negotiation: Any) -> bool:
+    """Say whether a step that decides what is shown, or to whom, is the project's own."""
+    return not (
+        is_known(view, "check_permissions")
+        and (versioning is None or is_known(versioning, "determine_version"))
+        and is_known(negotiation, "select_renderer")
+    )
+
+
+@lru_cache(maxsize=1024)
+def may_look_anywhere(constructor: KeyConstructor) -> bool:
+    """Say whether a bit tells answers apart by what no `Vary` can name: one of the project's own, or of no header."""
+    apart = (bit for bit in constructor.bits.values() if not isinstance(bit, FreshnessKeyBit | PurgeKeyBit))
+    return "*" in headers_named(constructor) or not all(is_known(type(bit), "get_data") for bit in apart)
 
 
 @contextmanager
 def noted(view: Any) -> Iterator[list[str]]:
-    """Yield the names of the permissions of that kind which are asked of an object in the block.
+    """Yield the names of what is asked of an object in the block and is not known: permissions, or the view's check.
 
     What is asked in a block within this one is asked in this one, too.
     """
@@ -57,6 +80,8 @@ def noted(view: Any) -> Iterator[list[str]]:
     outer, check = own.get("check_object_permissions"), view.check_object_permissions
 
     def note(request: Request, obj: Any) -> None:
+        if not is_known(type(view), "check_object_permissions"):
+            asked.append("check_object_permissions")
         asked.extend(kind.__name__ for kind in _unknown(view) if _is_asked_of_objects(kind))
         check(request, obj)
 

@@ -40,7 +40,7 @@ from keybits.constructors import (
     headers_named,
 )
 from keybits.drf import audience
-from keybits.drf.audience import credentialed, is_for_some, is_nameless
+from keybits.drf.audience import credentialed, is_for_some, is_nameless, may_look_anywhere
 from keybits.drf.closed import are_closed, is_closed
 from keybits.drf.negotiation import JSONContentNegotiation
 from keybits.drf.spelling import compare_row, is_as_rows_have_it
@@ -143,7 +143,7 @@ class _Exchange:
 
     def respond(self, constructor: KeyConstructor) -> HttpResponse:
         self.constructor = constructor
-        self.is_private |= "*" in headers_named(constructor)
+        self.is_private |= may_look_anywhere(constructor)
         if self.request.accepted_renderer.format != "json":
             return self._bypass()
         exchange = {

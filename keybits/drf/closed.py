@@ -19,7 +19,7 @@ from keybits import bits
 from keybits.constructors import KeyConstructor
 from keybits.drf.negotiation import JSONContentNegotiation
 
-__all__ = ["OPEN_TO_ALL", "are_closed", "closed", "is_closed", "is_said_closed"]
+__all__ = ["OPEN_TO_ALL", "are_closed", "closed", "is_closed", "is_known", "is_said_closed"]
 
 T = TypeVar("T")
 OPEN_TO_ALL = frozenset(
@@ -176,8 +176,8 @@ def are_closed(view: Any, constructor: KeyConstructor) -> bool:
     return (
         all(_looks_at_nothing_else(type(bit), BITS) for bit in constructor.bits.values())
         and all(_is_said(constructor, name) for name in constructor.bits)
-        and all(_is_known(type(constructor), step) for step in NAMING)
-        and all(_is_known(view, step) for step in STEPS)
+        and all(is_known(type(constructor), step) for step in NAMING)
+        and all(is_known(view, step) for step in STEPS)
     )
 
 
@@ -197,7 +197,7 @@ def _looks_at_nothing_else(kind: Any, known: frozenset[Any]) -> bool:
     return kind in known or is_said_closed(kind)
 
 
-def _is_known(kind: type[Any], step: str) -> bool:
+def is_known(kind: type[Any], step: str) -> bool:
     """Say whether every class that defines the step is REST framework's, ours, or says that it is closed."""
     definers = [each for each in kind.__mro__ if step in vars(each)]
     return all(each.__module__.startswith(OURS) or vars(each).get("keybits_closed") for each in definers)

@@ -163,6 +163,35 @@ class VaryingOfTenant(VaryingViewSet):
     list_cache_key_func = OfTenantKey()
 
 
+class TenantBit(bits.KeyBitBase):  # type: ignore[misc]
+    """As `HeadersKeyBit`, but nobody can tell which header it is."""
+
+    def get_data(self, request: Any, **exchange: Any) -> str:
+        return str(request.headers.get("X-Tenant"))
+
+
+class OfTenantBitKey(ListKey):
+    tenant = TenantBit()
+
+
+class OfTenantBit(OfTenant):
+    list_cache_key_func = OfTenantBitKey()
+
+
+@closed
+class PathBit(bits.KeyBitBase):  # type: ignore[misc]
+    def get_data(self, request: Any, **exchange: Any) -> str:
+        return str(request.path)
+
+
+class OfPathKey(ListKey):
+    path = PathBit()
+
+
+class OfPath(SaidViewSet):
+    list_cache_key_func = OfPathKey()
+
+
 class OfAddressKey(ListKey):
     address = bits.RequestMetaKeyBit(["REMOTE_ADDR"])
 
@@ -267,6 +296,18 @@ class GuardedViewSet(TagViewSet):
 
 class GuardedObjectViewSet(TagViewSet):
     permission_classes = [OfObjectWithKey]
+
+
+class ChecksItselfViewSet(TagViewSet):
+    def check_object_permissions(self, request: Any, obj: Any) -> None:
+        if request.headers.get("X-Api-Key") != "secret":
+            self.permission_denied(request)
+
+
+class ChecksAllItselfViewSet(TagViewSet):
+    def check_permissions(self, request: Any) -> None:
+        if request.headers.get("X-Api-Key") != "secret":
+            self.permission_denied(request)
 
 
 class CombinedViewSet(TagViewSet):
@@ -398,6 +439,8 @@ urlpatterns = [
     path("tenant/", OfTenant.as_view(said)),
     path("varying/", VaryingViewSet.as_view(said)),
     path("varying-tenant/", VaryingOfTenant.as_view(said)),
+    path("tenant-bit/", OfTenantBit.as_view(said)),
+    path("path-bit/", OfPath.as_view(said)),
     path("address/", OfAddress.as_view(said)),
     path("by-origin/", ByOrigin.as_view(said)),
     path("by-host/", ByHost.as_view(said)),
@@ -405,6 +448,8 @@ urlpatterns = [
     path("machine/", OfMachine.as_view(said)),
     path("guarded/<slug:slug>/", GuardedViewSet.as_view(one)),
     path("object/<slug:slug>/", GuardedObjectViewSet.as_view(one)),
+    path("itself/<slug:slug>/", ChecksItselfViewSet.as_view(one)),
+    path("all-itself/<slug:slug>/", ChecksAllItselfViewSet.as_view(one)),
     path("combined/<slug:slug>/", CombinedViewSet.as_view(one)),
     path("given/<slug:slug>/", GivenViewSet.as_view(one)),
     path("member/<slug:slug>/", OfMemberViewSet.as_view(one)),
@@ -553,12 +598,21 @@ class TestVary:
         get(url)
         assert get(url)["Cache-Status"] == HIT
 
-    def test_cannot_name_what_is_no_header_and_nobody_else_keeps_that(self) -> None:
-        assert get("/address/")["Cache-Control"] == "private, no-store"
+    @pytest.mark.parametrize("url", ["/address/", "/tenant-bit/", "/fielded/", "/linked-by-field/"])
+    def test_cannot_name_what_nobody_knows_and_nobody_else_keeps_that(self, url: str) -> None:
+        for _ in range(2):
+            answer = get(url)
+            assert answer["Cache-Control"] == "private, no-store"
+        assert answer["Cache-Status"] == HIT
+
+    def test_need_not_name_what_is_said_to_be_closed(self) -> None:
+        get("/path-bit/")
+        assert (answer := get("/path-bit/"))["Cache-Status"] == HIT
+        assert "public" in answer["Cache-Control"]
 
 
 class TestPermissions:
-    @pytest.mark.parametrize("url", ["/object/a/", "/combined/a/", "/given/a/"])
+    @pytest.mark.parametrize("url", ["/object/a/", "/combined/a/", "/given/a/", "/itself/a/"])
     def test_of_an_object_are_asked_each_time(self, url: str) -> None:
         assert get(url).status_code in REFUSED
         for _ in range(2):
@@ -575,13 +629,14 @@ class TestPermissions:
         user.groups.clear()
         assert get("/member/a/", client).status_code in REFUSED
 
-    def test_that_look_at_a_field_keep_the_answer_from_caches_in_front(self, edge: None) -> None:
+    @pytest.mark.parametrize("url", ["/guarded/a/", "/all-itself/a/"])
+    def test_that_look_at_a_field_keep_the_answer_from_caches_in_front(self, edge: None, url: str) -> None:
         for _ in range(2):
-            answer = get("/guarded/a/", X_Api_Key="secret")
+            answer = get(url, X_Api_Key="secret")
             assert answer["Cache-Control"] == "private, no-store"
             assert "Surrogate-Control" not in answer
         assert answer["Cache-Status"] == HIT  # whoever is let in is shown the same
-        assert get("/guarded/a/").status_code in REFUSED
+        assert get(url).status_code in REFUSED
 
     def test_that_are_said_to_be_closed_cost_nothing(self) -> None:
         get("/readable/a/")
