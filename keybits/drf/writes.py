@@ -94,7 +94,7 @@ class Written:
 
 
 class WriteMixin:
-    """What the writes of a viewset share: how a body is read, and what is shown afterwards."""
+    """What the writes of a view share: how a body is read, and what is shown afterwards."""
 
     create_serializer_class: Any = None
     """What reads the body of something new, where that is not as below."""
@@ -109,7 +109,7 @@ class WriteMixin:
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Take the body in as soon as it is known that the client may send one, and before any transaction begins."""
         super().initial(request, *args, **kwargs)  # type: ignore[misc]
-        if getattr(self, "action", None):  # that of a method which does not apply is not read
+        if hasattr(self, (request.method or "").lower()):  # that of a method which does not apply is not read
             take_in(request)
 
     def get_write_serializer(self, *args: Any, **kwargs: Any) -> Any:
@@ -158,13 +158,14 @@ class WriteMixin:
 
 @contextmanager
 def _retrieving(view: Any) -> Iterator[None]:
-    """Let the view choose, meanwhile, what it chooses for a GET of one object."""
-    own = view.action, view.detail
-    view.action, view.detail = "retrieve", True
+    """Let the view choose, meanwhile, what it chooses for a GET of one object, by its action or by the method."""
+    asked = view.request._request
+    own = getattr(view, "action", None), getattr(view, "detail", None), asked.method
+    view.action, view.detail, asked.method = "retrieve", True, "GET"
     try:
         yield
     finally:
-        view.action, view.detail = own
+        view.action, view.detail, asked.method = own
 
 
 class ConditionalWritesMixin(WriteMixin):

@@ -12,6 +12,7 @@ from django.db.models.functions import Length
 from django.test import Client
 from django.urls import path
 from rest_framework import serializers, viewsets
+from rest_framework.generics import RetrieveUpdateDestroyAPIView
 
 from catalog.models import Tag
 from keybits.bits import UpdatedAtKeyBit
@@ -82,12 +83,34 @@ class ByActionViewSet(TagViewSet):
         return {"retrieve": CountedSerializer, "create": TagSerializer}.get(self.action, NameSerializer)
 
 
+class ByMethodViewSet(TagViewSet):
+    def get_serializer_class(self) -> Any:
+        return CountedSerializer if self.request.method in {"GET", "HEAD"} else NameSerializer
+
+    def get_queryset(self) -> Any:
+        return (
+            Tag.objects.annotate(length=Length("name")) if self.request.method == "GET" else Tag.objects.all()
+        )
+
+
+class TagView(CacheResponseAndETAGMixin, RetrieveUpdateDestroyAPIView[Tag]):
+    """A generic view: no viewset, and so without an action."""
+
+    queryset = Tag.objects.all()
+    serializer_class = TagSerializer
+    lookup_field = "slug"
+    authentication_classes = []
+    object_cache_key_func = TagObjectKey()
+
+
 DETAIL = {"get": "retrieve", "put": "update", "patch": "partial_update", "delete": "destroy"}
 urlpatterns = [
     path("tags/", TagViewSet.as_view({"get": "list", "post": "create"})),
     path("tags/<slug:slug>/", TagViewSet.as_view(DETAIL)),
     path("by-action/", ByActionViewSet.as_view({"post": "create"})),
     path("by-action/<slug:slug>/", ByActionViewSet.as_view(DETAIL)),
+    path("by-method/<slug:slug>/", ByMethodViewSet.as_view(DETAIL)),
+    path("generic/<slug:slug>/", TagView.as_view()),
     path("closed/<slug:slug>/", ClosedViewSet.as_view(DETAIL)),
 ]
 
@@ -137,14 +160,29 @@ class TestPlainViewSet:
         assert not Tag.objects.filter(slug="new").exists()
 
 
+class TestGenericView:
+    def test_reads_and_writes_as_a_viewset_does(self) -> None:
+        shown = get("/generic/dark/")
+        assert send("PATCH", "/generic/dark/", {"name": "Darker"}).status_code == 428
+        response = send("PATCH", "/generic/dark/", {"name": "Darker"}, If_Match=shown["ETag"])
+        assert (response.status_code, response["ETag"]) == (200, get("/generic/dark/")["ETag"])
+        assert send("DELETE", "/generic/dark/", If_Match=response["ETag"]).status_code == 204
+
+    def test_takes_no_body_that_is_coded(self) -> None:
+        response = send("PATCH", "/generic/dark/", {"name": "Darker"}, If_Match="*", Content_Encoding="gzip")
+        assert response.status_code == 415
+        assert send("POST", "/generic/dark/", {}, Content_Encoding="gzip").status_code == 405
+
+
 class TestByAction:
     """A write is judged by, and answered with, what a GET of its address shows, whatever reads its body."""
 
-    def test_what_was_shown_can_be_written(self) -> None:
-        shown = get("/by-action/dark/")
-        response = send("PATCH", "/by-action/dark/", {"name": "Darker"}, If_Match=shown["ETag"])
+    @pytest.mark.parametrize("url", ["/by-action/dark/", "/by-method/dark/"])
+    def test_what_was_shown_can_be_written(self, url: str) -> None:
+        shown = get(url)
+        response = send("PATCH", url, {"name": "Darker"}, If_Match=shown["ETag"])
         assert (shown.json()["length"], response.status_code) == (4, 200)
-        now = get("/by-action/dark/")
+        now = get(url)
         assert (response.content, response["ETag"]) == (now.content, now["ETag"])
 
     def test_what_was_made_is_shown_as_a_get_shows_it(self) -> None:
