@@ -18,6 +18,7 @@ from django.core.exceptions import ObjectDoesNotExist
 from django.db import IntegrityError, OperationalError, router, transaction
 from django.db.models import Model
 from django.http import Http404, HttpResponse
+from django.utils.http import escape_leading_slashes
 from rest_framework.exceptions import APIException
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -27,6 +28,7 @@ from keybits import answers, cache_control, cache_status, codings, etags, readth
 from keybits.drf.parsers import take_in
 from keybits.drf.renderers import read
 from keybits.entries import Entry
+from keybits.middleware import spelt
 from keybits.preconditions import NONE, Conditions, Outcome, Validators, evaluate
 from keybits.problems import problem_response
 from keybits.transactions import WriteRefusedError
@@ -133,7 +135,7 @@ class WriteMixin:
 
     def get_address(self, instance: Any) -> str:
         """Return the path at which a GET finds the object after a write; by default that of the request."""
-        return str(self.request.path)  # type: ignore[attr-defined]
+        return escape_leading_slashes(spelt(self.request.path))  # type: ignore[attr-defined]
 
     def written(self, status: int, instance: Any) -> Written:
         """Return the answer that shows `instance` as it is now; 204 where a write has hidden it from its own client.
@@ -191,7 +193,10 @@ class ConditionalWritesMixin(WriteMixin):
         return self.update(request, *args, partial=True, **kwargs)
 
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
-        return self._on_condition(request, self.perform_destroy)
+        def remove(instance: Any) -> None:
+            self.perform_destroy(instance)  # whatever it returns
+
+        return self._on_condition(request, remove)
 
     def perform_update(self, serializer: Any) -> None:
         """Save what was validated."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from django.db import IntegrityError, OperationalError, connection
@@ -93,6 +94,15 @@ class ByMethodViewSet(TagViewSet):
         )
 
 
+class RemovingViewSet(TagViewSet):
+    def perform_destroy(self, instance: Any) -> Any:
+        return instance.delete()
+
+
+class AnyTextViewSet(TagViewSet):
+    lookup_field = "name"
+
+
 class TagView(CacheResponseAndETAGMixin, RetrieveUpdateDestroyAPIView[Tag]):
     """A generic view: no viewset, and so without an action."""
 
@@ -111,6 +121,8 @@ urlpatterns = [
     path("by-action/<slug:slug>/", ByActionViewSet.as_view(DETAIL)),
     path("by-method/<slug:slug>/", ByMethodViewSet.as_view(DETAIL)),
     path("generic/<slug:slug>/", TagView.as_view()),
+    path("removing/<slug:slug>/", RemovingViewSet.as_view(DETAIL)),
+    path("any-text/<str:name>/", AnyTextViewSet.as_view(DETAIL)),
     path("closed/<slug:slug>/", ClosedViewSet.as_view(DETAIL)),
 ]
 
@@ -148,6 +160,16 @@ class TestPlainViewSet:
         assert send("DELETE", "/tags/dark/").status_code == 428
         assert send("DELETE", "/tags/dark/", If_Match=get("/tags/dark/")["ETag"]).status_code == 204
         assert get("/tags/dark/").status_code == 404
+
+    def test_deletes_whatever_the_view_returns_of_it(self) -> None:
+        """REST framework looks at nothing that `perform_destroy` returns."""
+        assert send("DELETE", "/removing/dark/", If_Match="*").status_code == 204
+        assert not Tag.objects.filter(slug="dark").exists()
+
+    def test_names_the_address_as_a_field_can_say_it(self) -> None:
+        Tag.objects.create(slug="night", name="夜é")
+        url = f"/any-text/{quote('夜é')}/"
+        assert send("PATCH", url, {"kind": "topic"}, If_Match="*")["Content-Location"] == url
 
     def test_creates(self) -> None:
         response = send("POST", "/tags/", {"slug": "new", "name": "New"})
