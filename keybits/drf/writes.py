@@ -153,8 +153,10 @@ class WriteMixin:
     def render(self, instance: Any) -> bytes:
         """Return the bytes by which a GET shows the object."""
         with _retrieving(self):
-            data = self.get_serializer(instance).data  # type: ignore[attr-defined]
-        rendered: bytes = self.get_renderers()[0].render(data)  # type: ignore[attr-defined]
+            response = Response(self.get_serializer(instance).data)  # type: ignore[attr-defined]
+            response.accepted_renderer, response.accepted_media_type = _renderer(self)
+            response.renderer_context = self.get_renderer_context()  # type: ignore[attr-defined]
+            rendered: bytes = response.rendered_content
         return rendered
 
 
@@ -168,6 +170,14 @@ def _retrieving(view: Any) -> Iterator[None]:
         yield
     finally:
         view.action, view.detail, asked.method = own
+
+
+def _renderer(view: Any) -> tuple[Any, str]:
+    """Return what writes a representation, and its media type: what was negotiated, if that is JSON, or the first."""
+    if view.request.accepted_renderer.format == "json":
+        return view.request.accepted_renderer, view.request.accepted_media_type
+    first = view.get_renderers()[0]
+    return first, first.media_type
 
 
 class ConditionalWritesMixin(WriteMixin):
@@ -212,7 +222,7 @@ class ConditionalWritesMixin(WriteMixin):
         def work() -> HttpResponse:
             instance = self._locked()
             body = self._present(instance)
-            refusal = _refusal(request, body)
+            refusal = _refusal(self, request, body)
             if refusal is not None:
                 return refusal
             self.represented = read(body)
@@ -289,7 +299,7 @@ def _is_transient(error: Exception) -> bool:
     return _is_given_up(error) or "database is locked" in str(error)
 
 
-def _refusal(request: Request, body: bytes) -> HttpResponse | None:
+def _refusal(view: Any, request: Request, body: bytes) -> HttpResponse | None:
     """Return the 412 if the preconditions do not hold for the representation `body` (RFC 9110 section 13.2.2)."""
     conditions = Conditions.from_environ(request.META)
     if conditions.if_match is None:
@@ -298,7 +308,7 @@ def _refusal(request: Request, body: bytes) -> HttpResponse | None:
         return None
     detail = "The representation has changed since; read it again, and decide whether the change still makes sense."
     response = failed(detail)
-    response["ETag"] = dict(_answer(request, body, "").headers)["ETag"]
+    response["ETag"] = dict(_answer(view, request, body, "").headers)["ETag"]
     return response
 
 
@@ -321,9 +331,11 @@ def failed(detail: str) -> HttpResponse:
     return problem_response(412, detail=detail, type="precondition-failed")
 
 
-def _answer(request: Request, body: bytes, address: str) -> answers.Answer:
+def _answer(view: Any, request: Request, body: bytes, address: str) -> answers.Answer:
     """Return what a GET of `address` would be answered, in the coding that the client prefers, to it alone."""
-    headers = [("Content-Type", "application/json"), ("Content-Location", address)]
+    renderer, _ = _renderer(view)
+    charset = f"; charset={renderer.charset}" if renderer.charset else ""
+    headers = [("Content-Type", f"{renderer.media_type}{charset}"), ("Content-Location", address)]
     entry = replace(readthrough.made(body, headers, witness=None, now=0), changed=None)
     status = cache_status.forwarded(cache_status.METHOD)
     terms = answers.Terms(time.time(), status, _acceptable(request, entry), is_private=True)
@@ -346,7 +358,7 @@ def sent(view: Any, request: Request, written: Written) -> HttpResponse:
         return Response(read(written.body), status=written.status, headers={**location, **private})
     for name in ("Allow", "Vary"):  # REST framework would add them
         view.headers.pop(name, None)
-    answer = _answer(request, written.body, written.address)
+    answer = _answer(view, request, written.body, written.address)
     response = HttpResponse(answer.body, status=written.status)
     for name, value in (*answer.headers, *location.items()):
         response[name] = value

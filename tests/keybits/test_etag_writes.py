@@ -14,6 +14,8 @@ from django.test import Client
 from django.urls import path
 from rest_framework import serializers, viewsets
 from rest_framework.generics import RetrieveUpdateDestroyAPIView
+from rest_framework.negotiation import DefaultContentNegotiation
+from rest_framework.renderers import BrowsableAPIRenderer, JSONRenderer
 
 from catalog.models import Tag
 from keybits.bits import UpdatedAtKeyBit
@@ -103,6 +105,22 @@ class AnyTextViewSet(TagViewSet):
     lookup_field = "name"
 
 
+class EnvelopeRenderer(JSONRenderer):
+    """As many projects have it: it asks for the response that it renders, and returns text."""
+
+    media_type = "application/vnd.example+json"
+    charset = "utf-8"
+
+    def render(self, data: Any, accepted_media_type: Any = None, renderer_context: Any = None) -> Any:
+        status = renderer_context["response"].status_code
+        return json.dumps({"ok": status < 400, "of": renderer_context["view"].lookup_field, "data": data})
+
+
+class RenderedViewSet(TagViewSet):
+    renderer_classes = [JSONRenderer, EnvelopeRenderer, BrowsableAPIRenderer]
+    content_negotiation_class = DefaultContentNegotiation
+
+
 class TagView(CacheResponseAndETAGMixin, RetrieveUpdateDestroyAPIView[Tag]):
     """A generic view: no viewset, and so without an action."""
 
@@ -123,6 +141,7 @@ urlpatterns = [
     path("generic/<slug:slug>/", TagView.as_view()),
     path("removing/<slug:slug>/", RemovingViewSet.as_view(DETAIL)),
     path("any-text/<str:name>/", AnyTextViewSet.as_view(DETAIL)),
+    path("rendered/<slug:slug>/", RenderedViewSet.as_view(DETAIL)),
     path("closed/<slug:slug>/", ClosedViewSet.as_view(DETAIL)),
 ]
 
@@ -194,6 +213,24 @@ class TestGenericView:
         response = send("PATCH", "/generic/dark/", {"name": "Darker"}, If_Match="*", Content_Encoding="gzip")
         assert response.status_code == 415
         assert send("POST", "/generic/dark/", {}, Content_Encoding="gzip").status_code == 405
+
+
+class TestRenderers:
+    @pytest.mark.parametrize(
+        "accept",
+        ["application/json", "application/json; indent=4", EnvelopeRenderer.media_type],
+    )
+    def test_write_what_they_have_shown(self, accept: str) -> None:
+        """The selected representation (RFC 9110 section 3.2) is the one that the client negotiates."""
+        shown = send("GET", "/rendered/dark/", Accept=accept)
+        response = send("PATCH", "/rendered/dark/", {"name": "New"}, Accept=accept, If_Match=shown["ETag"])
+        now = send("GET", "/rendered/dark/", Accept=accept)
+        assert (response.status_code, response.content) == (200, now.content)
+        assert [response[name] == now[name] for name in ("Content-Type", "ETag")] == [True, True]
+
+    def test_of_pages_for_people_show_what_the_first_has_written(self) -> None:
+        response = send("PATCH", "/rendered/dark/", {"name": "New"}, Accept="text/html", If_Match="*")
+        assert (response.status_code, response["Content-Type"][:9]) == (200, "text/html")
 
 
 class TestByAction:
