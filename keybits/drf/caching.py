@@ -455,13 +455,16 @@ class _DeferredThrottles:
 
     throttle_classes: Any
     get_throttles: Callable[[], list[Any]]
+    _are_put_off = False
 
     def check_throttles(self, request: Request) -> None:
-        self._ask(request, (True,) if _is_cached(self, request) else (True, False))
+        self._are_put_off = _is_cached(self, request)
+        self._ask(request, (True,) if self._are_put_off else (True, False))
 
     def check_throttles_now(self, request: Request) -> None:
-        """Ask the throttles that were put off."""
-        self._ask(request, (False,))
+        """Ask the throttles that were put off, if any were."""
+        if self._are_put_off:
+            self._ask(request, (False,))
 
     def _ask(self, request: Request, kinds: tuple[bool, ...]) -> None:
         """Ask the throttles of these kinds; of the others none is made (`python -m benchmarks server_cpu`)."""

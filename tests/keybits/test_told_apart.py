@@ -16,6 +16,7 @@ from django.utils import timezone
 from pytest_django import Settings
 from rest_framework import serializers, viewsets
 from rest_framework.authentication import BaseAuthentication
+from rest_framework.generics import ListAPIView
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.permissions import BasePermission, IsAuthenticated
 from rest_framework.renderers import JSONRenderer
@@ -32,7 +33,7 @@ from rest_framework.versioning import (
 from catalog.models import Tag
 from keybits import bits
 from keybits.constructors import DefaultListKeyConstructor, DefaultObjectKeyConstructor
-from keybits.drf import CacheResponseAndETAGMixin
+from keybits.drf import CacheResponseAndETAGMixin, ListCacheResponseAndETAGMixin
 from keybits.drf.closed import closed
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -422,6 +423,17 @@ class ThrottlesByActionViewSet(TagViewSet):
         return [FourADay()]
 
 
+class ThrottledView(ListCacheResponseAndETAGMixin, ListAPIView[Tag]):
+    """A generic view has no action, by which it would be known before the handler that it is cached."""
+
+    queryset = Tag.objects.order_by("slug")
+    serializer_class = TagSerializer
+    pagination_class = None
+    permission_classes: Any = []
+    throttle_classes = [FourADay]
+    list_cache_key_func = ListKey()
+
+
 said = {"get": "list"}
 one = {"get": "retrieve"}
 urlpatterns = [
@@ -464,6 +476,7 @@ urlpatterns = [
     path("own/<str:pk>/", OwnObjectByIdViewSet.as_view(one)),
     path("of-function/<str:pk>/", OfFunctionViewSet.as_view(said)),
     path("of-own-scope/<str:pk>/", OfOwnScopeViewSet.as_view(said)),
+    path("generic/", ThrottledView.as_view()),
     path("throttled/", ThrottlesByActionViewSet.as_view(said)),
 ]
 
@@ -711,3 +724,8 @@ def test_throttles_that_a_view_makes_itself_count_what_is_computed_once() -> Non
     statuses = [get(f"/throttled/?page={number // 2}").status_code for number in range(8)]
     assert statuses == [200] * 8
     assert get("/throttled/?page=more").status_code == 429
+
+
+def test_throttles_of_a_generic_view_count_every_request_once() -> None:
+    statuses = [get(f"/generic/?page={number // 2}").status_code for number in range(5)]
+    assert statuses == [200] * 4 + [429]
