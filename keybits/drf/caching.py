@@ -65,7 +65,7 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 Handler = Callable[..., Any]
-EXPIRES = "_keybits_expires"
+ANSWERING, EXPIRES = "_keybits_answering", "_keybits_expires"
 MOST_NAMED, LONGEST_NAMED = 1024, 512
 """Questions whose key is remembered, and the characters of the longest."""
 FAILURES = {
@@ -88,12 +88,16 @@ def cache_response_and_etag(key_func: str | KeyConstructor) -> Callable[[Handler
     """Make a handler for GET and HEAD cached and conditional.
 
     `key_func` is a keybits `KeyConstructor` or the name of the view's attribute that holds one. A constructor
-    whose bits name no scope caches nothing, because nothing would ever end its entries.
+    whose bits name no scope caches nothing, because nothing would ever end its entries. What such a handler asks of
+    another one of its view is part of its own answer, and of no other entry.
     """
 
     def decorate(method: Handler) -> Handler:
         @wraps(method)
         def handler(view: Any, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
+            if ANSWERING in vars(view):
+                response: HttpResponse = method(view, request, *args, **kwargs)
+                return response
             return _Exchange(view, method, request, args, kwargs).respond(_constructor(view, key_func))
 
         handler.keybits_cached = True  # type: ignore[attr-defined]
@@ -281,7 +285,11 @@ class _Exchange:
 
     def _render(self) -> HttpResponse:
         """Run the handler, and render what it returns."""
-        response: HttpResponse = self.method(self.view, self.request, *self.args, **self.kwargs)
+        vars(self.view)[ANSWERING] = True
+        try:
+            response: HttpResponse = self.method(self.view, self.request, *self.args, **self.kwargs)
+        finally:
+            del vars(self.view)[ANSWERING]
         said = response.get("Vary", "").split(",")  # its own: the framework adds more
         self.varies = [name.strip() for name in said if name.strip()]
         finalized: HttpResponse = self.view.finalize_response(

@@ -81,6 +81,19 @@ class TagViewSet(ClosedQueryMixin, CacheResponseAndETAGMixin, viewsets.ReadOnlyM
         return Response([tag.name for tag in self.get_queryset()])
 
 
+class AgainViewSet(TagViewSet):
+    """Its cached handlers ask cached handlers."""
+
+    @cache_response_and_etag("list_cache_key_func")
+    def list(self, request: Request, *args: Any, **kwargs: Any) -> Any:
+        return super().list(request, *args, **kwargs)
+
+    @action(detail=False)
+    @cache_response_and_etag("list_cache_key_func")
+    def again(self, request: Request) -> Any:
+        return self.list(request)
+
+
 class UpstreamViewSet(TagViewSet):
     list_cache_key_func = UpstreamKeyConstructor()
 
@@ -199,6 +212,8 @@ urlpatterns = [
     path("tags/", TagViewSet.as_view({"get": "list"})),
     path("tags/names/", TagViewSet.as_view({"get": "names"})),
     path("tags/<slug:slug>/", TagViewSet.as_view({"get": "retrieve"})),
+    path("list-again/", AgainViewSet.as_view({"get": "list"})),
+    path("again/", AgainViewSet.as_view({"get": "again"})),
     path("unscoped/", UnscopedViewSet.as_view({"get": "list"})),
     path("upstream/", UpstreamViewSet.as_view({"get": "list"})),
     path("function/", FunctionViewSet.as_view({"get": "list"})),
@@ -291,6 +306,12 @@ class TestStored:
         Tag.objects.create(slug="form", name="Form")
         bodies = {get(url).content for url in ("/tags/", "/tags/names/", "/tags/chart/", "/tags/form/")}
         assert len(bodies) == 4
+
+    @pytest.mark.parametrize("url", ["/list-again/", "/again/"])
+    def test_a_handler_that_asks_another_cached_one_has_one_entry(self, url: str) -> None:
+        made, kept = get(url), get(url)
+        assert (made["Cache-Status"], kept["Cache-Status"]) == (STORED, HIT)
+        assert made.content == kept.content == get("/tags/").content
 
     @pytest.mark.parametrize("name", ["Content-Language", "Link"])
     def test_fields_that_describe_the_representation_are_kept(self, probe: Any, name: str) -> None:
