@@ -24,6 +24,7 @@ __all__ = [
     "cross_origin_middleware",
     "host_middleware",
     "https_middleware",
+    "measured",
     "path_middleware",
     "spelt",
 ]
@@ -126,13 +127,17 @@ def content_length_middleware(get_response: GetResponse) -> GetResponse:
     """Give every answer that is whole, and may have one, its Content-Length."""
 
     def middleware(request: HttpRequest) -> HttpResponseBase:
-        response = get_response(request)
-        bodiless = response.status_code in {204, 304} or response.status_code < 200
-        if not (response.streaming or bodiless or response.has_header("Content-Length")):
-            response["Content-Length"] = str(len(response.content))  # type: ignore[attr-defined]
-        return response
+        return measured(get_response(request))
 
     return middleware
+
+
+def measured(response: HttpResponseBase) -> HttpResponseBase:
+    """Return the response with its Content-Length, where it is whole and may have one (RFC 9110 section 8.6)."""
+    bodiless = response.status_code in {204, 304} or response.status_code < 200
+    if not (response.streaming or bodiless or response.has_header("Content-Length")):
+        response["Content-Length"] = str(len(response.content))  # type: ignore[attr-defined]
+    return response
 
 
 def cross_origin_middleware(get_response: GetResponse) -> GetResponse:

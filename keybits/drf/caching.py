@@ -48,7 +48,7 @@ from keybits.drf.writes import ConditionalWritesMixin
 from keybits.entries import Entry, fingerprint
 from keybits.fastpath import HOLDER, Holder
 from keybits.flight import Landing
-from keybits.middleware import spelt
+from keybits.middleware import measured, spelt
 from keybits.preconditions import Conditions
 from keybits.problems import problem_response
 from keybits.query import NO_VARY_SEARCH, Query
@@ -314,8 +314,7 @@ class _Exchange:
     def _pass_on(self, response: HttpResponse, reason: str) -> HttpResponse:
         response.setdefault("Cache-Control", cache_control.PRIVATE)
         response["Cache-Status"] = cache_status.forwarded(reason)
-        if not response.streaming:
-            response["Content-Length"] = str(len(response.content))
+        measured(response)
         return response
 
     def _with_coding(self, entry: Entry) -> Entry:

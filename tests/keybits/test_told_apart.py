@@ -364,6 +364,10 @@ class PlainViewSet(CacheResponseAndETAGMixin, Elsewhere, viewsets.GenericViewSet
     answer = HttpResponse
 
 
+class EmptyViewSet(PlainViewSet):
+    answer = staticmethod(lambda status: HttpResponse(status=int(status)))
+
+
 class RedirectingViewSet(PlainViewSet):
     answer = HttpResponseRedirect
 
@@ -470,6 +474,7 @@ urlpatterns = [
     path("renames/<slug:slug>/", Renames.as_view(one)),
     path("counted/", CountedViewSet.as_view(said)),
     path("plain/", PlainViewSet.as_view(said)),
+    path("empty/", EmptyViewSet.as_view(said)),
     path("redirecting/", RedirectingViewSet.as_view(said)),
     path("streaming/", StreamingViewSet.as_view(said)),
     path("any-case/<str:slug>/", AnyCaseViewSet.as_view(one)),
@@ -692,6 +697,12 @@ class TestAnswers:
             answer = get(url)
             assert answer.getvalue() == b"hello"
             assert answer["Cache-Status"] == MISS
+
+    @pytest.mark.parametrize("status", [204, 304])
+    def test_that_have_no_content_have_no_length(self, status: int) -> None:
+        """RFC 9110 section 8.6."""
+        answer = get(f"/empty/?say={status}")
+        assert (answer.status_code, answer.has_header("Content-Length")) == (status, False)
 
     def test_that_lead_elsewhere_are_passed_on(self) -> None:
         assert get("/redirecting/?say=/all/")["Location"] == "/all/"
