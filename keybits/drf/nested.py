@@ -34,7 +34,7 @@ class NestedViewSetMixin(UpstreamNestedViewSetMixin):  # type: ignore[misc]  # d
     def filter_queryset_by_parents_lookups(self, queryset: QuerySet[Any]) -> QuerySet[Any]:
         """Filter by the URL's parents; a value that the field cannot hold is a parent that does not exist."""
         parents = self.get_parents_query_dict()
-        if not all(map(_can_be_held, parents.values())):
+        if not all(_can_be_held(str(value)) for value in parents.values()):
             raise Http404
         try:
             filtered = queryset.filter(**parents)

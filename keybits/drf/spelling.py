@@ -11,6 +11,7 @@ from functools import reduce
 from typing import Any
 from uuid import UUID
 
+from django.core.exceptions import FieldDoesNotExist
 from django.db.models import Model
 
 __all__ = ["compare_field", "compare_row", "is_as_rows_have_it"]
@@ -19,24 +20,37 @@ NUMBER_OR_UUID: tuple[Callable[[str], Any], ...] = (int, UUID)
 
 
 def compare_row(view: Any, capture: str, lookup: str, row: Any) -> None:
-    """Note whether `capture` of the view's URL is what `lookup` reads from the row that was found by it."""
+    """Note whether `capture` of the view's URL is what `lookup` reads from the row that was found by it.
+
+    Where the URL has no such capture, the row was found in another way, and there is nothing to note.
+    """
+    if capture not in view.kwargs:
+        return
     found: Any = None
     with suppress(AttributeError):  # of a lookup such as iexact no row tells
         found = str(reduce(getattr, lookup.split("__"), row))
-    _compared(view)[capture] = found == str(view.kwargs.get(capture))
+    _compared(view)[capture] = found == str(view.kwargs[capture])
 
 
 def compare_field(view: Any, capture: str, model: type[Model], path: str) -> None:
     """Note whether `capture` of the view's URL is how the field at the end of `path` writes its value.
 
-    Raises what the field raises for what it cannot hold.
+    No field tells of a lookup such as iexact. Raises what the field raises for what it cannot hold.
     """
+    field, value = _field(model, path), view.kwargs[capture]
+    _compared(view)[capture] = field is not None and str(field.to_python(value)) == str(value)
+
+
+def _field(model: type[Model], path: str) -> Any:
+    """Return the field at the end of `path`, or the one that it refers to; None where there is none."""
     field: Any = None
     for name in path.split("__"):
-        field = model._meta.pk if name == "pk" else model._meta.get_field(name)
+        try:
+            field = model._meta.pk if name == "pk" else model._meta.get_field(name)
+        except FieldDoesNotExist:
+            return None
         model = field.related_model or model
-    value = view.kwargs[capture]
-    _compared(view)[capture] = str(getattr(field, "target_field", field).to_python(value)) == str(value)
+    return getattr(field, "target_field", field)
 
 
 def is_as_rows_have_it(view: Any, captures: Collection[str]) -> bool:

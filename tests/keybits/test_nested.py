@@ -63,12 +63,21 @@ class Parentless(Nested):
     """Forgets to say who its parent is."""
 
 
+class InAnyCase(OfGallery):
+    """Its parent lookup ends in no field."""
+
+    def get_parent_queryset(self) -> QuerySet[Gallery]:
+        return Gallery.objects.filter(slug__iexact=self.kwargs["parent_lookup_gallery__slug__iexact"])
+
+
 LIST: dict[str, Any] = {"get": "list"}
 DETAIL: dict[str, Any] = {"get": "retrieve"}
 urlpatterns = [
     path("galleries/<str:parent_lookup_gallery__slug>/", OfGallery.as_view(LIST)),
     path("galleries/<str:parent_lookup_gallery__slug>/<int:pk>/", OfGallery.as_view(DETAIL)),
     path("ids/<str:parent_lookup_gallery>/", OfGalleryById.as_view(LIST)),
+    path("numbers/<int:parent_lookup_gallery>/", OfGalleryById.as_view(LIST)),
+    path("any-case/<str:parent_lookup_gallery__slug__iexact>/", InAnyCase.as_view(LIST)),
     path("codes/<str:parent_lookup_error_code>/", OfCode.as_view(LIST)),
     path("unpaged/<str:parent_lookup_gallery__slug>/", Unpaged.as_view(LIST)),
     path("parentless/<str:parent_lookup_gallery__slug>/", Parentless.as_view(LIST)),
@@ -106,6 +115,9 @@ def titles(url: str) -> list[str]:
 class TestParents:
     def test_a_list_holds_the_parent_s_own(self, spring: Gallery) -> None:
         assert titles("/galleries/spring/") == titles(f"/ids/{spring.pk}/") == ["One"]
+
+    def test_of_a_lookup_or_a_converted_number_are_found(self, spring: Gallery) -> None:
+        assert titles("/any-case/SPRING/") == titles(f"/numbers/{spring.pk}/") == ["One"]
 
     def test_a_parent_without_any_has_an_empty_list(self) -> None:
         assert titles("/galleries/empty/") == []

@@ -33,7 +33,11 @@ from rest_framework.versioning import (
 from catalog.models import Tag
 from keybits import bits
 from keybits.constructors import DefaultListKeyConstructor, DefaultObjectKeyConstructor
-from keybits.drf import CacheResponseAndETAGMixin, ListCacheResponseAndETAGMixin
+from keybits.drf import (
+    CacheResponseAndETAGMixin,
+    ListCacheResponseAndETAGMixin,
+    RetrieveCacheResponseAndETAGMixin,
+)
 from keybits.drf.closed import closed
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -386,6 +390,23 @@ class OwnObjectViewSet(TagViewSet):
         return Tag.objects.get(pk=self.kwargs["pk"])
 
 
+class TheOne:
+    """Finds its object by nothing in the URL."""
+
+    def get_object(self) -> Any:
+        return Tag.objects.get(slug="a")
+
+
+class TheOneKey(DefaultObjectKeyConstructor):
+    updated_at = bits.UpdatedAtKeyBit("tag:a")
+
+
+class TheOneViewSet(RetrieveCacheResponseAndETAGMixin, TheOne, viewsets.ReadOnlyModelViewSet[Tag]):
+    serializer_class = TagSerializer
+    permission_classes: Any = []
+    object_cache_key_func = TheOneKey()
+
+
 class ByIdKey(DefaultObjectKeyConstructor):
     updated_at = bits.UpdatedAtKeyBit("tag-id:{pk}")
 
@@ -478,6 +499,7 @@ urlpatterns = [
     path("redirecting/", RedirectingViewSet.as_view(said)),
     path("streaming/", StreamingViewSet.as_view(said)),
     path("any-case/<str:slug>/", AnyCaseViewSet.as_view(one)),
+    path("the-one/", TheOneViewSet.as_view(one)),
     path("own/<str:pk>/", OwnObjectByIdViewSet.as_view(one)),
     path("of-function/<str:pk>/", OfFunctionViewSet.as_view(said)),
     path("of-own-scope/<str:pk>/", OfOwnScopeViewSet.as_view(said)),
@@ -720,6 +742,9 @@ class TestSpellings:
         plain, odd = f"/own/{tags[0].pk}/", f"/own/0{tags[0].pk}/"
         assert get(plain)["Cache-Status"].endswith("stored")
         assert get(odd)["Cache-Status"] == MISS
+
+    def test_of_what_no_address_names_are_no_matter(self) -> None:
+        assert get("/the-one/")["Cache-Status"].endswith("stored")
 
     @pytest.mark.parametrize("name", ["of-function", "of-own-scope"])
     def test_of_any_capture_have_to_be_plain_where_the_project_s_own_code_names_the_scopes(
