@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 import orjson
+from django.db.models import QuerySet
 from django.utils.functional import Promise
 from rest_framework.renderers import BaseRenderer
 
@@ -74,9 +75,14 @@ def _name(name: Any) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    """Return what orjson knows in place of what it does not; decimals and durations as REST framework does."""
+    """Return what orjson knows in place of what it does not, as REST framework does.
+
+    Not of sets, which have no order: the same data would have another entity tag in another process.
+    """
     if isinstance(value, Mapping):
         return dict(value)
+    if isinstance(value, QuerySet):
+        return list(value)
     if isinstance(value, Promise):
         return str(value)
     if isinstance(value, Decimal):

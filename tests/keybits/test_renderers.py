@@ -18,6 +18,7 @@ from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail, ValidationError
 from rest_framework.utils.serializer_helpers import ReturnDict, ReturnList
 
+from catalog.models import Tag
 from keybits.drf.renderers import JSONRenderer, read
 
 values = st.recursive(
@@ -81,6 +82,13 @@ class TestValues:
     )
     def test_that_have_a_form(self, value: Any, text: bytes) -> None:
         assert rendered([value]) == b"[" + text + b"]"
+
+    @pytest.mark.django_db
+    def test_querysets_are_lists(self) -> None:
+        """`Response(queryset.values("name"))` is what REST framework's renderer takes as well."""
+        Tag.objects.create(slug="a", name="A")
+        assert rendered({"all": Tag.objects.values("slug")}) == b'{"all":[{"slug":"a"}]}'
+        assert rendered(Tag.objects.values_list("slug", flat=True)) == b'["a"]'
 
     @pytest.mark.parametrize("value", [object(), {1}, b"bytes"])
     def test_others_are_an_error_that_names_the_type(self, value: Any) -> None:
