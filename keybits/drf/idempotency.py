@@ -16,6 +16,7 @@ import orjson
 from rest_framework.exceptions import APIException
 from rest_framework.request import Request
 
+from keybits.bits import user_class
 from keybits.drf.writes import Written
 from keybits.models import IdempotencyKey
 
@@ -60,7 +61,7 @@ def once(request: Request, work: Callable[[], Written]) -> Written:
     field = request.META.get("HTTP_IDEMPOTENCY_KEY")
     if field is None:
         return work()
-    owner, key, fingerprint = str(request.user.pk or ""), _key(field), _fingerprint(request)
+    owner, key, fingerprint = _owner(request), _key(field), _fingerprint(request)
     if not owner:
         raise IdempotencyKeyError("Idempotency-Key is for those who have signed in.")
     IdempotencyKey.objects.expired().filter(owner=owner, key=key).delete()
@@ -73,6 +74,12 @@ def once(request: Request, work: Callable[[], Written]) -> Written:
     kept.status, kept.address, kept.body = written.status, written.address, written.body
     kept.save(update_fields=["status", "address", "body"])
     return written
+
+
+def _owner(request: Request) -> str:
+    """Return whose the key is, "" for nobody's. Users of another class may have the same primary key."""
+    pk = getattr(request.user, "pk", None)
+    return "" if pk is None else f"{user_class(request)}:{pk}".removeprefix(":")
 
 
 def _key(field: str) -> str:

@@ -8,11 +8,13 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from django.contrib.auth.models import User
 from django.db import IntegrityError, OperationalError, connection
 from django.db.models.functions import Length
 from django.test import Client
 from django.urls import path
 from rest_framework import serializers, viewsets
+from rest_framework.authentication import BaseAuthentication
 from rest_framework.generics import RetrieveUpdateDestroyAPIView
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.renderers import BrowsableAPIRenderer, JSONRenderer
@@ -121,6 +123,25 @@ class RenderedViewSet(TagViewSet):
     content_negotiation_class = DefaultContentNegotiation
 
 
+class Robot:
+    """A user with the primary key that a person has as well."""
+
+    is_authenticated = True
+
+    def __init__(self, person: User) -> None:
+        self.pk = person.pk
+
+
+class ByKind(BaseAuthentication):
+    def authenticate(self, request: Any) -> Any:
+        person = User.objects.get()
+        return (Robot(person) if request.headers.get("X-Kind") == "robot" else person), None
+
+
+class OfUsersViewSet(TagViewSet):
+    authentication_classes = [ByKind]
+
+
 class TagView(CacheResponseAndETAGMixin, RetrieveUpdateDestroyAPIView[Tag]):
     """A generic view: no viewset, and so without an action."""
 
@@ -135,6 +156,7 @@ DETAIL = {"get": "retrieve", "put": "update", "patch": "partial_update", "delete
 urlpatterns = [
     path("tags/", TagViewSet.as_view({"get": "list", "post": "create"})),
     path("tags/<slug:slug>/", TagViewSet.as_view(DETAIL)),
+    path("of-users/", OfUsersViewSet.as_view({"post": "create"})),
     path("by-action/", ByActionViewSet.as_view({"post": "create"})),
     path("by-action/<slug:slug>/", ByActionViewSet.as_view(DETAIL)),
     path("by-method/<slug:slug>/", ByMethodViewSet.as_view(DETAIL)),
@@ -195,10 +217,24 @@ class TestPlainViewSet:
         assert (response.status_code, response["ETag"]) == (201, get("/tags/new/")["ETag"])
         assert Tag.objects.get(slug="new").name == "New"
 
-    def test_gives_nobody_in_particular_no_idempotency_key(self) -> None:
+    @pytest.mark.parametrize("nobody", ["django.contrib.auth.models.AnonymousUser", None])
+    def test_gives_nobody_in_particular_no_idempotency_key(self, settings: Any, nobody: str | None) -> None:
+        settings.REST_FRAMEWORK = {**settings.REST_FRAMEWORK, "UNAUTHENTICATED_USER": nobody}
         response = send("POST", "/tags/", {"slug": "new", "name": "New"}, Idempotency_Key='"a"')
         assert response.status_code == 400
         assert not Tag.objects.filter(slug="new").exists()
+
+
+def test_an_idempotency_key_is_one_user_s_whatever_primary_key_another_has() -> None:
+    User.objects.create_user("person")
+    statuses = [
+        send(
+            "POST", "/of-users/", {"slug": kind, "name": kind}, Idempotency_Key='"a"', X_Kind=kind
+        ).status_code
+        for kind in ("person", "robot", "person")
+    ]
+    assert statuses == [201, 201, 201]
+    assert Tag.objects.filter(slug__in=["person", "robot"]).count() == 2
 
 
 class TestGenericView:
