@@ -13,7 +13,7 @@ import orjson
 from django.conf import settings
 from django.http import UnreadablePostError
 from rest_framework.exceptions import APIException, ParseError
-from rest_framework.parsers import BaseParser
+from rest_framework.parsers import BaseParser, FileUploadParser, MultiPartParser
 from rest_framework.permissions import SAFE_METHODS
 from rest_framework.request import Request
 
@@ -72,7 +72,9 @@ class JSONParser(BaseParser):
 
 
 def take_in(request: Request) -> None:
-    """Have the body of an unsafe request in memory from now on: who sends it slowly keeps nobody waiting for a lock.
+    """Have the body of an unsafe request here from now on: who sends it slowly keeps nobody waiting for a lock.
+
+    It is in memory, but for files, which are where Django's upload handlers put them.
 
     Raises `TooLongError`, `LengthRequiredError`, `CodedContentError`, and `ParseError` where the client goes away
     meanwhile.
@@ -85,12 +87,21 @@ def take_in(request: Request) -> None:
     if request.META.get("HTTP_CONTENT_ENCODING", "").strip().lower() not in {"", "identity"}:
         raise CodedContentError
     try:
+        if _is_upload(request):
+            request.data  # noqa: B018 - into files, within Django's own bounds of them
+            return
         content = _read(received)
     except UnreadablePostError as error:
         raise ParseError("The body did not arrive.") from error
     received._body = content  # what Django itself keeps of a body that has been read
     if content:  # over ASGI it is whole even where its length was not said
         request.META["CONTENT_LENGTH"] = str(len(content))
+
+
+def _is_upload(request: Any) -> bool:
+    """Say whether what reads the body is REST framework's parser of files, which are not to be held in memory."""
+    parser = request.negotiator.select_parser(request, request.parsers)
+    return isinstance(parser, MultiPartParser | FileUploadParser)
 
 
 def _read(stream: Any) -> bytes:

@@ -9,14 +9,17 @@ from urllib.parse import quote
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import IntegrityError, OperationalError, connection
 from django.db.models.functions import Length
 from django.test import Client
+from django.test.client import BOUNDARY, MULTIPART_CONTENT, encode_multipart
 from django.urls import path
 from rest_framework import serializers, viewsets
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.generics import RetrieveUpdateDestroyAPIView
 from rest_framework.negotiation import DefaultContentNegotiation
+from rest_framework.parsers import FileUploadParser, MultiPartParser
 from rest_framework.renderers import BrowsableAPIRenderer, JSONRenderer
 
 from catalog.models import Tag
@@ -123,6 +126,16 @@ class RenderedViewSet(TagViewSet):
     content_negotiation_class = DefaultContentNegotiation
 
 
+class UploadingViewSet(TagViewSet):
+    """Takes the name of a tag, and a file that it is called after."""
+
+    parser_classes = [MultiPartParser, FileUploadParser]
+    content_negotiation_class = DefaultContentNegotiation
+
+    def perform_update(self, serializer: Any) -> None:
+        serializer.save(name=f"{self.request.data['file'].size} bytes")
+
+
 class Robot:
     """A user with the primary key that a person has as well."""
 
@@ -157,6 +170,7 @@ urlpatterns = [
     path("tags/", TagViewSet.as_view({"get": "list", "post": "create"})),
     path("tags/<slug:slug>/", TagViewSet.as_view(DETAIL)),
     path("of-users/", OfUsersViewSet.as_view({"post": "create"})),
+    path("uploading/<slug:slug>/", UploadingViewSet.as_view(DETAIL)),
     path("by-action/", ByActionViewSet.as_view({"post": "create"})),
     path("by-action/<slug:slug>/", ByActionViewSet.as_view(DETAIL)),
     path("by-method/<slug:slug>/", ByMethodViewSet.as_view(DETAIL)),
@@ -235,6 +249,31 @@ def test_an_idempotency_key_is_one_user_s_whatever_primary_key_another_has() -> 
     ]
     assert statuses == [201, 201, 201]
     assert Tag.objects.filter(slug__in=["person", "robot"]).count() == 2
+
+
+class TestUploads:
+    """Files may be longer than what is held in memory, as Django has it."""
+
+    @pytest.fixture(autouse=True)
+    def _bounded(self, settings: Any) -> None:
+        settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 1_000
+
+    @pytest.mark.parametrize("raw", [True, False])
+    def test_are_written(self, raw: bool) -> None:
+        content, media_type = b"x" * 5_000, "application/octet-stream"
+        if not raw:
+            given = {"file": SimpleUploadedFile("tag.png", content)}
+            content, media_type = encode_multipart(BOUNDARY, given), MULTIPART_CONTENT
+        fields = {"If-Match": "*", "Content-Disposition": "attachment; filename=tag.png"}
+        response = Client().generic("PATCH", "/uploading/dark/", content, media_type, headers=fields)
+        assert (response.status_code, Tag.objects.get(slug="dark").name) == (200, "5000 bytes")
+
+    def test_that_are_no_files_are_bounded(self) -> None:
+        content = encode_multipart(BOUNDARY, {"name": "x" * 5_000})
+        fields = {"If-Match": "*"}
+        response = Client().generic("PATCH", "/uploading/dark/", content, MULTIPART_CONTENT, headers=fields)
+        assert response.status_code == 400
+        assert send("PATCH", "/tags/dark/", {"name": "x" * 5_000}, If_Match="*").status_code == 413
 
 
 class TestGenericView:
