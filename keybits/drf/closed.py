@@ -74,6 +74,7 @@ STEPS = frozenset(
         "as_view",
         "check_permissions",
         "check_throttles",
+        "default_response_headers",
         "determine_version",
         "dispatch",
         "finalize_response",

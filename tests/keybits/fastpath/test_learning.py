@@ -154,6 +154,14 @@ class KeyByProperty(View):
 KEYS = (TagKey(), ScopesByClosedFunction())
 
 
+class NumbersAnswers(View):
+    """Puts on each answer what is the request's own."""
+
+    @property
+    def default_response_headers(self) -> dict[str, str]:
+        return {**super().default_response_headers, "X-Request-Id": self.request.headers.get("X-Key", "")}
+
+
 class GetOnly(View):
     http_method_names = ["get"]
 
@@ -255,6 +263,7 @@ SHUT: dict[str, Any] = {
     "own-bit": listed(made(key=OwnBitKey())),
     "scopes-of-a-function": listed(made(key=ScopesByFunction())),
     "scopes-of-a-parameter": listed(made(key=TagKey(params={"updated_at": scopes}))),
+    "own-response-headers": listed(NumbersAnswers),
     "own-identity": listed(made(key=OwnIdentity())),
     "key-by-property": listed(KeyByProperty),
     "handler": listed(OverridesHandler),
