@@ -6,9 +6,10 @@ as `cache_policy`; the default has every cache ask each time, but for those that
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 
-__all__ = ["PRIVATE", "PUBLIC", "Lifetime", "Policy", "cache_control", "strictest"]
+__all__ = ["PRIVATE", "PUBLIC", "Lifetime", "Policy", "cache_control", "max_age", "strictest"]
 
 
 def cache_control(**directives: int | bool) -> str:
@@ -88,6 +89,15 @@ class Policy:
         Also while we are down: what was taken down meanwhile must not come back.
         """
         return replace(self, edge=Lifetime())
+
+
+def max_age(value: str) -> int:
+    """Return the seconds that a field, whoever made it, grants everybody; 0 where it says none that can be read."""
+    found = _MAX_AGE.search(value)
+    return int(found[1]) if found else 0
+
+
+_MAX_AGE = re.compile(r"(?:\A|[,\s])max-age=(\d{1,9})(?:[,\s]|\Z)", re.IGNORECASE)
 
 
 def strictest(first: Policy, *others: Policy) -> Policy:

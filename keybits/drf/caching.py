@@ -411,7 +411,7 @@ class _Tagged:
         """Return the entry with these fields; the view's own Cache-Control stands in place of the policy's."""
         if self.own is not None:
             shared = [("Cache-Control", self.own), *edge.key_fields(self.surrogates)]
-            return replace(entry, shared=tuple(shared))
+            return replace(entry, shared=tuple(shared), max_age=cache_control.max_age(self.own))
         policy = self.policy if held else self.policy.unheld()
         fields = edge.fields(policy, self.surrogates)
         return replace(entry, shared=tuple(fields), max_age=policy.everybody.max_age)

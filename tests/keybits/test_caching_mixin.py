@@ -598,6 +598,25 @@ class TestCacheControl:
         probe.make = staticmethod(lambda: Response({"a": 1}, status=status, headers=own))
         assert get("/probe/")["Cache-Control"] == "max-age=5"
 
+    @pytest.mark.parametrize(
+        ("own", "seconds"),
+        [
+            ("public, max-age=60", 60),
+            ("Max-Age=5,no-transform", 5),
+            ("s-maxage=60", None),
+            ("max-age=x", None),
+        ],
+    )
+    def test_of_the_view_s_own_goes_with_an_expires_that_says_the_same(
+        self, probe: Any, own: str, seconds: int | None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("time.time", lambda: 1_800_000_000.0)
+        probe.make = staticmethod(lambda: Response({"a": 1}, headers={"Cache-Control": own}))
+        until = 0 if seconds is None else 1_800_000_000 + seconds
+        for _ in range(2):
+            answer = get("/probe/")
+            assert (answer["Cache-Control"], answer["Expires"]) == (own, format_http_date(until))
+
     def test_of_a_page_for_people_whatever_the_view_says(self, probe: Any) -> None:
         probe.make = staticmethod(lambda: Response({"a": 1}, headers={"Cache-Control": "max-age=5"}))
         assert get("/probe/?format=api")["Cache-Control"] == cache_control.PRIVATE
