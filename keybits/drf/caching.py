@@ -20,6 +20,7 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpResponse
+from django.template.response import SimpleTemplateResponse
 from django.urls import get_script_prefix
 from django.utils.http import escape_leading_slashes
 from django.utils.timezone import get_current_timezone_name
@@ -295,9 +296,7 @@ class _Exchange:
         finalized: HttpResponse = self.view.finalize_response(
             self.request, response, *self.args, **self.kwargs
         )
-        if isinstance(finalized, Response):
-            finalized.render()
-        return finalized
+        return finalized.render() if isinstance(finalized, SimpleTemplateResponse) else finalized
 
     def _bypass(self) -> HttpResponse:
         """A page for people: rendered each time, kept by nobody."""

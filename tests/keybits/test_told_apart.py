@@ -10,6 +10,8 @@ import pytest
 from django.contrib.auth.models import AnonymousUser, Group, User
 from django.db import transaction
 from django.http import HttpResponse, HttpResponseRedirect, StreamingHttpResponse
+from django.template import engines
+from django.template.response import SimpleTemplateResponse
 from django.test import Client
 from django.urls import include, path
 from django.utils import timezone
@@ -368,6 +370,23 @@ class PlainViewSet(CacheResponseAndETAGMixin, Elsewhere, viewsets.GenericViewSet
     answer = HttpResponse
 
 
+class TemplateViewSet(PlainViewSet):
+    """Its answer is not rendered yet; REST framework leaves that to Django."""
+
+    answer = staticmethod(lambda said: SimpleTemplateResponse(engines["django"].from_string(said)))
+
+
+class ReplacedViewSet(CacheResponseAndETAGMixin, Counted, viewsets.GenericViewSet[Tag]):
+    permission_classes: Any = []
+    list_cache_key_func = ListKey()
+
+    def finalize_response(self, request: Any, response: Any, *args: Any, **kwargs: Any) -> Any:
+        final = super().finalize_response(request, response, *args, **kwargs)
+        if isinstance(final, Response):
+            final.add_post_render_callback(lambda _: HttpResponse("instead"))
+        return final
+
+
 class EmptyViewSet(PlainViewSet):
     answer = staticmethod(lambda status: HttpResponse(status=int(status)))
 
@@ -495,6 +514,8 @@ urlpatterns = [
     path("renames/<slug:slug>/", Renames.as_view(one)),
     path("counted/", CountedViewSet.as_view(said)),
     path("plain/", PlainViewSet.as_view(said)),
+    path("template/", TemplateViewSet.as_view(said)),
+    path("replaced/", ReplacedViewSet.as_view(said)),
     path("empty/", EmptyViewSet.as_view(said)),
     path("redirecting/", RedirectingViewSet.as_view(said)),
     path("streaming/", StreamingViewSet.as_view(said)),
@@ -713,7 +734,10 @@ class TestAnswers:
         assert answer["Cache-Status"] == HIT
         assert get("/counted/", If_None_Match=answer["ETag"])["X-Total-Count"] == "0"
 
-    @pytest.mark.parametrize("url", ["/plain/?say=hello", "/streaming/?say=hello"])
+    def test_that_are_replaced_as_they_are_rendered_are_replaced(self) -> None:
+        assert get("/replaced/").content == b"instead"
+
+    @pytest.mark.parametrize("url", [f"/{kind}/?say=hello" for kind in ("plain", "streaming", "template")])
     def test_that_are_not_rest_framework_s_are_passed_on(self, url: str) -> None:
         for _ in range(2):
             answer = get(url)
