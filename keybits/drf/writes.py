@@ -247,10 +247,12 @@ class ConditionalWritesMixin(WriteMixin):
 def _lock(instance: Model) -> None:
     """Lock the row as an UPDATE does: not against who refers to it, or what hangs on it could not be deleted meanwhile.
 
-    Raises Http404 where it is gone.
+    Of databases PostgreSQL alone has such a lock; others have a stronger one. Raises Http404 where the row is gone.
     """
-    rows = type(instance)._base_manager.using(router.db_for_write(type(instance)))
-    if not list(rows.select_for_update(no_key=True).filter(pk=instance.pk).values_list("pk")):
+    alias = router.db_for_write(type(instance))
+    no_key = transaction.get_connection(alias).features.has_select_for_no_key_update
+    rows = type(instance)._base_manager.using(alias).select_for_update(no_key=no_key)
+    if not list(rows.filter(pk=instance.pk).values_list("pk")):
         raise Http404
 
 

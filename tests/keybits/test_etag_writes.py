@@ -477,3 +477,9 @@ def test_a_write_takes_its_lock_before_it_looks() -> None:
     else:
         assert seen[begin] == "BEGIN IMMEDIATE"
         assert all(n > begin for n in reads)
+
+
+def test_a_database_without_a_lock_of_its_own_for_updates_locks_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As MySQL and Oracle, which Django refuses to ask for `FOR NO KEY UPDATE`."""
+    monkeypatch.setattr(connection.features, "has_select_for_no_key_update", False)
+    assert send("PATCH", "/tags/dark/", {"name": "New"}, If_Match="*").status_code == 200
