@@ -235,7 +235,7 @@ class BulkMixin(WriteMixin):
         asked = partial(operation, Conditions.from_environ(request.META))
         try:
             written = atomically(
-                self.queryset.model,  # type: ignore[attr-defined]
+                self.get_queryset().model,  # type: ignore[attr-defined]
                 asked if self._is_dry else lambda: once(request, asked),
             )
         except _RefusedError as refused:
@@ -300,8 +300,10 @@ class BulkMixin(WriteMixin):
         Raises Http404 where there is none, which is for the view to say as it says it.
         """
         kind: Any = type(self)
+        routed = getattr(getattr(request, "resolver_match", None), "func", None)
         named = {"detail": False, "basename": self.basename}  # type: ignore[attr-defined]
-        view = kind.as_view({"get": "list"}, throttle_classes=(), **named)
+        options = {**named, **getattr(routed, "initkwargs", {}), "throttle_classes": ()}
+        view = kind.as_view({"get": "list"}, **options)
         left_out = NAMES | {"format"}
         pairs = [pair for pair in self.query.pairs if pair[0] not in left_out]  # type: ignore[attr-defined]
         with readthrough.aside():
