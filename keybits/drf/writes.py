@@ -247,13 +247,15 @@ class ConditionalWritesMixin(WriteMixin):
 def _lock(instance: Model) -> None:
     """Lock the row as an UPDATE does: not against who refers to it, or what hangs on it could not be deleted meanwhile.
 
-    Of databases PostgreSQL alone has such a lock; others have a stronger one. Raises Http404 where the row is gone.
+    In each of its tables, where its model has several, from the root on. Databases other than PostgreSQL have only a
+    stronger lock. Raises Http404 where the row is gone.
     """
     alias = router.db_for_write(type(instance))
     no_key = transaction.get_connection(alias).features.has_select_for_no_key_update
-    rows = type(instance)._base_manager.using(alias).select_for_update(no_key=no_key)
-    if not list(rows.filter(pk=instance.pk).values_list("pk")):
-        raise Http404
+    for kind in (*reversed(instance._meta.get_parent_list()), type(instance)):
+        rows = kind._base_manager.using(alias).select_for_update(no_key=no_key)
+        if not list(rows.filter(pk=instance._get_pk_val(kind._meta)).values_list("pk")):
+            raise Http404
 
 
 def atomically(model: type[Model], work: Callable[[], T]) -> T:

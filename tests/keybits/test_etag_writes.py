@@ -1,5 +1,7 @@
 """Writes of any viewset on condition of If-Match: what a project has to say, and what it gets."""
 
+# ruff: noqa: DJ008 - nobody prints these models
+
 from __future__ import annotations
 
 import json
@@ -10,10 +12,11 @@ from urllib.parse import quote
 import pytest
 from django.contrib.auth.models import User
 from django.core.files.uploadedfile import SimpleUploadedFile
-from django.db import IntegrityError, OperationalError, connection
+from django.db import IntegrityError, OperationalError, connection, models, transaction
 from django.db.models.functions import Length
 from django.test import Client
 from django.test.client import BOUNDARY, MULTIPART_CONTENT, encode_multipart
+from django.test.utils import isolate_apps
 from django.urls import path
 from rest_framework import serializers, viewsets
 from rest_framework.authentication import BaseAuthentication
@@ -21,6 +24,7 @@ from rest_framework.generics import RetrieveUpdateDestroyAPIView
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.parsers import FileUploadParser, MultiPartParser
 from rest_framework.renderers import BrowsableAPIRenderer, JSONRenderer
+from stacks.threads import aside
 
 from catalog.models import Tag
 from keybits.bits import UpdatedAtKeyBit
@@ -136,6 +140,45 @@ class UploadingViewSet(TagViewSet):
         serializer.save(name=f"{self.request.data['file'].size} bytes")
 
 
+with isolate_apps("catalog"):
+
+    class Place(models.Model):
+        name = models.CharField(max_length=9)
+
+        class Meta:
+            app_label = "catalog"
+
+    class Restaurant(Place):
+        stars = models.IntegerField(default=0)
+
+        class Meta:
+            app_label = "catalog"
+
+
+class RestaurantSerializer(serializers.ModelSerializer[Any]):
+    class Meta:
+        model = Restaurant
+        fields = ["name", "stars"]
+
+
+class RestaurantViewSet(CacheResponseAndETAGMixin, viewsets.ReadOnlyModelViewSet[Any]):
+    """Of a model that is in two tables: its parent's rows may be written at another address."""
+
+    queryset = Restaurant._base_manager.all()
+    serializer_class = RestaurantSerializer
+    authentication_classes = []
+
+    def perform_update(self, serializer: Any) -> None:
+        def write_the_parent() -> int:
+            with transaction.atomic(), connection.cursor() as cursor:
+                cursor.execute("SET LOCAL lock_timeout = '200ms'")
+                return Place._base_manager.update(name="theirs")
+
+        with pytest.raises(OperationalError, match="lock timeout"):
+            aside(write_the_parent).result(10)
+        serializer.save()
+
+
 class Robot:
     """A user with the primary key that a person has as well."""
 
@@ -171,6 +214,7 @@ urlpatterns = [
     path("tags/<slug:slug>/", TagViewSet.as_view(DETAIL)),
     path("of-users/", OfUsersViewSet.as_view({"post": "create"})),
     path("uploading/<slug:slug>/", UploadingViewSet.as_view(DETAIL)),
+    path("restaurants/<int:pk>/", RestaurantViewSet.as_view(DETAIL)),
     path("by-action/", ByActionViewSet.as_view({"post": "create"})),
     path("by-action/<slug:slug>/", ByActionViewSet.as_view(DETAIL)),
     path("by-method/<slug:slug>/", ByMethodViewSet.as_view(DETAIL)),
@@ -483,3 +527,18 @@ def test_a_database_without_a_lock_of_its_own_for_updates_locks_more(monkeypatch
     """As MySQL and Oracle, which Django refuses to ask for `FOR NO KEY UPDATE`."""
     monkeypatch.setattr(connection.features, "has_select_for_no_key_update", False)
     assert send("PATCH", "/tags/dark/", {"name": "New"}, If_Match="*").status_code == 200
+
+
+@pytest.mark.stack("server")
+def test_a_row_in_two_tables_is_locked_in_both() -> None:
+    """Who writes the parent's at the parent's own address would be undone: all columns of both are saved."""
+    with connection.schema_editor() as editor:
+        for model in (Place, Restaurant):
+            editor.create_model(model)
+    try:
+        row = Restaurant._base_manager.create(name="ours")
+        assert send("PATCH", f"/restaurants/{row.pk}/", {"stars": 3}, If_Match="*").status_code == 200
+    finally:
+        with connection.schema_editor() as editor:
+            for model in (Restaurant, Place):
+                editor.delete_model(model)
