@@ -194,7 +194,7 @@ class FreshnessKeyBit(KeyBitBase):  # type: ignore[misc]
         raise NotImplementedError
 
     def get_captures(self, params: Any) -> set[str]:
-        """Return the names of the URL's captures that the scopes are named by; `*` for any of them."""
+        """Return the names of the URL's captures that the scopes are named by; `*`, as here, for any of them."""
         return {"*"}
 
     def get_data(self, params: Any, request: Any, **exchange: Any) -> dict[str, str]:
