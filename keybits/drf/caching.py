@@ -15,6 +15,7 @@ from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property, wraps
+from inspect import iscoroutinefunction
 from time import monotonic
 from typing import Any
 
@@ -90,10 +91,14 @@ def cache_response_and_etag(key_func: str | KeyConstructor) -> Callable[[Handler
 
     `key_func` is a keybits `KeyConstructor` or the name of the view's attribute that holds one. A constructor
     whose bits name no scope caches nothing, because nothing would ever end its entries. What such a handler asks of
-    another one of its view is part of its own answer, and of no other entry.
+    another one of its view is part of its own answer, and of no other entry. Raises `ImproperlyConfigured` for a
+    coroutine, as add-ons of REST framework have them.
     """
 
     def decorate(method: Handler) -> Handler:
+        if iscoroutinefunction(method):
+            raise ImproperlyConfigured(f"{method.__qualname__} is a coroutine, which cannot be cached.")
+
         @wraps(method)
         def handler(view: Any, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
             if ANSWERING in vars(view):

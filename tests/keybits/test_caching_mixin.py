@@ -482,6 +482,14 @@ class TestHost:
 
 
 class TestKeyFunction:
+    def test_a_coroutine_is_refused_where_it_is_decorated(self) -> None:
+        """As a handler it was a 500: nothing awaited it."""
+        with pytest.raises(ImproperlyConfigured, match="answer is a coroutine"):
+
+            @cache_response_and_etag("list_cache_key_func")
+            async def answer(view: Any, request: Request) -> Response:
+                return Response()
+
     @pytest.mark.parametrize("url", ["/upstream/", "/function/"])
     def test_one_that_is_not_keybits_says_the_way_out(self, url: str) -> None:
         with pytest.raises(ImproperlyConfigured, match=r"Subclass keybits\.constructors\.KeyConstructor"):
