@@ -389,7 +389,8 @@ def _question(constructor: KeyConstructor, exchange: dict[str, Any]) -> Hashable
     asked = request._request
     meta, path, captured = asked.META, asked.path, tuple(exchange["kwargs"].items())
     kind: Any = type(view)
-    found = (request.accepted_media_type, repr(request.version))  # by whatever negotiation and versioning
+    version = None if request.version is None else str(request.version)
+    found = (request.accepted_media_type, version or "")  # by whatever negotiation and versioning
     texts = (path, canonical_query(view, request), *found, meta.get("HTTP_HOST", ""))
     plain = all(type(value) is str for _, value in captured) and not exchange["args"]
     if not plain or sum(map(len, texts)) > LONGEST_NAMED or not are_closed(kind, constructor):
@@ -397,7 +398,7 @@ def _question(constructor: KeyConstructor, exchange: dict[str, Any]) -> Hashable
     return (
         *(constructor, kind, exchange["view_method"], asked.method, fingerprint()),
         *(get_script_prefix(), captured, *texts, get_language(), request.accepted_renderer.format),
-        *(asked.scheme, meta.get("HTTP_X_FORWARDED_HOST", ""), get_current_timezone_name()),
+        *(asked.scheme, meta.get("HTTP_X_FORWARDED_HOST", ""), get_current_timezone_name(), version),
         *((request.user.pk, user_class(request)) if request.user else ()),
     )
 

@@ -568,6 +568,9 @@ class TestVersions:
     def test_that_a_project_finds_in_its_own_way_are_told_apart(self) -> None:
         assert [says("/fielded/", X_Version=version) for version in "12"] == ["1", "2"]
 
+    def test_that_are_none_and_one_of_that_name_are_told_apart(self) -> None:
+        assert [says("/fielded/", X_Version="None"), says("/fielded/")] == ["None", None]
+
 
 class TestRepresentations:
     def test_of_two_routes_to_one_view_with_other_options_are_told_apart(self) -> None:
