@@ -84,6 +84,8 @@ DECIDED = frozenset(
     }
 )
 """Fields of a response that are said anew of each answer; all others are kept with it."""
+TOLD_APART = frozenset({"accept", "accept-encoding", "authorization"})
+"""Fields of a request that need no bit: what they lead to, a renderer, a coding or a user, is told apart."""
 
 
 def cache_response_and_etag(key_func: str | KeyConstructor) -> Callable[[Handler], Handler]:
@@ -227,10 +229,9 @@ class _Exchange:
             yield f"{permissions[0]} is to be asked of the object each time, unless it is said to be closed"
         if is_nameless(self.request):
             yield "its user has no primary key, by which users are told apart"
-        said = {name.lower() for name in self.varies} - headers_named(self.constructor) - {"accept-encoding"}
-        reads = {("header", name.replace("-", "_").upper()) for name in said}
-        for (_, name), advice in audit.uncovered(reads, self.constructor, self.scopes).items():
-            yield f"it varies by {name}: {advice}"
+        named = headers_named(self.constructor) | TOLD_APART
+        for name in sorted({name.lower() for name in self.varies} - named):
+            yield f"it varies by {name}, which no HeadersKeyBit of its key names"
 
     def _send_unkept(
         self, response: HttpResponse, headers: list[tuple[str, str]], reason: str
