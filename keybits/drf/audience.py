@@ -71,13 +71,9 @@ def may_look_anywhere(constructor: KeyConstructor) -> bool:
 
 @contextmanager
 def noted(view: Any) -> Iterator[list[str]]:
-    """Yield the names of what is asked of an object in the block and is not known: permissions, or the view's check.
-
-    What is asked in a block within this one is asked in this one, too.
-    """
+    """Yield the names of what is asked of an object in the block and is not known: permissions, or the view's check."""
     asked: list[str] = []
-    own = vars(view)
-    outer, check = own.get("check_object_permissions"), view.check_object_permissions
+    check = view.check_object_permissions
 
     def note(request: Request, obj: Any) -> None:
         if not is_known(type(view), "check_object_permissions"):
@@ -85,13 +81,11 @@ def noted(view: Any) -> Iterator[list[str]]:
         asked.extend(kind.__name__ for kind in _unknown(view) if _is_asked_of_objects(kind))
         check(request, obj)
 
-    own["check_object_permissions"] = note
+    vars(view)["check_object_permissions"] = note
     try:
         yield asked
     finally:
-        del own["check_object_permissions"]
-        if outer:
-            own["check_object_permissions"] = outer
+        del vars(view)["check_object_permissions"]
 
 
 def _unknown(view: Any) -> tuple[type[Any], ...]:
