@@ -11,19 +11,19 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import ForeignKey, ManyToManyField, Model
+from django.db.models import Model
 
 from keybits import changes
 from keybits.changes import TABLE
+from keybits.sources import Join, Source, source_of
 from keybits.stamps import MOST_MEMBERS
-from keybits.templates import Template, parse
+from keybits.templates import parse
 
 __all__ = ["drop", "drop_all", "drop_readers", "kind", "reads", "refusal", "statements", "sync"]
 
@@ -49,17 +49,6 @@ OURS = {
     f"WHERE pronamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('{TABLE}'))",
 }
 _OURS = re.compile(r"keybits_\w+_[0-9a-f]{12}_(insert|update|delete|truncate)")
-ALIKE = (
-    "AutoField",
-    "IntegerField",
-    "CharField",
-    "SlugField",
-    "TextField",
-    "FilePathField",
-    "DateField",
-    "UUIDField",
-)
-"""How the names of those types of fields end whose values are written alike by Python and by each database."""
 EVENTS = {"INSERT": ("new",), "UPDATE": ("old", "new"), "DELETE": ("old",)}
 
 
@@ -147,7 +136,7 @@ def statements(vendor: str, model: type[Model], templates: tuple[str, ...]) -> l
 def refusal(model: type[Model], template: str) -> str:
     """Return why triggers cannot follow a template; "" where they can."""
     try:
-        _source(model, template)
+        source_of(model, template)
     except ImproperlyConfigured as error:
         return str(error)
     return ""
@@ -155,14 +144,14 @@ def refusal(model: type[Model], template: str) -> str:
 
 def reads(model: type[Model], template: str) -> set[str]:
     """Return the tables beside the model's own that a template which triggers can follow leads through."""
-    return {join.table for join in _source(model, template).joins}
+    return {join.table for join in source_of(model, template).joins}
 
 
 def _triggers(vendor: str, model: type[Model], templates: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
     """Return the statements that create each trigger of `model`, by its name."""
     if not templates:
         return {}
-    sources = [_source(model, template) for template in templates]
+    sources = [source_of(model, template) for template in templates]
     table = model._meta.db_table
     stem = _stem(table, sources)
     if vendor == "postgresql":
@@ -170,130 +159,33 @@ def _triggers(vendor: str, model: type[Model], templates: tuple[str, ...]) -> di
     return dict(_sqlite(table, stem, sources)) if vendor == "sqlite" else {}
 
 
-@dataclass(frozen=True, slots=True)
-class _Join:
-    """On the way to a template's value: the rows of `table` whose `column` is what the row before has as `by`.
+def _stem(table: str, sources: list[Source]) -> str:
+    """What the names of a table's triggers begin with: within 63 bytes in all, and telling what they do."""
+    does = f"{VERSION} {MOST_MEMBERS} {table} {sources}"
+    plain = re.sub("[^0-9A-Za-z_]", "_", table)[:30]
+    return f"keybits_{plain}_{hashlib.blake2b(does.encode(), digest_size=6).hexdigest()}"
 
-    `keys` are the columns by which foreign keys may refer to the table; none where it only holds pairs.
+
+def _scope(source: Source, row: str, *, has_types: bool) -> str:
+    """Return the expression of the scope, over `row` of the last table, with the value as Python writes it.
+
+    A database that has no type for them keeps the digits of UUIDs alone; one that has writes dates as its client
+    wants them.
     """
-
-    table: str
-    column: str
-    by: str
-    keys: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """Where a template's value comes from: a `column` of the row itself, or of the last table that `joins` lead to.
-
-    The scope is the value between `head` and `tail`; `head` alone, where no column is named. `watched` are the columns
-    whose change counts, with the row's `key`; none where every change does. Those of them that are `arrays` PostgreSQL
-    gathers in one array only where all have one length.
-    """
-
-    head: str
-    column: str = ""
-    tail: str = ""
-    joins: tuple[_Join, ...] = ()
-    watched: tuple[str, ...] = ()
-    key: tuple[str, ...] = ()
-    kind: str = ""
-    arrays: tuple[str, ...] = ()
-
-    @property
-    def rows(self) -> tuple[str, ...]:
-        """The rows of an event that count: of what is watched the old one, for what is new was never shown."""
-        return ("old",) if self.watched else ("old", "new")
-
-    @property
-    def own(self) -> str:
-        """The column of the row itself that the scope is found by; "" where it is found by none."""
-        return self.joins[0].by if self.joins else self.column
-
-    @property
-    def is_many(self) -> bool:
-        """Whether each row has scopes of its own in other tables: those of the new row, if that is as the old was."""
-        return bool(self.joins) and ((self.own,) == self.key or not self.joins[0].keys)
-
-    @property
-    def compared(self) -> list[str]:
-        """The columns that tell whether a row has changed."""
-        return sorted({*self.key, *self.watched, *([self.own] if self.is_many else [])})
-
-    def scope(self, row: str, *, has_types: bool) -> str:
-        """Return the expression of the scope, over `row` of the last table, with the value as Python writes it.
-
-        A database that has no type for them keeps the digits of UUIDs alone; one that has writes dates as its client
-        wants them.
-        """
-        if not self.column:
-            return _quoted(self.head)
-        value = f"CAST({row}.{_name(self.column)} AS text)"
-        if self.kind == "UUIDField" and not has_types:
-            value = _with_dashes(value)
-        if self.kind == "DateField" and has_types:
-            value = f"to_char({row}.{_name(self.column)}, 'YYYY-MM-DD')"
-        pieces = [_quoted(self.head), value]
-        return " || ".join([*pieces, _quoted(self.tail)] if self.tail else pieces)
-
-
-def _source(model: type[Model], text: str) -> _Source:
-    try:
-        return _resolved(model, parse(text))
-    except ImproperlyConfigured as error:
-        raise ImproperlyConfigured(f"{model._meta.label} is declared with {text!r}, which {error}") from None
-
-
-def _resolved(model: type[Model], template: Template) -> _Source:
-    fields = [_watched(model, name) for name in template.watched]
-    watched = tuple(str(field.column) for field in fields)
-    arrays = tuple(str(field.column) for field in fields if hasattr(field, "base_field"))
-    key = tuple(str(field.column) for field in model._meta.pk_fields)
-    if len(template.paths) > 1:
-        raise ImproperlyConfigured(f"names {len(template.paths)} fields: a template names one at most.")
-    if not template.paths:
-        return _Source(template.scope, watched=watched, key=key, arrays=arrays)
-    head, _, tail = template.scope.partition(f"{{{template.paths[0]}}}")
-    if ":" not in head:
-        raise ImproperlyConfigured(
-            "names a field before any kind: begin with one and a colon, as 'page:{slug}' does."
-        )
-    field, joins = _walk(model, template.paths[0])
-    return _Source(head, str(field.column), tail, joins, watched, key, _demand_text(field), arrays)
-
-
-def _demand_text(field: Any) -> str:
-    """Return the type of a field's values. One whose values a database writes in another way than Python is refused.
-
-    No reader would name that scope.
-    """
-    valued = field
-    while valued.is_relation:
-        valued = valued.target_field
-    kind = str(valued.get_internal_type())
-    if not kind.endswith(ALIKE):
-        raise ImproperlyConfigured(
-            f"names {field}, a {kind}: a scope is named by a number, a text, a date or a UUID."
-        )
-    if hasattr(valued, "from_db_value"):
-        raise ImproperlyConfigured(
-            f"names {field}, whose values Python does not see as the database has them."
-        )
-    return kind
+    if not source.column:
+        return _quoted(source.head)
+    value = f"CAST({row}.{_name(source.column)} AS text)"
+    if source.kind == "UUIDField" and not has_types:
+        value = _with_dashes(value)
+    if source.kind == "DateField" and has_types:
+        value = f"to_char({row}.{_name(source.column)}, 'YYYY-MM-DD')"
+    pieces = [_quoted(source.head), value]
+    return " || ".join([*pieces, _quoted(source.tail)] if source.tail else pieces)
 
 
 def _with_dashes(digits: str) -> str:
     ends = ((1, 8), (9, 4), (13, 4), (17, 4), (21, 12))
     return " || '-' || ".join(f"substr({digits}, {start}, {length})" for start, length in ends)
-
-
-def _watched(model: type[Model], name: str) -> Any:
-    own = [field for field in model._meta.concrete_fields if not _ancestor(model, field)]
-    for field in own:
-        if name in {field.name, field.attname}:
-            return field
-    raise ImproperlyConfigured(f"watches {name!r}, which is no column of {model._meta.label}.")
 
 
 def _name(name: str) -> str:
@@ -305,75 +197,7 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _walk(model: type[Model], path: str) -> tuple[Any, tuple[_Join, ...]]:
-    """Return the field that `path` ends in, and what leads to its table."""
-    joins: list[_Join] = []
-    *relations, last = path.split("__")
-    for name in relations:
-        field = _field(model, name)
-        if not isinstance(field, (ForeignKey, ManyToManyField)):
-            raise ImproperlyConfigured(
-                f"goes through {name!r}: {model._meta.label} has no such foreign key or many-to-many field."
-            )
-        joins += [*_upwards(model, field), *_joins(field)]
-        model = field.related_model
-    field = _field(model, last)
-    if getattr(field, "column", None) is None:
-        raise ImproperlyConfigured(f"names {last!r} of {model._meta.label}, which is no column.")
-    return field, (*joins, *_upwards(model, field))
-
-
-def _upwards(model: type[Model], field: Any) -> Iterator[_Join]:
-    """Yield what leads from a row to the one that it inherits `field` from."""
-    while _ancestor(model, field):
-        link: Any = model._meta.get_ancestor_link(field.model)
-        yield from _joins(link)
-        model = link.related_model
-
-
-def _ancestor(model: type[Model], field: Any) -> bool:
-    """Say whether `model` has the field in the table of another model, that it inherits from."""
-    return field.model._meta.concrete_model is not model._meta.concrete_model
-
-
-def _joins(field: Any) -> Iterator[_Join]:
-    """Yield what follows `field`: one table for a foreign key, two for a many-to-many."""
-    target = field.related_model._meta
-    if field.many_to_many:
-        through = field.remote_field.through._meta
-        near, far = (
-            through.get_field(name) for name in (field.m2m_field_name(), field.m2m_reverse_field_name())
-        )
-        yield _Join(through.db_table, near.column, near.target_field.column)
-        yield _Join(target.db_table, far.target_field.column, far.column, _keys(target))
-    else:
-        yield _Join(target.db_table, field.target_field.column, field.column, _keys(target))
-
-
-def _keys(options: Any) -> tuple[str, ...]:
-    """Return the columns whose change PostgreSQL takes for that of a key: those that are unique by themselves."""
-    return tuple(sorted(field.column for field in options.concrete_fields if field.unique))
-
-
-def _field(model: type[Model], name: str) -> Any:
-    """Return the field `name`, which may be spelt as the attribute (`author_id` for `author`), or `pk`."""
-    if name == "pk":
-        return model._meta.pk
-    every: Any = model._meta.get_fields()
-    for field in every:
-        if name in {field.name, getattr(field, "attname", None)}:
-            return field
-    raise ImproperlyConfigured(f"names {name!r}, and {model._meta.label} has no such field.")
-
-
-def _stem(table: str, sources: list[_Source]) -> str:
-    """What the names of a table's triggers begin with: within 63 bytes in all, and telling what they do."""
-    does = f"{VERSION} {MOST_MEMBERS} {table} {sources}"
-    plain = re.sub("[^0-9A-Za-z_]", "_", table)[:30]
-    return f"keybits_{plain}_{hashlib.blake2b(does.encode(), digest_size=6).hexdigest()}"
-
-
-def _sqlite(table: str, stem: str, sources: list[_Source]) -> Iterator[tuple[str, tuple[str]]]:
+def _sqlite(table: str, stem: str, sources: list[Source]) -> Iterator[tuple[str, tuple[str]]]:
     for event, rows in EVENTS.items():
         inserts = [
             _insert_row(source, row.upper(), event)
@@ -387,7 +211,7 @@ def _sqlite(table: str, stem: str, sources: list[_Source]) -> Iterator[tuple[str
             yield name, (f'CREATE TRIGGER "{name}" AFTER {event} ON {_name(table)} BEGIN {body} END',)
 
 
-def _insert_row(source: _Source, row: str, event: str) -> str:
+def _insert_row(source: Source, row: str, event: str) -> str:
     """Record the scopes of one row, each as a new row of the record.
 
     What nobody has claimed yet is recorded once a scope, but never under the old id: a relay that has closed that
@@ -403,7 +227,7 @@ def _insert_row(source: _Source, row: str, event: str) -> str:
         conditions.append(f"({' OR '.join(map(_is_other, (*source.key, *source.watched)))})")
     origin = f" FROM {', '.join(tables)}" if tables else ""
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-    named = f"SELECT {source.scope(rows[-1], has_types=False)} AS scope{origin}{where}"
+    named = f"SELECT {_scope(source, rows[-1], has_types=False)} AS scope{origin}{where}"
     return (
         f"DELETE FROM {TABLE} WHERE writer = '' AND scope IN ({named}); "
         f"INSERT INTO {TABLE} (scope) SELECT DISTINCT scope FROM ({named}) AS named WHERE scope IS NOT NULL;"
@@ -415,7 +239,7 @@ def _is_other(column: str) -> str:
 
 
 def _postgresql(
-    table: str, stem: str, sources: list[_Source], templates: tuple[str, ...]
+    table: str, stem: str, sources: list[Source], templates: tuple[str, ...]
 ) -> Iterator[tuple[str, tuple[str, str]]]:
     for event, rows in EVENTS.items():
         name = f"{stem}_{event.lower()}"
@@ -436,7 +260,7 @@ def _postgresql(
     yield name, _trigger(name, f"TRUNCATE ON {_name(table)}", _insert_families(templates))
 
 
-def _rows(source: _Source, rows: str, event: str) -> str:
+def _rows(source: Source, rows: str, event: str) -> str:
     """Name those of `rows` that `source` counts."""
     if event == "UPDATE" and source.watched:
         return _changed(source)
@@ -445,7 +269,7 @@ def _rows(source: _Source, rows: str, event: str) -> str:
     return rows
 
 
-def _changed(source: _Source) -> str:
+def _changed(source: Source) -> str:
     """Name the rows of which a watched column is not what it was.
 
     A difference of sets, for PostgreSQL plans the function when it is first called: a join that does for the one row
@@ -456,12 +280,12 @@ def _changed(source: _Source) -> str:
     return f"(SELECT * FROM ({changed}) changed WHERE {_unlike(source)})"
 
 
-def _unlike(source: _Source) -> str:
+def _unlike(source: Source) -> str:
     """Say that some row may have changed: a condition that spares reading rows of which none has."""
     return f"(SELECT {' OR '.join(map(_name, source.compared))} FROM unlike)"
 
 
-def _unlikes(sources: list[_Source]) -> list[str]:
+def _unlikes(sources: list[Source]) -> list[str]:
     """Name `unlike`: of each column that is asked for, whether it is not the same from the first row to the last.
 
     If it is, it belongs to the same rows. That both tables have their rows in one order is no promise of
@@ -480,13 +304,13 @@ def _unlikes(sources: list[_Source]) -> list[str]:
     return [f"unlike AS MATERIALIZED (SELECT {told} FROM {old}, {new})"]
 
 
-_Place = tuple[str, tuple[_Join, ...]]
+_Place = tuple[str, tuple[Join, ...]]
 """Some rows, and what leads on from them."""
 _Steps = dict[_Place, set[str]]
 """The columns that are asked of the rows at each place."""
 
 
-def _steps(found: list[tuple[str, _Source]]) -> _Steps:
+def _steps(found: list[tuple[str, Source]]) -> _Steps:
     """Return each table on the way to a scope once, however many ways lead through it, and what is asked of it."""
     steps: _Steps = {}
     for rows, source in found:
@@ -521,7 +345,7 @@ def _is_held(place: _Place, steps: _Steps) -> bool:
     return bool(joins[-1].keys) and (has_pairs or not steps[place].issubset(joins[-1].keys))
 
 
-def _holds(sources: list[_Source], rows: tuple[str, ...]) -> Iterator[str]:
+def _holds(sources: list[Source], rows: tuple[str, ...]) -> Iterator[str]:
     """Keep the rows that scopes are found by from being changed before COMMIT; wait where somebody is about to.
 
     Of two writers who do not see each other's rows yet, one would record what a row is part of and the other what that
@@ -537,25 +361,25 @@ def _holds(sources: list[_Source], rows: tuple[str, ...]) -> Iterator[str]:
             yield f"PERFORM FROM {table} WHERE {_found(name, joins)} ORDER BY {column} FOR {mode}; "
 
 
-def _found(name: str, joins: tuple[_Join, ...]) -> str:
+def _found(name: str, joins: tuple[Join, ...]) -> str:
     """Return the condition of the rows that `joins` lead to."""
     *earlier, join = joins
     rows = f"{_name(earlier[-1].table)} WHERE {_found(name, tuple(earlier))}" if earlier else name
     return f"{_name(join.column)} IN (SELECT {_name(join.by)} FROM {rows})"
 
 
-def _select_all(source: _Source, rows: str) -> str:
+def _select_all(source: Source, rows: str) -> str:
     """Name the scopes of `rows`: of a family no more than it takes to record that."""
     if not source.column:
-        return f"SELECT {source.scope('', has_types=True)} AS scope FROM (SELECT FROM {rows} b LIMIT 1) r"
+        return f"SELECT {_scope(source, '', has_types=True)} AS scope FROM (SELECT FROM {rows} b LIMIT 1) r"
     column = _name(source.column)
     apart = "" if not source.joins and (source.column,) == source.key else "DISTINCT "
     most = f" LIMIT {MOST_MEMBERS + 1}" if ":" in source.head else ""
     some = f"SELECT {apart}{column} FROM {rows} b WHERE {column} IS NOT NULL{most}"
-    return f"SELECT {source.scope('r', has_types=True)} AS scope FROM ({some}) r"
+    return f"SELECT {_scope(source, 'r', has_types=True)} AS scope FROM ({some}) r"
 
 
-def _unseen(sources: list[_Source]) -> list[str]:
+def _unseen(sources: list[Source]) -> list[str]:
     """Name the families of which each row has scopes in other tables, where the transaction sees but one snapshot.
 
     It does not see what others have added to its rows since, and PostgreSQL lets it change them all the same.
@@ -565,7 +389,7 @@ def _unseen(sources: list[_Source]) -> list[str]:
     return [f"SELECT {_quoted(family)} AS scope WHERE {sees_one}" for family in families]
 
 
-def _insert_some(found: list[tuple[str, _Source]], first: list[str], more: list[str]) -> str:
+def _insert_some(found: list[tuple[str, Source]], first: list[str], more: list[str]) -> str:
     """Record the scopes of what was found and of what is named by `more`, each once, with the `first` tables at hand.
 
     A family is recorded for more than `MOST_MEMBERS` of it: see `stamps.coarsened`.
