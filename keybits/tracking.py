@@ -63,7 +63,7 @@ REMAKING = (
 
 
 def check_declarations(**_: Any) -> list[CheckMessage]:
-    """Check that triggers can follow what is declared, with the tables that it is in, and that there is a record."""
+    """Check that triggers can follow what is declared, each table once and with its parents, and a record is there."""
     if conf.TRACKING != "triggers":
         return []
     declared = {each.model: each for each in invalidation.declarations()}
@@ -72,8 +72,23 @@ def check_declarations(**_: Any) -> list[CheckMessage]:
         message
         for each, using in found
         if changes.can_be_kept(connections[using].vendor)
-        for message in (*_unfit(each), *_unrecorded(each.model, using), *_halved(each.model, declared))
+        for message in (
+            *_unfit(each),
+            *_unrecorded(each.model, using),
+            *_halved(each.model, declared),
+            *_doubled(each.model, declared),
+        )
     ]
+
+
+def _doubled(model: type[Model], declared: Iterable[type[Model]]) -> Iterator[CheckMessage]:
+    for other in declared:
+        if other is not model and other._meta.db_table == model._meta.db_table:
+            yield Error(
+                f"{model._meta.label} is declared, and so is {other._meta.label}, which has the same table.",
+                hint="Declare one of them, with the scopes of both: a table has one set of triggers.",
+                id="keybits.E018",
+            )
 
 
 def _unfit(declaration: invalidation.Declaration) -> Iterator[CheckMessage]:

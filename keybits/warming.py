@@ -451,8 +451,8 @@ def _nearest(cache_status: str) -> str:
 def warm_after(scopes: Iterable[str]) -> None:
     """Have what was made from those of `scopes` that `KEYBITS_WARM_AFTER_PURGE` names asked for again, soon.
 
-    To be called when the caches in front have acknowledged the purge. Returns at once and raises nothing; a thread
-    of this process does it, and what it has not done when the process ends, nobody does.
+    To be called when the caches in front have acknowledged the purge. Returns at once; a thread of this
+    process does it, and what it has not done when the process ends, nobody does.
     """
     hot = [scope for scope in scopes if any(fnmatchcase(scope, like) for like in conf.WARM_AFTER_PURGE)]
     if hot:

@@ -22,6 +22,8 @@ from keybits.drf.closed import OPEN_TO_ALL, is_known, is_said_closed
 __all__ = ["credentialed", "is_for_some", "is_nameless", "may_look_anywhere", "noted"]
 
 KNOWN = OPEN_TO_ALL | {IsAuthenticated, IsAdminUser, DjangoModelPermissions}
+REFUSING = ("dispatch", "initial", "check_permissions")
+"""The steps in which a view of the project's own may turn a request away, by whatever it looks at."""
 PARTS = ("op1_class", "op2_class", "op1", "op2")
 """Where REST framework's `&`, `|` and `~` have what they combine."""
 
@@ -44,10 +46,7 @@ def _is_somebody(user: Any) -> bool:
 
 
 def is_for_some(view: Any) -> bool:
-    """Say whether a permission, the versioning or the negotiation of `view` may look at more than who asks for what.
-
-    See `closed`.
-    """
+    """Say whether a permission, or a step of the view's own, may look at more than who asks for what: see `closed`."""
     kind: Any = type(view)
     return bool(_unknown(view)) or _looks_further(kind, view.versioning_class, view.content_negotiation_class)
 
@@ -56,7 +55,7 @@ def is_for_some(view: Any) -> bool:
 def _looks_further(view: Any, versioning: Any, negotiation: Any) -> bool:
     """Say whether a step that decides what is shown, or to whom, is the project's own."""
     return not (
-        is_known(view, "check_permissions")
+        all(is_known(view, step) for step in REFUSING)
         and (versioning is None or is_known(versioning, "determine_version"))
         and is_known(negotiation, "select_renderer")
     )

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cached_property, wraps
+from functools import cached_property, lru_cache, wraps
 from inspect import iscoroutinefunction
 from time import monotonic
 from typing import Any
@@ -213,10 +213,10 @@ class _Exchange:
         return self._keep(replace(made, cost=round(monotonic() - start, 6)), tagged, reason, landing)
 
     def _is_told_apart(self, hosts_named: list[str], permissions: list[str]) -> bool:
-        """Say whether no other question has the same key, or scopes of another name; if one may, say so in the log."""
+        """Say whether no other question has the same key, or scopes of another name; tell the log if one may."""
         why = next(self._doubts(hosts_named, permissions), "")
         if why:
-            logger.warning("%s at %s is not kept: %s", type(self.view).__name__, self.asked.path, why)
+            _warn(type(self.view).__qualname__, why)
         return not why
 
     def _doubts(self, hosts_named: list[str], permissions: list[str]) -> Iterator[str]:
@@ -366,6 +366,12 @@ class _Exchange:
         if holder is not None and not self.is_private and is_closed(self.view, self.method, self.constructor):
             holder.key, holder.scopes = self.key, self.scopes
             holder.answer = given
+
+
+@lru_cache(maxsize=1024)
+def _warn(view: str, why: str) -> None:
+    """Tell the log, once in each process, why what a view answers is made each time."""
+    logger.warning("%s is not kept: %s", view, why)
 
 
 _named: dict[Hashable, tuple[str, tuple[str, ...]]] = {}

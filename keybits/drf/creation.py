@@ -27,7 +27,8 @@ class CreateETAGMixin(WriteMixin):
     """`create`: a 201 with Location and the ETag of what was made (RFC 9110 section 9.3.3).
 
     If-None-Match and If-Match are about what is to be made: with `If-None-Match: *` the 409 of one that is there
-    already is a 412, and no If-Match can hold. Override `get_address` for the path of the new one.
+    already is a 412, and no If-Match can hold. Where no router has a route of the new one, override `get_address`: else
+    no Location is told.
     """
 
     def create(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:

@@ -11,8 +11,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from hashlib import sha256
+from typing import Any
 
 import orjson
+from django.core.files import File
 from rest_framework.exceptions import APIException
 from rest_framework.request import Request
 
@@ -94,7 +96,18 @@ def _key(field: str) -> str:
 def _fingerprint(request: Request) -> str:
     """Return what tells requests apart: method, address, and what the body says, however it is laid out."""
     said = [request.method, request.get_full_path(), request.data]
-    return sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    return sha256(orjson.dumps(said, default=_told, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def _told(value: Any) -> str:
+    """Return a text for what JSON has none for: of a file, which is read again afterwards, what is in it."""
+    if not isinstance(value, File):
+        return str(value)
+    content = sha256()
+    for chunk in value.chunks():
+        content.update(chunk)
+    value.seek(0)
+    return content.hexdigest()
 
 
 def _repeated(kept: IdempotencyKey, fingerprint: str) -> Written:

@@ -12,12 +12,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any, TypeVar
 
 from django.core.exceptions import ObjectDoesNotExist
 from django.db import IntegrityError, OperationalError, router, transaction
 from django.db.models import Model
 from django.http import Http404, HttpResponse
+from django.urls import NoReverseMatch, reverse
 from django.utils.http import escape_leading_slashes
 from rest_framework.exceptions import APIException
 from rest_framework.request import Request
@@ -134,8 +136,14 @@ class WriteMixin:
         return self.get_queryset().get(pk=instance.pk)  # type: ignore[attr-defined]
 
     def get_address(self, instance: Any) -> str:
-        """Return the path at which a GET finds the object after a write; by default that of the request."""
-        return escape_leading_slashes(spelt(self.request.path))  # type: ignore[attr-defined]
+        """Return the path at which a GET finds the object after a write, "" where none is known, and none is told.
+
+        By default that of the request, and in a list the one that the router gives to one of its members.
+        """
+        request: Any = self.request  # type: ignore[attr-defined]
+        if request.method == "POST" or getattr(self, "detail", None) is False:
+            return _address_of_member(self, instance)
+        return escape_leading_slashes(spelt(request.path))
 
     def written(self, status: int, instance: Any) -> Written:
         """Return the answer that shows `instance` as it is now; 204 where a write has hidden it from its own client.
@@ -158,6 +166,15 @@ class WriteMixin:
             response.renderer_context = self.get_renderer_context()  # type: ignore[attr-defined]
             rendered: bytes = response.rendered_content
         return rendered
+
+
+def _address_of_member(view: Any, instance: Any) -> str:
+    named = ":".join([*view.request.resolver_match.namespaces, f"{getattr(view, 'basename', None)}-detail"])
+    capture = view.lookup_url_kwarg or view.lookup_field
+    with suppress(NoReverseMatch, AttributeError):  # of a lookup such as iexact no object tells
+        value = reduce(getattr, view.lookup_field.split("__"), instance)
+        return reverse(named, kwargs={**view.kwargs, capture: value})
+    return ""
 
 
 @contextmanager
@@ -339,7 +356,8 @@ def _answer(view: Any, request: Request, body: bytes, address: str) -> answers.A
     """Return what a GET of `address` would be answered, in the coding that the client prefers, to it alone."""
     renderer, _ = _renderer(view)
     charset = f"; charset={renderer.charset}" if renderer.charset else ""
-    headers = [("Content-Type", f"{renderer.media_type}{charset}"), ("Content-Location", address)]
+    headers = [("Content-Type", f"{renderer.media_type}{charset}")]
+    headers += [("Content-Location", address)] if address else []
     entry = replace(readthrough.made(body, headers, witness=None, now=0), changed=None)
     status = cache_status.forwarded(cache_status.METHOD)
     terms = answers.Terms(time.time(), status, _acceptable(request, entry), is_private=True)
@@ -356,7 +374,7 @@ def sent(view: Any, request: Request, written: Written) -> HttpResponse:
     """Return the answer to a write: what it has left, with its ETag, `private, no-store`."""
     if written.status == 204:
         return _nothing()
-    location = {"Location": written.address} if written.status == 201 else {}
+    location = {"Location": written.address} if written.status == 201 and written.address else {}
     if request.accepted_renderer.format != "json":  # a page for people
         private = {"Cache-Control": cache_control.PRIVATE}
         return Response(read(written.body), status=written.status, headers={**location, **private})

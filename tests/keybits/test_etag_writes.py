@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
@@ -17,13 +18,14 @@ from django.db.models.functions import Length
 from django.test import Client
 from django.test.client import BOUNDARY, MULTIPART_CONTENT, encode_multipart
 from django.test.utils import isolate_apps
-from django.urls import path
+from django.urls import include, path
 from rest_framework import serializers, viewsets
-from rest_framework.authentication import BaseAuthentication
+from rest_framework.authentication import BaseAuthentication, BasicAuthentication
 from rest_framework.generics import RetrieveUpdateDestroyAPIView
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.parsers import FileUploadParser, MultiPartParser
 from rest_framework.renderers import BrowsableAPIRenderer, JSONRenderer
+from rest_framework.routers import SimpleRouter
 from stacks.threads import aside
 
 from catalog.models import Tag
@@ -179,6 +181,17 @@ class RestaurantViewSet(CacheResponseAndETAGMixin, viewsets.ReadOnlyModelViewSet
         serializer.save()
 
 
+class UploadsViewSet(TagViewSet):
+    """Makes a tag that is called after a file, once for each key."""
+
+    parser_classes = [MultiPartParser]
+    content_negotiation_class = DefaultContentNegotiation
+    authentication_classes = [BasicAuthentication]
+
+    def perform_create(self, serializer: Any) -> None:
+        serializer.save(name=self.request.data["file"].read().decode())
+
+
 class Robot:
     """A user with the primary key that a person has as well."""
 
@@ -208,6 +221,8 @@ class TagView(CacheResponseAndETAGMixin, RetrieveUpdateDestroyAPIView[Tag]):
     object_cache_key_func = TagObjectKey()
 
 
+router = SimpleRouter()
+router.register("routed", TagViewSet, "routed")
 DETAIL = {"get": "retrieve", "put": "update", "patch": "partial_update", "delete": "destroy"}
 urlpatterns = [
     path("tags/", TagViewSet.as_view({"get": "list", "post": "create"})),
@@ -223,6 +238,8 @@ urlpatterns = [
     path("any-text/<str:name>/", AnyTextViewSet.as_view(DETAIL)),
     path("rendered/<slug:slug>/", RenderedViewSet.as_view(DETAIL)),
     path("closed/<slug:slug>/", ClosedViewSet.as_view(DETAIL)),
+    path("uploads/", UploadsViewSet.as_view({"post": "create"})),
+    path("in/<str:place>/", include((router.urls, "places"), namespace="there")),
 ]
 
 
@@ -275,6 +292,15 @@ class TestPlainViewSet:
         assert (response.status_code, response["ETag"]) == (201, get("/tags/new/")["ETag"])
         assert Tag.objects.get(slug="new").name == "New"
 
+    def test_says_where_what_was_made_is_or_nothing_where_that_is_not_known(self) -> None:
+        """The list has another representation: the entity tag of the new one would be taken for the list's."""
+        response = send("POST", "/in/town/routed/", {"slug": "new", "name": "New"})
+        made = response["Location"]
+        assert (made, response["Content-Location"]) == ("/in/town/routed/new/", made)
+        assert get(made)["ETag"] == response["ETag"]
+        unknown = send("POST", "/tags/", {"slug": "newer", "name": "Newer"})
+        assert not {"Location", "Content-Location"} & set(unknown.headers)
+
     @pytest.mark.parametrize("nobody", ["django.contrib.auth.models.AnonymousUser", None])
     def test_gives_nobody_in_particular_no_idempotency_key(self, settings: Any, nobody: str | None) -> None:
         settings.REST_FRAMEWORK = {**settings.REST_FRAMEWORK, "UNAUTHENTICATED_USER": nobody}
@@ -311,6 +337,21 @@ class TestUploads:
         fields = {"If-Match": "*", "Content-Disposition": "attachment; filename=tag.png"}
         response = Client().generic("PATCH", "/uploading/dark/", content, media_type, headers=fields)
         assert (response.status_code, Tag.objects.get(slug="dark").name) == (200, "5000 bytes")
+
+    def test_that_are_sent_again_under_one_key_are_told_apart_by_what_is_in_them(self) -> None:
+        User.objects.create_user("person", password="pw")
+        signed = f"Basic {b64encode(b'person:pw').decode()}"
+
+        def upload(text: bytes) -> int:
+            given = {"slug": "new", "name": "-", "file": SimpleUploadedFile("tag.txt", text)}
+            fields = {"Idempotency-Key": '"a"', "Authorization": signed}
+            content = encode_multipart(BOUNDARY, given)
+            return (
+                Client().generic("POST", "/uploads/", content, MULTIPART_CONTENT, headers=fields).status_code
+            )
+
+        assert [upload(text) for text in (b"One", b"One", b"Two")] == [201, 201, 422]
+        assert Tag.objects.get(slug="new").name == "One"
 
     def test_that_are_no_files_are_bounded(self) -> None:
         content = encode_multipart(BOUNDARY, {"name": "x" * 5_000})

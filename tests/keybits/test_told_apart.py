@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from django.contrib.auth.models import AnonymousUser, Group, User
 from django.db import transaction
-from django.http import HttpResponse, HttpResponseRedirect, StreamingHttpResponse
+from django.http import HttpResponse, HttpResponseForbidden, HttpResponseRedirect, StreamingHttpResponse
 from django.template import engines
 from django.template.response import SimpleTemplateResponse
 from django.test import Client
@@ -39,6 +39,7 @@ from keybits.drf import (
     CacheResponseAndETAGMixin,
     ListCacheResponseAndETAGMixin,
     RetrieveCacheResponseAndETAGMixin,
+    caching,
 )
 from keybits.drf.closed import closed
 
@@ -317,6 +318,20 @@ class ChecksAllItselfViewSet(TagViewSet):
             self.permission_denied(request)
 
 
+class TurnsAwayViewSet(TagViewSet):
+    def initial(self, request: Any, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        if request.headers.get("X-Api-Key") != "secret":
+            self.permission_denied(request)
+
+
+class DispatchesViewSet(TagViewSet):
+    def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        if request.headers.get("X-Api-Key") != "secret":
+            return HttpResponseForbidden()
+        return super().dispatch(request, *args, **kwargs)
+
+
 class CombinedViewSet(TagViewSet):
     permission_classes = [IsAuthenticated | OfObjectWithKey]
 
@@ -506,6 +521,8 @@ urlpatterns = [
     path("object/<slug:slug>/", GuardedObjectViewSet.as_view(one)),
     path("itself/<slug:slug>/", ChecksItselfViewSet.as_view(one)),
     path("all-itself/<slug:slug>/", ChecksAllItselfViewSet.as_view(one)),
+    path("turns-away/<slug:slug>/", TurnsAwayViewSet.as_view(one)),
+    path("dispatches/<slug:slug>/", DispatchesViewSet.as_view(one)),
     path("combined/<slug:slug>/", CombinedViewSet.as_view(one)),
     path("given/<slug:slug>/", GivenViewSet.as_view(one)),
     path("member/<slug:slug>/", OfMemberViewSet.as_view(one)),
@@ -636,6 +653,14 @@ class TestOrigins:
         get("/by-host/")
         assert get("/by-host/")["Cache-Status"] != HIT
 
+    def test_that_no_bit_names_are_told_to_the_log_once(self, caplog: pytest.LogCaptureFixture) -> None:
+        caching._warn.cache_clear()
+        for _ in range(3):
+            assert get("/by-host/")["Cache-Status"] == MISS
+        assert [record.getMessage() for record in caplog.records if record.name == caching.__name__] == [
+            "ByHost is not kept: it holds the Host, and no OriginKeyBit is in its key"
+        ]
+
 
 class TestVary:
     def test_names_accept_where_it_is_looked_at(self) -> None:
@@ -698,7 +723,7 @@ class TestPermissions:
         user.groups.clear()
         assert get("/member/a/", client).status_code in REFUSED
 
-    @pytest.mark.parametrize("url", ["/guarded/a/", "/all-itself/a/"])
+    @pytest.mark.parametrize("url", ["/guarded/a/", "/all-itself/a/", "/turns-away/a/", "/dispatches/a/"])
     def test_that_look_at_a_field_keep_the_answer_from_caches_in_front(self, edge: None, url: str) -> None:
         for _ in range(2):
             answer = get(url, X_Api_Key="secret")

@@ -394,6 +394,22 @@ def test_a_router_that_keeps_the_record_from_a_declared_model_is_told_of(setting
     assert list(found("things")) == ["keybits.W009"]
 
 
+def test_two_declared_models_of_one_table_are_refused() -> None:
+    """The triggers of the second take the place of the first one's."""
+    twins = []
+    for _ in range(2):
+        with isolate_apps("catalog"):
+            twins.append(thing("things"))
+    try:
+        for number, model in enumerate(twins):
+            invalidation.declare(model, f"twins:{number}")
+        said = [each.id for each in run_checks() if "the same table" in each.msg]
+    finally:
+        for model in twins:
+            del invalidation._declared[model]
+    assert said == ["keybits.E018"] * 2
+
+
 def test_a_model_whose_rows_are_declared_in_part_is_told_of() -> None:
     """An UPDATE of what it inherits alone is none of its own table."""
     with isolate_apps("catalog"):
