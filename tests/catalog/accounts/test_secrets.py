@@ -195,7 +195,7 @@ def _in_lmdb(store: Any) -> list[bytes]:
 
 
 def _in_redis(store: Any) -> list[bytes]:
-    names = store._names("*", 10_000)
+    names = [name for found in store._names("*") for name in found]
     values = [store._call(lambda _, name=name: ["DUMP", name]) for name in names]
     return [name + (value or b"") for name, value in zip(names, values, strict=True)]
 
