@@ -14,7 +14,7 @@ from uuid import UUID
 from django.core.exceptions import FieldDoesNotExist
 from django.db.models import Model
 
-__all__ = ["compare_field", "compare_row", "is_as_rows_have_it"]
+__all__ = ["compare_field", "compare_row", "is_as_rows_have_it", "value_of"]
 
 NUMBER_OR_UUID: tuple[Callable[[str], Any], ...] = (int, UUID)
 
@@ -28,8 +28,13 @@ def compare_row(view: Any, capture: str, lookup: str, row: Any) -> None:
         return
     found: Any = None
     with suppress(AttributeError):  # of a lookup such as iexact no row tells
-        found = str(reduce(getattr, lookup.split("__"), row))
+        found = str(value_of(row, lookup))
     _compared(view)[capture] = found == str(view.kwargs[capture])
+
+
+def value_of(row: Any, lookup: str) -> Any:
+    """Return what `lookup` reads from a row; raise `AttributeError` for one that no row tells of, such as iexact."""
+    return reduce(getattr, lookup.split("__"), row)
 
 
 def compare_field(view: Any, capture: str, model: type[Model], path: str) -> None:

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import reduce
 from typing import Any, TypeVar
 
 from django.core.exceptions import ObjectDoesNotExist
@@ -29,6 +28,7 @@ from rest_framework_extensions.exceptions import PreconditionRequiredException
 from keybits import answers, cache_control, cache_status, codings, etags, readthrough, replicas
 from keybits.drf.parsers import take_in
 from keybits.drf.renderers import read
+from keybits.drf.spelling import value_of
 from keybits.entries import Entry
 from keybits.middleware import spelt
 from keybits.preconditions import NONE, Conditions, Outcome, Validators, evaluate
@@ -172,8 +172,7 @@ def _address_of_member(view: Any, instance: Any) -> str:
     named = ":".join([*view.request.resolver_match.namespaces, f"{getattr(view, 'basename', None)}-detail"])
     capture = view.lookup_url_kwarg or view.lookup_field
     with suppress(NoReverseMatch, AttributeError):  # of a lookup such as iexact no object tells
-        value = reduce(getattr, view.lookup_field.split("__"), instance)
-        return reverse(named, kwargs={**view.kwargs, capture: value})
+        return reverse(named, kwargs={**view.kwargs, capture: value_of(instance, view.lookup_field)})
     return ""
 
 
