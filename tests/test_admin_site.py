@@ -16,6 +16,8 @@ from catalog.models import Tag
 
 UNREADABLE = ("99999999999999999999", "-99999999999999999999", "-1", "x", "", "[")
 SUFFIXES = ("", "__exact", "__id__exact", "__gte", "__year", "__regex")
+COMBINED = ("99999999999999999999", "[")
+"""What every suffix is asked with; the others only repeat these two, and each request takes ten milliseconds."""
 
 
 def lists() -> Iterator[tuple[str, list[str]]]:
@@ -34,8 +36,9 @@ class TestLists:
     def test_lead_back_from_any_filter_whose_value_cannot_be_read(
         self, admin_client: Client, value: str
     ) -> None:
+        suffixes = SUFFIXES if value in COMBINED else ("",)
         for address, names in lists():
-            for name in (f"{name}{suffix}" for name in names for suffix in SUFFIXES):
+            for name in (f"{name}{suffix}" for name in names for suffix in suffixes):
                 response = admin_client.get(address, {name: value})
                 led_back = response.status_code == 302 and response["Location"] == f"{address}?e=1"
                 assert led_back or response.status_code in {200, 400}, (address, name, value)
