@@ -90,14 +90,17 @@ def _of(rounds: Rounds[Cell] | None) -> Rounds[Cell]:
 
 def _bars() -> Iterator[Bar]:
     for case, said in (("200", "a hit"), ("304", "a 304")):
-        lmdb, strict, near = (("fast-lmdb", case), ("fast-redis", case), ("fast-near", case))
+        lmdb, near = ("fast-lmdb", case), ("fast-near", case)
         yield Bar(f"{said} with LMDB, of a bare Django view", "<=", 0.35, _ratio(lmdb), (lmdb,))
         yield Bar(f"{said} with LMDB, in-process, us", "<=", 8, _cost(lmdb), (lmdb,))
-        yield Bar(f"{said} with Redis strict, of a bare Django view", "<=", 0.5, _ratio(strict), (strict,))
-        yield Bar(f"{said} with Redis strict, round trips", "=", 1, _trips(strict), (strict,))
+        for strict, way in ((("fast-redis", case), ""), (("fast-redis-local", case), " by a Unix socket")):
+            words = f"{said} with Redis strict{way}"
+            yield Bar(f"{words}, of a bare Django view", "<=", 0.5, _ratio(strict), (strict,))
+            yield Bar(f"{words}, round trips", "=", 1, _trips(strict), (strict,))
         yield Bar(f"{said} with Redis near, of a bare Django view", "<=", 0.35, _ratio(near), (near,))
-        for mixin in (("mixin-lmdb", case), ("mixin-redis", case)):
-            words = f"{said} by the mixin alone, {mixin[0].removeprefix('mixin-')}, of a bare Django view"
+        for key in ("lmdb", "redis", "redis-local"):
+            mixin = (f"mixin-{key}", case)
+            words = f"{said} by the mixin alone, {key}, of a bare Django view"
             yield Bar(words, "<=", 3.2, _ratio(mixin), (mixin,))
     yield from _beside_others()
     yield from _in_a_storm()

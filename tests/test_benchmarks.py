@@ -16,7 +16,7 @@ from benchmarks.harness.processes import cpu
 from benchmarks.harness.rounds import Rounds
 
 ROOT = Path(__file__).resolve().parents[1]
-VARIANTS = "bare-callable,fast-lmdb,fast-redis,drf-extensions,fastapi"
+VARIANTS = "bare-callable,fast-redis-local,drf-extensions,fastapi"
 SECTIONS = (
     "## The bars",
     "## In-process",

@@ -21,7 +21,8 @@ class Variant:
     """One way to serve the page.
 
     `wsgi` and `asgi` name its applications, "" where it has none. `cases` are what it can answer. `needs` are the
-    modules without which it is left out. `core` ones are measured under every server.
+    modules without which it is left out. `core` ones are measured under every server. A `local` one reaches Redis by a
+    Unix socket, the others over TCP.
     """
 
     key: str
@@ -31,6 +32,7 @@ class Variant:
     environment: Mapping[str, str] = field(default_factory=dict)
     cases: tuple[str, ...] = ("200",)
     redis: bool = False
+    local: bool = False
     needs: tuple[str, ...] = ()
     core: bool = False
     ours: bool = False
@@ -78,6 +80,14 @@ VARIANTS = (
     _ours("fast-lmdb", "**fast path, LMDB**", "on", needs=FAST, core=True),
     _ours("fast-redis", "**fast path, Redis strict**", "on", redis=True, needs=FAST, core=True),
     _ours(
+        "fast-redis-local",
+        "**fast path, Redis strict, by a Unix socket**",
+        "on",
+        redis=True,
+        local=True,
+        needs=FAST,
+    ),
+    _ours(
         "fast-near",
         "**fast path, Redis near**",
         "on",
@@ -87,6 +97,9 @@ VARIANTS = (
     ),
     _ours("mixin-lmdb", "**viewset mixin only, LMDB**", "off", core=True),
     _ours("mixin-redis", "**viewset mixin only, Redis**", "off", redis=True),
+    _ours(
+        "mixin-redis-local", "**viewset mixin only, Redis, by a Unix socket**", "off", redis=True, local=True
+    ),
     Variant(
         "fastapi",
         "FastAPI + redis.asyncio, cached bytes",

@@ -105,7 +105,7 @@ class World:
         home = self.home(name)
         self._copy(name)
         redis = start_redis(home / "redis") if variant.redis else None
-        reached = {"REDIS_URL": redis.url} if redis else {}
+        reached = {"REDIS_URL": redis.local_url if variant.local else redis.url} if redis else {}
         return Deployment(home, self.environment(name, {**variant.environment, **reached}), redis)
 
     def _copy(self, name: str) -> None:

@@ -177,8 +177,23 @@ class Redis(Server):
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
 
+    @property
+    def local_url(self) -> str:
+        """The address by which processes of this machine alone reach it: a Unix socket."""
+        return f"unix://{self._socket}?db=0"
+
+    @property
+    def _socket(self) -> Path:
+        return self.directory / "redis.sock"
+
     def command(self) -> list[str]:
-        options = {"bind": "127.0.0.1", "port": str(self.port), "dir": str(self.directory), "save": ""}
+        options = {
+            "bind": "127.0.0.1",
+            "port": str(self.port),
+            "unixsocket": str(self._socket),
+            "dir": str(self.directory),
+            "save": "",
+        }
         return [redis_binary(), *(part for name, value in options.items() for part in (f"--{name}", value))]
 
     def ready(self) -> bool:
