@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from keybits.addresses import address
 
-pytestmark = pytest.mark.urls(__name__)
+pytestmark = [pytest.mark.urls(__name__), pytest.mark.stack("embedded")]  # neither database nor store
 
 
 def view(request, **kwargs):

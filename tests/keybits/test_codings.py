@@ -17,6 +17,8 @@ from keybits.entries import Entry
 from keybits.preconditions import NONE, Conditions
 from keybits.readthrough import made
 
+pytestmark = pytest.mark.stack("embedded")  # neither database nor store
+
 BODY = b'{"results":[' + b",".join(b'{"id":%d,"title":"a title"}' % n for n in range(50)) + b"]}"
 ENTRY = made(BODY, [("Content-Type", "application/json")], witness=b"w", now=1_000)
 ALL = ("br", "zstd", "gzip")

@@ -17,6 +17,8 @@ from pytest_django import Settings
 
 from keybits.entries import LENGTHS, Entry, EntryError, fingerprint
 
+pytestmark = pytest.mark.stack("embedded")  # neither database nor store
+
 text = st.text(max_size=20)
 entries = st.builds(
     Entry,

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from keybits.etags import _ANY, _MEMBER, EntityTags, is_weak, parse, strong, strongly_listed, weakly_listed
 
+pytestmark = pytest.mark.stack("embedded")  # neither database nor store
+
 ETAGC = "".join(chr(c) for c in (0x21, *range(0x23, 0x7F), *range(0x80, 0x100)))
 opaque_tags = st.text(ETAGC + " \t", max_size=12).map('"{}"'.format)
 entity_tags = st.builds(str.__add__, st.sampled_from(["", "W/"]), opaque_tags)

@@ -14,6 +14,8 @@ import pytest
 
 import keybits
 
+pytestmark = pytest.mark.stack("embedded")  # neither database nor store
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 SKIPPED = ("keybits.apps", "keybits.management", "keybits.migrations")
 """Django looks for what it needs in these."""

@@ -22,7 +22,7 @@ from keybits.preconditions import Conditions
 from keybits.readthrough import made
 from keybits.stores import get_store
 
-pytestmark = pytest.mark.usefixtures("fast_path_on")
+pytestmark = [pytest.mark.usefixtures("fast_path_on"), pytest.mark.stack("embedded")]  # a process's own
 KIB = 1024
 
 

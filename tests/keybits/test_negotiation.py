@@ -21,6 +21,8 @@ from rest_framework.test import APIRequestFactory
 from keybits.drf.negotiation import JSONContentNegotiation, accepts
 from keybits.drf.renderers import JSONRenderer
 
+pytestmark = pytest.mark.stack("embedded")  # neither database nor store
+
 JSON = "application/json"
 RENDERERS = [JSONRenderer(), BrowsableAPIRenderer()]
 CHECKOUT = Path(__file__).parents[2]

@@ -18,6 +18,8 @@ from jsonschema.validators import extend  # type: ignore[import-untyped]
 from keybits.parameters import Choice, CommaList, Moment, Number, Parameter, Text, ValueRefusedError
 from keybits.query import Grammar, QueryError
 
+pytestmark = pytest.mark.stack("embedded")  # neither database nor store
+
 CHOICE = Choice(name="p", choices=("title", "-title", "Größe", "a b"))
 NUMBER = Number(name="p", minimum=1, maximum=100, words=("max",))
 PLAIN_NUMBER = Number(name="p")

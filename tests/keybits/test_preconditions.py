@@ -23,6 +23,8 @@ from keybits.preconditions import (
     range_applies,
 )
 
+pytestmark = pytest.mark.stack("embedded")  # neither database nor store
+
 TREE = ast.parse(inspect.getsource(preconditions))
 PROCEED, NOT_MODIFIED, FAILED = Outcome.PROCEED, Outcome.NOT_MODIFIED, Outcome.PRECONDITION_FAILED
 

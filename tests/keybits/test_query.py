@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from keybits.parameters import Choice, CommaList, Number, Text
 from keybits.query import LONGEST, Grammar, Query, QueryError
 
+pytestmark = pytest.mark.stack("embedded")  # neither database nor store
+
 GRAMMAR = Grammar(
     [
         Text(name="search", longest=20),

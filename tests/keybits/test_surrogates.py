@@ -17,6 +17,8 @@ from keybits import stamps
 from keybits.purge import Order
 from keybits.surrogates import EVERYTHING, MOST_BYTES, MOST_KEYS, key, purged, tags
 
+pytestmark = pytest.mark.stack("embedded")  # neither database nor store
+
 KINDS = ("", "a", "b", "page", "*", "+")
 MEMBERS = ("", "1", "2", "3", "x:y", "+", "long" * 20)
 plain = st.sampled_from(["pages", "a", "b", "1", ":", "+", "a+"])
