@@ -97,6 +97,7 @@ def answered(schema, world, clients) -> list[list[str]]:
     return rows
 
 
+@pytest.mark.stack("embedded")  # 2,000 requests, of which no database decides anything
 def test_tables_of_permissions_are_the_documents_and_nothing_that_saw_a_credential_may_be_kept(
     api, world, clients, settings
 ):
