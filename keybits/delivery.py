@@ -102,6 +102,8 @@ class Line:
     def once(self) -> bool:
         """Tell the cache all that is due, and say whether it has acknowledged."""
         due = self._due()
+        if not due:
+            return True  # a new row has woken us while the cache is left alone: that is not over
         try:
             for order in orders(task.scope for task in due):
                 self.purger.purge(order)
@@ -168,10 +170,10 @@ def _warm(scopes: set[str]) -> None:
 
 
 class Delivery:
-    """The lines to all configured caches, and whether this process is the one that delivers."""
+    """The lines to every server of all configured caches, and whether this process is the one that delivers."""
 
     def __init__(self) -> None:
-        self.lines = [Line(purger) for purger in edge.purgers().values()]
+        self.lines = [Line(server) for purger in edge.purgers().values() for server in purger.apart()]
         self._name = uuid.uuid4().hex
         self._asked = -math.inf
         self._leads = False

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -90,6 +90,10 @@ class Purger(ABC):
     @abstractmethod
     def requests(self, order: Order) -> Iterator[httpx.Request]:
         """Yield the requests that carry out `order`, each within the vendor's limits."""
+
+    def apart(self) -> Sequence[Purger]:
+        """Return a purger for each server that holds copies of its own: one that is down holds up no other."""
+        return (self,)
 
     def acknowledged(self, response: httpx.Response) -> bool:
         """Say whether the cache has done it, or has promised to."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from typing import Self
 
 import httpx
 
@@ -43,6 +44,16 @@ class VarnishPurger(Purger):
             raise self.misconfigured("servers", "a list of URLs, one for each Varnish")
         self._servers = [self.url("servers", server) for server in servers]
         self._token = {"x-purge-token": self.text("token", token)} if token else {}
+
+    def apart(self) -> list[Self]:
+        """Return a purger for each server."""
+        return [self._of(server) for server in self._servers]
+
+    def _of(self, server: httpx.URL) -> Self:
+        """Return this purger, whatever a subclass has added, for one of its servers."""
+        made = object.__new__(type(self))
+        made.__dict__ = {**self.__dict__, "_servers": [server]}
+        return made
 
     def requests(self, order: Order) -> Iterator[httpx.Request]:
         """Yield for each server the requests by keys, then those by URL."""

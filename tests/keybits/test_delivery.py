@@ -172,6 +172,21 @@ class TestLine:
         line.once()
         assert cache.scopes == ["a"]
 
+    def test_it_is_left_alone_also_where_more_changes_meanwhile(
+        self, line: Line, cache: Cache, clock: Clock
+    ) -> None:
+        cache.failing = PurgeError("too many", retry_after=300)
+        line.offer({row(1): "a"})
+        line.once()
+        cache.failing = None
+        for number in range(2, 5):
+            line.offer({row(each): "a" for each in range(1, number + 1)})
+            line.once()
+        assert cache.told == []
+        clock.now += 300
+        assert line.once()
+        assert cache.scopes == ["a"]
+
     def test_a_change_after_the_first_purge_is_purged_by_itself(
         self, line: Line, cache: Cache, clock: Clock
     ) -> None:
@@ -285,6 +300,29 @@ def deliver(purgers: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
 
     yield look
     settle()
+
+
+def test_each_server_of_a_cache_has_a_line_so_that_one_that_is_down_holds_up_no_other(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+
+    def attempt(purger: Purger, request: httpx.Request) -> PurgeError | None:
+        told.append(request.url.host)
+        return PurgeError("down") if request.url.host == "down" else None
+
+    monkeypatch.setattr(Purger, "_attempt", attempt)
+    servers = ["http://down:6081", "http://up:6081"]
+    settings.KEYBITS_PURGERS = {
+        "edge": {"BACKEND": "keybits.purge.varnish.XkeyPurger", "servers": servers, "token": "secret"}
+    }
+    one = Delivery()
+    for number in (1, 2, 3):
+        for line in one.lines:
+            line.offer({row(each): f"s{each}" for each in range(1, number + 1)})
+            line.once()
+    assert told == ["down", "up", "up", "up"]
+    assert one.settled() == set()
 
 
 @pytest.mark.django_db(transaction=True)
