@@ -37,6 +37,8 @@ LEASE = 2.0
 FIRST_RETRY = 0.25
 LONGEST_RETRY = 60.0
 """Seconds between two attempts at a cache that does not answer, at first and at most."""
+LONGEST_LEAVE = 3600.0
+"""Seconds for which a cache is left alone at most, whatever it asks: until then it shows what is stale."""
 
 Row = tuple[str, int]
 """A row of the record: the database's alias and the id."""
@@ -136,7 +138,7 @@ class Line:
         self._failures += 1
         longest = min(LONGEST_RETRY, FIRST_RETRY * 2.0 ** min(self._failures - 1, 16))
         asked = error.retry_after if isinstance(error, PurgeError) else None
-        pause = asked or longest * random.uniform(0.5, 1.0)  # noqa: S311 - apart from others, not secret
+        pause = min(asked or 0.0, LONGEST_LEAVE) or longest * random.uniform(0.5, 1.0)  # noqa: S311 - apart from others, not secret
         self._not_before = self._clock() + pause
         name = type(self.purger).__name__
         said = "%s: attempt %d failed, again in %.1f s: %s"

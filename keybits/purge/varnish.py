@@ -51,7 +51,7 @@ class VarnishPurger(Purger):
 
     def _of(self, server: httpx.URL) -> Self:
         """Return this purger, whatever a subclass has added, for one of its servers."""
-        made = object.__new__(type(self))
+        made = object.__new__(type(self))  # `copy` would have the options checked, which are none
         made.__dict__ = {**self.__dict__, "_servers": [server]}
         return made
 

@@ -172,6 +172,18 @@ class TestLine:
         line.once()
         assert cache.scopes == ["a"]
 
+    @pytest.mark.parametrize("asked", [86_400 * 365, float("9" * 400)])
+    def test_it_is_not_left_alone_for_ever(
+        self, line: Line, cache: Cache, clock: Clock, asked: float
+    ) -> None:
+        cache.failing = PurgeError("too many", retry_after=asked)
+        line.offer({row(1): "a"})
+        line.once()
+        cache.failing = None
+        clock.now += 3600
+        line.once()
+        assert cache.scopes == ["a"]
+
     def test_it_is_left_alone_also_where_more_changes_meanwhile(
         self, line: Line, cache: Cache, clock: Clock
     ) -> None:
