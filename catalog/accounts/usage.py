@@ -55,8 +55,11 @@ def count(*, key: ApiKey, method: str, route: str, now: datetime | None = None) 
     account, quota, month = key.account, key.account.plan.monthly_quota, now.date().replace(day=1)
     row = MonthlyUsage.objects.filter(account=account, month=month)
     counted = _take(row, quota)
-    if not counted and not row.exists():
-        MonthlyUsage.objects.bulk_create([MonthlyUsage(account=account, month=month)], ignore_conflicts=True)
+    if not counted:  # for want of a row, which another may have made by now, or of a request
+        if not row.exists():
+            MonthlyUsage.objects.bulk_create(
+                [MonthlyUsage(account=account, month=month)], ignore_conflicts=True
+            )
         counted = _take(row, quota)
     event = UsageEvent(account=account, key=key, at=now, method=method[:20], route=route[:200])
     if counted:

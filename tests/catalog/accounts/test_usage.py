@@ -69,6 +69,24 @@ class TestCounting:
         assert not usage.count(key=issue()[0], method="GET", route="x").counted
         assert not UsageEvent.objects.exists()
 
+    @pytest.mark.parametrize("quota", [None, 3])
+    def test_who_comes_second_in_a_month_at_the_same_moment_is_let_in(
+        self, plan: Plan, issue: Any, quota: int | None
+    ) -> None:
+        key, _ = issue()
+        key.account.plan.monthly_quota = quota
+
+        def overtaken(execute: Any, sql: str, *rest: Any) -> Any:
+            """Let another request make the month's row once this one has found none."""
+            found = execute(sql, *rest)
+            if sql.startswith("UPDATE") and not MonthlyUsage.objects.exists():
+                MonthlyUsage.objects.create(account=key.account, month=NOON.date().replace(day=1), used=1)
+            return found
+
+        with connection.execute_wrapper(overtaken):
+            tally = usage.count(key=key, method="GET", route="x", now=NOON)
+        assert (tally.counted, tally.used) == (True, 2)
+
     @pytest.mark.parametrize(
         ("now", "month", "resets_in", "days"),
         [
