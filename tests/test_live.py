@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import psutil  # type: ignore[import-untyped]
 import pytest
 from stacks.live import LiveServer
 from stacks.servers import Postgres
@@ -93,6 +94,21 @@ def test_every_resource_answers_hits_and_revalidates_and_a_save_elsewhere_shows_
             assert after.status_code == 200, path
             assert f"changed {number}" in after.text
     assert writer.wait(timeout=30) == 0
+
+
+def test_by_asgi_no_connection_to_the_database_outlives_its_request(live_server_process: Start) -> None:
+    """Each request has a thread of its own there, and with it a connection that no other will ask."""
+    live = live_server_process(workers=1, interface="asgi")
+    assert live.process is not None
+    (worker,) = psutil.Process(live.process.pid).children()
+
+    def open_after(number: int) -> int:
+        assert get(live, f"screenshots/?min_width={number}").status_code == 200
+        files: int = worker.num_fds()
+        return files
+
+    first = open_after(0)
+    assert max(map(open_after, range(1, 40))) <= first + 4  # those of one that is about to end
 
 
 READS = ("--include-method=GET", "--max-examples=18")
