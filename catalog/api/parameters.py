@@ -14,6 +14,8 @@ LARGEST_PAGE = 100
 DEEPEST_OFFSET = 10_000
 SLUG = r"[-a-zA-Z0-9_]+"
 SLUG_EXPECTED = "Write letters, digits, - and _."
+LETTERS = r"\u00a1-\u167f\u1681-\u1fff\u2c00-\u2fff\u3001-\ud7ff\uf900-\uffef"
+"""Beside ASCII's those of hosts, as an address may have them; no blanks are among them."""
 
 LONGEST_CURSOR = 1_800  # one at a title of 200 characters, each escaped to six bytes, then base64
 
@@ -106,7 +108,7 @@ SCREENSHOT_FILTERS: tuple[Parameter, ...] = (
     Text(
         name="domain",
         longest=253,
-        pattern=r"[-a-zA-Z0-9_.:]+",
+        pattern=rf"[-a-zA-Z0-9_.:{LETTERS}]+",
         expected="Write a host name, such as example.com.",
         lower=True,
         description="Only screenshots of pages of this host.",

@@ -38,7 +38,7 @@ class JSONContentNegotiation(BaseContentNegotiation):
         if wanted and wanted != renderers[0].format:
             return _by_format(renderers, wanted)
         if not accepts(request.META.get("HTTP_ACCEPT", "*/*"), renderers[0].media_type):
-            raise NotAcceptable(available_renderers=renderers)
+            raise NotAcceptable(available_renderers=renderers[:1])
         return renderers[0], renderers[0].media_type
 
 

@@ -23,7 +23,8 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
     response = upstream_handler(exc, context)
     if response is None:
         return None
-    response.data = problems.body(response.status_code, detail=_detail(exc), **_members(exc))
+    members = _members(exc) | _media_types(exc, context.get("view"))
+    response.data = problems.body(response.status_code, detail=_detail(exc), **members)
     response["Cache-Control"] = problems.CACHE_CONTROL
     renderer = getattr(context["request"], "accepted_renderer", None)
     if renderer is None or renderer.format == "json":
@@ -37,6 +38,8 @@ def _detail(exc: Exception) -> str:
     if isinstance(exc, PermissionDenied):
         return "This is not for you to do."
     detail = getattr(exc, "detail", "")
+    if isinstance(detail, dict) and not isinstance(exc, exceptions.ValidationError):
+        detail = detail.get("detail", detail)  # as simplejwt has it, beside a code
     return "Some values cannot be used." if isinstance(detail, dict | list) else str(detail)
 
 
@@ -45,3 +48,14 @@ def _members(exc: Exception) -> dict[str, Any]:
     if isinstance(exc, exceptions.ValidationError):
         members = {"type": "invalid-value", "errors": exc.detail} | members
     return members
+
+
+def _media_types(exc: Exception, view: Any) -> dict[str, Any]:
+    """Return what would have been accepted, where it was the media type that was not."""
+    if isinstance(exc, exceptions.NotAcceptable):
+        offered = exc.available_renderers or ()
+    elif isinstance(exc, exceptions.UnsupportedMediaType) and view is not None:
+        offered = view.get_parsers()
+    else:
+        return {}
+    return {"allowed": [each.media_type for each in offered]}

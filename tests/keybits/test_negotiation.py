@@ -141,10 +141,10 @@ class TestSelectRenderer:
     def test_without_accept_json(self) -> None:
         assert renderer().format == "json"
 
-    def test_406_names_what_there_is(self) -> None:
+    def test_406_names_what_accept_can_have(self) -> None:
         with pytest.raises(NotAcceptable) as caught:
             renderer(Accept="text/html")
-        assert caught.value.available_renderers == RENDERERS
+        assert caught.value.available_renderers == RENDERERS[:1]
 
     @pytest.mark.parametrize("accept", ["*/*", "application/json", "text/html", "image/png"])
     def test_the_page_is_asked_for_by_name_whatever_accept_says(self, accept: str) -> None:

@@ -112,6 +112,8 @@ EXCEPTIONS: list[tuple[Exception, int, str]] = [
     (exceptions.UnsupportedMediaType("a/b"), 415, 'Unsupported media type "a/b" in request.'),
     (exceptions.Throttled(wait=7), 429, "Request was throttled. Expected available in 7 seconds."),
     (exceptions.ValidationError("Odd."), 400, "Some values cannot be used."),
+    (exceptions.ValidationError({"detail": "Odd."}), 400, "Some values cannot be used."),
+    (exceptions.AuthenticationFailed({"detail": "Odd.", "code": "odd"}), 401, "Odd."),
     (PreconditionRequiredException(), 428, ""),
     (Http404("secret"), 404, "There is no such thing here, or it is not for you to see."),
     (PermissionDenied("secret"), 403, "This is not for you to do."),

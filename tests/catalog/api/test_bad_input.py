@@ -100,6 +100,9 @@ MALFORMED = [  # target, parameter, suggestion
     ("/screenshots/?gallery=../vault", "gallery", None),
     ("/screenshots/?domain=https://one.example", "domain", None),
     (f"/screenshots/?domain={'a' * 254}", "domain", None),
+    ("/screenshots/?domain=one.example,two.example", "domain", None),
+    ("/screenshots/?domain=%E3%80%80", "domain", None),
+    ("/screenshots/?domain=b%C3%BCcher%E3%80%80", "domain", None),
     ("/screenshots/?min_width=-1", "min_width", None),
     ("/screenshots/?min_width=12.5", "min_width", None),
     ("/screenshots/?min_width=1e3", "min_width", None),
@@ -512,7 +515,8 @@ class TestAccept:
     @pytest.mark.parametrize("path", [path for path in RESOURCES if path != "/docs/"])
     def test_client_that_excludes_json_gets_406(self, api, world, path):
         for accept in REFUSES_JSON:
-            problem(api(world.at(path), headers={"Accept": accept}), 406)
+            said = problem(api(world.at(path), headers={"Accept": accept}), 406)
+            assert said["allowed"] == ["application/json"]
 
     def test_client_that_excludes_html_gets_406_from_the_docs(self, api):
         problem(api("/docs/", headers={"Accept": "application/json"}), 406)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from urllib.parse import quote
 
 import pytest
 
@@ -245,6 +246,15 @@ FILTERS = {
 
 
 class TestFilters:
+    def test_a_domain_is_found_as_it_is_shown(self, api, world):
+        for url in ("http://Bücher.example/", "http://例え.テスト:8000/", "http://[2001:DB8::1]/"):
+            shot = Screenshot.objects.create(
+                gallery=Gallery.objects.get(slug="spring"), title="x", source_url=url
+            )
+            shown = api.read(f"/screenshots/{shot.pk}/")["domain"]
+            for written in (shown, shown.upper()):
+                assert api.ids(f"/screenshots/?domain={quote(written)}") == [shot.pk], written
+
     @pytest.mark.parametrize(("query", "names"), FILTERS.items(), ids=FILTERS)
     def test_filter_keeps_exactly_these(self, api, world, query, names):
         assert set(world.names(api.ids(world.at(f"/screenshots/?{query}")))) == names

@@ -442,7 +442,7 @@ class TestBadBody:
         response = owner(
             world.at(CAT), "PATCH", headers={"If-Match": tag}, data=b"title=x", content_type="text/plain"
         )
-        problem(response, 415)
+        assert problem(response, 415)["allowed"] == ["application/json"]
 
     def test_that_is_too_long_is_413(self, owner, world, settings):
         settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 100
