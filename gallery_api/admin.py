@@ -11,9 +11,14 @@ from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import ERROR_FLAG
 from django.core.exceptions import BadRequest
 from django.db import DatabaseError
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.views.csrf import csrf_failure
+from django.views.decorators.cache import never_cache
 
-__all__ = ["Site"]
+__all__ = ["Site", "forged"]
+
+SCRIPT = "i18n_javascript"
+"""The one view of the admin that holds nothing of anybody."""
 
 
 class Site(AdminSite):
@@ -29,13 +34,19 @@ class Site(AdminSite):
             except OverflowError as error:
                 raise BadRequest("No row has a number as large as one of these.") from error
 
-        return super().admin_view(checked, cacheable)
+        return super().admin_view(checked, cacheable and view.__name__ == SCRIPT)
 
     def register(self, model_or_iterable: Any, admin_class: Any = None, **options: Any) -> None:
         """Register as Django does, whichever app's admin it is, with the lists of ours."""
         own = admin_class or ModelAdmin
         members = {"__module__": own.__module__, "__doc__": own.__doc__}
         super().register(model_or_iterable, type(own.__name__, (AskedLists, own), members), **options)
+
+
+@never_cache
+def forged(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """Refuse a form without its token as Django does, for nobody to keep."""
+    return csrf_failure(request, reason)
 
 
 class AskedLists:

@@ -33,6 +33,7 @@ SECURE_PROXY_SSL_HEADER = (
     ("HTTP_X_FORWARDED_PROTO", "https") if env.boolean("BEHIND_TLS_PROXY", default=False) else None
 )
 X_FRAME_OPTIONS = "DENY"
+CSRF_FAILURE_VIEW = "gallery_api.admin.forged"
 
 # --- Application --------------------------------------------------------------------------------------------
 INSTALLED_APPS = [

@@ -78,3 +78,18 @@ class TestForms:
         form = {"name": "clerks", "permissions": [number]}
         assert admin_client.post("/admin/auth/group/add/", form).status_code in {200, 400}
         assert not Group.objects.exists()
+
+
+class TestWhatNobodyKeeps:
+    @pytest.mark.parametrize("name", ["index", "login", "password_change", "password_change_done"])
+    def test_a_page_of_the_admin_itself(self, admin_client: Client, name: str) -> None:
+        kept = admin_client.get(reverse(f"admin:{name}"))["Cache-Control"]
+        assert {"private", "no-store"} <= set(kept.split(", "))
+
+    def test_the_refusal_of_a_form_without_its_token(self) -> None:
+        response = Client(enforce_csrf_checks=True).post(reverse("admin:login"))
+        assert response.status_code == 403
+        assert {"private", "no-store"} <= set(response["Cache-Control"].split(", "))
+
+    def test_but_anybody_the_script_of_translations(self, admin_client: Client) -> None:
+        assert "Cache-Control" not in admin_client.get(reverse("admin:jsi18n"))
