@@ -15,8 +15,8 @@ from keybits.relay import ensure_running
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gallery_api.settings")
 
 application = FastPath(get_asgi_application())
-for database in settings.DATABASES.values():
-    database["CONN_MAX_AGE"] = 0  # each request has a thread of its own: nobody would ask a connection that is kept
+for database in settings.DATABASES.values():  # a thread of its own for each request: none is asked again
+    database["CONN_MAX_AGE"] = 0
 BaseCommand().check(tags=[Tags.caches])  # servers run no checks, and what these find fails every request
 import_module(settings.ROOT_URLCONF)  # now, and not by the first request
 ensure_running()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import takewhile
 from typing import Any
@@ -227,6 +227,10 @@ class Cursor:
     def at(cls, row: Any, order: Order, *, backwards: bool) -> Cursor:
         return cls(str(order), backwards, tuple(getattr(row, field) for field in order.fields), row.pk)
 
+    def turned(self, order: Order) -> Cursor:
+        """Return the place just behind the row that it is at, backwards: that row is the first that is read."""
+        return replace(self, backwards=True, id=self.id + (-1 if order.descending else 1))
+
     def encoded(self) -> str:
         """Return the cursor as it stands in an address: base64url without padding."""
         text = orjson.dumps(["v1", self.order, int(self.backwards), *self.values, self.id])
@@ -243,7 +247,7 @@ class Cursor:
             genuine = version == "v1" and name == str(order) and cursor.encoded() == text
         except (ValueError, TypeError, ValidationError, OverflowError):
             raise NoSuchPageError from None
-        if not genuine or type(pk) is not int or not 0 < pk < 2**63:
+        if not genuine or type(pk) is not int or not 0 <= pk < 2**63:
             raise NoSuchPageError
         return cursor
 
@@ -339,11 +343,15 @@ class CursorPages(Links, PaginateByMaxMixin, BasePagination):  # type: ignore[mi
 
     def get_next_link(self) -> str | None:
         backwards = self.cursor is not None and self.cursor.backwards
+        if backwards and not self.items:  # nothing is before the cursor any more
+            return self.address("cursor")
         return self._link(-1, backwards=False) if self.more or backwards else None
 
     def get_previous_link(self) -> str | None:
         if self.cursor is None or (self.cursor.backwards and not self.more):
             return None
+        if not self.items:  # nothing is beyond the cursor any more
+            return self.address(cursor=self.cursor.turned(self.order).encoded())
         return self._link(0, backwards=True)
 
     def _link(self, index: int, *, backwards: bool) -> str | None:

@@ -228,7 +228,6 @@ NO_SUCH_PAGE = {
     + base64.urlsafe_b64encode(json.dumps(["v1", "-captured_at", 0, MOMENT, 1]).encode())
     .decode()
     .rstrip("="),
-    "id of zero": "/screenshots/?cursor=" + cursor("v1", "-captured_at", 0, MOMENT, 0),
     "negative id": "/screenshots/?cursor=" + cursor("v1", "-captured_at", 0, MOMENT, -1),
     "huge id": "/screenshots/?cursor=" + cursor("v1", "-captured_at", 0, MOMENT, 2**63),
     "float id": "/screenshots/?cursor=" + cursor("v1", "-captured_at", 0, MOMENT, 1.0),

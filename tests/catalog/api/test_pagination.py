@@ -148,6 +148,24 @@ class TestCursor:
         assert ids(api.walk(page["next"])) == everything[4:]
 
     @pytest.mark.parametrize("ordering", ["captured_at", "-captured_at", "title", "-title"])
+    @pytest.mark.parametrize("way", ["next", "previous"])
+    def test_page_that_has_become_empty_leads_back_to_what_is_left(self, api, ties, ordering, way):
+        first = api.read(f"/screenshots/?ordering={ordering}&page_size=4")
+        second = api.read(first["next"])
+        here, there = (first, second) if way == "next" else (second, first)
+        Screenshot.objects.exclude(pk__in=ids([here])).delete()
+        empty = api.read(here[way])
+        back = "previous" if way == "next" else "next"
+        assert (empty["results"], empty[way]) == ([], None)
+        assert ids([api.read(empty[back])]) == ids([here])
+        assert not set(ids([here])) & set(ids([there]))
+
+    def test_page_that_is_empty_behind_the_first_row_of_all_leads_back_to_it(self, api, world):
+        place = Cursor("-captured_at", backwards=False, values=(world.shots["cat"].captured_at,), id=1)
+        back = api.read(f"/screenshots/?captured_before=1990-01-01&cursor={place.encoded()}")["previous"]
+        assert api.read(back)["results"] == []
+
+    @pytest.mark.parametrize("ordering", ["captured_at", "-captured_at", "title", "-title"])
     def test_row_inserted_meanwhile_shifts_no_other(self, api, ties, ordering):
         target = f"/screenshots/?ordering={ordering}&page_size=4"
         everything = api.ids(f"/screenshots/?ordering={ordering}&page_size=max")
