@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.core.validators import URLValidator
 from rest_framework import serializers
 
 __all__ = ["IntegerField", "SlugField", "TextField", "URLField"]
+
+WEB = URLValidator(schemes=["http", "https"], message="Write the URL of a page, by http or https.")
 
 
 class _TextMixin:
@@ -35,7 +38,12 @@ class SlugField(_TextMixin, serializers.SlugField):
 
 
 class URLField(_TextMixin, serializers.URLField):
-    """A URL."""
+    """The URL of a page of the web."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        others = [each for each in self.validators if not isinstance(each, URLValidator)]
+        self.validators = [*others, WEB]
 
 
 class IntegerField(serializers.IntegerField):

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 from django.conf import settings
-from django.core.validators import URLValidator
 from django.db import models
 from django.db.models import QuerySet
 from rest_framework import serializers
@@ -98,7 +97,6 @@ class ScreenshotCreateSerializer(ScreenshotWriteSerializer):
     gallery = ReachableGalleryField(required=False)
     source_url = URLField(
         max_length=2000,
-        validators=[URLValidator(schemes=["http", "https"])],
         help_text="The page that is to be pictured, by http or https. It stays as it is.",
     )
 

@@ -35,6 +35,7 @@ from keybits.drf.writes import (
     atomically,
     failed,
     proceeds,
+    unmet,
 )
 from keybits.fastpath import HOLDER
 from keybits.parameters import Choice, Number, Parameter
@@ -288,9 +289,7 @@ class BulkMixin(WriteMixin):
             raise _RefusedError(shown)
         if proceeds(request, conditions, str(shown["ETag"])):
             return
-        response = failed(
-            "The list has changed since; read it again, and decide whether the operation still makes sense."
-        )
+        response = failed(unmet("list", "operation"))
         response["ETag"] = shown["ETag"]
         raise _RefusedError(response)
 

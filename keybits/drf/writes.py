@@ -46,6 +46,7 @@ __all__ = [
     "failed",
     "proceeds",
     "sent",
+    "unmet",
 ]
 
 logger = logging.getLogger(__name__)
@@ -326,8 +327,7 @@ def _refusal(view: Any, request: Request, body: bytes) -> HttpResponse | None:
         raise PreconditionRequiredError
     if proceeds(request, conditions, etags.strong(body)):
         return None
-    detail = "The representation has changed since; read it again, and decide whether the change still makes sense."
-    response = failed(detail)
+    response = failed(unmet("representation", "change"))
     response["ETag"] = dict(_answer(view, request, body, "").headers)["ETag"]
     return response
 
@@ -344,6 +344,14 @@ def proceeds(request: Request, conditions: Conditions, etag: str) -> bool:
         named = (tag for tag in tags if etags.weakly_listed(tag, conditions.if_none_match or ""))
     validators = Validators(next(named, tags[0]))
     return evaluate(request.method or "", conditions, validators) is Outcome.PROCEED
+
+
+def unmet(target: str, write: str) -> str:
+    """Return what a client is told whose conditions do not hold for what there is at present."""
+    return (
+        f"The {target} at present, whose tag ETag says, is not as the conditions have it (a weak tag never matches). "
+        f"Read it again, and decide whether the {write} still makes sense."
+    )
 
 
 def failed(detail: str) -> HttpResponse:

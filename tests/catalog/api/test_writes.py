@@ -205,7 +205,8 @@ class TestCondition:
         tag = staff(target)["ETag"]
         for field in ('"x"', f"W/{tag}", tag.strip('"'), '"*"', ""):
             response = send(staff, method, target, {"title": "x"}, if_match=field)
-            problem(response, 412, "precondition-failed")
+            told = problem(response, 412, "precondition-failed")["detail"]
+            assert ("weak" in told, "has changed" in told) == (True, False)
             assert response["ETag"] == tag
         assert staff(target)["ETag"] == tag
 
@@ -333,6 +334,12 @@ class TestCreate:
             send(owner, "POST", "/galleries/spring/screenshots/", {**body, "gallery": "vault"}), 400
         )
         assert "spring" in document["errors"]["gallery"][0]
+
+    @pytest.mark.parametrize("url", ["ftp://new.example/", "new.example", "javascript:alert(1)", "http://[/"])
+    def test_of_what_is_no_page_of_the_web_says_once_what_is(self, owner, world, url):
+        body = {"title": "New", "source_url": url}
+        document = problem(send(owner, "POST", "/galleries/spring/screenshots/", body), 400)
+        assert document["errors"] == {"source_url": ["Write the URL of a page, by http or https."]}
 
     def test_of_a_tag_is_for_everybody_who_curates(self, other, world):
         response = send(other, "POST", "/tags/", {"slug": "full-page"})
