@@ -14,7 +14,8 @@ import os
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.db import Error, connections, router
@@ -34,6 +35,8 @@ SWEEP = 1.0
 """Seconds between two deletions of rows that have been closed: they need the write lock of SQLite."""
 DELIVERY_INTERVAL = 0.02
 """Seconds between two looks of the process that purges the caches in front, where nobody wakes it."""
+HURRY = 20
+"""Milliseconds that a deletion waits for SQLite's write lock."""
 MOST_ROWS = 1000
 """Rows that may wait for a cache in front before they are recorded again, each scope once and kinds for members."""
 
@@ -159,11 +162,11 @@ class Relay:
         for alias, ids in self._closed.items():
             connection = connections[alias]
             try:
-                if done := ids & self._delivered(alias, ids):
-                    _hurry(connection)
-                    changes.forget(connection, sorted(done))
-                    ids.difference_update(done)
-                self._condense(connection)
+                with _hurrying(connection):
+                    if done := ids & self._delivered(alias, ids):
+                        changes.forget(connection, sorted(done))
+                        ids.difference_update(done)
+                    self._condense(connection)
             except Error:
                 logger.debug("rows of %s wait to be deleted", alias, exc_info=True)
 
@@ -179,7 +182,6 @@ class Relay:
             return
         scopes = coarsened(rows.values())
         if len(scopes) < len(rows) / 2:
-            _hurry(connection)
             changes.replace(connection, sorted(rows), scopes)
 
     def _wait(self) -> None:
@@ -233,11 +235,28 @@ def _close(scopes: dict[str, list[str]]) -> None:
             store.close(coarsened(names), writer)
 
 
-def _hurry(connection: BaseDatabaseWrapper) -> None:
-    """Do not wait long for SQLite's write lock: nobody is vouched for meanwhile."""
-    if connection.vendor == "sqlite" and threading.current_thread() is not threading.main_thread():
-        with connection.cursor() as cursor:
-            cursor.execute("PRAGMA busy_timeout = 20")
+@contextmanager
+def _hurrying(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """Do not wait long for SQLite's write lock in the block: nobody is vouched for meanwhile.
+
+    Looks wait as the project has it: a database without WAL keeps readers out while somebody commits.
+    """
+    if connection.vendor != "sqlite" or threading.current_thread() is threading.main_thread():
+        yield
+        return
+    usual = _busy_timeout(connection)
+    _busy_timeout(connection, f" = {HURRY}")
+    try:
+        yield
+    finally:
+        _busy_timeout(connection, f" = {usual}")
+
+
+def _busy_timeout(connection: BaseDatabaseWrapper, change: str = "") -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(f"PRAGMA busy_timeout{change}")
+        ((milliseconds,),) = cursor.fetchall()
+    return int(milliseconds)
 
 
 FIRST_LOOK = 1.0

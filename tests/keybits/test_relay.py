@@ -261,6 +261,24 @@ class TestVouching:
         aside(relay.run).result(30)
         assert looks == [0, 1]
 
+    @pytest.mark.skipif(connection.vendor != "sqlite", reason="readers of others wait for no COMMIT")
+    def test_a_look_after_a_sweep_waits_for_a_commit_as_long_as_the_project_says(self, tag: Tag) -> None:
+        """Without WAL a COMMIT keeps readers out: a look that gave up would vouch for nothing meanwhile."""
+
+        def patience() -> list[Any]:
+            with connection.cursor() as cursor:
+                return cursor.execute("PRAGMA busy_timeout").fetchall()
+
+        def swept() -> tuple[list[Any], list[Any]]:
+            before, relay = patience(), Relay()
+            relay.once()
+            relay.sweep()
+            return before, patience()
+
+        before, after = aside(swept).result(30)
+        assert rows() == []
+        assert after == before
+
     @pytest.mark.parametrize("error", [OperationalError("gone"), LookupError("gone")], ids=type)
     def test_a_relay_that_fails_for_hours_is_told_once_a_minute_and_when_it_works_again(
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
