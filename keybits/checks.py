@@ -60,6 +60,7 @@ def check_settings(**_: Any) -> list[CheckMessage]:
         *_purgers(),
         *_metrics(),
         *_warm_base_url(),
+        *_transactions(),
     ]
 
 
@@ -321,6 +322,21 @@ def _warm_base_url() -> Iterator[CheckMessage]:
             hint="What is hot is asked for there, by `manage.py warm` and after a purge.",
             id="keybits.E016",
         )
+
+
+def _transactions() -> Iterator[CheckMessage]:
+    """Warn where every request is a transaction that may look at the past: see `transactions.may_store`."""
+    for alias, database in settings.DATABASES.items():
+        always = database.get("ATOMIC_REQUESTS") or not database.get("AUTOCOMMIT", True)
+        vendor = connections[alias].vendor
+        if always and vendor != "postgresql":
+            yield Warning(
+                f"DATABASES[{alias!r}] has every request in a transaction: on {vendor} nothing is kept then.",
+                hint="Remove ATOMIC_REQUESTS (and AUTOCOMMIT), and put what has to be written together in "
+                "transaction.atomic(), as keybits' own writes are. What such a transaction reads may be of the past, "
+                "but on PostgreSQL.",
+                id="keybits.W011",
+            )
 
 
 def _records_changes() -> bool:

@@ -492,6 +492,25 @@ class TestW007PurgersThatAreToldOfNothing:
         assert ids() == []
 
 
+class TestW011TransactionsThatKeepNothing:
+    """SQLite shows a transaction what was there when it began: were it kept, it could be stale."""
+
+    @pytest.mark.parametrize("option", [("ATOMIC_REQUESTS", True), ("AUTOCOMMIT", False)], ids=str)
+    @pytest.mark.parametrize(("vendor", "expected"), [("sqlite", ["keybits.W011"]), ("postgresql", [])])
+    def test_a_request_that_is_always_one(
+        self,
+        settings: Settings,
+        monkeypatch: pytest.MonkeyPatch,
+        option: tuple[str, bool],
+        vendor: str,
+        expected: list[str],
+    ) -> None:
+        with monkeypatch.context() as patch:
+            patch.setitem(settings.DATABASES["default"], *option)
+            patch.setattr(checks, "connections", {"default": SimpleNamespace(vendor=vendor)})
+            assert ids() == expected
+
+
 class TestW002HostMiddleware:
     def test_missing(self, settings: Settings) -> None:
         settings.MIDDLEWARE = [name for name in settings.MIDDLEWARE if name != HOST]
