@@ -12,14 +12,16 @@ from functools import lru_cache
 from typing import Any
 
 from django.conf import settings
+from django.utils.timezone import get_current_timezone_name, get_default_timezone_name
+from django.utils.translation import get_language
 from rest_framework.permissions import BasePermission, DjangoModelPermissions, IsAdminUser, IsAuthenticated
 from rest_framework.request import Request
 
-from keybits.bits import FreshnessKeyBit, PurgeKeyBit
+from keybits.bits import FreshnessKeyBit, OriginKeyBit, PurgeKeyBit
 from keybits.constructors import KeyConstructor, headers_named
 from keybits.drf.closed import OPEN_TO_ALL, is_known, is_said_closed
 
-__all__ = ["credentialed", "is_for_some", "is_nameless", "may_look_anywhere", "noted"]
+__all__ = ["credentialed", "is_chosen", "is_for_some", "is_nameless", "may_look_anywhere", "noted"]
 
 KNOWN = OPEN_TO_ALL | {IsAuthenticated, IsAdminUser, DjangoModelPermissions}
 REFUSING = ("dispatch", "initial", "check_permissions")
@@ -66,6 +68,29 @@ def may_look_anywhere(constructor: KeyConstructor) -> bool:
     """Say whether a bit tells answers apart by what no `Vary` can name: one of the project's own, or of no header."""
     apart = (bit for bit in constructor.bits.values() if not isinstance(bit, FreshnessKeyBit | PurgeKeyBit))
     return "*" in headers_named(constructor) or not all(is_known(type(bit), "get_data") for bit in apart)
+
+
+def is_chosen(request: Request, constructor: KeyConstructor) -> bool:
+    """Say whether the language or the time zone was, or may have been, chosen by what no `Vary` names.
+
+    Django's LocaleMiddleware goes by a cookie before Accept-Language, and names that field alone. Of one of the
+    project's own nobody knows what it goes by, but where the key names a header or the host.
+    """
+    asked: Any = request._request
+    if hasattr(asked, "LANGUAGE_CODE"):
+        if settings.LANGUAGE_COOKIE_NAME in asked.COOKIES:
+            return True
+    elif get_language() != settings.LANGUAGE_CODE:
+        return not _names_more(constructor)
+    return get_current_timezone_name() != get_default_timezone_name() and not _names_more(constructor)
+
+
+@lru_cache(maxsize=1024)
+def _names_more(constructor: KeyConstructor) -> bool:
+    """Say whether the key names something of a request that default keys do not, and caches in front know of."""
+    return bool(headers_named(constructor)) or any(
+        isinstance(bit, OriginKeyBit) for bit in constructor.bits.values()
+    )
 
 
 @contextmanager

@@ -42,7 +42,7 @@ from keybits.constructors import (
     headers_named,
 )
 from keybits.drf import audience
-from keybits.drf.audience import credentialed, is_for_some, is_nameless, may_look_anywhere
+from keybits.drf.audience import credentialed, is_chosen, is_for_some, is_nameless, may_look_anywhere
 from keybits.drf.closed import are_closed, is_closed
 from keybits.drf.negotiation import JSONContentNegotiation
 from keybits.drf.spelling import compare_row, is_as_rows_have_it
@@ -155,7 +155,7 @@ class _Exchange:
 
     def respond(self, constructor: KeyConstructor) -> HttpResponse:
         self.constructor = constructor
-        self.is_private |= may_look_anywhere(constructor)
+        self.is_private |= may_look_anywhere(constructor) or is_chosen(self.request, constructor)
         if self.request.accepted_renderer.format != "json":
             return self._bypass()
         exchange = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -14,7 +15,8 @@ from django.template import engines
 from django.template.response import SimpleTemplateResponse
 from django.test import Client
 from django.urls import include, path
-from django.utils import timezone
+from django.utils import timezone, translation
+from django.utils.translation import gettext
 from pytest_django import Settings
 from rest_framework import serializers, viewsets
 from rest_framework.authentication import BaseAuthentication
@@ -124,6 +126,30 @@ class OrderOfValues(SaidViewSet):
 class InZone(SaidViewSet):
     def says(self, request: Any) -> Any:
         return timezone.localtime(MOMENT).isoformat()
+
+
+class InLanguage(SaidViewSet):
+    def says(self, request: Any) -> Any:
+        return gettext("Yes")
+
+
+class OfZoneFieldKey(ListKey):
+    zone = bits.HeadersKeyBit(["X-Zone"])
+
+
+class InZoneOfField(InZone):
+    list_cache_key_func = OfZoneFieldKey()
+
+
+def zone_middleware(get_response: Any) -> Any:
+    """As Django's documentation has it, by a cookie; and by a field of the request."""
+
+    def middleware(request: Any) -> Any:
+        zone = request.COOKIES.get("mytz") or request.headers.get("X-Zone", "UTC")
+        with timezone.override(ZoneInfo(zone)):
+            return get_response(request)
+
+    return middleware
 
 
 class LinkedDataRenderer(JSONRenderer):
@@ -507,6 +533,8 @@ urlpatterns = [
     path("linked-by-field/", LinkedByFieldViewSet.as_view(said)),
     path("ordered/", OrderOfValues.as_view(said)),
     path("zone/", InZone.as_view(said)),
+    path("language/", InLanguage.as_view(said)),
+    path("zone-of-field/", InZoneOfField.as_view(said)),
     path("tenant/", OfTenant.as_view(said)),
     path("varying/", VaryingViewSet.as_view(said)),
     path("varying-tenant/", VaryingOfTenant.as_view(said)),
@@ -660,6 +688,53 @@ class TestOrigins:
         assert [record.getMessage() for record in caplog.records if record.name == caching.__name__] == [
             "ByHost is not kept: it holds the Host, and no OriginKeyBit is in its key"
         ]
+
+
+class TestLanguagesAndTimeZones:
+    """Chosen by what no Vary names, they are nobody's but who has chosen them: see `docs/keys.md`."""
+
+    @pytest.fixture(autouse=True)
+    def _middleware(self, settings: Settings) -> Iterator[None]:
+        locale = "django.middleware.locale.LocaleMiddleware"
+        settings.MIDDLEWARE = [*settings.MIDDLEWARE, locale, f"{__name__}.zone_middleware"]
+        yield
+        translation.deactivate()
+
+    def test_a_language_that_a_cookie_has_chosen_is_private(self) -> None:
+        for _ in range(2):
+            german = get("/language/", Cookie="django_language=de", Accept_Language="en")
+            assert (german.json()["says"], german["Cache-Control"]) == ("Ja", "private, no-store")
+            english = get("/language/", Cookie="django_language=en", Accept_Language="de")
+            assert (english.json()["says"], english["Cache-Control"]) == ("Yes", "private, no-store")
+
+    def test_a_language_that_the_field_for_it_has_chosen_is_everybody_s(self) -> None:
+        for _ in range(2):
+            german = get("/language/", Accept_Language="de")
+            assert german.json()["says"] == "Ja"
+            assert "public" in german["Cache-Control"]
+            assert "Accept-Language" in german["Vary"]
+
+    def test_a_language_that_a_step_of_the_project_s_own_has_chosen_is_private(
+        self, settings: Settings
+    ) -> None:
+        settings.MIDDLEWARE = [name for name in settings.MIDDLEWARE if "Locale" not in name]
+        assert "public" in get("/language/")["Cache-Control"]
+        with translation.override("de"):
+            assert get("/language/")["Cache-Control"] == "private, no-store"
+            assert "public" in get("/by-origin/")["Cache-Control"]  # a host for each language, say
+
+    @pytest.mark.parametrize("fields", [{"Cookie": "mytz=Asia/Tokyo"}, {"X_Zone": "Asia/Tokyo"}], ids=str)
+    def test_a_time_zone_that_nobody_knows_the_reason_of_is_private(self, fields: dict[str, str]) -> None:
+        for _ in range(2):
+            answer = get("/zone/", **fields)
+            assert answer.json()["says"] == "2026-01-02T21:00:00+09:00"
+            assert answer["Cache-Control"] == "private, no-store"
+        assert "public" in get("/zone/")["Cache-Control"]
+
+    def test_a_time_zone_of_a_field_that_a_bit_names_is_everybody_s(self) -> None:
+        answer = get("/zone-of-field/", X_Zone="Asia/Tokyo")
+        assert "public" in answer["Cache-Control"]
+        assert "X-Zone" in answer["Vary"]
 
 
 class TestVary:
