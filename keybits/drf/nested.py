@@ -20,8 +20,9 @@ PREFIX = extensions_api_settings.DEFAULT_PARENT_LOOKUP_KWARG_NAME_PREFIX
 class NestedViewSetMixin(UpstreamNestedViewSetMixin):  # type: ignore[misc]  # drf-extensions is untyped
     """drf-extensions' mixin, with the parent asked for when a page has come out empty.
 
-    A page with rows proves its parent; only an empty one costs the extra query. A parent by another spelling of its key
-    (`01`) has its list shown, which is not kept.
+    A page with rows proves its parent; only an empty one costs the extra query. A URL that names none, as that of the
+    viewset at the root, asks for none. A parent by another spelling of its key (`01`) has its list shown, which is not
+    kept.
     """
 
     def get_parent_queryset(self) -> QuerySet[Any]:
@@ -46,7 +47,7 @@ class NestedViewSetMixin(UpstreamNestedViewSetMixin):  # type: ignore[misc]  # d
 
     def paginate_queryset(self, queryset: QuerySet[Any]) -> Any:
         page = super().paginate_queryset(queryset)
-        if not page and not self.get_parent_queryset().exists():
+        if not page and self.get_parents_query_dict() and not self.get_parent_queryset().exists():
             raise Http404
         return page
 

@@ -63,6 +63,10 @@ class Parentless(Nested):
     """Forgets to say who its parent is."""
 
 
+class UnpagedRoot(Parentless):
+    pagination_class = None  # type: ignore[assignment]
+
+
 class InAnyCase(OfGallery):
     """Its parent lookup ends in no field."""
 
@@ -80,6 +84,8 @@ urlpatterns = [
     path("any-case/<str:parent_lookup_gallery__slug__iexact>/", InAnyCase.as_view(LIST)),
     path("codes/<str:parent_lookup_error_code>/", OfCode.as_view(LIST)),
     path("unpaged/<str:parent_lookup_gallery__slug>/", Unpaged.as_view(LIST)),
+    path("root/", Parentless.as_view(LIST)),
+    path("unpaged-root/", UnpagedRoot.as_view(LIST)),
     path("parentless/<str:parent_lookup_gallery__slug>/", Parentless.as_view(LIST)),
 ]
 handler404 = "keybits.problems.not_found"
@@ -115,6 +121,13 @@ def titles(url: str) -> list[str]:
 class TestParents:
     def test_a_list_holds_the_parent_s_own(self, spring: Gallery) -> None:
         assert titles("/galleries/spring/") == titles(f"/ids/{spring.pk}/") == ["One"]
+
+    @pytest.mark.parametrize("url", ["/root/", "/unpaged-root/"])
+    def test_are_not_asked_for_where_the_url_names_none(self, url: str) -> None:
+        """drf-extensions' documents give the mixin to the viewset at the root, too."""
+        assert len(titles(url)) == 2
+        Screenshot.objects.all().delete()
+        assert titles(url) == []
 
     def test_of_a_lookup_or_a_converted_number_are_found(self, spring: Gallery) -> None:
         assert titles("/any-case/SPRING/") == titles(f"/numbers/{spring.pk}/") == ["One"]
