@@ -8,7 +8,12 @@ from typing import Any
 from django.conf import settings
 from django.core import mail
 
-__all__ = ["Conf", "conf"]
+__all__ = ["Conf", "conf", "is_tested"]
+
+
+def is_tested() -> bool:
+    """Say whether Django's test runner, or another that prepares as it does, runs in this process."""
+    return hasattr(mail, "outbox")
 
 
 class Conf:
@@ -61,7 +66,7 @@ class Conf:
     def RELAY(self) -> str:
         """Who closes what writers did not: `thread` (every serving process), `external` (`manage.py keybits_relay`)
         or `off` (nobody: only for databases that nobody else writes to; the default under Django's test runner)."""
-        return str(self._get("RELAY", "off" if hasattr(mail, "outbox") else "thread"))
+        return str(self._get("RELAY", "off" if is_tested() else "thread"))
 
     @property
     def RELAY_INTERVAL(self) -> float:

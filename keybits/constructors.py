@@ -20,7 +20,7 @@ from rest_framework_extensions.key_constructor import constructors as upstream
 from rest_framework_extensions.key_constructor.bits import HeadersKeyBit
 
 from keybits import bits, stamps
-from keybits.entries import fingerprint
+from keybits.entries import namespace
 
 __all__ = [
     "DefaultKeyConstructor",
@@ -42,7 +42,7 @@ class KeyConstructor(upstream.KeyConstructor):  # type: ignore[misc]  # drf-exte
             for name, bit in self.bits.items()
             if not isinstance(bit, bits.FreshnessKeyBit | bits.PurgeKeyBit)
         }
-        return self.prepare_key({"fingerprint": fingerprint(), "bits": data})
+        return self.prepare_key({"namespace": namespace(), "bits": data})
 
     def scopes(self, **exchange: Any) -> tuple[str, ...]:
         """Return the scopes that the freshness bits name, and their families: sorted, each once."""

@@ -8,6 +8,7 @@ deployment never serves an older shape, and two deployments side by side do not 
 from __future__ import annotations
 
 import hashlib
+import os
 import struct
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,9 +22,9 @@ import orjson
 from django.conf import settings
 from django.core.signals import setting_changed
 
-from keybits.conf import conf
+from keybits.conf import conf, is_tested
 
-__all__ = ["SHAPING_SETTINGS", "Entry", "EntryError", "fingerprint"]
+__all__ = ["SHAPING_SETTINGS", "Entry", "EntryError", "fingerprint", "namespace"]
 
 MAGIC = b"KB\x00\x04"
 LENGTHS = struct.Struct("<4sII")
@@ -156,6 +157,14 @@ def fingerprint() -> str:
         _digest_source(digest, package)
     digest.update(conf.VERSION.encode())
     return digest.hexdigest()
+
+
+def namespace() -> str:
+    """Return what every entry's name begins with: the fingerprint, and under Django's test runner the process.
+
+    Its databases are its own, and the store may be that of a server beside it, or of another worker of the tests.
+    """
+    return f"{fingerprint()} {os.getpid()}" if is_tested() else fingerprint()
 
 
 def _digest_source(digest: hashlib.blake2b, package: str) -> None:

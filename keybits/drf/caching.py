@@ -47,7 +47,7 @@ from keybits.drf.closed import are_closed, is_closed
 from keybits.drf.negotiation import JSONContentNegotiation
 from keybits.drf.spelling import compare_row, is_as_rows_have_it
 from keybits.drf.writes import ConditionalWritesMixin
-from keybits.entries import Entry, fingerprint
+from keybits.entries import Entry, namespace
 from keybits.fastpath import HOLDER, Holder
 from keybits.flight import Landing
 from keybits.middleware import measured, spelt
@@ -403,7 +403,7 @@ def _question(constructor: KeyConstructor, exchange: dict[str, Any]) -> Hashable
     if not plain or sum(map(len, texts)) > LONGEST_NAMED or not are_closed(kind, constructor):
         return None
     return (
-        *(constructor, kind, exchange["view_method"], asked.method, fingerprint()),
+        *(constructor, kind, exchange["view_method"], asked.method, namespace()),
         *(get_script_prefix(), captured, *texts, get_language(), request.accepted_renderer.format),
         *(asked.scheme, meta.get("HTTP_X_FORWARDED_HOST", ""), get_current_timezone_name(), version),
         *((request.user.pk, user_class(request)) if request.user else ()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -9,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from django.contrib.auth.models import AnonymousUser, Group, User
+from django.core import mail
 from django.db import transaction
 from django.http import HttpResponse, HttpResponseForbidden, HttpResponseRedirect, StreamingHttpResponse
 from django.template import engines
@@ -666,6 +668,21 @@ class TestRepresentations:
         for _ in range(2):
             assert get("/machine/", X_Badge="1")["Cache-Control"] == "private, no-store"
         assert "public" in get("/machine/")["Cache-Control"]
+
+
+class TestProcessesOfTests:
+    """Each has databases of its own, and all have the store that the settings name, as a server beside them has."""
+
+    @pytest.mark.parametrize("url", ["/all/", "/tenant/"], ids=["closed key", "open key"])
+    def test_show_nothing_that_another_has_kept(self, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert [get(url)["Cache-Status"] for _ in range(2)] == [f"{MISS}; stored", HIT]
+        monkeypatch.setattr(os, "getpid", lambda: 0)
+        assert get(url)["Cache-Status"] == f"{MISS}; stored"
+
+    def test_share_no_entry_with_a_server(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        get("/all/")
+        monkeypatch.delattr(mail, "outbox")
+        assert get("/all/")["Cache-Status"] == f"{MISS}; stored"
 
 
 class TestOrigins:
