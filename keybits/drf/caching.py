@@ -45,6 +45,7 @@ from keybits.drf import audience
 from keybits.drf.audience import credentialed, is_chosen, is_for_some, is_nameless, may_look_anywhere
 from keybits.drf.closed import are_closed, is_closed
 from keybits.drf.negotiation import JSONContentNegotiation
+from keybits.drf.responses import RepresentationResponse
 from keybits.drf.spelling import compare_row, is_as_rows_have_it
 from keybits.drf.writes import ConditionalWritesMixin
 from keybits.entries import Entry, namespace
@@ -357,7 +358,7 @@ class _Exchange:
         )
         if age is None:
             self._note(given)
-        return _http_response(given)
+        return _http_response(given, entry.body)
 
     def _note(self, given: Answer) -> None:
         """Tell the fast path, if it asks, what this answer was made from; not where it is for one person."""
@@ -454,12 +455,12 @@ def _may_be_kept(response: HttpResponse) -> bool:
     return whole and "*" not in response.get("Vary", "") and "no-store" not in own and "private" not in own
 
 
-def _http_response(result: Answer) -> HttpResponse:
+def _http_response(result: Answer, representation: bytes) -> HttpResponse:
     if result.status in FAILURES:
         kind, detail = FAILURES[result.status]
         response = problem_response(result.status, detail=detail, type=kind)
     else:
-        response = HttpResponse(result.body, status=result.status)
+        response = RepresentationResponse(result.body, representation, result.status)
         del response["Content-Type"]
     # Past Django's own check of each: they were checked when the entry was made (`python -m benchmarks server_cpu`).
     response.headers._store.update((name.lower(), (name, value)) for name, value in result.headers)

@@ -28,6 +28,7 @@ from rest_framework_extensions.exceptions import PreconditionRequiredException
 from keybits import answers, cache_control, cache_status, codings, etags, readthrough, replicas
 from keybits.drf.parsers import take_in
 from keybits.drf.renderers import read
+from keybits.drf.responses import RepresentationResponse
 from keybits.drf.spelling import value_of
 from keybits.entries import Entry
 from keybits.middleware import spelt
@@ -388,7 +389,7 @@ def sent(view: Any, request: Request, written: Written) -> HttpResponse:
     for name in ("Allow", "Vary"):  # REST framework would add them
         view.headers.pop(name, None)
     answer = _answer(view, request, written.body, written.address)
-    response = HttpResponse(answer.body, status=written.status)
+    response = RepresentationResponse(answer.body, written.body, written.status)
     for name, value in (*answer.headers, *location.items()):
         response[name] = value
     return response

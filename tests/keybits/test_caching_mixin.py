@@ -17,7 +17,7 @@ from django.urls import path
 from django_redis import get_redis_connection
 from pytest_django import Settings
 from rest_framework import serializers, viewsets
-from rest_framework.decorators import action
+from rest_framework.decorators import action, api_view
 from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -36,6 +36,7 @@ from keybits.drf import (
     ListCacheResponseAndETAGMixin,
     NestedViewSetMixin,
     cache_response_and_etag,
+    caching,
 )
 from keybits.drf.throttles import AnonymousThrottle
 from keybits.entries import Entry
@@ -158,6 +159,14 @@ class UnscopedViewSet(ProbeViewSet):
     list_cache_key_func = DefaultListKeyConstructor()
 
 
+class EnvelopeViewSet(ProbeViewSet):
+    """Does to every response what projects do."""
+
+    def finalize_response(self, request: Any, response: Any, *args: Any, **kwargs: Any) -> Any:
+        response.data = {"answer": response.data}
+        return super().finalize_response(request, response, *args, **kwargs)
+
+
 class ByIdKey(DefaultObjectKeyConstructor):
     updated_at = bits.UpdatedAtKeyBit("tag-id:{pk}")
 
@@ -222,6 +231,7 @@ urlpatterns = [
     path("unrated/", UnratedViewSet.as_view({"get": "list"})),
     path("unrated/<slug:slug>/", UnratedViewSet.as_view({"get": "retrieve"})),
     path("throttled-from-behind/", ThrottledFromBehindViewSet.as_view({"get": "list"})),
+    path("envelope/", EnvelopeViewSet.as_view({"get": "list"})),
     path("probe/", ProbeViewSet.as_view({"get": "list"})),
 ]
 handler404 = "keybits.problems.not_found"
@@ -324,6 +334,27 @@ class TestStored:
         assert get()["Vary"] == "Accept-Encoding"
 
 
+class TestData:
+    """Tests ask REST framework's responses for it, and a view's own `finalize_response` does."""
+
+    def test_is_what_the_representation_says_whatever_is_sent_of_it(self) -> None:
+        made, kept = get(), get()
+        etag = made["ETag"]
+        others = (
+            get(headers={"If-None-Match": etag}),
+            get(headers={"Accept-Encoding": "br"}),
+            get(method="head"),
+        )
+        assert [made["Cache-Status"], kept["Cache-Status"]] == [STORED, HIT]
+        assert [each.data for each in (made, kept, *others)] == [made.json()] * 5
+
+    def test_that_a_view_wraps_is_wrapped_once(self, probe: type[Probe]) -> None:
+        for status in (STORED, HIT):
+            answer = get("/envelope/")
+            assert (answer.json(), answer["Cache-Status"]) == ({"answer": {"a": 1}}, status)
+        assert probe.asked == 1
+
+
 class TestConditions:
     @pytest.mark.parametrize("warm", [True, False])
     def test_304_on_a_hit_and_on_a_miss(self, warm: bool) -> None:
@@ -419,6 +450,16 @@ class TestNotStored:
         assert [asks("/unscoped/") for _ in range(2)] == [(MISS, 0), (MISS, 0)]
         assert probe.asked == 2
 
+    def test_a_key_that_names_no_scope_is_told_to_the_log_once(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caching._warn.cache_clear()
+        for _ in range(3):
+            assert get("/unscoped/")["Cache-Status"] == MISS
+        assert [record.getMessage() for record in caplog.records if record.name == caching.__name__] == [
+            "UnscopedViewSet is not kept: its key names no scope, whose change would end it; give it an UpdatedAtKeyBit"
+        ]
+
     def test_pages_for_people(self) -> None:
         pages = [get("/tags/?format=api") for _ in range(2)]
         assert {page["Cache-Control"] for page in pages} == {cache_control.PRIVATE}
@@ -482,6 +523,14 @@ class TestHost:
 
 
 class TestKeyFunction:
+    def test_a_function_view_is_refused_where_it_is_decorated(self) -> None:
+        def names(request: Request) -> Response:
+            return Response([])
+
+        for function in (names, api_view(["GET"])(names)):
+            with pytest.raises(ImproperlyConfigured, match="is no method of a view"):
+                cache_response_and_etag(ProbeKey())(function)
+
     def test_a_coroutine_is_refused_where_it_is_decorated(self) -> None:
         """As a handler it was a 500: nothing awaited it."""
         with pytest.raises(ImproperlyConfigured, match="answer is a coroutine"):
