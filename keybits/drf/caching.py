@@ -15,7 +15,7 @@ from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property, lru_cache, wraps
-from inspect import iscoroutinefunction
+from inspect import iscoroutinefunction, signature
 from time import monotonic
 from typing import Any
 
@@ -95,12 +95,16 @@ def cache_response_and_etag(key_func: str | KeyConstructor) -> Callable[[Handler
     `key_func` is a keybits `KeyConstructor` or the name of the view's attribute that holds one. A constructor
     whose bits name no scope caches nothing, because nothing would ever end its entries. What such a handler asks of
     another one of its view is part of its own answer, and of no other entry. Raises `ImproperlyConfigured` for a
-    coroutine, as add-ons of REST framework have them.
+    coroutine, as add-ons of REST framework have them, and for a function view.
     """
 
     def decorate(method: Handler) -> Handler:
         if iscoroutinefunction(method):
             raise ImproperlyConfigured(f"{method.__qualname__} is a coroutine, which cannot be cached.")
+        if next(iter(signature(method).parameters), None) == "request":
+            raise ImproperlyConfigured(
+                f"{method.__qualname__} is no method of a view: cache `get` of an APIView in place of a function."
+            )
 
         @wraps(method)
         def handler(view: Any, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
@@ -168,6 +172,9 @@ class _Exchange:
         }
         self.exchange = exchange
         self.key, self.scopes = _names(constructor, exchange)
+        if not self.scopes:
+            why = "its key names no scope, whose change would end it; give it an UpdatedAtKeyBit"
+            _warn(type(self.view).__qualname__, why)
         found = readthrough.look_up(self.key, self.scopes)
         self.previous = found.entry
         if found.entry is not None and found.fresh and not readthrough.ends_soon(found.entry):
