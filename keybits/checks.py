@@ -31,6 +31,7 @@ __all__ = ["check_middleware", "check_settings", "check_store"]
 PREFIX = "KEYBITS_"
 SMALLEST_MAP = 1024 * 1024
 HOST_MIDDLEWARE = "keybits.middleware.host_middleware"
+COOKIELESS_MIDDLEWARE = "keybits.middleware.cookieless_middleware"
 LMDB_STORE = "keybits.stores.lmdb.LMDBStore"
 REDIS_STORE = "keybits.stores.redis.RedisStore"
 REDIS_CACHE = "django_redis.cache.RedisCache"
@@ -300,6 +301,12 @@ def _purgers() -> Iterator[CheckMessage]:
             hint="Let KEYBITS_TRACKING be 'triggers', on PostgreSQL or SQLite, or remove the purgers: caches "
             "that are told of nothing show what is stale for as long as they may hold it.",
             id="keybits.W007",
+        )
+    if configured and COOKIELESS_MIDDLEWARE not in settings.MIDDLEWARE:
+        yield Warning(
+            f"MIDDLEWARE lacks {COOKIELESS_MIDDLEWARE!r}: what caches hold for everybody has the cookies of one.",
+            hint="Put it before all that may set one, sessions and CSRF among them.",
+            id="keybits.W012",
         )
 
 

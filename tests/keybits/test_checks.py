@@ -511,6 +511,16 @@ class TestW011TransactionsThatKeepNothing:
             assert ids() == expected
 
 
+class TestW012CookiesThatAreHeld:
+    @pytest.mark.parametrize(("purgers", "expected"), [({"edge": purger()}, ["keybits.W012"]), ({}, [])])
+    def test_where_caches_hold_what_a_middleware_gives_a_cookie(
+        self, settings: Settings, purgers: dict[str, Any], expected: list[str]
+    ) -> None:
+        settings.MIDDLEWARE = [name for name in settings.MIDDLEWARE if "cookieless" not in name]
+        settings.KEYBITS_PURGERS = purgers
+        assert ids() == expected
+
+
 class TestW002HostMiddleware:
     def test_missing(self, settings: Settings) -> None:
         settings.MIDDLEWARE = [name for name in settings.MIDDLEWARE if name != HOST]
