@@ -55,7 +55,8 @@ T = TypeVar("T")
 ATTEMPTS = 3
 TRANSIENT = frozenset({"40001", "40P01"})
 """PostgreSQL's codes for a transaction that was given up for another's sake: a serialization failure, a deadlock."""
-OVERTAKEN = frozenset({"23503", "23505"})
+UNIQUE = "23505"
+OVERTAKEN = frozenset({"23503", UNIQUE})
 """Its codes for what another has done first: deleted what a row refers to, as it says at COMMIT, or made the same row,
 which one snapshot does not show."""
 
@@ -282,7 +283,8 @@ def atomically(model: type[Model], work: Callable[[], T]) -> T:
     Replicas are not asked meanwhile; where one was all the same, nothing is written and `ReplicaReadError` raised.
 
     What PostgreSQL gave up for another's sake is done again from its beginning, a few times; so is what another was
-    faster with: a row that was referred to and is deleted is then not found, one that was made is.
+    faster with: a row that was referred to and is deleted is then not found, one that was made is. Where the same is
+    said to be there each time, nobody was faster, and Django's `IntegrityError` is raised: nothing validates that rule.
     """
     alias = router.db_for_write(model)
     attempts = 1 if transaction.get_connection(alias).in_atomic_block else ATTEMPTS
@@ -295,7 +297,7 @@ def atomically(model: type[Model], work: Callable[[], T]) -> T:
         except WriteRefusedError as error:
             raise BusyError from error
         except (OperationalError, IntegrityError) as error:
-            if not _is_transient(error):
+            if not _is_transient(error) or (attempts > 1 and not left and _sqlstate(error) == UNIQUE):
                 raise
             if not left or not _is_given_up(error):
                 raise BusyError from error
@@ -314,7 +316,12 @@ def _demand_primary(lagging: set[str], alias: str) -> None:
 
 
 def _is_given_up(error: Exception) -> bool:
-    return getattr(error.__cause__, "sqlstate", None) in TRANSIENT | OVERTAKEN
+    return _sqlstate(error) in TRANSIENT | OVERTAKEN
+
+
+def _sqlstate(error: Exception) -> str | None:
+    """Return PostgreSQL's code for what went wrong."""
+    return getattr(error.__cause__, "sqlstate", None)
 
 
 def _is_transient(error: Exception) -> bool:

@@ -489,6 +489,22 @@ class TestOthersInTheWay:
         with pytest.raises(BusyError):
             atomically(Tag, refers_to_nothing)
 
+    def test_what_is_there_already_again_and_again_is_no_matter_of_trying(self) -> None:
+        """A rule of the database's that no serializer knows: who is told to send it again would do so for ever."""
+        tries: list[int] = []
+
+        def work() -> None:
+            tries.append(1)
+            is_there_already()
+
+        with pytest.raises(IntegrityError, match="unique"):
+            atomically(Tag, work)
+        assert len(tries) == 3
+
+    def test_what_is_there_already_is_busy_where_it_cannot_be_tried_again(self) -> None:
+        with transaction.atomic(), pytest.raises(BusyError):
+            atomically(Tag, is_there_already)
+
     def test_what_breaks_another_promise_of_the_database_is_not_done_again(self) -> None:
         tries: list[int] = []
 
