@@ -36,6 +36,7 @@ def test_every_cell_of_ours_passes(by_wsgi: Measured) -> None:
     assert_all_pass(by_wsgi.cells)
 
 
+@pytest.mark.stack("server")  # by WSGI on both: the two interfaces share all but what reads the request
 def test_every_cell_of_ours_passes_by_asgi(deployments: Deployments) -> None:
     with running(OURS, deployments, "asgi") as column:
         assert_all_pass(measured(column))
