@@ -141,14 +141,14 @@ def _redis() -> Iterator[CheckMessage]:
 
 
 @cache
-def _declared() -> dict[str, Any]:
+def _annotations() -> dict[str, Any]:
     """Return the type of each setting, by its name without the prefix."""
     members = vars(Conf).items()
     return {name: get_type_hints(it.fget)["return"] for name, it in members if isinstance(it, property)}
 
 
 def _names() -> list[str]:
-    return [f"{PREFIX}{name}" for name in _declared()]
+    return [f"{PREFIX}{name}" for name in _annotations()]
 
 
 def _unknown() -> Iterator[CheckMessage]:
@@ -178,12 +178,12 @@ _TYPES: dict[Any, tuple[str, Callable[[Any], bool]]] = {
 
 
 def _is_well_typed(name: str) -> bool:
-    _, is_one = _TYPES.get(_declared()[name], ("", lambda value: True))
+    _, is_one = _TYPES.get(_annotations()[name], ("", lambda value: True))
     return not hasattr(settings, f"{PREFIX}{name}") or is_one(getattr(settings, f"{PREFIX}{name}"))
 
 
 def _mistyped() -> Iterator[CheckMessage]:
-    for name, declared in _declared().items():
+    for name, declared in _annotations().items():
         if not _is_well_typed(name) and name not in _CHOICES:
             yield Error(
                 f"{PREFIX}{name} is {getattr(settings, f'{PREFIX}{name}')!r}.",
@@ -244,7 +244,7 @@ def _choices() -> Iterator[CheckMessage]:
 
 
 def _durations() -> Iterator[CheckMessage]:
-    names = [name for name, declared in _declared().items() if declared is float]
+    names = [name for name, declared in _annotations().items() if declared is float]
     wrong = [name for name in names if not _is_duration(name, getattr(settings, f"{PREFIX}{name}", 1))]
     for name in wrong:
         yield Error(

@@ -91,7 +91,7 @@ class Relay:
                 _commit_each(connection)
             return changes.is_kept(connection)
         except Error:
-            if alias in _declared() or get_store().noted(history.NOTE + alias) is not None:
+            if alias in _written() or get_store().noted(history.NOTE + alias) is not None:
                 raise
             logger.warning("%s is out of reach, and nothing declared is in it: no relay for it", alias)
             self.aliases.remove(alias)
@@ -221,7 +221,7 @@ def _commit_each(connection: BaseDatabaseWrapper) -> None:
         connection.set_autocommit(True)
 
 
-def _declared() -> set[str]:
+def _written() -> set[str]:
     """The databases in which what is declared is written."""
     return {router.db_for_write(each.model) for each in invalidation.declarations()}
 

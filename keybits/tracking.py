@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Container, Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from django.apps import AppConfig
@@ -42,7 +43,7 @@ from keybits.operations import TrackChanges
 __all__ = ["check_declarations", "keep", "step_aside"]
 
 logger = logging.getLogger(__name__)
-RENAMING = (
+ALTERING = (
     AddField,
     AlterField,
     AlterModelTable,
@@ -54,7 +55,7 @@ RENAMING = (
 )
 """What renames or removes something, whichever way it goes."""
 REMAKING = (
-    *RENAMING,
+    *ALTERING,
     AddConstraint,
     AlterUniqueTogether,
     RemoveConstraint,
@@ -129,17 +130,68 @@ def keep(app_config: AppConfig, using: str, apps: Apps = registry, **_: Any) -> 
     if not changes.is_kept(connection):
         _say_what_is_lost(connection, [each.model for each in of_app])
         return
+    operations = _operations(app_config.label)
+    tables = {each.model._meta.db_table for each in declared}
     for each in of_app:
-        _sync(connection, _as_migrated(each.model, apps), each.templates)
-    _keep_others(connection, app_config, apps, {each.model._meta.db_table for each in declared})
+        migrated = _as_migrated(each.model, apps, operations)
+        _sync(connection, migrated, each.templates)
+        tables.add(migrated._meta.db_table)
+    for model in app_config.get_models(include_auto_created=True):
+        migrated = _as_migrated(model, apps, operations)
+        if migrated._meta.db_table not in tables:
+            _keep_other(connection, migrated, _given(model, operations))
 
 
-def _as_migrated(model: type[Model], apps: Apps) -> type[Model]:
-    """Return the model as the database has it; `model` itself, where no migrations are about it."""
-    try:
-        return apps.get_model(model._meta.label)
-    except LookupError:
-        return model
+def _keep_other(connection: BaseDatabaseWrapper, model: type[Model], templates: tuple[str, ...]) -> None:
+    """Drop the triggers of what is declared no more; where a migration has given it scopes, see to those.
+
+    Of tables beside the application's they may be another project's.
+    """
+    if templates:
+        _sync(connection, model, templates)
+    else:
+        triggers.drop(connection, model)
+
+
+def _as_migrated(model: type[Model], apps: Apps, operations: list[Any]) -> type[Model]:
+    """Return the model as the database has it, whatever it is called there; `model` itself, where no migrations are
+    about it."""
+    for name, _ in _past(model, operations):
+        with suppress(LookupError):
+            return apps.get_model(model._meta.app_label, name)
+    return model
+
+
+def _given(model: type[Model], operations: list[Any]) -> tuple[str, ...]:
+    """Return the scopes that a migration has given the model, beside what is declared; the last one's."""
+    for name, operation in _past(model, operations):
+        if isinstance(operation, TrackChanges) and operation.model_name.lower() == name:
+            return operation.scopes or ()
+    return ()
+
+
+def _past(model: type[Model], operations: list[Any]) -> Iterator[tuple[str, Any]]:
+    """Yield what the model is called after each operation, the last one first; and before them all, with None.
+
+    The model of a many-to-many relation is called by its owner and the field.
+    """
+    made_for: Any = model._meta.auto_created
+    owner = str((made_for or model)._meta.model_name)
+    field = str(model._meta.model_name).removeprefix(f"{owner}_") if made_for else ""
+    for each in (*reversed(operations), None):
+        yield f"{owner}_{field}" if field else owner, each
+        if isinstance(each, RenameModel) and each.new_name_lower == owner:
+            owner = each.old_name_lower
+        elif isinstance(each, RenameField) and (each.model_name_lower, each.new_name_lower) == (owner, field):
+            field = each.old_name_lower
+
+
+def _operations(app_label: str) -> list[Any]:
+    """Return the operations of an application's migrations, on the database and the state, in their order."""
+    graph = MigrationLoader(None).graph
+    plans = (graph.forwards_plan(leaf) for leaf in graph.leaf_nodes(app_label))
+    keys = dict.fromkeys(key for plan in plans for key in plan if key[0] == app_label)
+    return [each for key in keys for each in _flat(graph.nodes[key].operations, state=True)]
 
 
 def _sync(connection: BaseDatabaseWrapper, model: type[Model], templates: tuple[str, ...]) -> None:
@@ -178,36 +230,6 @@ def _warn(model: type[Model], using: str, why: str) -> None:
     logger.warning("changes of %s are not tracked in the database %r: %s", model._meta.label, using, why)
 
 
-def _keep_others(
-    connection: BaseDatabaseWrapper, app_config: AppConfig, apps: Apps, tables: set[str]
-) -> None:
-    """Drop the triggers of what is declared no more; where migrations have given scopes, see to those.
-
-    Of tables beside the application's they may be another project's.
-    """
-    given = _given(app_config.label)
-    for model in app_config.get_models(include_auto_created=True):
-        if model._meta.db_table in tables:
-            continue
-        if templates := given.get(str(model._meta.model_name)):
-            _sync(connection, _as_migrated(model, apps), templates)
-        else:
-            triggers.drop(connection, model)
-
-
-def _given(app_label: str) -> dict[str, tuple[str, ...]]:
-    """Return the scopes that migrations have given an application's models beside what is declared, by their names."""
-    loader = MigrationLoader(None, load=False)
-    loader.load_disk()
-    names = sorted(name for label, name in loader.disk_migrations if label == app_label)
-    operations = (
-        each for name in names for each in _flat(loader.disk_migrations[app_label, name].operations)
-    )
-    return {
-        each.model_name.lower(): each.scopes or () for each in operations if isinstance(each, TrackChanges)
-    }
-
-
 def step_aside(using: str, plan: list[tuple[Migration, bool]], apps: Any, **_: Any) -> None:
     """Drop the triggers that read what the plan is about to rename or remake: `keep` makes them again."""
     connection = connections[using]
@@ -219,7 +241,7 @@ def step_aside(using: str, plan: list[tuple[Migration, bool]], apps: Any, **_: A
 
 def _altered(vendor: str, migration: Migration, apps: Any) -> Iterator[tuple[str, list[str]]]:
     """Yield the tables that a migration alters so that what reads them fails: or, with columns, what reads those."""
-    kinds = REMAKING if vendor == "sqlite" else RENAMING
+    kinds = REMAKING if vendor == "sqlite" else ALTERING
     for operation in _flat(migration.operations):
         model = _model(operation, apps.all_models[migration.app_label])
         if model is None or not isinstance(operation, kinds) or _is_added_in_place(model, operation):
@@ -230,10 +252,14 @@ def _altered(vendor: str, migration: Migration, apps: Any) -> Iterator[tuple[str
             yield from _renamed(model, operation)
 
 
-def _flat(operations: Iterable[Any]) -> Iterator[Any]:
+def _flat(operations: Iterable[Any], *, state: bool = False) -> Iterator[Any]:
+    """Yield what operations do to the database; with `state`, what they do to that alone as well."""
     for operation in operations:
         within = getattr(operation, "database_operations", None)
-        yield from [operation] if within is None else _flat(within)
+        if within is None:
+            yield operation
+        else:
+            yield from _flat([*within, *(operation.state_operations if state else ())], state=state)
 
 
 def _model(operation: Any, models: dict[str, type[Model]]) -> type[Model] | None:

@@ -79,10 +79,10 @@ class Deployment:
     def of(self, name: str) -> Any:
         return self.model(name)._default_manager
 
-    def declare(self, *templates: str) -> None:
+    def declare(self, *templates: str, name: str = "Essay") -> None:
         """Have the code be as the database is, and declare these."""
         invalidation._declared.pop(getattr(self, "declared", None), None)
-        self.declared = self.model("Essay")
+        self.declared = self.model(name)
         invalidation.declare(self.declared, *templates)
         tracking.keep(apps.get_app_config("catalog"), "default")
 
@@ -184,6 +184,41 @@ def test_what_triggers_read_can_be_undone_and_written(
     assert (f"is declared with '{template}'" in caplog.text) is (template != "writer:{writer__name}")
 
 
+RENAMED: dict[str, tuple[list[Any], str, str]] = {
+    "a model": ([RenameModel("Essay", "Paper")], "Essay", "Paper"),
+    "a model, twice": ([RenameModel("Essay", "Paper"), RenameModel("Paper", "Sheet")], "Essay", "Sheet"),
+    "a model, of which the table is renamed beside": (
+        [
+            SeparateDatabaseAndState(
+                [AlterModelTable("Essay", "catalog_paper")], [RenameModel("Essay", "Paper")]
+            )
+        ],
+        "Essay",
+        "Paper",
+    ),
+    "the model of a relation": ([RenameModel("Essay", "Paper")], "Essay_labels", "Paper_labels"),
+    "a relation": ([RenameField("Essay", "labels", "marks")], "Essay_labels", "Essay_marks"),
+    "a relation and its model": (
+        [RenameField("Essay", "labels", "marks"), RenameModel("Essay", "Paper")],
+        "Essay_labels",
+        "Paper_marks",
+    ),
+}
+"""What a migration renames; and what the model that is declared was called before, and is afterwards."""
+
+
+@pytest.mark.parametrize(("operations", "before", "after"), RENAMED.values(), ids=RENAMED)
+def test_what_is_called_again_what_it_was_before_a_migration_is_tracked(
+    deployment: Deployment, on_disk: Callable[..., None], operations: list[Any], before: str, after: str
+) -> None:
+    """The code that undoes it declares the model by its later name; older code goes on serving."""
+    on_disk(*operations)
+    deployment.apply(*operations)
+    deployment.declare("things", name=after)
+    deployment.go_back(*operations)
+    assert is_tracked(deployment.model(before))
+
+
 UNRELATED: dict[str, Any] = {
     "a column": AddField("Essay", "lead", LONGER),
     "a column of what is read": AddField("Writer", "motto", LONGER),
@@ -215,13 +250,36 @@ def test_triggers_that_are_declared_no_more_are_dropped_and_no_others() -> None:
     assert is_tracked(Tag)
 
 
+@pytest.fixture
+def on_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Have these be the operations of all migrations that there are, one each."""
+
+    def put(*operations: Any) -> None:
+        disk: dict[tuple[str, str], Migration] = {}
+        for number, operation in enumerate(operations):
+            # Named so that their order is that of their dependencies alone.
+            migration = Migration(f"{99 - number}_step", "catalog")
+            migration.operations = [operation]
+            migration.dependencies = list(disk)[-1:]
+            disk["catalog", migration.name] = migration
+        monkeypatch.setattr(MigrationLoader, "load_disk", lambda self: setattr(self, "disk_migrations", disk))
+
+    return put
+
+
+@pytest.mark.parametrize(
+    "operations",
+    [
+        [TrackChanges("Tag", ("word:{slug}",))],
+        [TrackChanges("Word", ("word:{slug}",)), RenameModel("Word", "Tag")],
+        [TrackChanges("Tag", ("old:{slug}",)), TrackChanges("Tag", ("word:{slug}",))],
+    ],
+    ids=["by its name", "by an earlier name", "twice"],
+)
 def test_what_a_migration_has_given_a_table_is_made_again_after_another_has_remade_it(
-    monkeypatch: pytest.MonkeyPatch,
+    on_disk: Callable[..., None], operations: list[Any]
 ) -> None:
-    migration = Migration("0001_words", "catalog")
-    migration.operations = [TrackChanges("Tag", ("word:{slug}",))]
-    disk = {("catalog", "0001_words"): migration}
-    monkeypatch.setattr(MigrationLoader, "load_disk", lambda self: setattr(self, "disk_migrations", disk))
+    on_disk(*operations)
     declared = invalidation._declared.pop(Tag)
     try:
         tracking.step_aside(using="default", plan=[(alteration(), False)], apps=apps)
