@@ -1,4 +1,7 @@
-"""What fails again and again, and how the log is told: when it begins, once a minute, and when it is over."""
+"""What fails again and again, and how the log is told: when it begins, once a minute, and when it is over.
+
+What comes and goes, as a store does that can be read and not written, has one line of each a minute.
+"""
 
 from __future__ import annotations
 
@@ -27,18 +30,20 @@ class Outage:
         self._fails = fails
         self._works = works
         self._clock = clock
-        self._told: float | None = None
+        self._told = -EVERY
+        self._is_on = False
 
     def goes_on(self, error: object, *, traceback: bool = False) -> None:
         """Say that it fails, where that is news; `traceback`, from within `except`, when it begins."""
-        now, told = self._clock(), self._told
-        if told is not None and now - told < EVERY:
+        now = self._clock()
+        if now - self._told < EVERY:
             return
         self._told = now
-        self._logger.warning("%s: %s", self._fails, error, exc_info=traceback and told is None)
+        self._logger.warning("%s: %s", self._fails, error, exc_info=traceback and not self._is_on)
+        self._is_on = True
 
     def is_over(self) -> None:
         """Say that it works again, where it was said that it did not."""
-        if self._told is not None:
-            self._told = None
+        if self._is_on:
+            self._is_on = False
             self._logger.warning("%s", self._works)

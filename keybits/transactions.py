@@ -22,6 +22,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from keybits import changes, replicas
 from keybits.conf import conf
+from keybits.outages import Outage
 from keybits.stamps import coarsened
 from keybits.stores import StoreError, get_store
 
@@ -33,7 +34,6 @@ __all__ = [
     "watch",
 ]
 
-logger = logging.getLogger(__name__)
 STATE = "_keybits_written"
 IN_TRANSACTION, FAILED = 2, 3
 """What libpq says of a connection in a transaction, and in one that has failed: that can only be rolled back."""
@@ -47,6 +47,9 @@ _ENDS_ITSELF = re.compile(rf"{_BEFORE}(?:CALL|DO)\b", re.IGNORECASE | re.DOTALL)
 _COMMITS = re.compile(rf"{_BEFORE}(?:COMMIT|END)\b", re.IGNORECASE | re.DOTALL)
 _WITH = re.compile(rf"{_BEFORE}WITH\b.*\b(?:INSERT|UPDATE|DELETE|MERGE)\b", re.IGNORECASE | re.DOTALL)
 _RETURNING = re.compile(r"\bRETURNING\b", re.I)
+_outage = Outage(
+    logging.getLogger(__name__), "the relay closes what is written", "the store is told of writes again"
+)
 
 
 class WriteRefusedError(DatabaseError):
@@ -267,12 +270,13 @@ def _open(connection: BaseDatabaseWrapper, scopes: list[str], writer: str) -> No
             raise WriteRefusedError(
                 "Nothing was written: the cache is out of reach, and KEYBITS_WRITE_POLICY says to refuse."
             ) from error
-        logger.warning("the store is out of reach; the relay will close %d scopes", len(scopes))
+        _outage.goes_on(error)
         changes.release(connection, writer)
 
 
 def _close(scopes: list[str], writer: str) -> None:
     try:
         get_store().close(scopes, writer)
-    except StoreError:
-        logger.warning("%d scopes stay open until the relay closes them", len(scopes))
+        _outage.is_over()
+    except StoreError as error:
+        _outage.goes_on(error)

@@ -43,13 +43,26 @@ def test_it_is_told_once_with_its_traceback_and_then_once_a_minute(
     assert told(caplog) == [("it fails: down", False)]
 
 
-def test_its_end_is_told_once_and_the_next_one_is_news(
-    outage: Outage, caplog: pytest.LogCaptureFixture
+def test_its_end_is_told_once_and_what_comes_and_goes_has_a_line_of_each_a_minute(
+    outage: Outage, now: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
     outage.is_over()
     assert told(caplog) == []
+    for _ in range(3):
+        for _ in range(100):
+            fail(outage)
+            outage.is_over()
+            now[0] += 0.6
+        assert told(caplog) == [("it fails: down", True), ("it works", False)]
+
+
+def test_one_that_begins_anew_within_a_minute_and_stays_is_told_when_that_is_over(
+    outage: Outage, now: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
     fail(outage)
     outage.is_over()
-    outage.is_over()
-    fail(outage)
-    assert told(caplog) == [("it fails: down", True), ("it works", False), ("it fails: down", True)]
+    told(caplog)
+    for _ in range(61):
+        now[0] += 1
+        fail(outage)
+    assert told(caplog) == [("it fails: down", True)]
