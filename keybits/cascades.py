@@ -15,6 +15,7 @@ from django.core.exceptions import EmptyResultSet
 from django.db import connections, models, router, transaction
 from django.db.models import Field, ProtectedError, QuerySet, RestrictedError
 from django.db.models.expressions import RawSQL
+from django.db.models.functions import Cast
 
 from keybits.selections import hold
 
@@ -61,6 +62,8 @@ def _delete(rows: QuerySet[Any]) -> int:
     for field in fields:
         if field not in within:
             _release(field, rows)
+    for generic in _generic(rows.model):
+        delete(_referring(generic, rows))
     return rows.order_by()._raw_delete(rows.db) or 0
 
 
@@ -97,6 +100,23 @@ def _references(model: type[models.Model]) -> Iterator[Any]:
     for relation in model._meta.get_fields(include_hidden=True):
         if relation.auto_created and not relation.concrete and (relation.one_to_one or relation.one_to_many):
             yield relation.field  # type: ignore[union-attr]  # the kinds above have one
+
+
+def _generic(model: type[models.Model]) -> Iterator[Any]:
+    """Yield the generic relations of `model`: what refers to it by its type and key goes with it."""
+    return (field for field in model._meta.private_fields if hasattr(field, "bulk_related_objects"))
+
+
+def _referring(generic: Any, rows: QuerySet[Any]) -> QuerySet[Any]:
+    """Return what refers to `rows` by a generic relation, which may keep keys as another type than theirs."""
+    model = generic.remote_field.model
+    keys = rows.order_by().values(key=Cast("pk", model._meta.get_field(generic.object_id_field_name)))
+    types = model._meta.get_field(generic.content_type_field_name).related_model._default_manager
+    of_type = types.db_manager(rows.db).get_for_model(
+        generic.model, for_concrete_model=generic.for_concrete_model
+    )
+    asked = {generic.content_type_field_name: of_type.pk, f"{generic.object_id_field_name}__in": keys}
+    return model._base_manager.using(rows.db).filter(**asked)  # type: ignore[no-any-return]
 
 
 def _release(field: Field[Any, Any], rows: QuerySet[Any]) -> None:

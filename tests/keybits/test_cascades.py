@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.contrib.contenttypes.fields import GenericForeignKey, GenericRelation
+from django.contrib.contenttypes.models import ContentType
 from django.db import connection, connections, models, transaction
 from django.db.backends.sqlite3.base import DatabaseWrapper
 from django.test.utils import isolate_apps
@@ -28,7 +30,17 @@ with isolate_apps("catalog"):
         class Meta:
             app_label = "catalog"
 
+    class Note(models.Model):
+        about_type = models.ForeignKey(ContentType, models.CASCADE)
+        about_id = models.CharField(max_length=36)
+        about = GenericForeignKey("about_type", "about_id")
+
+        class Meta:
+            app_label = "catalog"
+
     class Place(models.Model):
+        notes = GenericRelation(Note, "about_id", "about_type")
+
         class Meta:
             app_label = "catalog"
 
@@ -64,7 +76,7 @@ with isolate_apps("catalog"):
             app_label = "catalog"
 
 
-MODELS: list[Any] = [Node, Place, Restaurant, Cafe, Kiosk, Brand, Franchise, Review]
+MODELS: list[Any] = [Note, Node, Place, Restaurant, Cafe, Kiosk, Brand, Franchise, Review]
 
 
 @pytest.fixture(autouse=True)
@@ -86,7 +98,7 @@ def elsewhere() -> Iterator[str]:
     other.ensure_connection()  # before Django's test case hears of the alias
     connections["elsewhere"] = other
     with other.schema_editor() as editor:
-        for model in MODELS:
+        for model in (ContentType, *MODELS):
             editor.create_model(model)
     yield "elsewhere"
     del connections["elsewhere"]
@@ -165,3 +177,15 @@ class TestModelsOfSeveralTables:
             Cafe._base_manager.using(using).create(pk=7)
         assert delete(Cafe._base_manager.using(elsewhere).all()) == 1
         assert [Place._base_manager.using(each).count() for each in ("default", elsewhere)] == [1, 0]
+
+
+def test_what_refers_by_type_and_key_goes_too_and_what_refers_to_another_type_stays() -> None:
+    """As by Django's own deletion; keys are text there, whatever they are here."""
+    gone, left = Place._base_manager.create(), Place._base_manager.create()
+    for about in (gone, left):
+        Note._base_manager.create(about=about)
+    Note._base_manager.create(about_type=ContentType.objects.get_for_model(ContentType), about_id=gone.pk)
+    assert delete(Place._base_manager.filter(pk=gone.pk)) == 1
+    assert sorted(Note._base_manager.values_list("about_id", flat=True)) == sorted(
+        [str(gone.pk), str(left.pk)]
+    )
