@@ -52,7 +52,12 @@ class _PrimaryRouter:
         if _read.get() is None:
             return None
         said = next(filter(None, self._said(model, hints)), None) or _home(hints.get("instance"))
-        return router.db_for_write(model) if said in conf.REPLICAS else said
+        if said not in conf.REPLICAS:
+            return said
+        written = router.db_for_write(
+            model, **hints
+        )  # where no router says, that of the instance: the replica
+        return router.db_for_write(model) if written in conf.REPLICAS else written
 
     def _said(self, model: Any, hints: dict[str, Any]) -> Iterator[str | None]:
         for each in router.routers:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.db import connection, connections, transaction
+from django.db import connection, connections, router, transaction
 from django.db.backends.sqlite3.base import DatabaseWrapper
 from django.test import Client
 from django.urls import path
@@ -152,6 +152,20 @@ def test_what_hangs_on_an_object_of_a_replica_is_read_from_the_primary_too(
     tag = Tag.objects.using("replica").get()
     with filling():
         assert tag.screenshots.all().db == "default"
+
+
+class ShardingRouter(EverywhereRouter):
+    """Keeps what hangs on an object in the shard of that."""
+
+    def db_for_write(self, model: Any, **hints: Any) -> str:
+        return "shard" if hints.get("instance") else "default"
+
+
+def test_where_a_row_is_written_is_asked_as_django_would_ask_it(settings: Any) -> None:
+    settings.DATABASE_ROUTERS = [f"{__name__}.ShardingRouter"]
+    with filling():
+        assert router.db_for_read(Tag, instance=Tag()) == "shard"
+        assert router.db_for_read(Tag) == "default"
 
 
 def patch(target: str, etag: str) -> Any:
