@@ -43,10 +43,10 @@ PRESENT = {
 }
 OURS = {
     "sqlite": "SELECT name, '\"' || name || '\"', sql FROM sqlite_master WHERE type = 'trigger'",
-    # Beside the record, for others may have theirs in other schemas; those, too, that have lost their table.
+    # Where they are made, for others may have theirs in other schemas; those, too, that have lost their table.
     "postgresql": "SELECT DISTINCT proname, called.oid::regprocedure::text, '\"' || relname || '\" ' || prosrc "
     "FROM pg_proc called LEFT JOIN (pg_trigger JOIN pg_class ON pg_class.oid = tgrelid) ON tgfoid = called.oid "
-    f"WHERE pronamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('{TABLE}'))",
+    "WHERE pronamespace = current_schema()::regnamespace",
 }
 _OURS = re.compile(r"keybits_\w+_[0-9a-f]{12}_(insert|update|delete|truncate)")
 EVENTS = {"INSERT": ("new",), "UPDATE": ("old", "new"), "DELETE": ("old",)}

@@ -409,6 +409,41 @@ def test_a_table_of_another_schema_is_tracked(kept: Callable[..., Any], table: s
         execute("DROP SCHEMA sales CASCADE")
 
 
+@pytest.fixture
+def tenant(deployment: Deployment) -> Iterator[Deployment]:
+    """One whose tables there are in a schema of their own, too; the record is in that of all."""
+    execute("CREATE SCHEMA tenant")
+    for table in ("writer", "label", "essay", "essay_labels"):
+        execute(f"CREATE TABLE tenant.catalog_{table} (LIKE public.catalog_{table} INCLUDING ALL)")
+    execute("SET search_path = tenant, public")
+    yield deployment
+    execute("SET search_path = public")
+    execute("DROP SCHEMA tenant CASCADE")
+
+
+@pytest.mark.stack("server")
+def test_tables_of_one_name_in_two_schemas_have_triggers_of_their_own(tenant: Deployment) -> None:
+    model = tenant.model("Essay")
+    assert not is_tracked(model)
+    triggers.sync(connection, model, ("writer:{writer__name}",))
+    writer = tenant.of("Writer").create(id=1, name="t")
+    execute("DELETE FROM keybits_change")
+    tenant.of("Essay").create(id=1, slug="b", writer=writer)
+    assert recorded() == {"writer:t"}
+
+
+@pytest.mark.stack("server")
+def test_what_is_altered_in_one_schema_leaves_the_triggers_of_another_where_they_are(
+    tenant: Deployment,
+) -> None:
+    model = tenant.model("Essay")
+    triggers.sync(connection, model, TEMPLATES)
+    assert triggers.drop_readers(connection, "catalog_writer", ["name"])
+    assert triggers.sync(connection, model, TEMPLATES)
+    execute("SET search_path = public")
+    assert triggers.sync(connection, model, TEMPLATES) is False
+
+
 class WithoutKeybits:
     """A router that has no database keep the record."""
 
