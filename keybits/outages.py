@@ -30,13 +30,13 @@ class Outage:
         self._fails = fails
         self._works = works
         self._clock = clock
-        self._told = -EVERY
+        self._told: float | None = None
         self._is_on = False
 
     def goes_on(self, error: object, *, traceback: bool = False) -> None:
         """Say that it fails, where that is news; `traceback`, from within `except`, when it begins."""
         now = self._clock()
-        if now - self._told < EVERY:
+        if self._told is not None and now - self._told < EVERY:
             return
         self._told = now
         self._logger.warning("%s: %s", self._fails, error, exc_info=traceback and not self._is_on)
