@@ -3,7 +3,8 @@
 One table, `keybits_change`, with a row for each scope that a transaction made stale. Database triggers write it
 (`keybits.triggers`), whoever makes the change; no Python has to run for it. A writer that goes through Django
 *claims* its rows just before COMMIT, to know what it is about to change; what it has not closed a relay
-closes. This module alone reads and writes the table.
+closes. Another table, of one row, names the store that the record is closed in.
+This module alone reads and writes the two.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ __all__ = [
     "can_be_kept",
     "claim",
     "forget",
+    "hold",
+    "holder",
     "install",
     "is_kept",
     "recorded",
@@ -31,6 +34,7 @@ __all__ = [
 ]
 
 TABLE = "keybits_change"
+HOLDER = "keybits_change_holder"
 CHANNEL = "keybits_change"
 POSTGRESQL = (
     f"""
@@ -95,6 +99,18 @@ def uninstall(schema_editor: Any) -> None:
     schema_editor.connection.__dict__.pop("_keybits_record", None)
 
 
+def install_holder(schema_editor: Any) -> None:
+    """Create the table that names the store, where there is a record."""
+    if schema_editor.connection.vendor in CLAIM:
+        schema_editor.execute(f"CREATE TABLE {HOLDER} (id integer PRIMARY KEY, name text NOT NULL)")
+
+
+def uninstall_holder(schema_editor: Any) -> None:
+    """Drop the table that names the store."""
+    if schema_editor.connection.vendor in CLAIM:
+        schema_editor.execute(f"DROP TABLE {HOLDER}")
+
+
 def can_be_kept(vendor: str) -> bool:
     """Say whether databases of this vendor can keep the record."""
     return vendor in CLAIM
@@ -150,6 +166,17 @@ def forget(connection: BaseDatabaseWrapper, ids: Sequence[int]) -> None:
         some = ids[start : start + 500]
         marks = ", ".join(["%s"] * len(some))
         _fetch(connection, f"DELETE FROM {TABLE} WHERE id IN ({marks})", some)
+
+
+def holder(connection: BaseDatabaseWrapper) -> str:
+    """Return the name of the store that the record is closed in; "" where none has been named."""
+    return "".join(name for (name,) in _fetch(connection, f"SELECT name FROM {HOLDER}", []))
+
+
+def hold(connection: BaseDatabaseWrapper, name: str) -> None:
+    """Name the store that the record is closed in from now on."""
+    upsert = "ON CONFLICT (id) DO UPDATE SET name = excluded.name"
+    _fetch(connection, f"INSERT INTO {HOLDER} (id, name) VALUES (1, %s) {upsert}", [name])
 
 
 def _fetch(connection: BaseDatabaseWrapper, sql: str, params: Sequence[Any]) -> list[Any]:

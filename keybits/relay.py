@@ -21,7 +21,7 @@ from typing import Any
 from django.db import Error, connections, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from keybits import changes, history, invalidation
+from keybits import changes, fencing, history, invalidation
 from keybits.conf import conf
 from keybits.delivery import Delivery
 from keybits.outages import Outage
@@ -149,6 +149,7 @@ class Relay:
 
     def _follow(self, connection: BaseDatabaseWrapper) -> None:
         """Know no row any more where the database has another past: others may have their ids there."""
+        fencing.hold(connection)
         past = history.follow(connection)
         if self._pasts.setdefault(connection.alias, past) != past:
             self._pasts[connection.alias] = past

@@ -8,6 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error
 
+from keybits.fencing import ContestedError
 from keybits.relay import Relay
 from keybits.stores import StoreError
 
@@ -32,6 +33,6 @@ class Command(BaseCommand):
     def _once(self, relay: Relay) -> None:
         try:
             self.stdout.write(f"{relay.once()} rows")
-        except (Error, StoreError) as error:
+        except (Error, StoreError, ContestedError) as error:
             raise CommandError(f"Nothing was vouched for: {error}") from error
         relay.sweep()

@@ -1,0 +1,18 @@
+"""Which store the record of changes is closed in: see `keybits.fencing`."""
+
+from django.db import migrations
+
+from keybits import changes
+
+
+def forwards(apps, schema_editor):
+    changes.install_holder(schema_editor)
+
+
+def backwards(apps, schema_editor):
+    changes.uninstall_holder(schema_editor)
+
+
+class Migration(migrations.Migration):
+    dependencies = [("keybits", "0002_idempotency_keys")]
+    operations = [migrations.RunPython(forwards, backwards)]

@@ -1,0 +1,85 @@
+"""Of two stores that are used with one database one is believed: what the other has not heard of is in no record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection
+
+from keybits import changes, fencing
+from keybits.fencing import ContestedError
+from keybits.relay import Relay
+from keybits.stores import get_store
+
+pytestmark = pytest.mark.django_db(transaction=True)
+SCOPES = ("tag:x", "tag:y")
+
+
+@pytest.fixture(autouse=True)
+def _held(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This process has taken nothing, and the database names this store."""
+    monkeypatch.setattr(fencing, "_taken", {})
+    fencing.hold(connection)
+    yield
+    changes.hold(connection, name())
+
+
+def name() -> str:
+    return (get_store().noted(fencing.NOTE) or b"").decode()
+
+
+def test_the_database_names_the_store_that_is_used_with_it() -> None:
+    assert changes.holder(connection) == name() != ""
+
+
+def test_what_is_cached_is_left_where_nobody_else_has_used_the_database() -> None:
+    before = get_store().mint(SCOPES)
+    for _ in range(3):
+        Relay().once()
+    assert get_store().mint(SCOPES) == before
+
+
+def test_everything_has_ended_where_another_store_was_used_since() -> None:
+    """Its relay has closed changes, and deleted what recorded them."""
+    before = get_store().mint(SCOPES)
+    changes.hold(connection, "another")
+    Relay().once()
+    assert not set(get_store().mint(SCOPES)) & set(before)
+    assert changes.holder(connection) == name()
+
+
+def test_nothing_is_believed_of_a_store_beside_which_another_is_used() -> None:
+    Relay().once()
+    changes.hold(connection, "another")
+    Relay().once()
+    changes.hold(connection, "another")
+    with pytest.raises(ContestedError, match="is used with another store at the same time"):
+        Relay().once()
+    with pytest.raises(CommandError, match="vouched for: the database 'default'"):
+        call_command("keybits_relay", once=True)
+
+
+def test_a_database_that_another_store_has_left_is_taken_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    for patience in (fencing.PATIENCE, 0.0):
+        changes.hold(connection, "another")
+        monkeypatch.setattr(fencing, "PATIENCE", patience)
+        Relay().once()
+        assert changes.holder(connection) == name()
+
+
+def test_a_store_that_comes_back_empty_takes_the_database_whatever_was_before() -> None:
+    for _ in range(3):
+        get_store().clear()
+        Relay().once()
+        assert changes.holder(connection) == name()
+
+
+def test_one_process_takes_a_database_and_the_others_wait() -> None:
+    changes.hold(connection, "another")
+    get_store().lease(fencing.NOTE, "somebody", 60)
+    with pytest.raises(ContestedError, match="another process"):
+        Relay().once()
+    get_store().release(fencing.NOTE, "somebody")
+    Relay().once()
