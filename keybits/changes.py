@@ -160,12 +160,14 @@ def replace(connection: BaseDatabaseWrapper, ids: Sequence[int], scopes: Iterabl
             _fetch(connection, f"{insert} INTO {TABLE} (scope) VALUES (%s)", [scope])
 
 
-def forget(connection: BaseDatabaseWrapper, ids: Sequence[int]) -> None:
-    """Delete these rows: their scopes have been closed."""
+def forget(connection: BaseDatabaseWrapper, ids: Sequence[int], *, holder: str | None = None) -> None:
+    """Delete these rows: their scopes have been closed, in the store called `holder` while it is the one named."""
+    named = "" if holder is None else f" AND EXISTS (SELECT 1 FROM {HOLDER} WHERE name = %s)"
+    names = [] if holder is None else [holder]
     for start in range(0, len(ids), 500):
         some = ids[start : start + 500]
         marks = ", ".join(["%s"] * len(some))
-        _fetch(connection, f"DELETE FROM {TABLE} WHERE id IN ({marks})", some)
+        _fetch(connection, f"DELETE FROM {TABLE} WHERE id IN ({marks}){named}", [*some, *names])
 
 
 def holder(connection: BaseDatabaseWrapper) -> str:

@@ -2,12 +2,14 @@
 
 What one store's relay has closed it deletes from the record, where that of another may not have looked yet. So of two
 containers with a store each, of a Redis and the one that took its place, and of a store that is used again after
-another was, one is believed: the last to come, from which everything has ended.
+another was, one is believed: the last to come, from which everything has ended. It is named before that, and by then
+no other store's relay deletes anything: what was deleted earlier, no entry of afterwards has missed.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import uuid
 
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -15,66 +17,69 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from keybits import changes, clock
 from keybits.stores import get_store
 
-__all__ = ["ContestedError", "hold"]
+__all__ = ["ContestedError", "hold", "name"]
 
 logger = logging.getLogger(__name__)
-NOTE = "store"
-"""What the store's note of its own name is called."""
+NOTE = "store:"
+"""What the notes begin with of what each database, by alias, calls this store."""
 PATIENCE = 600.0
 """Seconds for which a process leaves a database to another store after it has taken it itself."""
 LEASE = 5.0
 """Seconds for which others leave it to one process to take a database."""
 
-_taken: dict[str, tuple[str, float]] = {}
-"""By alias, the store that this process has last had the database name, and when."""
+_taken: dict[str, float] = {}
+"""By alias, when this process has last taken a database from another store."""
 
 
 class ContestedError(Exception):
     """The database names another store: what is here may be stale."""
 
 
+def name(alias: str) -> str:
+    """Return what this database calls the store, as the store has it; "" where it does not know."""
+    return (get_store().noted(NOTE + alias) or b"").decode()
+
+
 def hold(connection: BaseDatabaseWrapper) -> None:
-    """See that the database names this store; where it names another, everything ends first.
+    """See that the database names this store; where it names another, everything here ends.
 
     Raises `ContestedError` where this process has done that lately, or another one is about to.
     """
-    name = get_store().noted(NOTE)
-    if name is None or name.decode() != changes.holder(connection):
-        _take(connection)
-
-
-def clear() -> None:
-    """Have the store forget all but its name."""
-    store = get_store()
-    name = store.noted(NOTE)
-    store.clear()
-    if name is not None:
-        store.note(NOTE, name)
-
-
-def _take(connection: BaseDatabaseWrapper) -> None:
-    store, me = get_store(), uuid.uuid4().hex
-    if not store.lease(NOTE, me, LEASE):
-        raise ContestedError(f"another process has {connection.alias!r} name this store at this moment")
+    known = name(connection.alias)
+    if known and known == changes.holder(connection):
+        return
+    me = uuid.uuid4().hex
+    _lease(connection.alias, me)
     try:
-        noted, held = store.noted(NOTE), changes.holder(connection)
-        name = uuid.uuid4().hex if noted is None else noted.decode()
-        if noted is not None and held not in {"", name}:
-            _end(connection.alias, name)
-        changes.hold(connection, name)
-        store.note(NOTE, name.encode())
+        _take(connection, me)
     finally:
-        store.release(NOTE, me)
+        get_store().release(NOTE + connection.alias, me)
 
 
-def _end(alias: str, name: str) -> None:
-    """End what was made while changes went to another store."""
-    before, when = _taken.get(alias, ("", 0.0))
-    if before == name and clock.seconds() - when < PATIENCE:
+def _lease(alias: str, holder: str) -> None:
+    if not get_store().lease(NOTE + alias, holder, LEASE):
+        raise ContestedError(f"another process has {alias!r} name this store at this moment")
+
+
+def _take(connection: BaseDatabaseWrapper, holder: str) -> None:
+    known, held = name(connection.alias), changes.holder(connection)
+    if known and held not in {"", known}:
+        _end(connection, holder)
+    new = uuid.uuid4().hex
+    changes.hold(connection, new)
+    get_store().note(NOTE + connection.alias, new.encode())
+
+
+def _end(connection: BaseDatabaseWrapper, holder: str) -> None:
+    """End what was made while changes went to another store. Who dies on the way has the next one do it again."""
+    alias, now = connection.alias, clock.seconds()
+    if now - _taken.get(alias, -math.inf) < PATIENCE:
         raise ContestedError(
             f"the database {alias!r} is used with another store at the same time: give all processes that use it one "
             "Redis, or one KEYBITS_LMDB_PATH"
         )
     logger.warning("the database %s was used with another store: everything ends", alias)
-    clear()
-    _taken[alias] = name, clock.seconds()
+    changes.hold(connection, uuid.uuid4().hex)
+    get_store().clear()
+    _lease(alias, holder)
+    _taken[alias] = now

@@ -17,7 +17,7 @@ from typing import Any
 from django.db import NotSupportedError, ProgrammingError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from keybits import changes, fencing
+from keybits import changes
 from keybits.delivery import EVERYTHING
 from keybits.stores import get_store
 
@@ -78,7 +78,7 @@ def follow(connection: BaseDatabaseWrapper) -> str:
             return past
         logger.warning("database %s has another past than what was cached: everything ends", connection.alias)
         changes.replace(connection, (), [EVERYTHING])
-        fencing.clear()
+        store.clear()
         _ended[connection.alias] = found
         past = ""
     past = past or uuid.uuid4().hex

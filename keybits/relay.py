@@ -165,7 +165,7 @@ class Relay:
             try:
                 with _hurrying(connection):
                     if done := ids & self._delivered(alias, ids):
-                        changes.forget(connection, sorted(done))
+                        changes.forget(connection, sorted(done), holder=fencing.name(alias))
                         ids.difference_update(done)
                     self._condense(connection)
             except Error:

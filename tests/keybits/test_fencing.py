@@ -15,6 +15,7 @@ from keybits.stores import get_store
 
 pytestmark = pytest.mark.django_db(transaction=True)
 SCOPES = ("tag:x", "tag:y")
+NOTE = f"{fencing.NOTE}default"
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +28,7 @@ def _held(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def name() -> str:
-    return (get_store().noted(fencing.NOTE) or b"").decode()
+    return fencing.name(connection.alias)
 
 
 def test_the_database_names_the_store_that_is_used_with_it() -> None:
@@ -61,6 +62,37 @@ def test_nothing_is_believed_of_a_store_beside_which_another_is_used() -> None:
         call_command("keybits_relay", once=True)
 
 
+def test_a_relay_deletes_nothing_where_another_store_was_named_since_it_looked() -> None:
+    """That one's relay may not have seen it yet."""
+    changes.replace(connection, [id for id, _, _ in changes.recorded(connection)], SCOPES)
+    relay = Relay()
+    relay.once()
+    changes.hold(connection, "another")
+    relay.sweep()
+    assert sorted(scope for _, scope, _ in changes.recorded(connection)) == sorted(SCOPES)
+    changes.hold(connection, name())
+    relay.once()
+    relay.sweep()
+    assert not changes.recorded(connection)
+
+
+def test_whoever_dies_between_the_name_and_the_end_leaves_the_end_to_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def die() -> None:
+        raise SystemExit
+
+    before = get_store().mint(SCOPES)
+    changes.hold(connection, "another")
+    with monkeypatch.context() as dying:
+        dying.setattr(get_store(), "clear", die)
+        with pytest.raises(SystemExit):
+            Relay().once()
+    assert changes.holder(connection) not in {"another", name()}
+    Relay().once()
+    assert not set(get_store().mint(SCOPES)) & set(before)
+
+
 def test_a_database_that_another_store_has_left_is_taken_again(monkeypatch: pytest.MonkeyPatch) -> None:
     for patience in (fencing.PATIENCE, 0.0):
         changes.hold(connection, "another")
@@ -78,8 +110,8 @@ def test_a_store_that_comes_back_empty_takes_the_database_whatever_was_before() 
 
 def test_one_process_takes_a_database_and_the_others_wait() -> None:
     changes.hold(connection, "another")
-    get_store().lease(fencing.NOTE, "somebody", 60)
+    get_store().lease(NOTE, "somebody", 60)
     with pytest.raises(ContestedError, match="another process"):
         Relay().once()
-    get_store().release(fencing.NOTE, "somebody")
+    get_store().release(NOTE, "somebody")
     Relay().once()
