@@ -36,9 +36,10 @@ KIND = {
     "ELSE 'foreign table' END FROM pg_class WHERE oid = to_regclass(%s)",
 }
 PRESENT = {
-    "sqlite": "SELECT name, '\"' || name || '\"' FROM sqlite_master "
+    "sqlite": "SELECT name, '\"' || name || '\"', 1 FROM sqlite_master "
     "WHERE type = 'trigger' AND '\"' || tbl_name || '\"' = %s",
-    "postgresql": "SELECT tgname, tgfoid::regprocedure::text FROM pg_trigger "
+    # whether it fires for who writes as anybody does, and not for nobody (DISABLE) or replication alone (REPLICA)
+    "postgresql": "SELECT tgname, tgfoid::regprocedure::text, tgenabled IN ('O', 'A') FROM pg_trigger "
     "WHERE tgrelid = to_regclass(%s) AND NOT tgisinternal",
 }
 OURS = {
@@ -59,7 +60,8 @@ def sync(connection: BaseDatabaseWrapper, model: type[Model], templates: tuple[s
     was written while there were none is not known: where they are made, whole families are recorded.
     """
     wanted = _triggers(connection.vendor, model, templates)
-    if wanted.keys() == {name for name, _ in _present(connection, model)}:
+    present = _present(connection, model)
+    if wanted.keys() == {name for name, _, _ in present} and all(fires for _, _, fires in present):
         return False
     with transaction.atomic(connection.alias):
         drop(connection, model)
@@ -70,7 +72,7 @@ def sync(connection: BaseDatabaseWrapper, model: type[Model], templates: tuple[s
 
 def drop(connection: BaseDatabaseWrapper, model: type[Model]) -> None:
     """Drop the triggers of `model`, where there are any."""
-    _drop(connection, [known_as for _, known_as in _present(connection, model)])
+    _drop(connection, [known_as for _, known_as, _ in _present(connection, model)])
 
 
 def drop_readers(connection: BaseDatabaseWrapper, table: str, columns: Iterable[str]) -> bool:
@@ -101,12 +103,12 @@ def _drop(connection: BaseDatabaseWrapper, known_as: Iterable[str]) -> None:
     _execute(connection, map(what.format, known_as))
 
 
-def _present(connection: BaseDatabaseWrapper, model: type[Model]) -> list[tuple[str, str]]:
-    """Return the names of our triggers on the table of `model`, with what each is dropped by."""
+def _present(connection: BaseDatabaseWrapper, model: type[Model]) -> list[tuple[str, str, bool]]:
+    """Return the names of our triggers on the table of `model`, with what each is dropped by and whether it fires."""
     if connection.vendor not in PRESENT:
         return []
     found = _rows_of(connection, PRESENT[connection.vendor], _name(model._meta.db_table))
-    return [(name, known_as) for name, known_as in found if _OURS.fullmatch(name)]
+    return [(name, known_as, bool(fires)) for name, known_as, fires in found if _OURS.fullmatch(name)]
 
 
 def _ours(connection: BaseDatabaseWrapper) -> list[tuple[str, str]]:

@@ -16,6 +16,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.contrib.postgres.fields import ArrayField
 from django.core.exceptions import ImproperlyConfigured
+from django.core.management import call_command
 from django.db import connection, models, transaction
 from django.db.models import Case, F, PositiveIntegerField, When
 from django.test.utils import isolate_apps
@@ -259,6 +260,16 @@ def test_another_declaration_makes_other_triggers(
     assert triggers.sync(connection, Gallery, (AGED,)) is False
     assert triggers.sync(connection, Gallery, templates) is True
     assert triggers.sync(connection, Gallery, templates) is False
+
+
+@pytest.mark.stack("server")
+@pytest.mark.parametrize("how", ["DISABLE", "ENABLE REPLICA"])
+def test_what_somebody_has_turned_off_is_made_anew_by_a_migrate(how: str) -> None:
+    found = "SELECT tgname, tgenabled FROM pg_trigger WHERE tgrelid = 'catalog_gallery'::regclass AND tgname ~ '^keybits_'"
+    before = sorted(execute(found))
+    execute(f'ALTER TABLE catalog_gallery {how} TRIGGER "{before[0][0]}"')
+    call_command("migrate", verbosity=0)
+    assert sorted(execute(found)) == before
 
 
 def test_without_templates_nothing_is_recorded(
