@@ -54,9 +54,8 @@ class _PrimaryRouter:
         said = next(filter(None, self._said(model, hints)), None) or _home(hints.get("instance"))
         if said not in conf.REPLICAS:
             return said
-        written = router.db_for_write(
-            model, **hints
-        )  # where no router says, that of the instance: the replica
+        # Where no router says, Django takes the database of the instance, which is the replica.
+        written = router.db_for_write(model, **hints)
         return router.db_for_write(model) if written in conf.REPLICAS else written
 
     def _said(self, model: Any, hints: dict[str, Any]) -> Iterator[str | None]:

@@ -36,6 +36,7 @@ def test_the_database_names_the_store_that_is_used_with_it() -> None:
 
 
 def test_what_is_cached_is_left_where_nobody_else_has_used_the_database() -> None:
+    Relay().once()  # closes what other tests have left
     before = get_store().mint(SCOPES)
     for _ in range(3):
         Relay().once()

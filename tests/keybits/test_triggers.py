@@ -265,7 +265,10 @@ def test_another_declaration_makes_other_triggers(
 @pytest.mark.stack("server")
 @pytest.mark.parametrize("how", ["DISABLE", "ENABLE REPLICA"])
 def test_what_somebody_has_turned_off_is_made_anew_by_a_migrate(how: str) -> None:
-    found = "SELECT tgname, tgenabled FROM pg_trigger WHERE tgrelid = 'catalog_gallery'::regclass AND tgname ~ '^keybits_'"
+    found = (
+        "SELECT tgname, tgenabled FROM pg_trigger "
+        "WHERE tgrelid = 'catalog_gallery'::regclass AND tgname ~ '^keybits_'"
+    )
     before = sorted(execute(found))
     execute(f'ALTER TABLE catalog_gallery {how} TRIGGER "{before[0][0]}"')
     call_command("migrate", verbosity=0)
