@@ -26,11 +26,13 @@ __all__ = [
     "hold",
     "holder",
     "install",
+    "install_holder",
     "is_kept",
     "recorded",
     "release",
     "replace",
     "uninstall",
+    "uninstall_holder",
 ]
 
 TABLE = "keybits_change"

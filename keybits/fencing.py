@@ -27,6 +27,8 @@ PATIENCE = 600.0
 LEASE = 5.0
 """Seconds for which others leave it to one process to take a database."""
 
+_seen: dict[str, str] = {}
+"""By alias, what this process has last seen both call the store."""
 _taken: dict[str, float] = {}
 """By alias, when this process has last taken a database from another store."""
 
@@ -45,8 +47,7 @@ def hold(connection: BaseDatabaseWrapper) -> None:
 
     Raises `ContestedError` where this process has done that lately, or another one is about to.
     """
-    known = name(connection.alias)
-    if known and known == changes.holder(connection):
+    if _is_named(connection):
         return
     me = uuid.uuid4().hex
     _lease(connection.alias, me)
@@ -54,6 +55,22 @@ def hold(connection: BaseDatabaseWrapper) -> None:
         _take(connection, me)
     finally:
         get_store().release(NOTE + connection.alias, me)
+
+
+def _is_named(connection: BaseDatabaseWrapper) -> bool:
+    """Say whether both have one name for the store; where it has forgotten that with all the rest, remind it.
+
+    That writes nothing to the database: a store may be flushed while somebody has SQLite's lock.
+    """
+    alias = connection.alias
+    known, held = name(alias), changes.holder(connection)
+    if held and not known and _seen.get(alias) == held:
+        get_store().note(NOTE + alias, held.encode())
+        return True
+    if known == held != "":
+        _seen[alias] = held
+        return True
+    return False
 
 
 def _lease(alias: str, holder: str) -> None:

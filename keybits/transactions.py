@@ -47,9 +47,8 @@ _ENDS_ITSELF = re.compile(rf"{_BEFORE}(?:CALL|DO)\b", re.IGNORECASE | re.DOTALL)
 _COMMITS = re.compile(rf"{_BEFORE}(?:COMMIT|END)\b", re.IGNORECASE | re.DOTALL)
 _WITH = re.compile(rf"{_BEFORE}WITH\b.*\b(?:INSERT|UPDATE|DELETE|MERGE)\b", re.IGNORECASE | re.DOTALL)
 _RETURNING = re.compile(r"\bRETURNING\b", re.I)
-_outage = Outage(
-    logging.getLogger(__name__), "the relay closes what is written", "the store is told of writes again"
-)
+logger = logging.getLogger(__name__)
+_outage = Outage(logger, "the relay closes what is written", "the store is told of writes again")
 
 
 class WriteRefusedError(DatabaseError):
@@ -271,6 +270,7 @@ def _open(connection: BaseDatabaseWrapper, scopes: list[str], writer: str) -> No
                 "Nothing was written: the cache is out of reach, and KEYBITS_WRITE_POLICY says to refuse."
             ) from error
         _outage.goes_on(error)
+        logger.debug("the store is out of reach; the relay will close %d scopes", len(scopes))
         changes.release(connection, writer)
 
 
@@ -280,3 +280,4 @@ def _close(scopes: list[str], writer: str) -> None:
         _outage.is_over()
     except StoreError as error:
         _outage.goes_on(error)
+        logger.debug("%d scopes stay open until the relay closes them", len(scopes))

@@ -294,7 +294,9 @@ def main() -> None:
     randomly = random.Random(told["seed"])  # noqa: S311 - not for secrets
     journal = Journal(Path(told["journal"]))
     writer = Writer(told["name"], World.load(told["world"]), journal, randomly)
-    logging.getLogger("keybits.transactions").addFilter(writer.remark)
+    transactions = logging.getLogger("keybits.transactions")
+    transactions.setLevel(logging.DEBUG)
+    transactions.addFilter(writer.remark)
     client = Client(told["ports"], journal, randomly)
     if told["relay"]:  # as in a process that serves, too
         relay.ensure_running()

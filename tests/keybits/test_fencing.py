@@ -22,6 +22,7 @@ NOTE = f"{fencing.NOTE}default"
 def _held(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """This process has taken nothing, and the database names this store."""
     monkeypatch.setattr(fencing, "_taken", {})
+    monkeypatch.setattr(fencing, "_seen", {})
     fencing.hold(connection)
     yield
     changes.hold(connection, name())
@@ -107,6 +108,18 @@ def test_a_store_that_comes_back_empty_takes_the_database_whatever_was_before() 
         get_store().clear()
         Relay().once()
         assert changes.holder(connection) == name()
+
+
+def test_a_store_that_was_flushed_is_reminded_of_its_name_and_nothing_is_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Relay().once()
+    before = name()
+    get_store().clear()
+    with monkeypatch.context() as writing:
+        writing.setattr(changes, "hold", None)
+        Relay().once()
+    assert name() == before
 
 
 def test_one_process_takes_a_database_and_the_others_wait() -> None:
