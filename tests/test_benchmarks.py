@@ -37,7 +37,7 @@ def report() -> str:
     return run.stdout.partition("# The whole report")[2]
 
 
-@pytest.mark.stack("embedded")
+@pytest.mark.stack("server")  # for balance: no database or store of the stack is in it
 class TestReport:
     def test_every_question_has_its_section(self, report: str) -> None:
         assert [section for section in SECTIONS if f"\n{section}\n" not in report] == []
