@@ -57,13 +57,8 @@ def live(live_server_process: Start) -> LiveServer:
 @pytest.fixture(scope="module")
 def busy(deployments: Deployments) -> Iterator[LiveServer]:
     """A deployment that other tests have asked for things."""
-    live = deployments.make({})
-    try:
-        live.start(workers=1)
-        live.shell(SEED)
+    with deployments.seeded(SEED) as live:
         yield live
-    finally:
-        deployments.discard(live)
 
 
 @pytest.fixture

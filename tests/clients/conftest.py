@@ -49,13 +49,8 @@ def live(deployments: Deployments) -> Iterator[LiveServer]:
 
     The tests of a module share it: what they write must be new each time.
     """
-    server = deployments.make({})
-    try:
-        server.start(workers=1)  # what more of them do, test_live.py says
-        server.shell(SEED)
+    with deployments.seeded(SEED) as server:  # by one worker: what more of them do, test_live.py says
         yield server
-    finally:
-        deployments.discard(server)
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Mapping
-from contextlib import closing, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, Literal
@@ -197,6 +197,17 @@ class Deployments:
         self._copy_template(name)
         redis = start_redis(home / "redis") if self.postgres is not None else None
         return LiveServer(home, {**self._environment(name, redis), **environment}, redis)
+
+    @contextmanager
+    def seeded(self, code: str, environment: Mapping[str, str] | None = None) -> Iterator[LiveServer]:
+        """Serve from one worker, with the rows that `code` makes: for tests that share a deployment."""
+        live = self.make(environment or {})
+        try:
+            live.start(workers=1)
+            live.shell(code)
+            yield live
+        finally:
+            self.discard(live)
 
     def discard(self, live: LiveServer) -> None:
         """Stop the deployment and drop its database."""

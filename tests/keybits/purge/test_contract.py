@@ -58,7 +58,7 @@ with_header = pytest.mark.parametrize("vendor", [Xkey, Ban, Fastly, Cloudflare, 
 with_secret = pytest.mark.parametrize("vendor", [each for each in VENDORS if each.secret], indirect=True)
 
 
-pytestmark = pytest.mark.stack("server")  # a purger knows neither the database nor the store
+pytestmark = pytest.mark.stack("embedded")  # a purger knows neither the database nor the store
 
 
 @pytest.fixture(params=VENDORS, ids=lambda each: each.__name__)
