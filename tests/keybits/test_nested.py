@@ -63,7 +63,7 @@ class Parentless(Nested):
     """Forgets to say who its parent is."""
 
 
-class UnpagedRoot(Parentless):
+class UnpagedTop(Parentless):
     pagination_class = None  # type: ignore[assignment]
 
 
@@ -84,8 +84,8 @@ urlpatterns = [
     path("any-case/<str:parent_lookup_gallery__slug__iexact>/", InAnyCase.as_view(LIST)),
     path("codes/<str:parent_lookup_error_code>/", OfCode.as_view(LIST)),
     path("unpaged/<str:parent_lookup_gallery__slug>/", Unpaged.as_view(LIST)),
-    path("root/", Parentless.as_view(LIST)),
-    path("unpaged-root/", UnpagedRoot.as_view(LIST)),
+    path("top/", Parentless.as_view(LIST)),
+    path("unpaged-top/", UnpagedTop.as_view(LIST)),
     path("parentless/<str:parent_lookup_gallery__slug>/", Parentless.as_view(LIST)),
 ]
 handler404 = "keybits.problems.not_found"
@@ -122,9 +122,9 @@ class TestParents:
     def test_a_list_holds_the_parent_s_own(self, spring: Gallery) -> None:
         assert titles("/galleries/spring/") == titles(f"/ids/{spring.pk}/") == ["One"]
 
-    @pytest.mark.parametrize("url", ["/root/", "/unpaged-root/"])
+    @pytest.mark.parametrize("url", ["/top/", "/unpaged-top/"])
     def test_are_not_asked_for_where_the_url_names_none(self, url: str) -> None:
-        """drf-extensions' documents give the mixin to the viewset at the root, too."""
+        """drf-extensions' documents give the mixin to the viewset at the top, too."""
         assert len(titles(url)) == 2
         Screenshot.objects.all().delete()
         assert titles(url) == []
