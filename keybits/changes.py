@@ -103,13 +103,13 @@ def uninstall(schema_editor: Any) -> None:
 
 def install_holder(schema_editor: Any) -> None:
     """Create the table that names the store, where there is a record."""
-    if schema_editor.connection.vendor in CLAIM:
+    if can_be_kept(schema_editor.connection.vendor):
         schema_editor.execute(f"CREATE TABLE {HOLDER} (id integer PRIMARY KEY, name text NOT NULL)")
 
 
 def uninstall_holder(schema_editor: Any) -> None:
     """Drop the table that names the store."""
-    if schema_editor.connection.vendor in CLAIM:
+    if can_be_kept(schema_editor.connection.vendor):
         schema_editor.execute(f"DROP TABLE {HOLDER}")
 
 
