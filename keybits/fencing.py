@@ -2,8 +2,9 @@
 
 What one store's relay has closed it deletes from the record, where that of another may not have looked yet. So of two
 containers with a store each, of a Redis and the one that took its place, and of a store that is used again after
-another was, one is believed: the last to come, from which everything has ended. It is named before that, and by then
-no other store's relay deletes anything: what was deleted earlier, no entry of afterwards has missed.
+another was, one is believed: the last to come, from which everything has ended, also what readers put there before it
+had a name. It is named before that, and by then no other store's relay deletes anything: what was deleted earlier, no
+entry of afterwards has missed.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ NOTE = "store:"
 """What the notes begin with of what each database, by alias, calls this store."""
 PATIENCE = 600.0
 """Seconds for which a process leaves a database to another store after it has taken it itself."""
-LEASE = 5.0
-"""Seconds for which others leave it to one process to take a database."""
+LEASE = 15.0
+"""Seconds for which others leave it to one process to take a database: Redis looks at all its keys for that."""
 
 _seen: dict[str, str] = {}
 """By alias, what this process has last seen both call the store."""
@@ -52,7 +53,8 @@ def hold(connection: BaseDatabaseWrapper) -> None:
     me = uuid.uuid4().hex
     _lease(connection.alias, me)
     try:
-        _take(connection, me)
+        if not _is_named(connection):  # another process may have seen to it just now
+            _take(connection, me)
     finally:
         get_store().release(NOTE + connection.alias, me)
 
@@ -75,28 +77,37 @@ def _is_named(connection: BaseDatabaseWrapper) -> bool:
 
 def _lease(alias: str, holder: str) -> None:
     if not get_store().lease(NOTE + alias, holder, LEASE):
-        raise ContestedError(f"another process has {alias!r} name this store at this moment")
+        raise _elsewhere(alias)
+
+
+def _elsewhere(alias: str) -> ContestedError:
+    return ContestedError(f"another process has {alias!r} name this store at this moment")
 
 
 def _take(connection: BaseDatabaseWrapper, holder: str) -> None:
-    known, held = name(connection.alias), changes.holder(connection)
-    if known and held not in {"", known}:
-        _end(connection, holder)
-    new = uuid.uuid4().hex
+    """Name the store, then end what is in it: made while changes went to another, or before anybody vouched.
+
+    Who dies on the way has the next one do it again.
+    """
+    alias, new = connection.alias, uuid.uuid4().hex
+    from_another = bool(name(alias) and changes.holder(connection))
+    if from_another:
+        _claim_from_another(alias)
     changes.hold(connection, new)
-    get_store().note(NOTE + connection.alias, new.encode())
+    get_store().clear()  # the lease with all the rest
+    _lease(alias, holder)
+    if changes.holder(connection) != new:
+        raise _elsewhere(alias)
+    get_store().note(NOTE + alias, new.encode())
+    _seen[alias] = new
+    if from_another:
+        _taken[alias] = clock.seconds()
 
 
-def _end(connection: BaseDatabaseWrapper, holder: str) -> None:
-    """End what was made while changes went to another store. Who dies on the way has the next one do it again."""
-    alias, now = connection.alias, clock.seconds()
-    if now - _taken.get(alias, -math.inf) < PATIENCE:
+def _claim_from_another(alias: str) -> None:
+    if clock.seconds() - _taken.get(alias, -math.inf) < PATIENCE:
         raise ContestedError(
             f"the database {alias!r} is used with another store at the same time: give all processes that use it one "
             "Redis, or one KEYBITS_LMDB_PATH"
         )
     logger.warning("the database %s was used with another store: everything ends", alias)
-    changes.hold(connection, uuid.uuid4().hex)
-    get_store().clear()
-    _lease(alias, holder)
-    _taken[alias] = now

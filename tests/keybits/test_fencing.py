@@ -53,6 +53,31 @@ def test_everything_has_ended_where_another_store_was_used_since() -> None:
     assert changes.holder(connection) == name()
 
 
+def test_what_readers_kept_before_anybody_named_the_store_has_ended() -> None:
+    """They need no relay for that; and what they read may have changed since, as only another store was told."""
+    get_store().clear()
+    before = get_store().mint(SCOPES)
+    changes.hold(connection, "another")
+    Relay().once()
+    assert not set(get_store().mint(SCOPES)) & set(before)
+
+
+def test_who_comes_second_finds_the_store_named_and_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    changes.hold(connection, "another")
+    lease, first = fencing._lease, []
+
+    def be_late(alias: str, holder: str) -> None:
+        if not first:
+            first.append(holder)
+            Relay().once()
+            first.extend(get_store().mint(SCOPES))
+        lease(alias, holder)
+
+    monkeypatch.setattr(fencing, "_lease", be_late)
+    Relay().once()
+    assert list(get_store().mint(SCOPES)) == first[1:]
+
+
 def test_nothing_is_believed_of_a_store_beside_which_another_is_used() -> None:
     Relay().once()
     changes.hold(connection, "another")
