@@ -19,6 +19,7 @@ from django.db.models import IntegerField, QuerySet, Subquery
 
 from catalog.models import Gallery
 from catalog.triggers import Triggers, execute
+from keybits.plans import looked_up
 
 __all__ = [
     "TABLE",
@@ -107,15 +108,17 @@ _EXCLUSIVE_MOVES = (
     f"DROP INDEX IF EXISTS {MOVES}",
     f"CREATE UNIQUE INDEX {MOVES} ON {SHOTS} (gallery_id, created_at DESC, id DESC)",
 )
-_HELD = f"SELECT id, gallery_id FROM {SHOTS} WHERE id IN ({{of}}) ORDER BY id FOR KEY SHARE"
+_HELD = f"SELECT id, gallery_id FROM {SHOTS} WHERE {{found}} ORDER BY id FOR KEY SHARE"
 _ADD = f"""
-    WITH {{held}} changed AS MATERIALIZED (
+    WITH {{first}}, changed AS MATERIALIZED (
         SELECT tag_id, gallery_id, sum(number) AS number FROM ({{source}}) AS each
         GROUP BY tag_id, gallery_id HAVING sum(number) <> 0
     ), mine AS MATERIALIZED (
-        SELECT t.id FROM {TABLE} t JOIN changed USING (tag_id, gallery_id) FOR UPDATE OF t SKIP LOCKED
+        SELECT t.id FROM changed c, LATERAL (
+            SELECT id FROM {TABLE} WHERE tag_id = c.tag_id AND gallery_id = c.gallery_id FOR UPDATE SKIP LOCKED
+        ) AS t
     ), taken AS (
-        DELETE FROM {TABLE} WHERE id IN (SELECT id FROM mine) RETURNING {COLUMNS}
+        DELETE FROM {TABLE} WHERE {looked_up("id", "SELECT id FROM mine")} RETURNING {COLUMNS}
     )
     INSERT INTO {TABLE} ({COLUMNS})
     SELECT tag_id, gallery_id, sum(number) FROM (
@@ -143,7 +146,8 @@ def _of_tags(rows: dict[str, int]) -> str:
         f"FROM {row}_rows r JOIN held h ON h.id = r.screenshot_id"
         for row, sign in rows.items()
     )
-    return _ADD.format(held=f"held AS MATERIALIZED ({_HELD.format(of=of)}),", source=source)
+    held = _HELD.format(found=looked_up("id", of))
+    return _ADD.format(first=f"held AS MATERIALIZED ({held})", source=source)
 
 
 def _of_screenshots(rows: dict[str, int]) -> str:
@@ -158,16 +162,14 @@ def _of_screenshots(rows: dict[str, int]) -> str:
         f"SELECT id, gallery_id, sum(number) AS number FROM ({each}) AS e{_unless_alike(rows)} "
         "GROUP BY 1, 2 HAVING sum(number) <> 0"
     )
-    own = (
-        f" WHERE NOT EXISTS (SELECT 1 FROM {SHOTS} s WHERE s.id = m.id AND s.xmin = t.xmin AND s.cmin = t.cmin)"
-        if set(rows) == {"new"}
-        else ""
-    )
+    given = f"(SELECT count(*) FROM {SHOTS} s WHERE s.id = m.id AND s.xmin = t.xmin AND s.cmin = t.cmin)"
+    found = looked_up("screenshot_id", "SELECT id FROM moved")
+    tags = f"SELECT tag_id, screenshot_id, xmin, cmin FROM {TAGGED} WHERE {found}"
     source = (
-        f"SELECT t.tag_id, m.gallery_id, m.number FROM ({moved}) AS m "
-        f"JOIN {TAGGED} t ON t.screenshot_id = m.id{own}"
+        f"SELECT t.tag_id, m.gallery_id, m.number FROM moved m JOIN ({tags}) t ON t.screenshot_id = m.id"
+        f"{f' WHERE {given} = 0' if set(rows) == {'new'} else ''}"
     )
-    return _ADD.format(held="", source=source)
+    return _ADD.format(first=f"moved AS MATERIALIZED ({moved})", source=source)
 
 
 def _unless_alike(rows: dict[str, int]) -> str:

@@ -15,7 +15,7 @@ from django.utils import timezone
 from catalog.models import Tag, Tombstone, Visibility
 from catalog.triggers import Triggers
 
-__all__ = ["bury_tag", "drop_triggers", "make_triggers"]
+__all__ = ["bury_tag", "drop_triggers", "make_triggers", "replace_functions"]
 
 TABLES = {"catalog_gallery": "gallery", "catalog_screenshot": "screenshot"}
 COLUMNS = "kind, name, gallery, visibility, owner_id, deleted_at"
@@ -35,26 +35,35 @@ def drop_triggers(connection: BaseDatabaseWrapper) -> None:
     TRIGGERS.drop(connection)
 
 
+def replace_functions(connection: BaseDatabaseWrapper) -> None:
+    """On PostgreSQL, have the triggers that there are do what they are made to do now."""
+    TRIGGERS.replace_functions(connection)
+
+
 def _on_postgresql(table: str, kind: str) -> tuple[str, str]:
     when = f"AFTER DELETE ON {table} REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT"
-    return when, f"{_insert(kind, 'old_rows', 'now()')}; RETURN NULL;"
+    gallery = ", LATERAL (SELECT * FROM catalog_gallery WHERE id = o.gallery_id OFFSET 0) AS g"
+    return (
+        when,
+        f"{_insert(kind, 'old_rows', 'now()', gallery if kind == 'screenshot' else '')}; RETURN NULL;",
+    )
 
 
 def _on_sqlite(table: str, kind: str) -> tuple[str, str]:
     row = f"(SELECT {', '.join(f'OLD.{column} AS {column}' for column in _read(kind))})"
     now = "strftime('%Y-%m-%d %H:%M:%f', 'now')"
-    return f"AFTER DELETE ON {table}", f"{_insert(kind, row, now)};"
+    gallery = " JOIN catalog_gallery g ON g.id = o.gallery_id" if kind == "screenshot" else ""
+    return f"AFTER DELETE ON {table}", f"{_insert(kind, row, now, gallery)};"
 
 
 def _read(kind: str) -> tuple[str, ...]:
     return ("slug", "visibility", "owner_id") if kind == "gallery" else ("id", "gallery_id")
 
 
-def _insert(kind: str, rows: str, now: str) -> str:
-    joined = " JOIN catalog_gallery g ON g.id = o.gallery_id" if kind == "screenshot" else ""
+def _insert(kind: str, rows: str, now: str, gallery: str) -> str:
     return (
         f"INSERT INTO catalog_tombstone ({COLUMNS}) "  # noqa: S608 - constants
-        f"SELECT {VALUES[kind]}, {now} FROM {rows} AS o{joined}"
+        f"SELECT {VALUES[kind]}, {now} FROM {rows} AS o{gallery}"
     )
 
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from keybits.plans import SETTINGS
+
 __all__ = ["Triggers", "execute"]
 
 PRESENT = {
@@ -88,7 +90,8 @@ class Triggers:
     def _on_postgresql(self, name: str) -> tuple[str, str]:
         (when, body), function = self.postgresql[name], f"{self.function or name}()"
         return (
-            f"CREATE OR REPLACE FUNCTION {function} RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} END $$",
+            f"CREATE OR REPLACE FUNCTION {function} RETURNS trigger LANGUAGE plpgsql {SETTINGS} "
+            f"AS $$ BEGIN {body} END $$",
             f"CREATE TRIGGER {name} {when} EXECUTE FUNCTION {function}",
         )
 

@@ -16,6 +16,8 @@ from typing import Any
 from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from keybits.plans import SETTINGS
+
 __all__ = [
     "CHANNEL",
     "TABLE",
@@ -31,6 +33,7 @@ __all__ = [
     "recorded",
     "release",
     "replace",
+    "replace_functions",
     "uninstall",
     "uninstall_holder",
 ]
@@ -38,6 +41,15 @@ __all__ = [
 TABLE = "keybits_change"
 HOLDER = "keybits_change_holder"
 CHANNEL = "keybits_change"
+NOTIFY = f"""
+    CREATE OR REPLACE FUNCTION {TABLE}_notify() RETURNS trigger LANGUAGE plpgsql {SETTINGS} AS $$
+    BEGIN
+        IF EXISTS (SELECT 1 FROM {TABLE} WHERE id = NEW.id AND writer = '') THEN
+            PERFORM pg_notify('{CHANNEL}', '');
+        END IF;
+        RETURN NULL;
+    END $$
+"""
 POSTGRESQL = (
     f"""
     CREATE TABLE {TABLE} (
@@ -49,15 +61,7 @@ POSTGRESQL = (
     """,
     f"CREATE INDEX {TABLE}_tx ON {TABLE} (tx)",
     # Deferred to COMMIT, when a Django writer has claimed its rows: only others wake the relay.
-    f"""
-    CREATE FUNCTION {TABLE}_notify() RETURNS trigger LANGUAGE plpgsql AS $$
-    BEGIN
-        IF EXISTS (SELECT 1 FROM {TABLE} WHERE id = NEW.id AND writer = '') THEN
-            PERFORM pg_notify('{CHANNEL}', '');
-        END IF;
-        RETURN NULL;
-    END $$
-    """,
+    NOTIFY,
     f"""
     CREATE CONSTRAINT TRIGGER {TABLE}_notify AFTER INSERT ON {TABLE}
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION {TABLE}_notify()
@@ -99,6 +103,12 @@ def uninstall(schema_editor: Any) -> None:
     for statement in DROP.get(schema_editor.connection.vendor, ()):
         schema_editor.execute(statement)
     schema_editor.connection.__dict__.pop("_keybits_record", None)
+
+
+def replace_functions(schema_editor: Any) -> None:
+    """On PostgreSQL, have the trigger of the table do what it is made to do now."""
+    if schema_editor.connection.vendor == "postgresql":
+        schema_editor.execute(NOTIFY)
 
 
 def install_holder(schema_editor: Any) -> None:

@@ -21,13 +21,14 @@ from django.db.models import Model
 
 from keybits import changes
 from keybits.changes import TABLE
+from keybits.plans import SETTINGS, looked_up
 from keybits.sources import Join, Source, source_of
 from keybits.stamps import MOST_MEMBERS
 from keybits.templates import parse
 
 __all__ = ["drop", "drop_all", "drop_readers", "kind", "reads", "refusal", "statements", "sync"]
 
-VERSION = 12
+VERSION = 13
 """Change it when the statements change for the same declarations."""
 
 KIND = {
@@ -272,11 +273,7 @@ def _rows(source: Source, rows: str, event: str) -> str:
 
 
 def _changed(source: Source) -> str:
-    """Name the rows of which a watched column is not what it was.
-
-    A difference of sets, for PostgreSQL plans the function when it is first called: a join that does for the one row
-    of that day compares each with each when there are a hundred thousand.
-    """
+    """Name the rows of which a watched column is not what it was."""
     columns = ", ".join(map(_name, sorted({*source.compared, *([source.own] if source.own else [])})))
     changed = f"SELECT {columns} FROM old_rows EXCEPT SELECT {columns} FROM new_rows"
     return f"(SELECT * FROM ({changed}) changed WHERE {_unlike(source)})"
@@ -322,22 +319,15 @@ def _steps(found: list[tuple[str, Source]]) -> _Steps:
     return steps
 
 
-def _step(name: str, before: str, place: _Place, steps: _Steps, key: tuple[str, ...]) -> str:
-    """Read a table by what tells the rows before apart, so that a hundred thousand of one gallery are one.
-
-    Rows that are known by what they are asked for are apart already.
-    """
-    _, (*earlier, join) = place
-    known = (earlier[-1].column,) if earlier else key
-    apart = "" if (join.by,) == known else "DISTINCT "
+def _step(name: str, before: str, place: _Place, steps: _Steps) -> str:
+    """Read a table by what the rows before say, so that a hundred thousand of one gallery are one."""
+    _, (*_, join) = place
     wanted = ", ".join(f"j.{_name(column)}" for column in sorted(steps[place]))
-    column, by = _name(join.column), _name(join.by)
+    found = looked_up(f"j.{_name(join.column)}", f"SELECT {_name(join.by)} FROM {before} b")
     is_named = join.keys and not _is_held(place, steps)
-    lock = f" ORDER BY j.{column} FOR KEY SHARE OF j" if is_named else ""
-    return (
-        f"{name} AS MATERIALIZED (SELECT {'' if join.keys else 'DISTINCT '}{wanted} "
-        f"FROM (SELECT {apart}{by} FROM {before} b) r, {_name(join.table)} j WHERE j.{column} = r.{by}{lock})"
-    )
+    lock = f" ORDER BY j.{_name(join.column)} FOR KEY SHARE OF j" if is_named else ""
+    apart = "" if join.keys else "DISTINCT "
+    return f"{name} AS MATERIALIZED (SELECT {apart}{wanted} FROM {_name(join.table)} j WHERE {found}{lock})"
 
 
 def _is_held(place: _Place, steps: _Steps) -> bool:
@@ -367,7 +357,7 @@ def _found(name: str, joins: tuple[Join, ...]) -> str:
     """Return the condition of the rows that `joins` lead to."""
     *earlier, join = joins
     rows = f"{_name(earlier[-1].table)} WHERE {_found(name, tuple(earlier))}" if earlier else name
-    return f"{_name(join.column)} IN (SELECT {_name(join.by)} FROM {rows})"
+    return looked_up(_name(join.column), f"SELECT {_name(join.by)} FROM {rows}")
 
 
 def _select_all(source: Source, rows: str) -> str:
@@ -400,8 +390,7 @@ def _insert_some(found: list[tuple[str, Source]], first: list[str], more: list[s
     names = {place: f"step{number}" for number, place in enumerate(steps)} | {
         (rows, ()): rows for rows, _ in found
     }
-    key = found[0][1].key
-    ctes = [_step(names[place], names[place[0], place[1][:-1]], place, steps, key) for place in steps]
+    ctes = [_step(names[place], names[place[0], place[1][:-1]], place, steps) for place in steps]
     known = [_select_all(source, names[rows, source.joins]) for rows, source in found]
     selects = " UNION ".join([*known, *more])
     with_all = f"WITH {', '.join([*first, *ctes])}" if first or ctes else ""
@@ -432,7 +421,7 @@ def _family(text: str) -> str:
 def _trigger(name: str, when: str, body: str) -> tuple[str, str]:
     """Return what makes a function, in place of one that was left without its trigger, and what has it called."""
     return (
-        f'CREATE OR REPLACE FUNCTION "{name}"() RETURNS trigger LANGUAGE plpgsql '
+        f'CREATE OR REPLACE FUNCTION "{name}"() RETURNS trigger LANGUAGE plpgsql {SETTINGS} '
         f"AS $$ BEGIN {body} RETURN NULL; END $$",
         f'CREATE TRIGGER "{name}" AFTER {when} FOR EACH STATEMENT EXECUTE FUNCTION "{name}"()',
     )
