@@ -164,6 +164,7 @@ def test_schemathesis_finds_nothing(
     find_nothing(live, tmp_path, *options)
 
 
+@pytest.mark.stack("server")
 def test_schemathesis_finds_nothing_in_the_writes_of_an_owner(
     live_server_process: Start, tmp_path: Any
 ) -> None:

@@ -6,7 +6,10 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from stacks.live import LiveServer
+
+pytestmark = pytest.mark.stack("embedded")  # no token is in any database
 
 SEED = """
 from django.contrib.auth.models import User

@@ -319,6 +319,7 @@ def learns(ways: Ways, asked: Asked) -> bool:
     return fast
 
 
+@pytest.mark.usefixtures("clock")
 class TestClosedViews:
     @pytest.mark.parametrize("name", OPEN)
     def test_are_answered_in_front(self, ways: Ways, name: str) -> None:
