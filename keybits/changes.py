@@ -10,7 +10,7 @@ This module alone reads and writes the two.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from django.db import transaction
@@ -34,6 +34,7 @@ __all__ = [
     "release",
     "replace",
     "replace_functions",
+    "seen",
     "uninstall",
     "uninstall_holder",
 ]
@@ -87,6 +88,9 @@ CLAIM = {
     # SQLite has one writer at a time: what is unclaimed here is this transaction's, or waits for a relay anyway.
     "sqlite": f"UPDATE {TABLE} SET writer = %s WHERE writer = '' RETURNING scope",
 }
+SEEN = f"""
+    SELECT pg_snapshot_xmin(pg_current_snapshot())::text, id, scope, writer FROM (SELECT) AS look LEFT JOIN {TABLE}
+"""
 bell = threading.Event()
 """Rung when this process has committed a change: its relay need not wait for the next look."""
 
@@ -161,6 +165,22 @@ def release(connection: BaseDatabaseWrapper, writer: str) -> None:
 def recorded(connection: BaseDatabaseWrapper) -> list[tuple[int, str, str]]:
     """Return the id, the scope and the writer of every row; each is of a transaction that has committed."""
     return _fetch(connection, f"SELECT id, scope, writer FROM {TABLE} ORDER BY id", [])
+
+
+def seen(
+    connection: BaseDatabaseWrapper, horizon: str = "", ids: Collection[int] = ()
+) -> tuple[list[tuple[int, str, str]], str]:
+    """Return what `recorded` does, and its horizon: every transaction that is numbered below has ended.
+
+    With the horizon of an earlier look, only rows of later transactions are looked for, and those of `ids`, which
+    should be all that were there then: PostgreSQL then passes by the rows that have been deleted and that no VACUUM
+    may remove while anybody has an older snapshot. SQLite, which leaves none, has no horizon.
+    """
+    if connection.vendor != "postgresql":
+        return recorded(connection), ""
+    condition, params = ("tx >= %s::xid8 OR id = ANY(%s)", [horizon, list(ids)]) if horizon else ("true", [])
+    found = _fetch(connection, f"{SEEN} ON {condition} ORDER BY id", params)
+    return [row for _, *row in found if row[0] is not None], found[0][0]
 
 
 def replace(connection: BaseDatabaseWrapper, ids: Sequence[int], scopes: Iterable[str]) -> None:

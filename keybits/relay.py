@@ -37,6 +37,9 @@ DELIVERY_INTERVAL = 0.02
 """Seconds between two looks of the process that purges the caches in front, where nobody wakes it."""
 HURRY = 20
 """Milliseconds that a deletion waits for SQLite's write lock."""
+SPARED = 20
+"""How many times what a look at the whole record takes goes by until the next: PostgreSQL looks through what has been
+deleted, too, for as long as somebody with an older snapshot keeps VACUUM from removing it."""
 MOST_ROWS = 1000
 """Rows that may wait for a cache in front before they are recorded again, each scope once and kinds for members."""
 
@@ -52,6 +55,8 @@ class Relay:
         self._closed: dict[str, set[int]] = defaultdict(set)
         self._present: dict[str, dict[int, str]] = {}
         self._pasts: dict[str, str] = {}
+        self._horizons: dict[str, str] = {}
+        self._whole_again: dict[str, float] = {}
         self._swept = time.monotonic()
         self._outage = Outage(
             logger, "the relay failed; nothing is believed until it succeeds", "the relay works again"
@@ -130,11 +135,20 @@ class Relay:
 
     def _note(self, connection: BaseDatabaseWrapper) -> list[tuple[int, str, str]]:
         """Read the record; return the rows that have not been closed here, and forget those that are gone."""
-        rows = changes.recorded(connection)
+        rows = self._seen(connection)
         self._present[connection.alias] = {id: scope for id, scope, _ in rows}
         known = self._closed[connection.alias]
         known &= self._present[connection.alias].keys()
         return [row for row in rows if row[0] not in known]
+
+    def _seen(self, connection: BaseDatabaseWrapper) -> list[tuple[int, str, str]]:
+        """Look at the whole record, but while that is slow at what may be new in it, and at what was there."""
+        alias, began = connection.alias, time.monotonic()
+        horizon = self._horizons.get(alias, "") if began < self._whole_again.get(alias, began) else ""
+        rows, self._horizons[alias] = changes.seen(connection, horizon, self._present.get(alias, {}).keys())
+        if not horizon:
+            self._whole_again[alias] = began + SPARED * (time.monotonic() - began)
+        return rows
 
     def _relay(self, connection: BaseDatabaseWrapper) -> int:
         """Close what has been committed and not been closed. A row that was closed once is closed for good."""
@@ -154,6 +168,7 @@ class Relay:
         if self._pasts.setdefault(connection.alias, past) != past:
             self._pasts[connection.alias] = past
             self._closed.pop(connection.alias, None)
+            self._horizons.pop(connection.alias, None)
             if self.delivery is not None:
                 self.delivery.offer({})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ from django.db import connection
 
 from catalog.models import Tag
 from keybits import changes, history
+from keybits import relay as relays
 from keybits.delivery import orders
 from keybits.history import History
 from keybits.relay import Relay
@@ -86,6 +88,18 @@ def test_rows_of_another_past_are_closed_though_others_had_their_ids(relay: Rela
     run(f"UPDATE {changes.TABLE} SET scope = 'tag:y'")  # noqa: S608 - the same id
     go_back()
     assert [each.once() for each in relays] == [2, 2]  # that row, and the one of everything
+
+
+@pytest.mark.stack("server")
+def test_rows_of_another_past_are_seen_though_its_transactions_have_lower_numbers(
+    relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relays, "SPARED", math.inf)
+    relay.once()
+    run(f"INSERT INTO {changes.TABLE} (scope, tx) VALUES ('tag:x', '3')")  # noqa: S608
+    assert relay.once() == 0
+    go_back()
+    assert relay.once() == 2  # that row, and the one of everything
 
 
 def test_the_caches_in_front_are_told_to_drop_everything(relay: Relay) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -22,6 +23,8 @@ from keybits.transactions import WriteRefusedError
 
 pytestmark = pytest.mark.django_db(transaction=True)
 SCOPES = ("tags", "tag:x")
+RECORDS = f"INSERT INTO {changes.TABLE} (scope)"
+RECORD = f"{RECORDS} VALUES ('{{}}')"
 
 
 @pytest.fixture
@@ -297,6 +300,72 @@ class TestVouching:
             ("the relay failed; nothing is believed until it succeeds: gone", True),
             ("the relay works again", False),
         ]
+
+
+@pytest.mark.stack("server")
+class TestWhileNothingMayBeVacuumed:
+    """Somebody dumps the database for an hour, or has left a transaction open."""
+
+    @pytest.fixture(autouse=True)
+    def _old_snapshot(self) -> Iterator[None]:
+        other = connection.copy()
+        with other.cursor() as cursor:
+            cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+            cursor.execute("SELECT count(*) FROM catalog_tag")
+            yield
+        other.close()
+
+    @pytest.fixture
+    def relay(self, monkeypatch: pytest.MonkeyPatch) -> Relay:
+        """A relay that has looked at the whole record, and will not do so again."""
+        monkeypatch.setattr(relays, "SPARED", math.inf)
+        relay = Relay()
+        relay.once()
+        return relay
+
+    def test_a_look_passes_by_what_has_been_deleted(self, relay: Relay) -> None:
+        asked: list[tuple[str, Any]] = []
+        unwatched(f"{RECORDS} SELECT 'tags' FROM generate_series(1, 20000)")  # noqa: S608 - our own name
+        unwatched(f"DELETE FROM {changes.TABLE}")  # noqa: S608 - as above
+        relay.once()
+        with connection.execute_wrapper(lambda run, *args: asked.append(args[:2]) or run(*args)):
+            relay.once()
+        ((sql, params),) = [each for each in asked if changes.SEEN in each[0]]
+        with connection.cursor() as cursor:
+            cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}", params)
+            (((explained,),),) = cursor.fetchall()
+        assert explained["Plan"]["Shared Hit Blocks"] < 50  # of the 165 that the rows were in
+
+    def test_what_began_before_a_look_and_commits_after_it_is_seen_by_the_next(self, relay: Relay) -> None:
+        late = connection.copy()
+        with late.cursor() as cursor:
+            cursor.execute("BEGIN")
+            cursor.execute(RECORD.format("tag:late"))
+            unwatched(RECORD.format("tag:early"))
+            assert [relay.once() for _ in range(2)] == [1, 0]
+            before = get_store().mint(("tag:late",))
+            cursor.execute("COMMIT")
+        late.close()
+        assert [relay.once() for _ in range(2)] == [1, 0]
+        assert get_store().mint(("tag:late",)) != before
+
+    def test_what_could_not_be_closed_is_seen_again(self, relay: Relay, broken: Callable[..., None]) -> None:
+        unwatched(RECORD.format("tag:x"))
+        broken("close")
+        with pytest.raises(StoreError):
+            relay.once()
+        broken()
+        assert [relay.once() for _ in range(2)] == [1, 0]
+
+    def test_the_whole_record_is_looked_at_where_that_takes_no_time(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Rows that are copied from elsewhere have numbers of transactions elsewhere."""
+        monkeypatch.setattr(relays, "SPARED", 0)
+        relay = Relay()
+        relay.once()
+        unwatched(RECORDS.replace("scope", "scope, tx") + " VALUES ('tag:x', '3')")
+        assert relay.once() == 1
 
 
 class TestCommand:
