@@ -91,10 +91,12 @@ def test_rows_of_another_past_are_closed_though_others_had_their_ids(relay: Rela
 
 
 @pytest.mark.stack("server")
+@pytest.mark.usefixtures("relay")
 def test_rows_of_another_past_are_seen_though_its_transactions_have_lower_numbers(
-    relay: Relay, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(relays, "SPARED", math.inf)
+    relay = Relay()
     relay.once()
     run(f"INSERT INTO {changes.TABLE} (scope, tx) VALUES ('tag:x', '3')")  # noqa: S608
     assert relay.once() == 0
