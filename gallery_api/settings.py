@@ -108,6 +108,7 @@ else:
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
     DATABASES["default"]["ENGINE"] = "gallery_api.postgresql"
+    DATABASES["default"]["DISABLE_SERVER_SIDE_CURSORS"] = True  # a pooler of transactions loses them
 
 REDIS_URL = env.redis_url("REDIS_URL", default="")
 if REDIS_URL:

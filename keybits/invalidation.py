@@ -107,10 +107,10 @@ def _declaration(concrete: type[Model]) -> Declaration:
 
 
 def scopes_of(rows: QuerySet[Any]) -> set[str]:
-    """Return the scopes that these rows are part of at present: one query."""
+    """Return the scopes that these rows are part of at present: one query, and no cursor, which a pooler would lose."""
     declaration = _declaration(_concrete(rows.model))
     values = rows.order_by().values(*declaration.paths).distinct()
-    return {scope for row in values.iterator() for scope in declaration.scopes(row)}
+    return {scope for row in values for scope in declaration.scopes(row)}
 
 
 def changed(scopes: Iterable[str], using: str) -> None:

@@ -29,7 +29,7 @@ def program(name: str) -> str:
     found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/local/sbin:/usr/sbin:/sbin")
     if found is not None:
         return found
-    reason = f"{name} is not installed: apt-get install varnish varnish-modules nginx"
+    reason = f"{name} is not installed: apt-get install varnish varnish-modules nginx pgbouncer"
     if os.environ.get("REQUIRE_PROGRAMS"):
         pytest.fail(f"{reason} (REQUIRE_PROGRAMS is set)", pytrace=False)
     pytest.skip(reason)

@@ -211,7 +211,7 @@ class Postgres(Server):
 
     def __init__(self, directory: Path, binaries: Path) -> None:
         super().__init__(directory)
-        self._start_options = _unprivileged(directory)
+        self._start_options = unprivileged(directory)
         self.binaries = _reachable(binaries, directory, self._start_options)
         self.data = directory / "data"
 
@@ -306,7 +306,7 @@ def _inside(package: str) -> Path:
     return Path(spec.origin).parent
 
 
-def _unprivileged(directory: Path) -> dict[str, Any]:
+def unprivileged(directory: Path) -> dict[str, Any]:
     """How to start a program that refuses to run as root: as nobody, who then owns `directory`."""
     if os.geteuid() != 0:
         return {"cwd": directory}
