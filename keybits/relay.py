@@ -4,7 +4,7 @@ A relay looks at the record of changes, closes what has not been closed, and vou
 committed when it looked is closed here. Its word holds for `KEYBITS_RELAY_BOUND` seconds from that moment, by the
 store's own clock. So nobody believes a store that no relay has brought up to date, whatever happened to it
 meanwhile. Relays need no leader: closing twice is closing once. PostgreSQL wakes a relay by NOTIFY; otherwise it
-looks every `KEYBITS_RELAY_INTERVAL` seconds.
+looks every `KEYBITS_RELAY_INTERVAL` seconds, as it does where a pooler stands before PostgreSQL.
 """
 
 from __future__ import annotations
@@ -219,16 +219,31 @@ class Relay:
     def _listen(self, connection: Any) -> None:
         raw = connection.connection
         try:
-            if getattr(raw, "_keybits_listens", False) is False:
-                with connection.cursor() as cursor:
-                    cursor.execute(f"LISTEN {changes.CHANNEL}")
-                raw._keybits_listens = True
+            if not hasattr(raw, "_keybits_listens"):
+                raw._keybits_listens = _may_listen(connection)
+            if not raw._keybits_listens:
+                self._rest()
+                return
             for _ in raw.notifies(timeout=conf.RELAY_INTERVAL, stop_after=1):
                 pass
         except Exception:
             logger.warning("the relay lost its connection", exc_info=True)
             connection.close()
             self.stopped.wait(conf.RELAY_INTERVAL)
+
+
+def _may_listen(connection: Any) -> bool:
+    """Listen from now on, or say that a pooler stands before the server: its connections are not ours to have listen.
+
+    It gives them to others, who would hear what they have not asked for, and PgBouncer logs what nobody is there to
+    hear. A pooler names a process of its own.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        if cursor.fetchone() != (connection.connection.info.backend_pid,):
+            return False
+        cursor.execute(f"LISTEN {changes.CHANNEL}")
+    return True
 
 
 def _commit_each(connection: BaseDatabaseWrapper) -> None:

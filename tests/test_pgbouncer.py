@@ -135,3 +135,12 @@ def test_a_selection_is_there_for_every_statement_of_its_transaction(tag: Tag) -
     with transaction.atomic(), selections.hold(Tag.objects.all()) as chosen:
         assert chosen.rows.update(name="Y") == 1
     assert Tag.objects.get().name == "Y"
+
+
+def test_a_relay_leaves_no_connection_listening(tag: Tag) -> None:
+    """What another client then got without having asked; PgBouncer logs a warning where there is no client."""
+    relay = Relay()
+    for _ in range(SERVERS):
+        relay.once()
+        relay._wait()
+    assert [ask("SELECT pg_listening_channels()") for _ in range(SERVERS)] == [[]] * SERVERS

@@ -129,6 +129,20 @@ class TestChangesPastDjango:
         assert get_store().mint(SCOPES) == minted
 
 
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite wakes nobody")
+def test_postgresql_itself_is_asked_to_wake_it(settings: Any) -> None:
+    settings.KEYBITS_RELAY_INTERVAL = 0.01
+    relay = Relay()
+    relay.once()
+    relay._wait()
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_listening_channels()")
+            assert cursor.fetchall() == [(changes.CHANNEL,)]
+    finally:
+        connection.close()
+
+
 def test_its_own_work_is_committed_where_a_project_does_that_itself(
     tag: Tag, monkeypatch: pytest.MonkeyPatch
 ) -> None:
