@@ -306,6 +306,14 @@ def _renew() -> None:
 os.register_at_fork(after_in_child=_renew)
 
 
+def _run_beside(relay: Relay) -> None:
+    """Run a relay in this thread, and leave Django's log of SQL, which `DEBUG` turns on, to those whom it is beside."""
+    for alias in relay.aliases:
+        connection: Any = connections[alias]
+        connection.make_debug_cursor = connection.make_cursor
+    relay.run()
+
+
 def ensure_running() -> None:
     """Have a relay run in this process, where `KEYBITS_RELAY` is `thread`; after a fork, a new one."""
     global _running_in  # noqa: PLW0603 - one relay a process is the point
@@ -314,6 +322,6 @@ def ensure_running() -> None:
     with _starting:
         if _running_in != os.getpid():
             relay = Relay()
-            threading.Thread(target=relay.run, name="keybits-relay", daemon=True).start()
+            threading.Thread(target=_run_beside, args=(relay,), name="keybits-relay", daemon=True).start()
             relay.looked.wait(FIRST_LOOK)
             _running_in = os.getpid()

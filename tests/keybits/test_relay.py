@@ -6,6 +6,7 @@ import math
 import os
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -380,6 +381,21 @@ class TestWhileNothingMayBeVacuumed:
         relay.once()
         unwatched(RECORDS.replace("scope", "scope, tx") + " VALUES ('tag:x', '3')")
         assert relay.once() == 1
+
+
+class TestBesideRequests:
+    def test_its_statements_are_in_no_log_of_sql(
+        self, settings: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Ten looks a second would bury what a developer looks for there."""
+        settings.DEBUG = True
+        caplog.set_level("DEBUG", logger="django.db.backends")
+        relay = Relay()
+        running = aside(partial(relays._run_beside, relay))
+        assert relay.looked.wait(30)
+        relay.stopped.set()
+        running.result(30)
+        assert [message for message in caplog.messages if changes.TABLE in message] == []
 
 
 class TestCommand:
