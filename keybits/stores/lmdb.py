@@ -268,13 +268,17 @@ class LMDBStore:
                 self._swept[kind] = bytes(cursor.key())
 
     def _write(self, change: Callable[[Any], T]) -> T:
-        """Run `change` in one write transaction; where the map is full, drop the entries and run it once more."""
+        """Run `change` in one write transaction; where the map is full, make room and run it once more.
+
+        Entries are dropped, and readers that were killed are forgotten: what they could have read takes room until then.
+        """
         with _errors(), _environments.lock:
             environment = self._environment()
             try:
                 with environment.begin(write=True) as txn:
                     return change(txn)
             except lmdb.MapFullError:
+                environment.reader_check()
                 with environment.begin(write=True) as txn:
                     txn.drop(self._entries, delete=False)
                 with environment.begin(write=True) as txn:

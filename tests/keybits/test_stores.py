@@ -5,6 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import signal
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -360,6 +363,17 @@ class TestRoom:
         small.write("key", b"x" * 50_000)
         assert small.read("key", []).entry is not None
 
+    @pytest.mark.stack("embedded")
+    def test_a_reader_that_was_killed_takes_no_room_from_those_who_go_on(
+        self, small: Any, settings: Any
+    ) -> None:
+        """It keeps every page that it could have read."""
+        small.write("key", b"x")
+        _read_and_be_killed(settings.KEYBITS_LMDB_PATH)
+        for number in range(200):
+            small.write(f"key {number}", b"x" * 50_000)
+        assert small.read("key 199", []).entry == b"x" * 50_000
+
     def test_its_lock_file_has_its_room_on_the_disk_before_anybody_writes_there(
         self, tmp_path: Path, settings: Any
     ) -> None:
@@ -635,6 +649,13 @@ def _use(store: Any, done: threading.Event, failures: list[Any]) -> None:
             store.witness(("a", "b"))
         except Exception as error:
             failures.append(error)
+
+
+def _read_and_be_killed(path: Path) -> None:
+    """Not by fork, for which this process would open its own environment anew."""
+    dying = "import lmdb, os, sys; reading = lmdb.open(sys.argv[1], max_dbs=3).begin(); os.kill(os.getpid(), 9)"
+    died = subprocess.run([sys.executable, "-c", dying, str(path)], check=False)
+    assert died.returncode == -signal.SIGKILL
 
 
 def _child(check: Any) -> int:
