@@ -149,8 +149,10 @@ WRITE = (
 redis.call('SET', KEYS[2], ARGV[2], 'EX', ARGV[3])
 """
 )
+# A period that has longer to go than ARGV[2] is one that the clock, set back, has drawn out: it is shortened.
 TAKE = """
 local used = tonumber(redis.call('GET', KEYS[1]) or 0)
+if redis.call('PTTL', KEYS[1]) > tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
 if used >= tonumber(ARGV[1]) then
   return {-1, used > 0 and redis.call('PTTL', KEYS[1]) or tonumber(ARGV[2])}
 end

@@ -429,6 +429,18 @@ class TestTaking:
             store.vouch(0)
         assert _remembered(store) == 1_000
 
+    @pytest.mark.stack("server")
+    def test_a_period_that_redis_s_clock_has_drawn_out_is_as_long_as_it_was_meant_to_be(
+        self, store: Any
+    ) -> None:
+        client = get_redis_connection("default")
+        for _ in range(2):
+            store.take("a", 1, 60)
+        [name] = client.keys("*:taken:a")
+        client.pexpire(name, 3_600_000)  # as after the clock has been set back by an hour
+        assert store.take("a", 1, 60) == (-1, 60)
+        assert client.pttl(name) <= 60_000
+
 
 def _take_at_once(store: Any) -> list[int]:
     with ThreadPoolExecutor(8) as pool:
