@@ -156,7 +156,7 @@ class LMDBStore:
         def change(txn: Any) -> None:
             if deadline > (txn.get(VOUCHED, db=self._meta) or b""):
                 txn.put(VOUCHED, deadline, db=self._meta)
-            for kind in (DONE, TAKEN):
+            for kind in (DONE, TAKEN, LEASE):
                 self._sweep(txn, kind)
 
         self._write(change)
