@@ -45,6 +45,14 @@ class NearRedisStore(RedisStore):
         with redis_errors():
             return self._here().witness(scopes)
 
+    def vouch(self, until: int) -> None:
+        """As `RedisStore.vouch`; and hear what Redis has said, for where nothing is read nobody else does."""
+        super().vouch(until)
+        tracked = self._tracked
+        if tracked is not None and tracked.pid == os.getpid():
+            with redis_errors():
+                tracked.hear()
+
     def _here(self) -> _Tracked:
         """This process's own connection: after a fork, another one."""
         tracked = self._tracked
@@ -74,6 +82,16 @@ class _Tracked:
         with self._lock:
             try:
                 return self._witness(scopes)
+            except BaseException:
+                self._disconnect()
+                raise
+
+    def hear(self) -> None:
+        """Take in what Redis has said: it keeps that, without bound, until it is read."""
+        with self._lock:
+            try:
+                if self._connection is not None and not self._hear():
+                    self._disconnect()
             except BaseException:
                 self._disconnect()
                 raise

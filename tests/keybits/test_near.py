@@ -149,6 +149,27 @@ class TestWord:
 
 
 class TestConnection:
+    def test_what_redis_says_is_heard_at_each_look_of_a_relay_though_nobody_reads(self, near: Any) -> None:
+        near.mint(SCOPES)
+        assert near.witness(SCOPES) is not None
+        near.close(SCOPES)
+        assert near._tracked._poll.poll(30_000) != []
+        near.vouch(near.now() + 1_000)
+        assert near._tracked._poll.poll(0) == []
+        assert near._tracked._stamps == {}
+
+    def test_one_that_was_closed_is_noticed_at_a_look_of_a_relay(self, near: Any) -> None:
+        near.mint(SCOPES)
+        near.witness(SCOPES)
+        client = get_redis_connection("default")
+        for each in client.client_list():
+            if "B" in each["flags"]:
+                client.client_kill_filter(_id=each["id"])
+        assert near._tracked._poll.poll(30_000) != []
+        near.vouch(near.now() + 1_000)
+        assert near._tracked._connection is None
+        assert near.witness(SCOPES) is not None
+
     def test_nonsense_is_a_store_that_has_failed_and_the_next_answer_is_right(self, near: Any) -> None:
         near.mint(SCOPES)
         assert near.witness(SCOPES) is not None
