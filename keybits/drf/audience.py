@@ -49,6 +49,8 @@ def _is_somebody(user: Any) -> bool:
 
 def is_for_some(view: Any) -> bool:
     """Say whether a permission, or a step of the view's own, may look at more than who asks for what: see `closed`."""
+    if not vars(view).keys().isdisjoint(REFUSING):  # given to `as_view`
+        return True
     kind: Any = type(view)
     return bool(_unknown(view)) or _looks_further(kind, view.versioning_class, view.content_negotiation_class)
 
@@ -97,10 +99,10 @@ def _names_more(constructor: KeyConstructor) -> bool:
 def noted(view: Any) -> Iterator[list[str]]:
     """Yield the names of what is asked of an object in the block and is not known: permissions, or the view's check."""
     asked: list[str] = []
-    check = view.check_object_permissions
+    given, check = vars(view).get("check_object_permissions"), view.check_object_permissions
 
     def note(request: Request, obj: Any) -> None:
-        if not is_known(type(view), "check_object_permissions"):
+        if given or not is_known(type(view), "check_object_permissions"):
             asked.append("check_object_permissions")
         asked.extend(kind.__name__ for kind in _unknown(view) if _is_asked_of_objects(kind))
         check(request, obj)
@@ -110,11 +112,16 @@ def noted(view: Any) -> Iterator[list[str]]:
         yield asked
     finally:
         del vars(view)["check_object_permissions"]
+        if given:
+            view.check_object_permissions = given
 
 
 def _unknown(view: Any) -> tuple[type[Any], ...]:
     """Return the classes of the view's permissions that keybits does not know; remembered of classes alone."""
-    if type(view).get_permissions.__module__ == "rest_framework.views":
+    if (
+        "get_permissions" not in vars(view)
+        and type(view).get_permissions.__module__ == "rest_framework.views"
+    ):
         return _strangers(tuple(view.permission_classes))
     return _strangers.__wrapped__(tuple(view.get_permissions()))
 

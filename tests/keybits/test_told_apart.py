@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from django.contrib.auth.models import AnonymousUser, Group, User
 from django.core import mail
+from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.http import HttpResponse, HttpResponseForbidden, HttpResponseRedirect, StreamingHttpResponse
 from django.template import engines
@@ -326,6 +327,11 @@ class Readable(BasePermission):
         return request.method in {"GET", "HEAD"}
 
 
+def demand_key(request: Any, *_: Any) -> None:
+    if request.headers.get("X-Api-Key") != "secret":
+        raise PermissionDenied
+
+
 class GuardedViewSet(TagViewSet):
     permission_classes = [WithKey]
 
@@ -555,6 +561,10 @@ urlpatterns = [
     path("dispatches/<slug:slug>/", DispatchesViewSet.as_view(one)),
     path("combined/<slug:slug>/", CombinedViewSet.as_view(one)),
     path("given/<slug:slug>/", GivenViewSet.as_view(one)),
+    path("given-here/<slug:slug>/", TagViewSet.as_view(one, get_permissions=lambda: [OfObjectWithKey()])),
+    path("checked-here/<slug:slug>/", TagViewSet.as_view(one, check_object_permissions=demand_key)),
+    path("all-given-here/<slug:slug>/", TagViewSet.as_view(one, get_permissions=lambda: [WithKey()])),
+    path("all-checked-here/<slug:slug>/", TagViewSet.as_view(one, check_permissions=demand_key)),
     path("member/<slug:slug>/", OfMemberViewSet.as_view(one)),
     path("readable/<slug:slug>/", ReadableViewSet.as_view(one)),
     path("guarded/", GuardedObjectViewSet.as_view(said)),
@@ -799,7 +809,10 @@ class TestVary:
 
 
 class TestPermissions:
-    @pytest.mark.parametrize("url", ["/object/a/", "/combined/a/", "/given/a/", "/itself/a/"])
+    @pytest.mark.parametrize(
+        "url",
+        ["/object/a/", "/combined/a/", "/given/a/", "/itself/a/", "/given-here/a/", "/checked-here/a/"],
+    )
     def test_of_an_object_are_asked_each_time(self, url: str) -> None:
         assert get(url).status_code in REFUSED
         for _ in range(2):
@@ -816,7 +829,13 @@ class TestPermissions:
         user.groups.clear()
         assert get("/member/a/", client).status_code in REFUSED
 
-    @pytest.mark.parametrize("url", ["/guarded/a/", "/all-itself/a/", "/turns-away/a/", "/dispatches/a/"])
+    @pytest.mark.parametrize(
+        "url",
+        [
+            *("/guarded/a/", "/all-itself/a/", "/turns-away/a/", "/dispatches/a/"),
+            *("/all-given-here/a/", "/all-checked-here/a/"),
+        ],
+    )
     def test_that_look_at_a_field_keep_the_answer_from_caches_in_front(self, edge: None, url: str) -> None:
         for _ in range(2):
             answer = get(url, X_Api_Key="secret")
