@@ -270,7 +270,7 @@ class LMDBStore:
     def _write(self, change: Callable[[Any], T]) -> T:
         """Run `change` in one write transaction; where the map is full, make room and run it once more.
 
-        Entries are dropped, and readers that were killed are forgotten: what they could have read takes room until then.
+        Entries are dropped, and readers that were killed are forgotten: what they could have read takes room till then.
         """
         with _errors(), _environments.lock:
             environment = self._environment()

@@ -676,7 +676,9 @@ def _use(store: Any, done: threading.Event, failures: list[Any]) -> None:
 
 def _read_and_be_killed(path: Path) -> None:
     """Not by fork, for which this process would open its own environment anew."""
-    dying = "import lmdb, os, sys; reading = lmdb.open(sys.argv[1], max_dbs=3).begin(); os.kill(os.getpid(), 9)"
+    dying = (
+        "import lmdb, os, sys; reading = lmdb.open(sys.argv[1], max_dbs=3).begin(); os.kill(os.getpid(), 9)"
+    )
     died = subprocess.run([sys.executable, "-c", dying, str(path)], check=False)
     assert died.returncode == -signal.SIGKILL
 
