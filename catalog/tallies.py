@@ -164,7 +164,7 @@ def _of_screenshots(rows: dict[str, int]) -> str:
     )
     given = f"(SELECT count(*) FROM {SHOTS} s WHERE s.id = m.id AND s.xmin = t.xmin AND s.cmin = t.cmin)"
     found = looked_up("screenshot_id", "SELECT id FROM moved")
-    tags = f"SELECT tag_id, screenshot_id, xmin, cmin FROM {TAGGED} WHERE {found}"
+    tags = f"SELECT tag_id, screenshot_id, xmin, cmin FROM {TAGGED} WHERE {found} OFFSET 0"
     source = (
         f"SELECT t.tag_id, m.gallery_id, m.number FROM moved m JOIN ({tags}) t ON t.screenshot_id = m.id"
         f"{f' WHERE {given} = 0' if set(rows) == {'new'} else ''}"

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 __all__ = ["SETTINGS", "looked_up"]
 
-SETTINGS = "SET enable_seqscan = off SET enable_nestloop = off SET jit = off"
-"""What the functions are created with. What cannot be had otherwise is done all the same."""
+SETTINGS = "SET enable_seqscan = off SET enable_indexonlyscan = off SET enable_nestloop = off SET jit = off"
+"""What the functions are created with: nothing is read whole, neither a table nor an index that has all there is to
+read. What cannot be had otherwise is done all the same."""
 
 
 def looked_up(column: str, keys: str) -> str:
     """Return the condition that `column`, which an index begins with, is among what the query `keys` returns.
 
-    No join, and so no other order than to find the keys first, and each of them in the index.
+    No join, and so no other order than to find the keys first, and each of them in the index. Where what is found is to
+    be DISTINCT or grouped, do that around a subquery with OFFSET 0: an index in that order would be read whole.
     """
     return f"{column} = ANY(ARRAY({keys}))"

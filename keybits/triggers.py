@@ -326,8 +326,9 @@ def _step(name: str, before: str, place: _Place, steps: _Steps) -> str:
     found = looked_up(f"j.{_name(join.column)}", f"SELECT {_name(join.by)} FROM {before} b")
     is_named = join.keys and not _is_held(place, steps)
     lock = f" ORDER BY j.{_name(join.column)} FOR KEY SHARE OF j" if is_named else ""
-    apart = "" if join.keys else "DISTINCT "
-    return f"{name} AS MATERIALIZED (SELECT {apart}{wanted} FROM {_name(join.table)} j WHERE {found}{lock})"
+    read = f"SELECT {wanted} FROM {_name(join.table)} j WHERE {found}{lock}"
+    apart = read if join.keys else f"SELECT DISTINCT {wanted} FROM ({read} OFFSET 0) j"
+    return f"{name} AS MATERIALIZED ({apart})"
 
 
 def _is_held(place: _Place, steps: _Steps) -> bool:
