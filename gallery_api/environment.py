@@ -107,8 +107,8 @@ def redis_url(name: str, *, default: str) -> str:
 
 
 def database(name: str, *, default: str) -> dict[str, Any]:
-    """Return an entry of `DATABASES`."""
-    accepted = "a URL such as postgres://user:password@host:5432/name"
+    """Return an entry of `DATABASES`. Django's pool of connections is none for those that are kept, and fails each."""
+    accepted = "a URL such as postgres://user:password@host:5432/name, without a pool"
     return _read(name, _database, None, accepted, is_secret=True) or _database(default)
 
 
@@ -156,4 +156,6 @@ def _redis_url(given: str) -> str:
 def _database(given: str) -> dict[str, Any]:
     _sound(given, given.partition("://")[0] in Env.DB_SCHEMES)
     found: dict[str, Any] = Env.db_url_config(given)
-    return _sound(found, found["NAME"] or found.get("OPTIONS", {}).get("service"))
+    options = found.get("OPTIONS", {})
+    _sound(found, "pool" not in options and isinstance(found.get("CONN_MAX_AGE"), int | None))
+    return _sound(found, found["NAME"] or options.get("service"))

@@ -97,7 +97,7 @@ USE_TZ = True
 
 # --- Data ---------------------------------------------------------------------------------------------------
 DATABASES = {"default": env.database("DATABASE_URL", default=f"sqlite:///{VAR_DIR / 'gallery.sqlite3'}")}
-DATABASES["default"]["CONN_MAX_AGE"] = 60  # to connect costs as much as to make a page
+DATABASES["default"].setdefault("CONN_MAX_AGE", 60)  # to connect costs as much as to make a page
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     DATABASES["default"]["OPTIONS"] = {
         "timeout": 20,

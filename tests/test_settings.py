@@ -24,6 +24,7 @@ WRONG = [
     *(("REDIS_URL", url) for url in ("foo", "redis://h:abc/0", "redis://h/x", "redis://h/0?foo=1")),
     ("REDIS_URL", "redis://a/0,redis://b/0"),
     *(("DATABASE_URL", url) for url in ("foo", "xyz://h/n", "postgres://h:abc/n", "postgres://h")),
+    *(("DATABASE_URL", f"postgres://h/n?{query}") for query in ("pool=true", "conn_max_age=long")),
     *(("NUM_PROXIES", number) for number in ("-1", "x", "1.5", "1001")),
     *(("TOMBSTONE_DAYS", number) for number in ("-1", "x", "99999999999")),
     *(("KEYBITS_BULK_LIMIT", number) for number in ("0", "x", "99999999999")),
@@ -121,6 +122,15 @@ class TestWhatIsMeant:
         found = read()
         assert found["ALLOWED_HOSTS"] == ["gallery.example", "localhost", "[::1]", ".example", "*"]
         assert found["KEYBITS_WARM_AFTER_PURGE"] == ["gallery:*", "tag:*"]
+
+    @pytest.mark.parametrize(
+        ("query", "seconds"), [("", 60), ("?conn_max_age=0", 0), ("?conn_max_age=None", None)]
+    )
+    def test_connections_are_kept_for_as_long_as_the_url_says(
+        self, monkeypatch: pytest.MonkeyPatch, query: str, seconds: int | None
+    ) -> None:
+        monkeypatch.setenv("DATABASE_URL", f"postgres://h/n{query}")
+        assert read()["DATABASES"]["default"]["CONN_MAX_AGE"] == seconds
 
     @pytest.mark.parametrize("rate", ["1/s", "5/second", "600/min", "20/hour", "8/d"])
     def test_a_rate_has_any_period_that_rest_framework_knows(
