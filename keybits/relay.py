@@ -307,11 +307,18 @@ os.register_at_fork(after_in_child=_renew)
 
 
 def _run_beside(relay: Relay) -> None:
-    """Run a relay in this thread, and leave Django's log of SQL, which `DEBUG` turns on, to those whom it is beside."""
+    """Run a relay in this thread, over connections that it shares with none of those whom it is beside."""
     for alias in relay.aliases:
-        connection: Any = connections[alias]
-        connection.make_debug_cursor = connection.make_cursor
+        connections[alias] = _aside(connections[alias])
     relay.run()
+
+
+def _aside(connection: Any) -> Any:
+    """Return one that is not of Django's pool, and leaves Django's log of SQL, which `DEBUG` turns on, to others."""
+    own = connection.copy()
+    own.settings_dict["OPTIONS"].pop("pool", None)
+    own.make_debug_cursor = own.make_cursor
+    return own
 
 
 def ensure_running() -> None:

@@ -397,6 +397,20 @@ class TestBesideRequests:
         running.result(30)
         assert [message for message in caplog.messages if changes.TABLE in message] == []
 
+    @pytest.mark.skipif(connection.vendor != "postgresql", reason="Django has no pool for others")
+    def test_it_takes_none_of_their_pool_of_connections(
+        self, tag: Tag, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """It would keep one for good, and give back what listens."""
+        relay = Relay()
+        with monkeypatch.context() as patch:
+            patch.setitem(connection.settings_dict, "OPTIONS", {"pool": {"no": "pool"}})
+            running = aside(partial(relays._run_beside, relay))
+            assert relay.looked.wait(30)
+            relay.stopped.set()
+            running.result(30)
+        assert caplog.messages == []
+
 
 class TestCommand:
     def test_looks_once_and_says_what_it_saw(self, tag: Tag, capsys: pytest.CaptureFixture[str]) -> None:
