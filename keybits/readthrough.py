@@ -238,7 +238,10 @@ def made(
     etag, changed = etags.strong(body), math.floor(now) + 1
     if previous is not None and previous.changed is not None and previous.changed > changed:
         changed = previous.changed + (previous.etag != etag)
-    return Entry(witness or b"", etag, changed, tuple(headers), body)
+    exact = bytes(
+        memoryview(body)
+    )  # orjson's own stays in the 4 KiB, or many times its length, that it was written in
+    return Entry(witness or b"", etag, changed, tuple(headers), exact)
 
 
 def store(key: str, entry: Entry, holder: str = "") -> bool:

@@ -15,6 +15,7 @@ from stacks.threads import at_once
 
 from keybits import fastpath, memory
 from keybits.answers import answer
+from keybits.drf.renderers import written
 from keybits.entries import Entry
 from keybits.fastpath import Holder, Lane
 from keybits.memory import OVERHEAD, Memory
@@ -157,6 +158,11 @@ def scan_entries(lane: Lane, found: Entry) -> None:
         memory.hold(f"key {number}", entry(number))
 
 
+def scan_answers(lane: Lane, found: Entry) -> None:
+    for number in range(1_000):
+        memory.hold(f"key {number}", made(written({"id": number}), (), witness=b"stamps", now=0.0))
+
+
 SCANS = (
     scan_addresses,
     scan_contexts,
@@ -164,6 +170,7 @@ SCANS = (
     scan_long_conditions,
     scan_long_contexts,
     scan_entries,
+    scan_answers,
 )
 
 
