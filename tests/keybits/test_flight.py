@@ -291,6 +291,22 @@ class TestEndsSoon:
         assert get()["Cache-Status"] == "keybits; fwd=stale; stored"
         assert others == ["keybits; hit"]
 
+    def test_what_has_ended_is_shown_to_nobody_while_it_is_made_anew(
+        self, monkeypatch: pytest.MonkeyPatch, clock: Any
+    ) -> None:
+        def meanwhile(request: Request) -> None:
+            expire(request, datetime.fromtimestamp(clock.now + 60, UTC))
+            if Probe.asked == 2:
+                others.append(get().content)
+
+        others: list[bytes] = []
+        monkeypatch.setattr(flight, "PATIENCE", 0.01)
+        monkeypatch.setattr(Probe, "meanwhile", staticmethod(meanwhile))
+        get()
+        clock.now += 60
+        assert get().content == b'{"asked":3}'
+        assert others == [b'{"asked":3}']
+
 
 class TestStale:
     """RFC 5861 section 3, inside the server: who would have to wait is shown what has just ended."""
@@ -328,6 +344,37 @@ class TestStale:
             monkeypatch, before=lambda: get_store().close(["thing", "takedown:thing"])
         )
         assert answer.content != b'{"asked":1}'
+
+    def test_is_not_shown_where_this_process_has_never_seen_it_true(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def before() -> None:
+            get_store().close(["thing"])
+            memory.entries().clear()
+
+        assert self.while_made_again(monkeypatch, before=before).content != b'{"asked":1}'
+
+    def test_is_not_shown_where_a_takedown_came_while_it_was_made(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(
+            Probe, "meanwhile", staticmethod(lambda _: get_store().close(["thing", "takedown:thing"]))
+        )
+        assert self.while_made_again(monkeypatch, before=lambda: None).content != b'{"asked":1}'
+
+    def test_is_shown_for_as_long_from_when_it_was_last_seen_to_be_true(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        now = clock.seconds()
+
+        def later() -> None:
+            monkeypatch.setattr(clock, "seconds", lambda: now + 20)
+            assert get()["Cache-Status"] == "keybits; hit"
+            get_store().close(["thing"])
+            monkeypatch.setattr(clock, "seconds", lambda: now + 45)
+
+        answer = self.while_made_again(monkeypatch, before=later)
+        assert (answer.content, answer["Age"]) == (b'{"asked":1}', "25")
 
     def test_is_not_shown_longer_than_the_policy_allows(self, monkeypatch: pytest.MonkeyPatch) -> None:
         now = clock.seconds()
