@@ -5,11 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import Error, connection, transaction
+from django.db import Error, IntegrityError, connection, transaction
 from psycopg import sql as psycopg_sql
 
 from catalog.models import Tag
@@ -45,6 +46,8 @@ def test_comments_are_read_once_however_many_there_are() -> None:
 UPDATE = "UPDATE catalog_tag SET name = name || '+'"
 FAILS = "SELECT 1 / 0"
 COPY = "COPY catalog_tag (slug, name, kind) FROM STDIN"
+LOST = "INSERT INTO catalog_screenshot_tags (screenshot_id, tag_id) VALUES (999999, 999999)"
+FOUND = "DELETE FROM catalog_screenshot_tags WHERE screenshot_id = 999999"
 PROCEDURE = f"""
     CREATE PROCEDURE pg_temp.batch() LANGUAGE plpgsql AS $$
     BEGIN {UPDATE}; COMMIT; {UPDATE}; COMMIT; END $$
@@ -100,6 +103,20 @@ class TestTransactionsBegunInSQL:
     def test_go_on_after_a_savepoint_that_is_rolled_back(self, tag: Tag) -> None:
         assert ends("BEGIN", UPDATE, "SAVEPOINT a", UPDATE, "ROLLBACK TO SAVEPOINT a", "COMMIT")
         assert name() == "X+"
+
+
+@pytest.mark.django_db(transaction=True)
+class TestTransactionsOfDjango:
+    def test_a_write_that_begins_as_a_read_is_closed(self, tag: Tag) -> None:
+        assert ends(f"WITH a AS (SELECT 1) {UPDATE}")
+        assert name() == "X+"
+
+    def test_what_was_rolled_back_is_written_in_no_other(self, tag: Tag) -> None:
+        with transaction.atomic():
+            run(UPDATE)
+            transaction.set_rollback(True)
+        with transaction.atomic():
+            assert not transactions.sees_its_own_writes()
 
 
 @pytest.mark.stack("server")
@@ -177,11 +194,24 @@ class TestSQLite:
         assert get_store().mint(("tag:x",)) not in {before, (None,)}
 
     def test_a_commit_that_fails_and_is_tried_again_is_closed(self, tag: Tag) -> None:
-        defer = "PRAGMA defer_foreign_keys = ON"
-        lost = "INSERT INTO catalog_screenshot_tags (screenshot_id, tag_id) VALUES (999999, 999999)"
-        found = "DELETE FROM catalog_screenshot_tags WHERE screenshot_id = 999999"
-        run("BEGIN", defer, UPDATE, lost)
+        run("BEGIN", "PRAGMA defer_foreign_keys = ON", UPDATE, LOST)
         with pytest.raises(Error):
             run("COMMIT")
-        assert ends(found, "COMMIT")
+        assert ends(FOUND, "COMMIT")
         assert name() == "X+"
+
+    def test_a_commit_that_fails_and_finds_its_way_free_is_closed(self, tag: Tag) -> None:
+        """What was in its way somebody takes out of it who writes as nobody sees."""
+        run("BEGIN", "PRAGMA defer_foreign_keys = ON", UPDATE, LOST)
+        with pytest.raises(Error):
+            run("COMMIT")
+        connection.connection.execute(FOUND)
+        assert ends("COMMIT")
+        assert name() == "X+"
+
+    def test_what_a_statement_wrote_before_it_failed_is_closed(self, tag: Tag) -> None:
+        before = get_store().mint(("tag:x",))
+        with transaction.atomic(), connection.cursor() as cursor, suppress(IntegrityError):
+            cursor.executemany("UPDATE catalog_tag SET name = %s", [("new",), (None,)])
+        assert name() == "new"
+        assert get_store().mint(("tag:x",)) not in {before, (None,)}
