@@ -89,6 +89,22 @@ def test_nothing_is_believed_of_a_store_beside_which_another_is_used() -> None:
         call_command("keybits_relay", once=True)
 
 
+def test_nothing_is_vouched_for_where_another_store_was_named_in_the_same_moment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clear = get_store().clear
+
+    def clear_as_another_comes() -> None:
+        clear()
+        changes.hold(connection, "one more")
+
+    changes.hold(connection, "another")
+    monkeypatch.setattr(get_store(), "clear", clear_as_another_comes)
+    with pytest.raises(ContestedError, match="another process"):
+        Relay().once()
+    assert name() == ""
+
+
 def test_a_relay_deletes_nothing_where_another_store_was_named_since_it_looked() -> None:
     """That one's relay may not have seen it yet."""
     changes.replace(connection, [id for id, _, _ in changes.recorded(connection)], SCOPES)
@@ -133,6 +149,24 @@ def test_a_store_that_comes_back_empty_takes_the_database_whatever_was_before() 
         get_store().clear()
         Relay().once()
         assert changes.holder(connection) == name()
+
+
+def test_a_database_that_names_no_store_names_this_one_whatever_was_before() -> None:
+    for is_flushed in (False, False, True):
+        changes.hold(connection, "")
+        if is_flushed:
+            get_store().clear()
+        Relay().once()
+        assert changes.holder(connection) == name() != ""
+
+
+def test_a_store_in_place_of_the_one_that_a_process_knew_has_ended() -> None:
+    """It has a name of its own: it was used before, and not since."""
+    Relay().once()
+    get_store().note(NOTE, b"of before")
+    before = get_store().mint(SCOPES)
+    Relay().once()
+    assert not set(get_store().mint(SCOPES)) & set(before)
 
 
 def test_a_store_that_was_flushed_is_reminded_of_its_name_and_nothing_is_written(

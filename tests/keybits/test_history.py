@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 
 from catalog.models import Tag
 from keybits import changes, history
@@ -81,6 +81,22 @@ def test_another_relay_does_not_end_everything_again(relay: Relay) -> None:
     assert get_store().mint(SCOPES) == before
 
 
+def test_a_relay_that_another_overtakes_ends_nothing(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    present = history.present
+
+    def overtaken(connection: Any) -> History | None:
+        found = present(connection)
+        monkeypatch.setattr(history, "present", present)
+        Tag.objects.create(slug="y", name="Y")
+        Relay().once()
+        return found
+
+    before = get_store().mint(("tag:x",))
+    monkeypatch.setattr(history, "present", overtaken)
+    relay.once()
+    assert get_store().mint(("tag:x",)) == before
+
+
 def test_rows_of_another_past_are_closed_though_others_had_their_ids(relay: Relay) -> None:
     run(f"INSERT INTO {changes.TABLE} (scope) VALUES ('tag:x')")  # noqa: S608
     relays = [relay, Relay()]
@@ -88,6 +104,7 @@ def test_rows_of_another_past_are_closed_though_others_had_their_ids(relay: Rela
     run(f"UPDATE {changes.TABLE} SET scope = 'tag:y'")  # noqa: S608 - the same id
     go_back()
     assert [each.once() for each in relays] == [2, 2]  # that row, and the one of everything
+    assert [each.once() for each in relays] == [0, 0]
 
 
 @pytest.mark.stack("server")
@@ -111,6 +128,21 @@ def test_the_caches_in_front_are_told_to_drop_everything(relay: Relay) -> None:
     assert scopes == {"*"}
     (order,) = orders({*scopes, "tag:x"})
     assert order.everything
+
+
+def test_the_caches_in_front_are_told_though_that_could_not_be_recorded_at_once(
+    relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locked(*_: Any) -> None:
+        raise OperationalError("database is locked")
+
+    go_back()
+    with monkeypatch.context() as patch:
+        patch.setattr(changes, "replace", locked)
+        with pytest.raises(OperationalError):
+            relay.once()
+    relay.once()
+    assert "*" in {scope for _, scope, _ in changes.recorded(connection)}
 
 
 def test_a_store_that_knows_nothing_is_told_and_loses_nothing(relay: Relay) -> None:

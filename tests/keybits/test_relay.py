@@ -19,6 +19,7 @@ from catalog.models import Tag
 from keybits import changes, readthrough, transactions
 from keybits import relay as relays
 from keybits.relay import Relay
+from keybits.stamps import MOST_MEMBERS
 from keybits.stores import StoreError, get_store
 from keybits.transactions import WriteRefusedError
 
@@ -102,11 +103,12 @@ class TestChangesPastDjango:
         settle()
         unwatched("UPDATE catalog_tag SET name = 'psql'")
         broken("close", "vouch")
+        relay = Relay()
         with pytest.raises(StoreError):
-            Relay().once()
+            relay.once()
+        relay.sweep()
         assert len(rows()) == 2
         broken()
-        relay = Relay()
         assert relay.once() == 2
         relay.sweep()
         assert rows() == []
@@ -176,6 +178,14 @@ class TestWritersThatDied:
         assert None not in after
         assert not set(after) & set(before)
 
+    def test_what_they_left_open_as_a_whole_kind_is_closed_as_one(self, tag: Tag, broken: Any) -> None:
+        broken("close")
+        Tag.objects.bulk_create(Tag(slug=f"t{n}", name="T") for n in range(MOST_MEMBERS + 1))
+        broken()
+        assert get_store().mint(("tag:*",)) == (None,)
+        Relay().once()
+        assert get_store().mint(("tag:*",)) != (None,)
+
     def test_what_they_did_close_is_not_closed_again(self, tag: Tag) -> None:
         settle()
         tag.save()
@@ -217,6 +227,24 @@ class TestVouching:
         store = get_store()
         store.mint(SCOPES)
         store.vouch(store.now() - 1)
+        assert store.read("key", SCOPES).stamps == (None, None)
+
+    def test_it_holds_from_before_the_relay_looked(
+        self, settings: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What is committed while it looks it may have missed."""
+        settings.KEYBITS_RELAY, settings.KEYBITS_RELAY_BOUND = "external", 0.05
+        store, recorded = get_store(), changes.recorded
+
+        def for_long(*args: Any) -> list[tuple[int, str, str]]:
+            past = store.now() + 51
+            while store.now() < past:
+                pass
+            return recorded(*args)
+
+        monkeypatch.setattr(changes, "recorded", for_long)
+        Relay().once()
+        store.mint(SCOPES)
         assert store.read("key", SCOPES).stamps == (None, None)
 
     def test_a_word_never_shortens_another_s(self, settings: Any) -> None:
