@@ -434,6 +434,34 @@ class TestFromTheRecord:
         assert len(left) == len(set(left)) < 50
         assert set(left) == everything
 
+    def test_what_is_many_scopes_is_not_recorded_again_for_nothing(
+        self, deliver: Any, purgers: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Each of its rows would be new to every cache, again and again."""
+        monkeypatch.setattr(relay, "MOST_ROWS", 2)
+        for cache in purgers().values():
+            cache.failing = PurgeError("down")
+        Tag.objects.create(slug="x", name="X")
+        before = changes.recorded(connection)
+        deliver()
+        assert changes.recorded(connection) == before
+
+    def test_a_row_stays_where_one_of_another_database_by_its_id_was_acknowledged(
+        self, deliver: Any, purgers: Any
+    ) -> None:
+        caches = purgers().values()
+        for cache in caches:
+            cache.failing = PurgeError("down")
+        Tag.objects.create(slug="x", name="X")
+        one = deliver()
+        elsewhere = {("other", id): scope for id, scope, _ in changes.recorded(connection)}
+        for cache, line in zip(caches, one.delivery.lines, strict=True):
+            cache.failing, line._not_before = None, 0
+            line.offer(elsewhere)
+            assert line.once()
+        one.sweep()
+        assert recorded() == ["tag:x", "tags"]
+
     def test_a_takedown_is_recorded_with_the_change_and_purged_hard(self, deliver: Any, purgers: Any) -> None:
         gallery = Gallery.objects.create(slug="g", title="G")
         deliver()
