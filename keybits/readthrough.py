@@ -238,10 +238,8 @@ def made(
     etag, changed = etags.strong(body), math.floor(now) + 1
     if previous is not None and previous.changed is not None and previous.changed > changed:
         changed = previous.changed + (previous.etag != etag)
-    exact = bytes(
-        memoryview(body)
-    )  # orjson's own stays in the 4 KiB, or many times its length, that it was written in
-    return Entry(witness or b"", etag, changed, tuple(headers), exact)
+    # A copy: what orjson returns keeps the room that it was written in, 4 KiB or many times its length.
+    return Entry(witness or b"", etag, changed, tuple(headers), bytes(memoryview(body)))
 
 
 def store(key: str, entry: Entry, holder: str = "") -> bool:
