@@ -495,7 +495,7 @@ class _DeferredThrottles:
 
     def _ask(self, request: Request, kinds: tuple[bool, ...]) -> None:
         """Ask the throttles of these kinds; of the others none is made (`python -m benchmarks server_cpu`)."""
-        declared = self.throttle_classes
+        declared, given = self.throttle_classes, vars(self).get("get_throttles")
         self.throttle_classes = [each for each in declared if _counts_hits(each) in kinds]
         made: Any = self.get_throttles()  # a view may make its own
         vars(self)["get_throttles"] = lambda: [each for each in made if _counts_hits(each) in kinds]
@@ -503,6 +503,8 @@ class _DeferredThrottles:
             super().check_throttles(request)  # type: ignore[misc]
         finally:
             del vars(self)["get_throttles"]
+            if given:
+                vars(self)["get_throttles"] = given
             self.throttle_classes = declared
 
 

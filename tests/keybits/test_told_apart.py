@@ -583,6 +583,7 @@ urlpatterns = [
     path("of-own-scope/<str:pk>/", OfOwnScopeViewSet.as_view(said)),
     path("generic/", ThrottledView.as_view()),
     path("throttled/", ThrottlesByActionViewSet.as_view(said)),
+    path("throttled-here/", TagViewSet.as_view(said, get_throttles=lambda: [FourADay()])),
 ]
 
 
@@ -924,11 +925,12 @@ class TestSpellings:
             assert get(f"/{name}/{spelling}/")["Cache-Status"] == MISS
 
 
-def test_throttles_that_a_view_makes_itself_count_what_is_computed_once() -> None:
+@pytest.mark.parametrize("url", ["/throttled/", "/throttled-here/"])
+def test_throttles_that_a_view_makes_itself_count_what_is_computed_once(url: str) -> None:
     """Four a day: four that are computed, and hits between them."""
-    statuses = [get(f"/throttled/?page={number // 2}").status_code for number in range(8)]
+    statuses = [get(f"{url}?page={number // 2}").status_code for number in range(8)]
     assert statuses == [200] * 8
-    assert get("/throttled/?page=more").status_code == 429
+    assert get(f"{url}?page=more").status_code == 429
 
 
 def test_throttles_of_a_generic_view_count_every_request_once() -> None:

@@ -259,6 +259,7 @@ SHUT: dict[str, Any] = {
     "throttle": listed(made(throttle_classes=[OncePerDay])),
     "throttle-that-counts-hits": listed(CountingHits),
     "own-throttles": listed(OwnThrottles),
+    "throttles-given-here": listed(Deferring, get_throttles=lambda: [CountsHits()]),
     "header-bit": listed(made(key=HeaderKey())),
     "own-bit": listed(made(key=OwnBitKey())),
     "scopes-of-a-function": listed(made(key=ScopesByFunction())),
