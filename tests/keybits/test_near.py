@@ -12,7 +12,7 @@ from django.conf import settings as configured
 from django_redis import get_redis_connection
 
 from keybits.stores import StoreError, get_store
-from keybits.stores.near import NearRedisStore
+from keybits.stores.near import NearRedisStore, _Tracked
 
 pytestmark = pytest.mark.stack("server")
 SCOPES = ("a", "b")
@@ -72,6 +72,22 @@ class TestWitness:
         else:
             near.close(["b"])
         assert eventually(lambda: near.witness(SCOPES) is None)
+
+    def test_ends_when_a_stamp_ends_while_others_are_asked_for(
+        self, near: NearRedisStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        near.mint(SCOPES)
+        assert near.witness(("a",)) is not None
+        send = _Tracked._send
+
+        def after_an_end(tracked: _Tracked, *commands: Any) -> None:
+            near.close(["a"])
+            send(tracked, *commands)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(_Tracked, "_send", after_an_end)
+            assert near.witness(("b",)) is not None
+        assert eventually(lambda: near.witness(("a",)) is None)
 
     def test_a_stamp_that_is_minted_anew_is_another_witness(self, near: NearRedisStore) -> None:
         near.mint(SCOPES)

@@ -94,12 +94,15 @@ class TestOpenScopes:
         store.close(["a"], ONE)
         assert store.mint(["a"]) not in {before, (None,)}
 
-    def test_a_scope_stays_open_until_the_last_writer_closes_it(self, store: Any) -> None:
+    @pytest.mark.parametrize(("first", "last"), [(ONE, OTHER), (OTHER, ONE)])
+    def test_a_scope_stays_open_until_the_last_writer_closes_it(
+        self, store: Any, first: str, last: str
+    ) -> None:
         store.open(["a"], ONE)
         store.open(["a"], OTHER)
-        store.close(["a"], ONE)
+        store.close(["a"], first)
         assert store.mint(["a"]) == (None,)
-        store.close(["a"], OTHER)
+        store.close(["a"], last)
         assert store.mint(["a"]) != (None,)
 
     def test_a_relay_s_close_does_not_end_a_writer_s_hold(self, store: Any) -> None:
