@@ -234,15 +234,15 @@ class TestVouching:
     ) -> None:
         """What is committed while it looks it may have missed."""
         settings.KEYBITS_RELAY, settings.KEYBITS_RELAY_BOUND = "external", 0.05
-        store, recorded = get_store(), changes.recorded
+        store, seen = get_store(), changes.seen
 
-        def for_long(*args: Any) -> list[tuple[int, str, str]]:
+        def for_long(*args: Any) -> Any:
             past = store.now() + 51
             while store.now() < past:
                 pass
-            return recorded(*args)
+            return seen(*args)
 
-        monkeypatch.setattr(changes, "recorded", for_long)
+        monkeypatch.setattr(changes, "seen", for_long)
         Relay().once()
         store.mint(SCOPES)
         assert store.read("key", SCOPES).stamps == (None, None)
