@@ -84,7 +84,12 @@ SERVERS: dict[str, tuple[Any, str]] = {
 }
 
 
-@pytest.mark.parametrize("name", SERVERS)
+ON_ONE_STACK = {other: [pytest.mark.stack("embedded")]}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=ON_ONE_STACK.get(serve, [])) for name, (serve, _) in SERVERS.items()]
+)
 def test_hits_and_304s_are_right_and_a_write_shows_at_once(
     live_server_process: Start, name: str, tmp_path: Path
 ) -> None:

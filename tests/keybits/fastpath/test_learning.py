@@ -37,7 +37,8 @@ from keybits.fastpath.asgi import FastPath as AsgiFastPath
 from keybits.fastpath.wsgi import FastPath as WsgiFastPath
 from keybits.stores import StoreError, get_store
 
-pytestmark = pytest.mark.django_db(transaction=True)
+# Nothing is learnt from a store.
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.stack("embedded")]
 
 
 def scopes(**_: Any) -> str:
