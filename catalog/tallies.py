@@ -108,7 +108,6 @@ _EXCLUSIVE_MOVES = (
     f"DROP INDEX IF EXISTS {MOVES}",
     f"CREATE UNIQUE INDEX {MOVES} ON {SHOTS} (gallery_id, created_at DESC, id DESC)",
 )
-_HELD = f"SELECT id, gallery_id FROM {SHOTS} WHERE {{found}} ORDER BY id FOR KEY SHARE"
 _ADD = f"""
     WITH {{first}}, changed AS MATERIALIZED (
         SELECT tag_id, gallery_id, sum(number) AS number FROM ({{source}}) AS each
@@ -146,7 +145,7 @@ def _of_tags(rows: dict[str, int]) -> str:
         f"FROM {row}_rows r JOIN held h ON h.id = r.screenshot_id"
         for row, sign in rows.items()
     )
-    held = _HELD.format(found=looked_up("id", of))
+    held = f"SELECT id, gallery_id FROM {SHOTS} WHERE {looked_up('id', of)} ORDER BY id FOR KEY SHARE"
     return _ADD.format(first=f"held AS MATERIALIZED ({held})", source=source)
 
 

@@ -43,16 +43,13 @@ def replace_functions(connection: BaseDatabaseWrapper) -> None:
 def _on_postgresql(table: str, kind: str) -> tuple[str, str]:
     when = f"AFTER DELETE ON {table} REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT"
     gallery = ", LATERAL (SELECT * FROM catalog_gallery WHERE id = o.gallery_id OFFSET 0) AS g"
-    return (
-        when,
-        f"{_insert(kind, 'old_rows', 'now()', gallery if kind == 'screenshot' else '')}; RETURN NULL;",
-    )
+    return when, f"{_insert(kind, 'old_rows', 'now()', gallery)}; RETURN NULL;"
 
 
 def _on_sqlite(table: str, kind: str) -> tuple[str, str]:
     row = f"(SELECT {', '.join(f'OLD.{column} AS {column}' for column in _read(kind))})"
     now = "strftime('%Y-%m-%d %H:%M:%f', 'now')"
-    gallery = " JOIN catalog_gallery g ON g.id = o.gallery_id" if kind == "screenshot" else ""
+    gallery = " JOIN catalog_gallery g ON g.id = o.gallery_id"
     return f"AFTER DELETE ON {table}", f"{_insert(kind, row, now, gallery)};"
 
 
@@ -61,9 +58,11 @@ def _read(kind: str) -> tuple[str, ...]:
 
 
 def _insert(kind: str, rows: str, now: str, gallery: str) -> str:
+    """Return what remembers `rows`; a screenshot with its gallery, which `gallery` joins."""
+    joined = gallery if kind == "screenshot" else ""
     return (
         f"INSERT INTO catalog_tombstone ({COLUMNS}) "  # noqa: S608 - constants
-        f"SELECT {VALUES[kind]}, {now} FROM {rows} AS o{gallery}"
+        f"SELECT {VALUES[kind]}, {now} FROM {rows} AS o{joined}"
     )
 
 
