@@ -538,6 +538,26 @@ def rows_worked_through(plan: dict[str, Any]) -> int:
     return int((plan["Actual Rows"] + removed) * plan["Actual Loops"]) + below
 
 
+@pytest.mark.stack("server")
+def test_a_plan_that_was_made_for_one_row_does_not_compare_each_of_many_with_each() -> None:
+    statements = triggers.statements("postgresql", Gallery, (AGED,))
+    function = next(each for each in statements if "_update" in each and "FUNCTION" in each.split("(")[0])
+    body = function.partition(" BEGIN ")[2].partition(" RETURN NULL")[0].rpartition(";")[0]
+    rows = 1_000
+    made = "SELECT {0} AS id, CAST({0} AS text) AS slug, {1} AS max_age, 1 AS owner_id"
+    with transaction.atomic():
+        for name in ("old_rows", "new_rows"):
+            execute(f"CREATE TEMPORARY TABLE {name} ON COMMIT DROP AS {made.format(0, 0)}")
+            execute(f"ANALYZE {name}")
+        execute(f"PREPARE recorded AS {body}")
+        execute("EXECUTE recorded")
+        for name, age in {"old_rows": 1, "new_rows": 2}.items():
+            execute(f"INSERT INTO {name} {made.format('n', age)} FROM generate_series(1, {rows}) n")
+        ((explained,),) = execute("EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE recorded")
+        execute("DEALLOCATE recorded")
+    assert rows_worked_through(explained[0]["Plan"]) < 50 * rows
+
+
 def test_every_process_calls_triggers_alike() -> None:
     """By their names each `migrate` knows those that are there; were they others, it would make them all again."""
     program = (
