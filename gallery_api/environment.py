@@ -15,7 +15,6 @@ from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 from environ import Env
-from redis import ConnectionPool
 
 __all__ = [
     "base_url",
@@ -148,6 +147,8 @@ def _members(given: str) -> list[str]:
 
 
 def _redis_url(given: str) -> str:
+    from redis import ConnectionPool  # noqa: PLC0415 - it takes long to load, and many have no Redis
+
     ConnectionPool.from_url(given).make_connection()  # which connects to nothing yet
     url = urlsplit(given)
     return _sound(given, url.scheme == "unix" or re.fullmatch(r"\d*", url.path.strip("/"), re.ASCII))

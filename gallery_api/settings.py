@@ -8,9 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from redis.backoff import NoBackoff
-from redis.retry import Retry
-
 from gallery_api import environment as env
 from gallery_api.secret import secret_key
 
@@ -112,6 +109,9 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
 
 REDIS_URL = env.redis_url("REDIS_URL", default="")
 if REDIS_URL:
+    from redis.backoff import NoBackoff  # only here: the client takes long to load
+    from redis.retry import Retry
+
     CACHES: dict[str, dict[str, Any]] = {
         "default": {
             "BACKEND": "django_redis.cache.RedisCache",

@@ -152,7 +152,7 @@ class Site:
 
 @pytest.fixture
 def site(live_server_process: Starter) -> Site:
-    return _cached(Site(live_server_process(workers=2, environment=ENVIRONMENT)))
+    return _cached(Site(live_server_process(workers=1, environment=ENVIRONMENT)))
 
 
 def _cached(site: Site) -> Site:
@@ -200,7 +200,7 @@ class TestStoreThatForgets:
     ) -> None:
         """As when another thread of its process met the store while it was away."""
         environment = {"DJANGO_SETTINGS_MODULE": ENVIRONMENT["DJANGO_SETTINGS_MODULE"]}
-        site = _cached(Site(live_server_process(workers=2, environment=environment)))
+        site = _cached(Site(live_server_process(workers=1, environment=environment)))
         with site.writing(TRIPS):
             site.forget("flushed")
             assert set(site.until_hit()) == {"old"}

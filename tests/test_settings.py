@@ -180,6 +180,7 @@ class TestTheSecretKeyThatIsKept:
             secret_key(tmp_path / "secret_key")
 
 
+@pytest.mark.stack("embedded")  # whatever the stack, and a process each
 class TestServers:
     @pytest.mark.parametrize("interface", ["wsgi", "asgi"])
     @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from django.db import connection
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from stacks import beside, runs
-from stacks.live import LiveServer, ManagementCommandError
+from stacks.live import Deployments, LiveServer, ManagementCommandError
 from stacks.plugin import Stack
 from stacks.servers import (
     Postgres,
@@ -248,6 +248,14 @@ class TestLiveServer:
         live = live_server_process(workers=1, environment={"ALLOWED_HOSTS": "127.0.0.1,gallery.example"})
         shown = live.shell("from django.conf import settings; print(settings.ALLOWED_HOSTS)")
         assert shown.strip() == "['127.0.0.1', 'gallery.example']"
+
+    @pytest.mark.stack("embedded")
+    def test_it_finds_what_its_users_install_and_not_what_tests_do(self, deployments: Deployments) -> None:
+        live = deployments.make({})
+        assert live.shell("import botocore, granian, prometheus_client; print('there')").strip() == "there"
+        with pytest.raises(ManagementCommandError, match="import of psutil halted"):
+            live.shell("import psutil")
+        deployments.discard(live)
 
     def test_stop_leaves_no_process(self, live_server_process: Starter) -> None:
         live = live_server_process(workers=2)

@@ -25,26 +25,31 @@ for number in range(40):
 """
 UNHURRIED = {"CURATE_THROTTLE_RATE": "1000000/min", "USER_THROTTLE_RATE": "1000000/min"}
 PROCESSES, WRITERS = 5, 10
-# Each writer reads, waits until all have read, and then adds its mark until that is taken.
+# Each writer reads, waits until all have read, and then adds its mark until that is taken: all at once first, and who
+# was refused beside those of the other processes, or most of what is asked would be refused again and again.
 WRITER = """
 import httpx, threading
 from concurrent.futures import ThreadPoolExecutor
-ready, start = threading.Barrier({writers} + 1), threading.Event()
+ready, start, turn = threading.Barrier({writers} + 1), threading.Event(), threading.Lock()
+
+def is_taken(client, present, mark):
+    body = {{"alt": present.json()["alt"] + mark}}
+    told = client.patch({target!r}, json=body, headers={{"If-Match": present.headers["etag"]}})
+    assert told.status_code in (200, 412), told.text
+    return told.status_code == 200
 
 def write(mark):
-    refused = 0
     with httpx.Client(base_url={url!r}, headers={headers!r}, timeout=60, trust_env=False) as client:
         present = client.get({target!r})
         ready.wait()
         start.wait()
-        while True:
-            body = {{"alt": present.json()["alt"] + mark}}
-            told = client.patch({target!r}, json=body, headers={{"If-Match": present.headers["etag"]}})
-            if told.status_code != 412:
-                assert told.status_code == 200, told.text
-                return refused
-            refused += 1
-            present = client.get({target!r})
+        if is_taken(client, present, mark):
+            return 0
+        refused = 1
+        with turn:
+            while not is_taken(client, client.get({target!r}), mark):
+                refused += 1
+        return refused
 
 with ThreadPoolExecutor({writers}) as pool:
     writing = [pool.submit(write, mark) for mark in {marks!r}]

@@ -427,6 +427,7 @@ class TestE015Types:
         settings.KEYBITS_FINGERPRINT_PACKAGES = made(["catalog", "gallery_api"])
         assert ids() == []
 
+    @pytest.mark.stack("embedded")  # settings of no stack, and three processes
     @pytest.mark.parametrize(
         ("value", "told"),
         [

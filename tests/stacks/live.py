@@ -18,6 +18,7 @@ import httpx
 import psutil  # type: ignore[import-untyped]
 import psycopg
 
+from stacks import installed
 from stacks.runs import wait_until_dead
 from stacks.servers import Postgres, Redis, reserve_port, start_redis, wait_until_ready
 
@@ -36,7 +37,7 @@ class LiveServer:
 
     def __init__(self, directory: Path, environment: Mapping[str, str], redis: Redis | None) -> None:
         self.directory = directory
-        self.environment = {**os.environ, **environment}
+        self.environment = {**os.environ, **installed.environment(), **environment}
         self.redis = redis
         self.port = reserve_port()
         self.url = f"http://127.0.0.1:{self.port}"
