@@ -73,16 +73,20 @@ def deployments(stack: Stack) -> Deployments:
 def live_server_process(
     request: pytest.FixtureRequest, deployments: Deployments
 ) -> Iterator[Callable[..., LiveServer]]:
-    """Start production servers: `live_server_process(workers=2, interface="wsgi", environment={...})`.
+    """Start production servers: `live_server_process(workers=2, interface="wsgi", environment={...}, seed=SEED)`.
 
-    Each has a migrated database and a store of its own. A failed test shows what they printed.
+    Each has a migrated database, with the rows that `seed` makes, and a store of its own. A failed test shows what
+    they printed.
     """
     started: list[LiveServer] = []
 
     def start(
-        workers: int = 2, interface: Interface = "wsgi", environment: dict[str, Any] | None = None
+        workers: int = 2,
+        interface: Interface = "wsgi",
+        environment: dict[str, Any] | None = None,
+        seed: str = "",
     ) -> LiveServer:
-        live = deployments.make({name: str(value) for name, value in (environment or {}).items()})
+        live = deployments.make({name: str(value) for name, value in (environment or {}).items()}, seed)
         started.append(live)
         live.start(workers, interface)
         return live

@@ -96,9 +96,8 @@ def test_hits_and_304s_are_right_and_a_write_shows_at_once(
     serve, which = SERVERS[name]
     counting = {"KEYBITS_METRICS": "true", "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "metrics")}
     live = live_server_process(
-        workers=2, interface=which if serve is granian else "wsgi", environment=counting
+        workers=2, interface=which if serve is granian else "wsgi", environment=counting, seed=SEED
     )
-    live.shell(SEED)
     given: Counts = Counter()
     path = "/api/v1/galleries/a/"
     with serve(live, which) as url, _client(url, given) as client:

@@ -87,7 +87,7 @@ class Site:
 
     def __init__(self, live: LiveServer) -> None:
         self.live = live
-        self.id = int(live.shell(SEED))
+        self.id = int(live.seeded)
         self.detail = f"/api/v1/screenshots/{self.id}/"
         self.list = "/api/v1/galleries/g/screenshots/"
 
@@ -152,7 +152,7 @@ class Site:
 
 @pytest.fixture
 def site(live_server_process: Starter) -> Site:
-    return _cached(Site(live_server_process(workers=1, environment=ENVIRONMENT)))
+    return _cached(Site(live_server_process(workers=1, environment=ENVIRONMENT, seed=SEED)))
 
 
 def _cached(site: Site) -> Site:
@@ -200,7 +200,7 @@ class TestStoreThatForgets:
     ) -> None:
         """As when another thread of its process met the store while it was away."""
         environment = {"DJANGO_SETTINGS_MODULE": ENVIRONMENT["DJANGO_SETTINGS_MODULE"]}
-        site = _cached(Site(live_server_process(workers=1, environment=environment)))
+        site = _cached(Site(live_server_process(workers=1, environment=environment, seed=SEED)))
         with site.writing(TRIPS):
             site.forget("flushed")
             assert set(site.until_hit()) == {"old"}
@@ -299,7 +299,7 @@ class TestStatementsOutsideTransactions:
     def test_it_is_closed_when_it_returns(self, live_server_process: Starter, sql: str) -> None:
         """Nobody relays here: what is seen is what the writer itself has closed."""
         environment = {**ENVIRONMENT, "TORTURE_KEYBITS_RELAY": '"off"'}
-        site = Site(live_server_process(workers=1, environment=environment))
+        site = Site(live_server_process(workers=1, environment=environment, seed=SEED))
         assert set(site.until_hit()) == {"old"}
         site.live.shell(
             "from django.db import connection\n"
@@ -334,7 +334,7 @@ class TestPolicies:
             "TORTURE_KEYBITS_RELAY": '"external"',
             "TORTURE_KEYBITS_RELAY_BOUND": "60",
         }
-        site = Site(live_server_process(workers=1, environment=environment))
+        site = Site(live_server_process(workers=1, environment=environment, seed=SEED))
         assert {site.read() for _ in range(10)} == {("old", False)}
         site.live.manage("keybits_relay", "--once")
         assert set(site.until_hit()) == {"old"}

@@ -66,8 +66,7 @@ def get(live: LiveServer, path: str, **headers: str) -> Any:
 def test_every_resource_answers_hits_and_revalidates_and_a_save_elsewhere_shows_at_once(
     live_server_process: Start, interface: str
 ) -> None:
-    live = live_server_process(workers=2, interface=interface)
-    live.shell(SEED)
+    live = live_server_process(workers=2, interface=interface, seed=SEED)
     for path in RESOURCES:
         first = get(live, path)
         assert first.status_code == 200, path
@@ -111,7 +110,7 @@ def test_by_asgi_no_connection_to_the_database_outlives_its_request(live_server_
     assert max(map(open_after, range(1, 40))) <= first + 4  # those of one that is about to end
 
 
-READS = ("--include-method=GET", "--max-examples=18")
+READS = ("--include-method=GET", "--max-examples=8")
 WRITES_BY_NOBODY = ("--exclude-method=GET", "--phases=examples,fuzzing", "--max-examples=5")
 WRITES_BY_AN_OWNER = (
     "--include-method=POST",
@@ -159,8 +158,7 @@ parameters = { "header.X-BULK-OPERATION" = "true" }
 def test_schemathesis_finds_nothing(
     live_server_process: Start, tmp_path: Any, options: tuple[str, ...]
 ) -> None:
-    live = live_server_process(workers=2)
-    live.shell(SEED)
+    live = live_server_process(workers=2, seed=SEED)
     find_nothing(live, tmp_path, *options)
 
 
@@ -169,9 +167,8 @@ def test_schemathesis_finds_nothing_in_the_writes_of_an_owner(
     live_server_process: Start, tmp_path: Any
 ) -> None:
     """What is written stays: a valid change may meet a condition (412, 422) that its schema cannot tell."""
-    live = live_server_process(workers=2)
-    live.shell(SEED)
-    key = live.shell(SEED_OWNED).strip()
+    live = live_server_process(workers=2, seed=SEED + SEED_OWNED)
+    key = live.seeded.strip()
     (tmp_path / "schemathesis.toml").write_text(OWNED)
     signed = ("--header", f"Authorization: Api-Key {key}", "--exclude-checks=positive_data_acceptance")
     find_nothing(live, tmp_path, *WRITES_BY_AN_OWNER, *signed)

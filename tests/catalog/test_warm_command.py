@@ -49,9 +49,7 @@ QUICK = ("--rate", "1000", "--quiet")
 @pytest.fixture
 def live(live_server_process: Start) -> LiveServer:
     """A deployment that nobody has asked for anything."""
-    live = live_server_process(workers=1)
-    live.shell(SEED)
-    return live
+    return live_server_process(workers=1, seed=SEED)
 
 
 @pytest.fixture(scope="module")
@@ -276,8 +274,9 @@ class TestHow:
 class TestAfterAPurge:
     def test_what_was_made_from_a_hot_scope_is_made_again(self, live_server_process: Start) -> None:
         varnish = {"BACKEND": "keybits.purge.varnish.XkeyPurger", "servers": ["http://127.0.0.1:9"]}
-        live = live_server_process(workers=1, environment={"PURGERS": json.dumps({"varnish": varnish})})
-        live.shell(SEED)
+        live = live_server_process(
+            workers=1, environment={"PURGERS": json.dumps({"varnish": varnish})}, seed=SEED
+        )
         hot, cold = "/api/v1/galleries/public/", "/api/v1/tags/of-public/"
         for path in (hot, cold):
             assert live.get(path).status_code == 200

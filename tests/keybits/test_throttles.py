@@ -174,9 +174,9 @@ def test_a_rate_holds_exactly_when_several_processes_count_at_once(
     live_server_process: Callable[..., LiveServer], credentials: bool
 ) -> None:
     live = live_server_process(
-        workers=3, environment={"USER_THROTTLE_RATE": "20/d", "ANON_THROTTLE_RATE": "20/d"}
+        workers=3, environment={"USER_THROTTLE_RATE": "20/d", "ANON_THROTTLE_RATE": "20/d"}, seed=SEED
     )
-    token = live.shell(SEED).strip()
+    token = live.seeded.strip()
     headers = {"Authorization": f"Token {token}"} if credentials else {}
 
     def ask(number: int) -> int:

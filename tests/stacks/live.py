@@ -42,6 +42,8 @@ class LiveServer:
         self.port = reserve_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = directory / "granian.log"
+        self.seeded = ""
+        """What the code printed that made the rows of its database."""
         self.client = self._connect()
         self.process: subprocess.Popen[bytes] | None = None
         self._spawned: list[subprocess.Popen[str]] = []
@@ -180,32 +182,35 @@ class LiveServer:
 
 
 class Deployments:
-    """Makes a `LiveServer` over a fresh copy of a database that is migrated once a session."""
+    """Makes a `LiveServer` over a fresh copy of a database that is migrated, and filled by each seed, once."""
 
     def __init__(self, directory: Path, postgres: Postgres | None) -> None:
         self.directory = directory
         self.postgres = postgres
         self._count = 0
-        self._migrated = False
+        self._templates: dict[str, LiveServer] = {}
 
-    def make(self, environment: Mapping[str, str]) -> LiveServer:
-        """Return a deployment that is not started yet, with `environment` over the stack's own."""
-        self._migrate_template()
+    def make(self, environment: Mapping[str, str], seed: str = "") -> LiveServer:
+        """Return a deployment that is not started yet, with `environment` over the stack's own.
+
+        Its database has the rows that `seed` makes, of which `seeded` has what it printed.
+        """
+        template = self._template(seed)
         self._count += 1
         name = f"live_{self._count}"
-        home = self.directory / name
-        home.mkdir()
-        self._copy_template(name)
+        home = self._home(name)
+        self._copy(template, name)
         redis = start_redis(home / "redis") if self.postgres is not None else None
-        return LiveServer(home, {**self._environment(name, redis), **environment}, redis)
+        live = LiveServer(home, {**self._environment(name, redis), **environment}, redis)
+        live.seeded = template.seeded
+        return live
 
     @contextmanager
     def seeded(self, code: str, environment: Mapping[str, str] | None = None) -> Iterator[LiveServer]:
         """Serve from one worker, with the rows that `code` makes: for tests that share a deployment."""
-        live = self.make(environment or {})
+        live = self.make(environment or {}, code)
         try:
             live.start(workers=1)
-            live.shell(code)
             yield live
         finally:
             self.discard(live)
@@ -225,23 +230,38 @@ class Deployments:
         environment = {"VAR_DIR": str(home), "DATABASE_URL": self.postgres.database_url(name)}
         return environment | ({"REDIS_URL": redis.url} if redis is not None else {})
 
-    def _migrate_template(self) -> None:
-        if self._migrated:
-            return
-        home = self.directory / "template"
-        home.mkdir(parents=True, exist_ok=True)
+    def _template(self, seed: str) -> LiveServer:
+        if seed not in self._templates:
+            self._templates[seed] = self._filled(seed) if seed else self._migrated()
+        return self._templates[seed]
+
+    def _migrated(self) -> LiveServer:
         if self.postgres is not None:
             self.postgres.execute("DROP DATABASE IF EXISTS template")
             self.postgres.execute("CREATE DATABASE template")
-        LiveServer(home, self._environment("template", None), None).manage("migrate", "--verbosity", "0")
-        self._migrated = True
+        template = LiveServer(self._home("template"), self._environment("template", None), None)
+        template.manage("migrate", "--verbosity", "0")
+        return template
 
-    def _copy_template(self, name: str) -> None:
+    def _filled(self, seed: str) -> LiveServer:
+        name = f"template_{len(self._templates)}"
+        template = LiveServer(self._home(name), self._environment(name, None), None)
+        self._copy(self._template(""), name)
+        template.seeded = template.shell(seed)
+        return template
+
+    def _home(self, name: str) -> Path:
+        home = self.directory / name
+        home.mkdir(parents=True, exist_ok=True)
+        return home
+
+    def _copy(self, template: LiveServer, name: str) -> None:
         if self.postgres is not None:
-            self.postgres.execute(f'CREATE DATABASE "{name}" TEMPLATE template')
+            self.postgres.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template.directory.name}"')
             return
-        template, copy = (self.directory / part / "gallery.sqlite3" for part in ("template", name))
-        with closing(sqlite3.connect(template)) as source, closing(sqlite3.connect(copy)) as target:
+        files = (self.directory / part / "gallery.sqlite3" for part in (template.directory.name, name))
+        present, copy = files
+        with closing(sqlite3.connect(present)) as source, closing(sqlite3.connect(copy)) as target:
             source.backup(target)
 
 

@@ -37,8 +37,9 @@ def test_off_there_is_nowhere_to_sign_in_and_no_bearer_is_asked(live_server_proc
 
 
 def test_on_a_user_signs_in_reads_what_is_theirs_and_renews(live_server_process: Start) -> None:
-    live = live_server_process(workers=1, environment={"JWT": "true", "TOKEN_THROTTLE_RATE": "8/d"})
-    live.shell(SEED)
+    live = live_server_process(
+        workers=1, environment={"JWT": "true", "TOKEN_THROTTLE_RATE": "8/d"}, seed=SEED
+    )
     given = post(live, "token/", WHO)
     assert given.status_code == 200
     assert given.headers["Cache-Control"] == "private, no-store"
@@ -76,8 +77,7 @@ def test_on_a_user_signs_in_reads_what_is_theirs_and_renews(live_server_process:
 
 
 def test_on_the_scheme_counts_in_any_case(live_server_process: Start) -> None:
-    live = live_server_process(workers=1, environment={"JWT": "true"})
-    live.shell(SEED)
+    live = live_server_process(workers=1, environment={"JWT": "true"}, seed=SEED)
     token = post(live, "token/", WHO).json()["access"]
     for scheme in ("bearer", "BEARER", "Bearer"):
         assert vault(live, token, scheme).status_code == 200
@@ -85,8 +85,7 @@ def test_on_the_scheme_counts_in_any_case(live_server_process: Start) -> None:
 
 
 def test_on_what_is_not_asked_for_is_refused_by_name(live_server_process: Start) -> None:
-    live = live_server_process(workers=1, environment={"JWT": "true"})
-    live.shell(SEED)
+    live = live_server_process(workers=1, environment={"JWT": "true"}, seed=SEED)
     tokens = post(live, "token/", WHO).json()
     for path, body in (("token/", WHO), ("token/refresh/", {"refresh": tokens["refresh"]})):
         refused = post(live, f"{path}?bogus=2", body)
