@@ -193,7 +193,7 @@ class Deployments:
     def make(self, environment: Mapping[str, str], seed: str = "") -> LiveServer:
         """Return a deployment that is not started yet, with `environment` over the stack's own.
 
-        Its database has the rows that `seed` makes, of which `seeded` has what it printed.
+        Its database has the rows that `seed` makes, but no files; `live.seeded` is what that printed.
         """
         template = self._template(seed)
         self._count += 1
@@ -208,9 +208,10 @@ class Deployments:
     @contextmanager
     def seeded(self, code: str, environment: Mapping[str, str] | None = None) -> Iterator[LiveServer]:
         """Serve from one worker, with the rows that `code` makes: for tests that share a deployment."""
-        live = self.make(environment or {}, code)
+        live = self.make(environment or {})
         try:
             live.start(workers=1)
+            live.shell(code)
             yield live
         finally:
             self.discard(live)
