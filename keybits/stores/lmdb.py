@@ -32,6 +32,7 @@ DEADLINE = 8  # bytes of the deadline that stands before every value
 STAMPED = DEADLINE + stamps.SIZE
 WRITER = 32  # bytes of a writer's name
 HOLD = DEADLINE + WRITER
+NEVER = b"\xff" * DEADLINE
 OPEN = b"\x00" * (stamps.SIZE + 1)  # longer than a stamp: what the holds of an open scope follow
 VOUCHED = b"vouched"
 DONE = b"done:"
@@ -42,6 +43,11 @@ SWEPT = 100
 READERS = 1024
 LOCK_BYTES = 64 * READERS + 4096  # LMDB needs 64 for each reader, and less than a page before them
 NANO = 1_000_000_000
+MOST_KNOWN = 1_024
+"""Witnesses that a process remembers of one snapshot."""
+
+Known = tuple[int, dict[tuple[str, ...], tuple[bytes, int]]]
+"""A snapshot, and the witnesses that were read of it, each with the moment in nanoseconds that ends it."""
 
 
 class LMDBStore:
@@ -50,6 +56,8 @@ class LMDBStore:
     A stamp's value is its deadline and the stamp; an open scope's is a deadline, nothing, and then a deadline
     and a name for each writer that holds it.
     """
+
+    _known: Known
 
     def __init__(self) -> None:
         self._path = conf.LMDB_PATH
@@ -81,18 +89,30 @@ class LMDBStore:
             raise StoreError(f"LMDB at {conf.LMDB_PATH}: {error}") from error
 
     def _witness(self, txn: Any, scopes: tuple[str, ...]) -> bytes | None:
-        """As `Reading.witness`; deadlines are compared as bytes, and the first doubt ends it: this is every hit."""
-        now = clock.nanoseconds().to_bytes(DEADLINE, "big")
+        """As `Reading.witness`. Nothing but time changes what was read of the same snapshot, whoever writes."""
+        snapshot, now = txn.id(), clock.nanoseconds()
+        known = self._known
+        if known[0] != snapshot or len(known[1]) >= MOST_KNOWN:
+            known = self._known = (snapshot, {})
+        found = known[1].get(scopes)
+        if found is None or found[1] <= now:
+            found = self._looked_up(txn, scopes)
+            if found is None or found[1] <= now:
+                return None
+            known[1][scopes] = found
+        return found[0]
+
+    def _looked_up(self, txn: Any, scopes: tuple[str, ...]) -> tuple[bytes, int] | None:
+        """Return the witness and when it ends; None where a scope has no stamp."""
         get, stamps = txn.get, self._stamps
-        if self._needs_word and get(VOUCHED, b"", self._meta) <= now:
-            return None
-        found = []
+        found, ends = [], [get(VOUCHED, b"", self._meta)] if self._needs_word else []
         for name in _names(scopes):
             value = get(name, None, stamps)
-            if value is None or len(value) != STAMPED or value[:DEADLINE] <= now:
+            if value is None or len(value) != STAMPED:
                 return None
             found.append(value[DEADLINE:])
-        return b"".join(found)
+            ends.append(value[:DEADLINE])
+        return b"".join(found), int.from_bytes(min(ends, default=NEVER), "big")
 
     def mint(self, scopes: Sequence[str]) -> tuple[Stamp | None, ...]:
         def change(txn: Any) -> tuple[Stamp | None, ...]:
@@ -299,6 +319,7 @@ class LMDBStore:
         self._entries = self._env.open_db(b"entries")
         self._meta = self._env.open_db(b"meta")
         self._forget_other_boots()
+        self._known = (0, {})
         self._opened = _environments.count
 
     def _forget_other_boots(self) -> None:

@@ -12,6 +12,7 @@ from django.conf import settings as configured
 from django_redis import get_redis_connection
 
 from keybits.stores import StoreError, get_store
+from keybits.stores import near as near_store
 from keybits.stores.near import NearRedisStore, _Tracked
 
 pytestmark = pytest.mark.stack("server")
@@ -49,6 +50,13 @@ def commands(near: NearRedisStore) -> int:
     return int(stats.get("cmdstat_mget", {}).get("calls", 0))
 
 
+def is_known(near: NearRedisStore, scopes: tuple[str, ...]) -> bool:
+    """Say whether a witness takes no question to Redis."""
+    before = commands(near)
+    assert near.witness(scopes) is not None
+    return commands(near) == before
+
+
 class TestWitness:
     def test_is_the_store_s_own(self, near: NearRedisStore) -> None:
         near.mint(SCOPES)
@@ -62,6 +70,27 @@ class TestWitness:
         for _ in range(100):
             assert near.witness(SCOPES) is not None
         assert commands(near) == before
+
+    def test_is_asked_for_again_after_a_while_whatever_else_has_been_meanwhile(
+        self, near: NearRedisStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Of the end of a lease Redis may tell late."""
+        near.mint((*SCOPES, "c"))
+        assert eventually(lambda: is_known(near, SCOPES) and is_known(near, ("c",)))
+        asleep(monkeypatch, seconds=61)
+        assert not is_known(near, SCOPES)
+        assert not is_known(near, ("c",))
+
+    def test_so_many_are_remembered_and_not_more(
+        self, near: NearRedisStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(near_store, "MOST_KNOWN", 8)
+        near.mint(["a"])
+        assert eventually(lambda: near.witness(("a",)) is not None)
+        for number in range(1, 20):
+            assert near.witness(("a",) * number) is not None
+        tracked: Any = near._tracked
+        assert len(tracked._known) <= 8
 
     @pytest.mark.parametrize("end", ["close", "open"])
     def test_ends_when_another_connection_ends_a_stamp(self, near: NearRedisStore, end: str) -> None:

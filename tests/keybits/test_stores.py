@@ -22,10 +22,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from stacks.threads import at_once
 
-from keybits import readthrough
+from keybits import clock, readthrough
 from keybits.stamps import Reading, witness
-from keybits.stores import Breaker, StoreError, get_store
+from keybits.stores import Breaker, StoreError, get_store, lmdb
 
+SCOPES = ("a", "b")
 ONE, OTHER = "1" * 32, "2" * 32
 
 
@@ -187,6 +188,52 @@ class TestVouching:
     def test_a_word_of_before_redis_s_clock_was_set_back_is_none(self, store: Any) -> None:
         store.vouch(store.now() + 3_600_000)
         assert get_redis_connection("default").keys("*:vouched") == []
+
+
+class TestWitness:
+    """A store may remember what it has read: `benchmarks/in_process.py` says what that spares."""
+
+    def test_ends_when_another_closes_one_of_its_scopes(self, store: Any) -> None:
+        store.mint(SCOPES)
+        assert store.witness(SCOPES) == store.witness(SCOPES) is not None
+        type(store)().close(["b"])
+        assert store.witness(SCOPES) is None
+
+    def test_is_another_once_a_scope_has_another_stamp(self, store: Any) -> None:
+        store.mint(SCOPES)
+        before = store.witness(SCOPES)
+        another = type(store)()
+        another.close(["a"])
+        another.mint(SCOPES)
+        assert before != store.witness(SCOPES) == store.read("none", SCOPES).witness is not None
+
+    def test_is_not_that_of_the_same_scopes_in_another_order(self, store: Any) -> None:
+        a, b = store.mint(SCOPES)
+        assert (store.witness(("a", "b")), store.witness(("b", "a"))) == (a + b, b + a)
+
+    @pytest.mark.stack("embedded")
+    @pytest.mark.parametrize(
+        ("lease", "word"), [(100, 1_000), (1_000, 100)], ids=["of a stamp", "of the word"]
+    )
+    def test_ends_with_the_first_deadline(
+        self, settings: Any, monkeypatch: pytest.MonkeyPatch, lease: int, word: int
+    ) -> None:
+        settings.KEYBITS_RELAY, settings.KEYBITS_STAMP_LEASE = "external", lease
+        store: Any = get_store()
+        store.mint(SCOPES)
+        store.vouch(store.now() + word * 1_000)
+        original = clock.nanoseconds
+        for later, is_there in ((0, True), (90, True), (110, False)):
+            monkeypatch.setattr(clock, "nanoseconds", lambda later=later: original() + later * 1_000_000_000)
+            assert (store.witness(SCOPES) is not None) is is_there
+
+    @pytest.mark.stack("embedded")
+    def test_so_many_are_remembered_and_not_more(self, store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(lmdb, "MOST_KNOWN", 8)
+        store.mint(["a"])
+        for number in range(1, 20):
+            assert store.witness(("a",) * number) is not None
+        assert len(store._known[1]) <= 8
 
 
 class TestLeases:
