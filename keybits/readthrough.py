@@ -40,7 +40,7 @@ __all__ = [
     "look_up",
     "made",
     "may_keep",
-    "stale_for",
+    "still_shown",
     "store",
 ]
 EARLY = 5
@@ -155,10 +155,11 @@ def fresh(key: str, scopes: Sequence[str]) -> Entry | None:
     return found.entry if found.fresh else None
 
 
-def stale_for(key: str) -> int | None:
-    """Return for how many seconds at most the entry in memory has not been true, if it may be shown all the same.
+def still_shown(key: str) -> tuple[Entry, int] | None:
+    """Return the entry in memory, if it may be shown though it has ended, and for how many seconds at most it has.
 
-    None where its policy, or a takedown since, forbids it, or nobody knows for how long.
+    None where its policy, or a takedown since, forbids it, or nobody knows for how long. What the store has by now may
+    be another: that of a slower process, which a takedown has overtaken.
     """
     held = memory.entries().get(key)
     if held is None or not held.entry.stale:
@@ -170,7 +171,7 @@ def stale_for(key: str) -> int | None:
         is_up = get_store().witness(held.entry.guard) == held.entry.guarded
     except StoreError:
         return None
-    return age if is_up else None
+    return (held.entry, age) if is_up else None
 
 
 def guarded(entry: Entry, scopes: Sequence[str], guard: Sequence[str], seconds: int) -> Entry:

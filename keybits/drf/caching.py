@@ -186,15 +186,16 @@ class _Exchange:
     def _alone(self, found: readthrough.Lookup) -> HttpResponse:
         """Have one request make it: the others wait, or show what they have, where that is still allowed."""
         present = found.entry if found.fresh else None
-        age = None if found.fresh or found.entry is None else readthrough.stale_for(self.key)
-        with flight.alone(self.key, self.scopes, patient=present is None and age is None) as landing:
+        ended = None if found.fresh or found.entry is None else readthrough.still_shown(self.key)
+        with flight.alone(self.key, self.scopes, patient=present is None and ended is None) as landing:
             if present is not None and not landing.leads:
                 return self._send(self._with_coding(present), cache_status.HIT)
             if present is None and landing.entry is not None:
                 status = cache_status.forwarded(found.reason, collapsed=True)
                 return self._send(self._with_coding(landing.entry), status)
-            if age is not None and found.entry is not None and not landing.leads:
-                return self._send(found.entry, cache_status.stale(age), age)
+            if ended is not None and not landing.leads:
+                entry, age = ended
+                return self._send(entry, cache_status.stale(age), age)
             return self._fill(found.reason or cache_status.STALE, landing)  # without a reason, it ends soon
 
     def _fill(self, reason: str, landing: Landing) -> HttpResponse:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -344,6 +345,20 @@ class TestStale:
             monkeypatch, before=lambda: get_store().close(["thing", "takedown:thing"])
         )
         assert answer.content != b'{"asked":1}'
+
+    def test_is_what_this_process_has_seen_to_be_true_whatever_a_slower_one_has_stored_since(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What a takedown overtook while it was made is stored all the same: no stamps will vouch for it."""
+
+        def before() -> None:
+            ((key, frame),) = get_store().sample(2)
+            late = replace(Entry.unpack(frame), witness=b"before", body=b"taken down", stale=0)
+            get_store().write(key, late.pack())
+            get_store().close(["thing"])
+
+        answer = self.while_made_again(monkeypatch, before=before)
+        assert (answer.content, answer["Cache-Status"][:18]) == (b'{"asked":1}', "keybits; hit; ttl=")
 
     def test_is_not_shown_where_this_process_has_never_seen_it_true(
         self, monkeypatch: pytest.MonkeyPatch
