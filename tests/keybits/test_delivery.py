@@ -160,6 +160,39 @@ class TestLine:
         assert pauses[0] < 0.5
         assert 29 < pauses[-1] < 61
 
+    def test_a_cache_that_is_down_for_days_is_still_tried(
+        self, line: Line, cache: Cache, clock: Clock
+    ) -> None:
+        cache.failing = PurgeError("down")
+        line.offer({row(1): "a"})
+        for _ in range(1_100):  # 2.0 ** 1024 is no number
+            assert not line.once()
+            clock.now += 61
+        cache.failing = None
+        assert line.once()
+        assert cache.scopes == ["a"]
+
+    def test_one_that_has_been_back_is_tried_again_as_soon_as_at_first(
+        self, line: Line, cache: Cache, clock: Clock
+    ) -> None:
+        line.offer({row(1): "a"})
+        for failing in (*[PurgeError("down")] * 9, None, PurgeError("down")):
+            cache.failing = failing
+            assert line.once() is (failing is None)
+            clock.now += 61
+        assert line._not_before - (clock.now - 61) <= delivery.FIRST_RETRY
+
+    def test_its_thread_waits_for_as_long_as_it_asks(
+        self, line: Line, cache: Cache, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        cache.failing = PurgeError("too many", retry_after=300)
+        line.offer({row(1): "a"})
+        line.once()
+        waits: list[float | None] = []
+        monkeypatch.setattr(line._changed, "wait", waits.append)
+        assert line._await()
+        assert waits == [300]
+
     def test_it_is_left_alone_for_as_long_as_it_asks(self, line: Line, cache: Cache, clock: Clock) -> None:
         cache.failing = PurgeError("too many", retry_after=300)
         line.offer({row(1): "a"})
@@ -487,6 +520,43 @@ class TestLease:
 
         monkeypatch.setattr(type(get_store().store), "lease", away)
         assert Delivery().leads()
+
+    def test_it_is_prolonged_before_it_ends_and_asked_for_once_meanwhile(
+        self, purgers: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[Any] = []
+        monkeypatch.setattr(type(get_store().store), "lease", lambda *given: not asked.append(given))
+        one = Delivery()
+        assert one.leads()
+        assert one.leads()
+        assert len(asked) == 1
+        one._asked -= delivery.LEASE / 2
+        assert one.leads()
+        assert len(asked) == 2
+
+    def test_a_process_that_has_lost_it_tells_nobody_what_it_still_had_to(
+        self, purgers: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Delivery, "_start", lambda self: None)
+        one = Delivery()
+        for leads in (True, False):
+            monkeypatch.setattr(one, "leads", lambda leads=leads: leads)
+            one.offer({row(1): "a"})
+        assert all(line.once() for line in one.lines)
+        assert [cache.told for cache in purgers().values()] == [[], []]
+
+    def test_a_process_that_has_it_starts_a_thread_for_each_cache_and_no_more(
+        self, purgers: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        one = Delivery()
+        monkeypatch.setattr(one, "leads", lambda: True)
+        one.offer({row(1): "a"})
+        threads = list(one._threads)
+        one.offer({row(1): "a", row(2): "b"})
+        one.stop()
+        for thread in threads:
+            thread.join(30)
+        assert (one._threads, [thread.is_alive() for thread in threads]) == (threads, [False, False])
 
     def test_a_process_that_stops_prolonging_it_loses_it(
         self, purgers: Any, monkeypatch: pytest.MonkeyPatch

@@ -159,6 +159,7 @@ class TestThreads:
         answers = list(crowd.map(lambda _: get(), range(2)))
         assert Probe.asked == 2
         assert {answer.content for answer in answers} == {b'{"asked":1}', b'{"asked":2}'}
+        assert get()["Cache-Status"] == "keybits; hit"  # what the second made is kept
 
     def test_while_a_scope_is_open_nobody_waits(
         self, crowd: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
@@ -190,9 +191,12 @@ def made() -> Entry:
 
 
 class TestProcesses:
-    def test_another_s_entry_is_taken_as_soon_as_it_is_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize("leader", ["other", ""])
+    def test_another_s_entry_is_taken_as_soon_as_it_is_there(
+        self, monkeypatch: pytest.MonkeyPatch, leader: str
+    ) -> None:
         get_store().lease("key", "other", 60)
-        pauses = iter([lambda: None, lambda: get_store().write("key", made().pack(), "other")])
+        pauses = iter([lambda: None, lambda: get_store().write("key", made().pack(), leader)])
         monkeypatch.setattr(flight.time, "sleep", lambda _: next(pauses)())
         with alone("key", SCOPES) as landing:
             assert landing.entry == made()
@@ -223,6 +227,14 @@ class TestProcesses:
             assert (landing.entry, landing.leads, landing.holder) == (None, False, "")
             assert landing.witness == readthrough.begin(SCOPES)
 
+    def test_who_has_something_to_show_does_not_wait_for_another(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(flight.time, "sleep", None)
+        get_store().lease("key", "other", 60)
+        with alone("key", SCOPES, patient=False) as landing:
+            assert (landing.entry, landing.leads) == (None, False)
+
     def test_nobody_waits_once_a_scope_is_open(self, monkeypatch: pytest.MonkeyPatch) -> None:
         get_store().lease("key", "other", 60)
         monkeypatch.setattr(flight.time, "sleep", lambda _: get_store().open(SCOPES, "w" * 32))
@@ -237,6 +249,20 @@ class TestProcesses:
             if fails:
                 raise RuntimeError
         assert get_store().lease("key", "other", 60)
+
+    def test_a_lead_that_cannot_be_given_back_fails_no_answer(
+        self, monkeypatch: pytest.MonkeyPatch, settings: Any
+    ) -> None:
+        settings.KEYBITS_STORE_RETRY = 0
+
+        def away(*_: Any) -> None:
+            raise StoreError("out of reach")
+
+        monkeypatch.setattr(type(get_store().store), "release", away)
+        with alone("key", SCOPES) as landing:
+            assert landing.holder
+        assert get_store().is_tripped
+        get_store.cache_clear()
 
     def test_the_lead_is_given_back_with_the_entry(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(type(get_store().store), "release", None)
@@ -271,9 +297,10 @@ class TestProcesses:
 
     def test_a_child_waits_for_no_thread_of_its_parent(self) -> None:
         flight._flights["key"] = threading.Event()
-        pid = os.fork()
-        if pid == 0:
-            os._exit(0 if not flight._flights else 1)
+        with flight._lock:  # as another thread may, at any time
+            pid = os.fork()
+            if pid == 0:
+                os._exit(0 if not flight._flights and flight._lock.acquire(blocking=False) else 1)
         flight._flights.clear()
         assert os.waitpid(pid, 0)[1] == 0
 

@@ -206,7 +206,8 @@ def test_a_scan_of_one_entrys_conditions_drives_no_other_out(lane: Lane) -> None
     assert memory.entries().get("other") is not None
 
 
-def test_answers_that_were_forgotten_are_not_counted(lane: Lane) -> None:
+def test_answers_that_were_forgotten_are_not_counted(lane: Lane, settings: Settings) -> None:
+    settings.KEYBITS_MEMORY_BYTES = 16 * KIB * KIB  # room for more answers than are remembered
     found = entry()
     memory.hold("key", found)
     teach(lane, ("a",), ("GET",), "key", found)
@@ -215,6 +216,25 @@ def test_answers_that_were_forgotten_are_not_counted(lane: Lane) -> None:
         lane.answer(("a",), ("GET",), ("GET", f"gzip;q=0.{number:04}", *ASK[2:]))
         sizes.add(memory.entries().size)
     assert len(sizes) <= fastpath.MOST_FINALS
+
+
+def test_contexts_are_remembered_up_to_a_number(lane: Lane) -> None:
+    for number in range(3 * fastpath.MOST_CONTEXTS):
+        teach(lane, "a", ("GET", number), "key", entry())
+    target = lane._targets.get("a")
+    assert target is not None
+    assert len(target.contexts) <= fastpath.MOST_CONTEXTS
+
+
+def test_what_middlewares_say_since_takes_the_place_of_what_they_said(lane: Lane) -> None:
+    found = entry()
+    memory.hold("key", found)
+    given = answer(found, "GET", Conditions(), fastpath.Terms(now=10.0, cache_status="keybits; hit"))
+    for said in ("DENY", "SAMEORIGIN"):
+        lane.learn("a", "c", Holder("key", SCOPES, given), 200, [*given.headers, ("X-Frame-Options", said)])
+        told = lane.answer("a", "c", ASK)
+        assert told is not None
+        assert told.headers[-1] == ("X-Frame-Options", said)
 
 
 def test_scopes_that_have_changed_are_learnt_anew(lane: Lane) -> None:
@@ -254,6 +274,7 @@ def test_a_status_that_the_mixin_did_not_decide_is_not_learnt(lane: Lane, code: 
     lane.learn("a", "c", Holder("key", SCOPES, given), code, given.headers)
     lane.learn("a", "c", Holder(), 200, given.headers)
     assert lane.answer("a", "c", ASK) is None
+    assert lane.answer("a", "c", ("GET", None, None, found.etag, None, None, None)) is None
 
 
 def test_learning_in_many_threads_never_fails_an_answer(lane: Lane) -> None:

@@ -26,7 +26,7 @@ from rest_framework.throttling import SimpleRateThrottle
 from stacks.ways import AsgiWays, Asked, Ways, WsgiWays, environ_of, exchange, scope_of
 
 from catalog.models import Tag
-from keybits import bits, fastpath, memory
+from keybits import bits, fastpath, memory, readthrough
 from keybits.answers import answer
 from keybits.cache_control import Lifetime, Policy
 from keybits.constructors import DefaultListKeyConstructor
@@ -451,6 +451,24 @@ class TestPoison:
         assert ways.was_fast(self.PLAIN)
         assert ways.fast(self.PLAIN).get("x-request-id") is None
 
+    def test_nor_what_a_server_does_to_a_list_that_wsgi_lets_it_change(self, wsgi: Ways) -> None:
+        """PEP 3333, "The start_response() Callable"."""
+        application = WsgiFastPath(wsgi._django)
+        told: list[list[tuple[str, str]]] = []
+
+        def start_response(status: str, headers: list[tuple[str, str]], *_: Any) -> None:
+            headers.append(("X-Request-Id", str(len(told))))
+            told.append(headers)
+
+        for _ in range(4):
+            b"".join(application(environ_of(self.PLAIN), start_response))
+        assert [[value for name, value in sent if name == "X-Request-Id"] for sent in told] == [
+            ["0"],
+            ["1"],
+            ["2"],
+            ["3"],
+        ]
+
     @pytest.mark.parametrize("fast_path", [WsgiFastPath, AsgiFastPath])
     def test_it_refuses_to_go_around_anything_but_django(self, fast_path: Any) -> None:
         with pytest.raises(ImproperlyConfigured, match="directly around Django"):
@@ -587,6 +605,17 @@ class TestTime:
         asked = Asked("/expiring/")
         assert learns(ways, asked)
         clock.now += 3601
+        assert not ways.was_fast(asked)
+
+    def test_what_ends_soon_goes_the_long_way_where_one_makes_it_anew(
+        self, ways: Ways, clock: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from datetime import UTC, datetime, timedelta  # noqa: PLC0415
+
+        Expiring.at.moment = datetime.fromtimestamp(clock.now, UTC) + timedelta(hours=1)
+        asked = Asked("/expiring/")
+        assert learns(ways, asked)
+        monkeypatch.setattr(readthrough, "EARLY", 10**9)
         assert not ways.was_fast(asked)
 
 

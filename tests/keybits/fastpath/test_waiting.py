@@ -162,11 +162,15 @@ def test_after_an_answer_that_teaches_nothing_the_others_go_themselves(
     assert meeting.served == 3
 
 
-def test_nobody_waits_for_what_could_not_be_learnt_the_last_time(way: Any) -> None:
+def test_nobody_waits_for_what_could_not_be_learnt_the_last_time(
+    way: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     meeting.awaited = 2
     way.ask_at_once(["/unlearnable/"] * 3)
+    together = threading.Barrier(3, timeout=30)
+    monkeypatch.setattr(way.module, "PATIENCE", 60)
+    monkeypatch.setattr(meeting, "stay", together.wait)
     assert way.ask_at_once(["/unlearnable/"] * 3) == [200] * 3
-    assert not meeting.waiting.acquire(blocking=False)
 
 
 def test_patience_ends(way: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,6 +187,23 @@ def test_patience_ends(way: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(meeting, "stay", stay)
     assert way.ask_at_once(["/unlearnable/"] * 2) == [200] * 2
+    known = fastpath.lane()
+    assert known is not None
+    assert known._departed == {}  # whose patience ended has not called the leader off for others
+
+
+@pytest.mark.parametrize("way", [Asgi], ids=["asgi"], indirect=True)
+def test_nobody_waits_for_who_left_without_an_answer(way: Any) -> None:
+    """A client that goes away has Django give up."""
+
+    async def gives_up(*_: Any) -> None: ...
+
+    application = asgi.FastPath(get_asgi_application())
+    application.application = gives_up  # type: ignore[assignment]
+    asyncio.run(application(scope_of(Asked("/list/")), gives_up, gives_up))
+    known = fastpath.lane()
+    assert known is not None
+    assert known._departed == {}
 
 
 def test_nobody_waits_where_something_stale_may_be_shown(way: Any) -> None:
@@ -209,6 +230,30 @@ def test_landing_twice_leaves_who_departed_meanwhile_on_its_way(way: Any) -> Non
     known.land(first, learnt=False)
     assert second.leads
     assert known.depart(("a", "b", ())).leader is second.leader
+
+
+def test_who_lost_patience_lands_for_nobody_but_itself() -> None:
+    known = fastpath.Lane()
+    first, second = known.depart(QUESTION), known.depart(QUESTION)
+    known.land(second, learnt=False, code=200)
+    assert first.leader is not None
+    assert not first.leader.done()
+    assert known.depart(QUESTION).leader is first.leader
+
+
+def test_what_cannot_be_learnt_in_one_context_is_waited_for_in_another() -> None:
+    known = fastpath.Lane()
+    address, _, ask = QUESTION
+    known.land(known.depart(QUESTION), learnt=False, code=404)
+    assert known.depart((address, ("GET", "https"), ask)).leads
+
+
+def test_what_teaches_nothing_is_remembered_of_so_many_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fastpath, "MOST_UNLEARNT", 3)
+    known = fastpath.Lane()
+    for number in range(10):
+        known.land(known.depart((number, (), ())), learnt=False, code=404)
+        assert len(known._unlearnt) <= 3
 
 
 QUESTION: fastpath.Question = (("/list/",), ("GET",), ("GET", None))
