@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,6 +18,7 @@ from importlib import metadata, util
 from itertools import accumulate, chain, pairwise
 from pathlib import Path
 from sys import getsizeof
+from typing import TypeVar
 
 import orjson
 from django.conf import settings
@@ -26,6 +28,7 @@ from keybits.conf import conf, is_tested
 
 __all__ = ["SHAPING_SETTINGS", "Entry", "EntryError", "fingerprint", "namespace"]
 
+T = TypeVar("T")
 MAGIC = b"KB\x00\x04"
 LENGTHS = struct.Struct("<4sII")
 RECORD = 900
@@ -114,16 +117,19 @@ class Entry:
             cost, stale, guard, guarded = lately
             names, guarded = tuple(map(_text, guard)), bytes.fromhex(guarded)
             pairs, for_all = tuple(map(_field, headers)), tuple(map(_field, shared))
-            tag, when = _text(etag), _moment(changed)
-            ends = list(accumulate([start, witness_size, size, *(length for _, length in sizes)]))
+            tag, when, end = _text(etag), _unless_none(_whole, changed), _unless_none(_number, expires)
+            granted, spent, still = _whole(max_age), _number(cost), _whole(stale)
+            ends = list(
+                accumulate(map(_whole, [start, witness_size, size, *(length for _, length in sizes)]))
+            )
         except (struct.error, ValueError, TypeError) as error:
             raise EntryError(str(error)) from error
         if ends[-1] != len(frame):
             raise EntryError(f"{len(frame)} bytes, where its head says {ends[-1]}")
         witness, body, *rest = (frame[begin:end] for begin, end in pairwise(ends))
-        coded = tuple((coding, packed) for (coding, _), packed in zip(sizes, rest, strict=True))
-        fields = (witness, tag, when, pairs, body, expires, _text(url), coded, for_all, max_age)
-        return cls(*fields, cost, stale, names, guarded)
+        coded = tuple((_text(coding), packed) for (coding, _), packed in zip(sizes, rest, strict=True))
+        fields = (witness, tag, when, pairs, body, end, _text(url), coded, for_all, granted)
+        return cls(*fields, spent, still, names, guarded)
 
 
 def _field(value: object) -> tuple[str, str]:
@@ -138,10 +144,20 @@ def _text(value: object) -> str:
     return value
 
 
-def _moment(value: object) -> int | None:
-    if value is not None and not isinstance(value, int):
-        raise EntryError(f"{value!r} is no time")
+def _whole(value: object) -> int:
+    if not isinstance(value, int):
+        raise EntryError(f"{value!r} is no whole number")
     return value
+
+
+def _number(value: object) -> float:
+    if not isinstance(value, int | float):
+        raise EntryError(f"{value!r} is no number")
+    return value
+
+
+def _unless_none(read: Callable[[object], T], value: object) -> T | None:
+    return None if value is None else read(value)
 
 
 @lru_cache(maxsize=1)

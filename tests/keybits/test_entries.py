@@ -27,6 +27,15 @@ entries = st.builds(
     changed=st.integers(0, 2**53),
     headers=st.lists(st.tuples(text, text), max_size=4).map(tuple),
     body=st.binary(max_size=200),
+    expires=st.none() | st.floats(0, 2**40),
+    url=text,
+    coded=st.lists(st.tuples(text, st.binary(max_size=20)), max_size=3).map(tuple),
+    shared=st.lists(st.tuples(text, text), max_size=2).map(tuple),
+    max_age=st.integers(0, 2**31),
+    cost=st.floats(0, 100),
+    stale=st.integers(0, 2**31),
+    guard=st.lists(text, max_size=2).map(tuple),
+    guarded=st.binary(max_size=32),
 )
 ENTRY = Entry(b"w" * 16, '"tag"', 11, (("Content-Type", "application/json"), ("Link", "<x>")), b'{"a":1}')
 
@@ -106,7 +115,17 @@ class TestForeignBytes:
             Entry.unpack(framed(change))
 
     @pytest.mark.parametrize(
-        "change", [with_member(0, 1), with_member(1, "0"), with_member(2, [[1, 2]]), with_member(2, ["ab"])]
+        "change",
+        [
+            *(with_member(0, 1), with_member(1, "0"), with_member(2, [[1, 2]]), with_member(2, ["ab"])),
+            *(with_member(position, "x") for position in (3, 5, 6, 7, 8, 10, 11)),
+            *(with_member(position, None) for position in (4, 6, 7, 8, 9, 11, 12)),
+            *(
+                with_member(11, float(len(ENTRY.body))),
+                with_member(12, [[1, 0]]),
+                with_member(12, [["gzip", 0.0]]),
+            ),
+        ],
     )
     def test_a_head_of_other_types_is_an_entry_error(self, change: Callable[[list[Any]], Any]) -> None:
         with pytest.raises(EntryError):
