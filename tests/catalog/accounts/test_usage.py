@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import IntegrityError, connection, transaction
+from django.db import DatabaseError, IntegrityError, connection, transaction
 from django.utils import timezone
 from stacks.live import LiveServer
 
@@ -110,6 +110,19 @@ class TestCounting:
         for _ in range(4):
             usage.count(key=key, method="GET", route="x", now=NOON)
         assert usage.count(key=key, method="GET", route="x", now=datetime(2026, 3, 1, tzinfo=UTC)).left == 2
+
+    def test_what_cannot_be_written_down_has_not_counted(
+        self, plan: Plan, issue: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fails(*_: Any, **__: Any) -> None:
+            raise DatabaseError("the disk is full")
+
+        key, _ = issue()
+        with monkeypatch.context() as patch:
+            patch.setattr(UsageEvent, "save", fails)
+            with pytest.raises(DatabaseError):
+                usage.count(key=key, method="GET", route="x", now=NOON)
+        assert usage.count(key=key, method="GET", route="x", now=NOON).used == 1
 
     def test_a_quota_that_was_lowered_below_what_is_used_allows_nothing(self, plan: Plan, issue: Any) -> None:
         key, _ = issue()
@@ -399,3 +412,20 @@ def test_who_cannot_be_counted_while_others_write_is_told_to_come_back(
     assert (response.status_code, response["Retry-After"]) == (503, "1")
     assert json.loads(response.content)["type"] == "urn:problem:busy"
     assert ask("galleries/", secret).status_code == 200
+
+
+@pytest.mark.stack("embedded")
+@pytest.mark.django_db(transaction=True)
+def test_an_answer_that_cannot_be_written_down_fails_nothing(
+    issue: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    event = usage.count(key=issue()[0], method="GET", route="x").event
+    assert event is not None
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA busy_timeout = 0")
+    with closing(sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        usage.note_answer(event=event, status=200)
+    connection.close()
+    assert "was not written down" in caplog.text
+    assert UsageEvent.objects.get(pk=event).status is None
