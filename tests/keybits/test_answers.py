@@ -110,6 +110,25 @@ class TestSection1253AcceptEncoding:
         terms = Terms(10.0, "hit", accept_encoding="gzip, identity;q=0")
         assert dict(answer(entry, "GET", NONE, terms).headers)["Content-Encoding"] == "gzip"
 
+    LARGE = replace(ENTRY, body=b"a" * 2_000, coded=(("gzip", b"kept"),))
+
+    def test_what_was_coded_once_is_sent_again(self) -> None:
+        given = answer(self.LARGE, "GET", NONE, Terms(NOW, "keybits; hit", "gzip"))
+        assert (given.status, given.body, fields(given)["Content-Encoding"]) == (200, b"kept", "gzip")
+
+    def test_section_13_1_1_if_match_selects_what_the_client_has(self) -> None:
+        terms = Terms(NOW, "keybits; hit", "br, gzip")
+        given = answer(self.LARGE, "GET", Conditions(if_match='"tag-gzip"'), terms)
+        assert (given.status, fields(given)["ETag"]) == (200, '"tag-gzip"')
+
+    def test_a_406_says_what_it_depends_on(self) -> None:
+        given = answer(ENTRY, "GET", NONE, Terms(NOW, "keybits; hit", "*;q=0"))
+        assert given == Answer(406, [("Vary", "Accept-Encoding")], b"")
+
+    def test_what_a_view_says_that_it_varies_by_is_said_once(self) -> None:
+        varying = replace(ENTRY, headers=(*STORED, ("Vary", "Accept-Encoding, X-Key")))
+        assert fields(ask(entry=varying))["Vary"] == "Accept-Encoding, X-Key"
+
 
 class TestPrivate:
     """What is for one person says so, and tells nobody how long to hold it, or what it was made from."""

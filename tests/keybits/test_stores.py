@@ -559,6 +559,14 @@ class TestBreaker:
             breaker.read("key", [])
         assert broken.calls == 2
 
+    def test_a_writer_that_has_committed_closes_however_lately_the_store_has_failed(self, store: Any) -> None:
+        breaker = Breaker(store, clock=lambda: 0.0)
+        store.open(["a"], "w" * 32)
+        breaker.trip(StoreError("down"))
+        breaker.close(["a"], "w" * 32)
+        assert not breaker.is_tripped
+        assert store.mint(["a"]) != (None,)
+
     @pytest.mark.django_db
     def test_an_outage_is_one_line_however_many_ask(
         self, monkeypatch: pytest.MonkeyPatch, settings: Any, caplog: pytest.LogCaptureFixture

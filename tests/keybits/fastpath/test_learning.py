@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import wraps
 from types import SimpleNamespace
 from typing import Any
@@ -414,6 +415,14 @@ class TestPoison:
     def test_a_host_that_is_not_ours_is_refused_after_ours_was_not(self, ways: Ways) -> None:
         assert learns(ways, self.PLAIN)
         assert ways.fast(self.PLAIN.with_fields(("Host", "evil.example"))).status == 400
+
+    def test_schemes_are_told_apart(self, ways: Ways, settings: Settings) -> None:
+        settings.SECURE_HSTS_SECONDS = 60
+        ways = type(ways)()
+        assert learns(ways, self.PLAIN)
+        assert ways.fast(self.PLAIN).get("Strict-Transport-Security") is None
+        safe = replace(self.PLAIN, scheme="https")
+        assert ways.fast(safe).get("Strict-Transport-Security") == "max-age=60"
 
     def test_mounts_are_told_apart_however_the_server_says_them(self, wsgi: Ways) -> None:
         assert learns(wsgi, Asked("/plain/"))
