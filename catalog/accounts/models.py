@@ -17,6 +17,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from catalog.accounts import append_only
+from keybits.pruning import prune
 
 __all__ = [
     "LATEST",
@@ -183,9 +184,13 @@ class UsageEventQuerySet(models.QuerySet["UsageEvent"]):
         return bool(models.QuerySet.update(self.filter(pk=pk, status=None), status=status))
 
     def prune(self, before: datetime) -> int:
-        """Remove what is older, and return how many that were: for `manage.py prune_usage` alone."""
-        with append_only.pruning(self.db):
-            return self.filter(at__lt=before)._raw_delete(self.db)
+        """Remove what is older, in batches, and return how many that were: for `manage.py prune_usage` alone."""
+        return prune(self.filter(at__lt=before).order_by("at", "id"), _remove)
+
+
+def _remove(events: UsageEventQuerySet) -> int:
+    with append_only.pruning(events.db):
+        return events.order_by()._raw_delete(events.db)
 
 
 class UsageEvent(models.Model):

@@ -7,12 +7,13 @@ from typing import Any
 from django.core.management.base import BaseCommand
 
 from catalog.models import Tombstone
+from keybits.pruning import prune
 
 
 class Command(BaseCommand):
     help = "Removes the tombstones that are older than TOMBSTONE_DAYS days."
 
     def handle(self, **_: Any) -> None:
-        """Prune, and say how many there were."""
-        pruned, _by_model = Tombstone.objects.fallen().delete()
+        """Prune in batches, and say how many tombstones there were."""
+        pruned = prune(Tombstone.objects.fallen().order_by("deleted_at"))
         self.stdout.write(f"{pruned:,} tombstones removed.")

@@ -7,12 +7,13 @@ from typing import Any
 from django.core.management.base import BaseCommand
 
 from keybits.models import IdempotencyKey
+from keybits.pruning import prune
 
 
 class Command(BaseCommand):
     help = "Removes the idempotency keys that are older than KEYBITS_IDEMPOTENCY_TTL seconds."
 
     def handle(self, **_: Any) -> None:
-        """Prune, and say how many there were."""
-        pruned, _by_model = IdempotencyKey.objects.expired().delete()
+        """Prune in batches, and say how many keys there were."""
+        pruned = prune(IdempotencyKey.objects.expired().order_by("created_at"))
         self.stdout.write(f"{pruned:,} keys removed.")

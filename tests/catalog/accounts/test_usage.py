@@ -347,6 +347,12 @@ class TestEvents:
             cursor.execute("DELETE FROM accounts_usageevent")
         assert UsageEvent.objects.get().route == "new"
 
+    def test_stay_once_pruning_has_been_interrupted(self, event: UsageEvent) -> None:
+        with pytest.raises(KeyboardInterrupt), append_only.pruning("default"):
+            raise KeyboardInterrupt
+        with pytest.raises(IntegrityError), transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("DELETE FROM accounts_usageevent")
+
     def test_stay_after_a_migration_that_lost_their_triggers(self, event: UsageEvent) -> None:
         append_only.drop_triggers(connection)
         append_only.make_triggers(connection)
