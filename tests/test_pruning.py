@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.db import connection
 from django.db.models import Model
 from django.utils import timezone
@@ -17,7 +17,7 @@ from stacks.threads import aside
 
 from catalog.accounts import keys
 from catalog.accounts.models import UsageEvent
-from catalog.models import Tombstone
+from catalog.models import BulkOperation, Tombstone
 from keybits import pruning
 from keybits.models import IdempotencyKey
 
@@ -36,6 +36,11 @@ def make_event(name: str, at: datetime) -> None:
     user, _ = User.objects.get_or_create(username="owner")
     key, _ = keys.issue(user=user, name=name, scopes=["read"])
     UsageEvent.objects.create(account_id=key.account_id, key=key, method="GET", route=name, at=at)
+
+
+def make_record(name: str, at: datetime) -> None:
+    record = BulkOperation.objects.create(kind="delete", username="owner", path=name, count=1)
+    BulkOperation.objects.filter(pk=record.pk).update(at=at)
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,7 @@ CASES = [
     Case("prune_idempotency_keys", make_idempotency_key, IdempotencyKey, "keys"),
     Case("prune_tombstones", make_tombstone, Tombstone, "tombstones"),
     Case("prune_usage", make_event, UsageEvent, "events", {"days": 30}),
+    Case("prune_bulk_operations", make_record, BulkOperation, "records", {"days": 30}),
 ]
 
 
@@ -114,3 +120,19 @@ def test_an_interrupt_loses_nothing_but_the_rest(case: Case, capsys: Any) -> Non
     case.run()
     assert case.count() == 1
     assert capsys.readouterr().out == f"3 {case.noun} removed.\n"
+
+
+@pytest.mark.django_db
+class TestRecordsOfBulkOperations:
+    def test_are_kept_unless_an_age_is_named(self) -> None:
+        make_record("old", LONG_AGO)
+        with pytest.raises(CommandError, match="--days"):
+            call_command("prune_bulk_operations")
+        assert BulkOperation.objects.exists()
+
+    @pytest.mark.parametrize(("days", "left"), [(400, ["new", "of last year"]), (300, ["new"])])
+    def test_are_pruned_by_age_alone(self, days: int, left: list[str]) -> None:
+        make_record("of last year", timezone.now() - timedelta(days=365))
+        make_record("new", timezone.now())
+        call_command("prune_bulk_operations", days=days)
+        assert [each.path for each in BulkOperation.objects.all()] == left
