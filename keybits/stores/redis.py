@@ -33,7 +33,7 @@ from keybits.conf import conf
 from keybits.stamps import Reading, Stamp
 from keybits.stores import REMEMBERED, StoreError
 
-__all__ = ["RedisStore", "redis_errors"]
+__all__ = ["REDIS_ERRORS", "RedisStore", "failed", "redis_errors"]
 
 QUESTIONS = 2_000
 """Packed questions that a connection remembers, some 1,000 bytes each, beside `KEYBITS_MEMORY_BYTES`."""
