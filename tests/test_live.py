@@ -62,7 +62,7 @@ def get(live: LiveServer, path: str, **headers: str) -> Any:
     )
 
 
-@pytest.mark.parametrize("interface", ["wsgi", "asgi"])
+@pytest.mark.parametrize("interface", ["wsgi", pytest.param("asgi", marks=pytest.mark.stack("server"))])
 def test_every_resource_answers_hits_and_revalidates_and_a_save_elsewhere_shows_at_once(
     live_server_process: Start, interface: str
 ) -> None:

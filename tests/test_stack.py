@@ -237,6 +237,7 @@ class TestLiveServer:
         with pytest.raises(ManagementCommandError, match="DoesNotExist"):
             live_server_process(workers=1).shell(READER)
 
+    @pytest.mark.stack("server")
     def test_killed_worker_is_replaced_while_the_others_answer(self, live_server_process: Starter) -> None:
         live = live_server_process(workers=2)
         assert len(live.workers()) == 2
@@ -244,6 +245,7 @@ class TestLiveServer:
         assert live.get("/nothing-is-here").status_code == 404
         assert dead not in live.workers()
 
+    @pytest.mark.stack("server")
     def test_environment_reaches_the_settings(self, live_server_process: Starter) -> None:
         live = live_server_process(workers=1, environment={"ALLOWED_HOSTS": "127.0.0.1,gallery.example"})
         shown = live.shell("from django.conf import settings; print(settings.ALLOWED_HOSTS)")
@@ -257,6 +259,7 @@ class TestLiveServer:
             live.shell("import psutil")
         deployments.discard(live)
 
+    @pytest.mark.stack("server")
     def test_stop_leaves_no_process(self, live_server_process: Starter) -> None:
         live = live_server_process(workers=2)
         assert live.process is not None

@@ -251,6 +251,7 @@ class TestE006UnknownSetting:
 COUNTED = ["BULK_LIMIT", "ENTRY_TTL", "IDEMPOTENCY_TTL", "MAX_ENTRY_BYTES", "STAMP_LEASE"]
 
 
+@pytest.mark.stack("embedded")
 class TestE007PositiveWholeNumbers:
     @pytest.mark.parametrize("name", COUNTED)
     @pytest.mark.parametrize("value", NOT_POSITIVE)
@@ -286,6 +287,7 @@ class TestE008FingerprintPackages:
         assert ids() == ["keybits.E008"]
 
 
+@pytest.mark.stack("embedded")
 class TestE009Choices:
     @pytest.mark.parametrize("name", ["RELAY", "WRITE_POLICY", "TRACKING", "AUDIT"])
     @pytest.mark.parametrize("value", ["on", "", None, True])
@@ -306,6 +308,7 @@ class TestE009Choices:
 DURATIONS = ["OPEN_LEASE", "RELAY_INTERVAL", "RELAY_BOUND", "STORE_RETRY"]
 
 
+@pytest.mark.stack("embedded")
 class TestE010Durations:
     @pytest.mark.parametrize("name", DURATIONS)
     @pytest.mark.parametrize("value", [0, -0.5, "1", True, None, float("nan"), float("inf")])
@@ -405,6 +408,7 @@ LISTS = [
 ]
 
 
+@pytest.mark.stack("embedded")
 class TestE015Types:
     @pytest.mark.parametrize(
         ("name", "value"),
@@ -427,7 +431,6 @@ class TestE015Types:
         settings.KEYBITS_FINGERPRINT_PACKAGES = made(["catalog", "gallery_api"])
         assert ids() == []
 
-    @pytest.mark.stack("embedded")  # settings of no stack, and three processes
     @pytest.mark.parametrize(
         ("value", "told"),
         [

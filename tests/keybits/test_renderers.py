@@ -41,6 +41,7 @@ def rendered(data: Any, accept: str | None = None) -> bytes:
 
 
 class TestBytes:
+    @pytest.mark.stack("server")
     @given(values)
     def test_are_json_that_says_the_same(self, data: Any) -> None:
         assert data is None or json.loads(rendered(data)) == data

@@ -169,7 +169,11 @@ def out_of_reach(*_: object) -> None:
     raise StoreError("out of reach")
 
 
-@pytest.mark.parametrize("credentials", [True, False], ids=["of a user, hits included", "of an address"])
+@pytest.mark.parametrize(
+    "credentials",
+    [True, pytest.param(False, marks=pytest.mark.stack("server"))],
+    ids=["of a user, hits included", "of an address"],
+)
 def test_a_rate_holds_exactly_when_several_processes_count_at_once(
     live_server_process: Callable[..., LiveServer], credentials: bool
 ) -> None:

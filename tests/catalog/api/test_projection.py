@@ -235,6 +235,7 @@ def queries(draw, path, world):
     return pairs
 
 
+@pytest.mark.stack("server")  # what each stack makes of each field, the tests above ask on both
 @pytest.mark.parametrize("path", LISTS)
 @settings(
     max_examples=40,

@@ -31,6 +31,7 @@ def world(fresh_world):
     return fresh_world
 
 
+@pytest.mark.stack("embedded")  # SQLite is asked no less than the other: it may search along an order
 @pytest.mark.parametrize("page", PAGES)
 @pytest.mark.parametrize("path", LISTS)
 def test_any_filters_with_everything_embedded(api, world, count_queries, path, page):
