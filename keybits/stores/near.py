@@ -44,7 +44,7 @@ class NearRedisStore(RedisStore):
         self._tracked: _Tracked | None = None
 
     def witness(self, scopes: tuple[str, ...]) -> bytes | None:
-        try:  # as `with redis_errors()`, at a third of its cost: `benchmarks/in_process.py`
+        try:  # as `with redis_errors()`, whose generator every hit would pay for: `benchmarks/in_process.py`
             return self._here().witness(scopes)
         except REDIS_ERRORS as error:
             raise failed(error) from error

@@ -193,7 +193,7 @@ class RedisStore:
         return self._over_a_line(_Line.call, command)
 
     def _over_a_line(self, ask: Callable[[_Line, T], R], what: T) -> R:
-        try:  # as `with redis_errors()`, at a third of its cost: `benchmarks/in_process.py`
+        try:  # as `with redis_errors()`, whose generator every hit would pay for: `benchmarks/in_process.py`
             line = self._idle_line()
             answer = ask(line, what)
             self._idle.append(line)  # one that failed is left behind
