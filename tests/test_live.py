@@ -111,13 +111,13 @@ def test_by_asgi_no_connection_to_the_database_outlives_its_request(live_server_
 
 
 READS = ("--include-method=GET", "--max-examples=8")
-WRITES_BY_NOBODY = ("--exclude-method=GET", "--phases=examples,fuzzing", "--max-examples=5")
+WRITES_BY_NOBODY = ("--exclude-method=GET", "--phases=examples,fuzzing", "--max-examples=3")
 WRITES_BY_AN_OWNER = (
     "--include-method=POST",
     "--include-method=PUT",
     "--include-method=PATCH",
     "--phases=fuzzing",
-    "--max-examples=12",
+    "--max-examples=8",
 )
 SEED_OWNED = """
 from catalog.accounts import keys

@@ -82,7 +82,7 @@ def status(live: LiveServer, path: str) -> str:
     return live.get(path).headers["cache-status"]
 
 
-@pytest.mark.stack("embedded")
+@pytest.mark.stack("server")
 class TestTheFirstPages:
     def test_are_made_and_then_found_by_whoever_comes_next(self, live: LiveServer) -> None:
         summary = warm(live)
@@ -165,7 +165,7 @@ class TestWhatTheStoreHas:
         assert " 304" not in warm(busy)
 
 
-@pytest.mark.stack("embedded")
+@pytest.mark.stack("server")
 class TestWhatIsGiven:
     def test_is_asked_for_alone(self, tmp_path: Any) -> None:
         (tmp_path / "urls").write_text(
@@ -190,7 +190,7 @@ class TestWhatIsGiven:
         assert "2 requests failed, 0 were not made" in str(failed.value)
 
 
-@pytest.mark.stack("embedded")
+@pytest.mark.stack("server")
 class TestWhere:
     def test_each_base_url_is_warmed_and_has_its_line(self, busy: LiveServer) -> None:
         other = busy.url.replace("127.0.0.1", "localhost")
@@ -222,7 +222,7 @@ class TestWhere:
         assert status(busy, urls[-1]) == "keybits; hit"
 
 
-@pytest.mark.stack("embedded")
+@pytest.mark.stack("server")
 class TestHow:
     def test_each_coding_is_asked_for(self, busy: LiveServer) -> None:
         answered = warm(busy, "--codings", "zstd", "--codings", "identity", "--codings", "", "/api/v1/tags/")

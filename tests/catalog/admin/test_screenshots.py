@@ -21,7 +21,7 @@ from catalog.capture import images, redrawing, storage
 from catalog.curation import bulk
 from catalog.models import BulkOperation, Gallery, Rendition, Screenshot, State, Tag, Tombstone
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.stack("server")]  # pages: they hang on no stack
 LIST = "/admin/catalog/screenshot/"
 NASTY = [
     '<script>alert("x")</script>',

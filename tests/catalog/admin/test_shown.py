@@ -22,7 +22,7 @@ from catalog.admin.galleries import GalleryAdmin
 from catalog.curation.screenshots import change_screenshot
 from catalog.models import Gallery, Screenshot, Tag
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.stack("server")]  # pages: they hang on no stack
 TOLD = "Somebody else has changed this meanwhile. It is now: "
 
 

@@ -10,7 +10,7 @@ from django.urls import resolve
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-pytestmark = [pytest.mark.django_db, pytest.mark.stack("embedded")]  # it hangs on no stack
+pytestmark = [pytest.mark.django_db, pytest.mark.stack("server")]  # it hangs on no stack
 
 SAMPLES = {"slug": "spring", "gallery_slug": "spring", "tag_slug": "dark", "id": "1", "screenshot_id": "1"}
 PATHS = {
