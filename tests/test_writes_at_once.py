@@ -99,7 +99,7 @@ def set_off(writers: list[Any]) -> list[str]:
 
 def test_every_change_that_was_taken_is_there_in_the_end(live_server_process: Start) -> None:
     live = live_server_process(workers=3, environment=UNHURRIED, seed=SEED)
-    headers = {"Authorization": f"Token {live.seeded.strip()}"}
+    headers = {"Authorization": f"Token {live.seeded}"}
     target = "/api/v1/screenshots/1/"
     marks = [f"w{number:02d};" for number in range(PROCESSES * WRITERS)]
     writers = [
@@ -118,7 +118,7 @@ def test_every_change_that_was_taken_is_there_in_the_end(live_server_process: St
 
 def test_what_is_sent_by_many_under_one_key_is_done_once(live_server_process: Start) -> None:
     live = live_server_process(workers=3, seed=SEED)
-    authorization = f"Token {live.seeded.strip()}"
+    authorization = f"Token {live.seeded}"
     headers = {"Authorization": authorization, "Idempotency-Key": '"only-once"'}
     body = {"gallery": "a", "title": "Two", "source_url": "https://two.example/"}
     code = CREATOR.format(url=live.url, headers=headers, target="/api/v1/screenshots/", body=body)
@@ -131,7 +131,7 @@ def test_what_is_sent_by_many_under_one_key_is_done_once(live_server_process: St
 
 def test_of_many_who_change_the_same_list_on_one_condition_one_succeeds(live_server_process: Start) -> None:
     live = live_server_process(workers=3, seed=SEED + MORE)
-    headers = {"Authorization": f"Token {live.seeded.strip()}"}
+    headers = {"Authorization": f"Token {live.seeded}"}
     target = "/api/v1/galleries/a/screenshots/?domain=two.example"
     titles = [f"title {number}" for number in range(6)]
     given = {"url": live.url, "headers": headers, "target": target}

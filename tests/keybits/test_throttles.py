@@ -180,7 +180,7 @@ def test_a_rate_holds_exactly_when_several_processes_count_at_once(
     live = live_server_process(
         workers=3, environment={"USER_THROTTLE_RATE": "20/d", "ANON_THROTTLE_RATE": "20/d"}, seed=SEED
     )
-    token = live.seeded.strip()
+    token = live.seeded
     headers = {"Authorization": f"Token {token}"} if credentials else {}
 
     def ask(number: int) -> int:

@@ -248,7 +248,7 @@ class Deployments:
         name = f"template_{len(self._templates)}"
         template = LiveServer(self._home(name), self._environment(name, None), None)
         self._copy(self._template(""), name)
-        template.seeded = template.shell(seed)
+        template.seeded = template.shell(seed).strip()
         return template
 
     def _home(self, name: str) -> Path:
@@ -260,8 +260,7 @@ class Deployments:
         if self.postgres is not None:
             self.postgres.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template.directory.name}"')
             return
-        files = (self.directory / part / "gallery.sqlite3" for part in (template.directory.name, name))
-        present, copy = files
+        present, copy = (home / "gallery.sqlite3" for home in (template.directory, self.directory / name))
         with closing(sqlite3.connect(present)) as source, closing(sqlite3.connect(copy)) as target:
             source.backup(target)
 

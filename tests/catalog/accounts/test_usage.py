@@ -384,7 +384,7 @@ def test_fifty_at_once_from_several_processes_get_the_quota_and_not_one_more(
     live_server_process: Callable[..., LiveServer],
 ) -> None:
     live = live_server_process(workers=3, seed=SEED.format(quota=20))
-    secret = live.seeded.strip()
+    secret = live.seeded
     headers = {"Authorization": f"Api-Key {secret}"}
 
     def ask(_: int) -> tuple[int, str]:

@@ -9,7 +9,7 @@ from writing import sent
 
 from catalog.models import Gallery, Screenshot, Tag, Tombstone
 
-pytestmark = [pytest.mark.django_db, pytest.mark.stack("server")]  # test_permissions.py has all on the other
+pytestmark = [pytest.mark.django_db, pytest.mark.stack("server")]  # on the other, test_permissions.py
 
 VIEWERS = ["api", "as_other", "as_owner", "by_token"]
 GALLERIES = {
