@@ -310,6 +310,7 @@ class TestStatementsOutsideTransactions:
 
 
 class TestPolicies:
+    @pytest.mark.stack("server")
     def test_a_write_that_is_refused_leaves_everything_as_it_was(self, site: Site) -> None:
         refuse = (
             "from django.conf import settings\nsettings.KEYBITS_WRITE_POLICY = 'refuse'\n"
@@ -328,6 +329,7 @@ class TestPolicies:
             site.live.redis.start()
         assert set(site.until_hit()) == {"old"}
 
+    @pytest.mark.stack("embedded")
     def test_where_no_relay_vouches_nothing_is_believed(self, live_server_process: Starter) -> None:
         environment = {
             **ENVIRONMENT,
@@ -376,6 +378,7 @@ def test_a_vouch_that_arrives_late_is_none(redis_server: Redis, settings: Any) -
         assert get_store().read("key", ["galleries"]).stamps == (None,)
 
 
+@pytest.mark.stack("embedded")  # dates are neither the database's nor the store's
 class TestDates:
     def test_a_content_that_comes_back_is_newer_than_the_one_between(self, site: Site) -> None:
         """Even where the one between was never stored, so that nothing remembers it but a client."""

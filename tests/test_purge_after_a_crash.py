@@ -13,6 +13,7 @@ from stacks.live import LiveServer
 
 from keybits import surrogates
 
+pytestmark = pytest.mark.stack("server")  # as with a cache in front it is deployed
 LONG = 60
 
 
@@ -25,7 +26,7 @@ class Cache:
         self._heard = threading.Condition()
         self.asked = 0
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:

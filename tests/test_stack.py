@@ -221,11 +221,13 @@ class TestLiveServer:
         vendor = {"embedded": "sqlite", "server": "postgresql"}[stack.name]
         assert live.shell(code).split() == [vendor, STORES[stack.name]]
 
+    @pytest.mark.stack("embedded")
     @pytest.mark.parametrize("interface", ["wsgi", "asgi"])
     def test_it_answers_over_http(self, live_server_process: Starter, interface: str) -> None:
         live = live_server_process(workers=1, interface=interface)
         assert live.get("/nothing-is-here").status_code == 404
 
+    @pytest.mark.stack("server")
     def test_writers_in_other_processes_share_one_database_that_starts_empty(
         self, live_server_process: Starter
     ) -> None:
@@ -312,6 +314,7 @@ ctypes.CDLL(None).pthread_exit(None)
 """
 
 
+@pytest.mark.stack("embedded")
 class TestEndOfARun:
     @pytest.mark.parametrize("reaped", [True, False])
     def test_crash_leaves_no_server_and_no_file(self, reaped: bool) -> None:

@@ -57,7 +57,7 @@ def live(deployments: Deployments) -> Iterator[LiveServer]:
 def wire(live: LiveServer) -> Iterator[Wire]:
     """The way to `live` that remembers."""
     with Wire(live) as between:
-        thread = threading.Thread(target=between.serve_forever, daemon=True)
+        thread = threading.Thread(target=between.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         yield between
         between.shutdown()

@@ -25,6 +25,7 @@ class Exchange:
 
 class _Relay(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # one packet an answer
     server: Wire
 
     def do_GET(self) -> None:

@@ -32,11 +32,12 @@ def assert_all_pass(cells: dict[str, Cell]) -> None:
     assert {name: str(cell) for name, cell in cells.items() if cell.passed is not True} == {}
 
 
+@pytest.mark.stack("embedded")
 def test_every_cell_of_ours_passes(by_wsgi: Measured) -> None:
     assert_all_pass(by_wsgi.cells)
 
 
-@pytest.mark.stack("server")  # by WSGI on both: the two interfaces share all but what reads the request
+@pytest.mark.stack("server")  # each interface on one: they share all but what reads the request
 def test_every_cell_of_ours_passes_by_asgi(deployments: Deployments) -> None:
     with running(OURS, deployments, "asgi") as column:
         assert_all_pass(measured(column))

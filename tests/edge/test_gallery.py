@@ -13,6 +13,8 @@ from stacks.servers import reserve_port
 
 from edge.programs import Nginx, Varnish, client, eventually
 
+pytestmark = pytest.mark.stack("server")  # as with an edge in front it is deployed
+
 SEED = """
 from catalog.models import *
 from django.contrib.auth import get_user_model

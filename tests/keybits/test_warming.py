@@ -94,6 +94,7 @@ class Stub:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            wbufsize = -1  # one packet an answer, unless it is large
 
             def do_GET(self) -> None:
                 said = stub.answer(self.path, {name.lower(): value for name, value in self.headers.items()})

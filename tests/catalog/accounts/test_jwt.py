@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from stacks.live import LiveServer
+from stacks.live import Deployments, LiveServer
 
 pytestmark = pytest.mark.stack("embedded")  # no token is in any database
 
@@ -19,6 +19,17 @@ Gallery.objects.create(slug="vault", title="Vault", owner=owner, visibility="pri
 """
 WHO = {"username": "owner", "password": "a long password"}
 Start = Callable[..., LiveServer]
+
+
+@pytest.fixture(scope="module")
+def turned_on(deployments: Deployments) -> Iterator[LiveServer]:
+    """A deployment that gives tokens, shared by those who take few and leave everybody there."""
+    live = deployments.make({"JWT": "true"}, SEED)
+    try:
+        live.start(workers=1)
+        yield live
+    finally:
+        deployments.discard(live)
 
 
 def post(live: LiveServer, path: str, body: Any) -> Any:
@@ -76,32 +87,29 @@ def test_on_a_user_signs_in_reads_what_is_theirs_and_renews(live_server_process:
     assert post(live, "token/", WHO).status_code == 429  # the ninth attempt
 
 
-def test_on_the_scheme_counts_in_any_case(live_server_process: Start) -> None:
-    live = live_server_process(workers=1, environment={"JWT": "true"}, seed=SEED)
-    token = post(live, "token/", WHO).json()["access"]
+def test_on_the_scheme_counts_in_any_case(turned_on: LiveServer) -> None:
+    token = post(turned_on, "token/", WHO).json()["access"]
     for scheme in ("bearer", "BEARER", "Bearer"):
-        assert vault(live, token, scheme).status_code == 200
-        assert vault(live, "x", scheme).status_code == 401
+        assert vault(turned_on, token, scheme).status_code == 200
+        assert vault(turned_on, "x", scheme).status_code == 401
 
 
-def test_on_what_is_not_asked_for_is_refused_by_name(live_server_process: Start) -> None:
-    live = live_server_process(workers=1, environment={"JWT": "true"}, seed=SEED)
-    tokens = post(live, "token/", WHO).json()
+def test_on_what_is_not_asked_for_is_refused_by_name(turned_on: LiveServer) -> None:
+    tokens = post(turned_on, "token/", WHO).json()
     for path, body in (("token/", WHO), ("token/refresh/", {"refresh": tokens["refresh"]})):
-        refused = post(live, f"{path}?bogus=2", body)
+        refused = post(turned_on, f"{path}?bogus=2", body)
         assert (refused.status_code, refused.json()["parameter"]) == (400, "bogus")
-        refused = post(live, path, body | {"bogus": 1})
+        refused = post(turned_on, path, body | {"bogus": 1})
         assert (refused.status_code, list(refused.json()["errors"])) == (400, ["bogus"])
-        assert post(live, f"{path}?format=json", body).status_code == 200
+        assert post(turned_on, f"{path}?format=json", body).status_code == 200
 
 
-def test_on_the_deployment_is_sound_and_its_description_complete(live_server_process: Start) -> None:
-    live = live_server_process(workers=1, environment={"JWT": "true"})
-    described = live.manage("spectacular", "--validate", "--fail-on-warn", "--format", "openapi-json")
+def test_on_the_deployment_is_sound_and_its_description_complete(turned_on: LiveServer) -> None:
+    described = turned_on.manage("spectacular", "--validate", "--fail-on-warn", "--format", "openapi-json")
     schema = json.loads(described)
     assert {"400", "401", "429"} <= set(schema["paths"]["/api/v1/token/"]["post"]["responses"])
     assert {"jwtAuth": []} in schema["paths"]["/api/v1/galleries/"]["get"]["security"]
-    anonymous = live.get("/api/v1/galleries/")
+    anonymous = turned_on.get("/api/v1/galleries/")
     assert (anonymous.status_code, "private" in anonymous.headers["Cache-Control"]) == (200, False)
-    live.get("/api/v1/galleries/")
-    assert "hit" in live.get("/api/v1/galleries/").headers["Cache-Status"]
+    turned_on.get("/api/v1/galleries/")
+    assert "hit" in turned_on.get("/api/v1/galleries/").headers["Cache-Status"]

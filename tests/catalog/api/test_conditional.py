@@ -13,7 +13,10 @@ from rest_framework.throttling import AnonRateThrottle
 from keybits.preconditions import format_http_date
 from keybits.stores import get_store
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.stack("embedded"),
+]  # what a hit costs, the fast path's tests ask on both
 
 RESOURCES = [
     "/",

@@ -172,7 +172,12 @@ def world(fresh_world: Any) -> Any:
     return fresh_world
 
 
-@pytest.fixture(params=[WsgiWays, AsgiWays])
+@pytest.fixture(
+    params=[
+        pytest.param(WsgiWays, marks=pytest.mark.stack("embedded")),
+        pytest.param(AsgiWays, marks=pytest.mark.stack("server")),
+    ]
+)
 def ways(request: pytest.FixtureRequest, clock: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ways]:
     monkeypatch.setitem(connections["default"].settings_dict, "CONN_MAX_AGE", 0)
     memory.entries().clear()

@@ -76,6 +76,7 @@ def age(slug, **values):
     assert Gallery.objects.filter(slug=slug).update(**values) == 1
 
 
+@pytest.mark.stack("embedded")
 class TestAges:
     def test_nobody_uses_anything_unasked_but_who_is_told_of_changes(self, api, world):
         for path in (*OF_SPRING, *OF_SEVERAL, *OF_AUTUMN, *OF_DRAFTS, *TAGS, "/", "/schema/"):
@@ -141,6 +142,7 @@ class TestAges:
             assert len(queries) <= queries_at_most, (path, [query["sql"] for query in queries])
 
 
+@pytest.mark.stack("embedded")
 class TestPending:
     PATHS = ("/screenshots/{fox}/", "/galleries/spring/screenshots/{fox}/")
     RENDITIONS = tuple(f"{path}renditions/" for path in PATHS)
@@ -273,6 +275,7 @@ class TestTakedowns:
                 assert re.fullmatch(r"[\w-]{12}", name)
 
 
+@pytest.mark.stack("embedded")
 class TestFreshnessKeys:
     @pytest.mark.parametrize(
         "write",
