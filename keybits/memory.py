@@ -20,7 +20,7 @@ from keybits import clock
 from keybits.conf import conf
 from keybits.entries import Entry
 
-__all__ = ["Held", "Memory", "entries", "footprint", "hold"]
+__all__ = ["Held", "Memory", "Slot", "entries", "footprint", "hold"]
 
 T = TypeVar("T")
 OVERHEAD = 600
@@ -29,13 +29,28 @@ SHARE = 16
 """No one thing may take more than this part of a memory."""
 
 
-class _Slot(Generic[T]):
-    __slots__ = ("size", "used", "value")
+class Slot(Generic[T]):
+    """Where a memory keeps a value, for as long as it does: who holds the slot keeps nothing in memory."""
+
+    __slots__ = ("_value", "size", "used")
 
     def __init__(self, value: T, size: int) -> None:
-        self.value = value
+        self._value: T | None = value
         self.size = size
         self.used = False
+
+    def take(self) -> T | None:
+        """Return the value, which is then the last to go; None once the memory has let it go."""
+        self.used = True
+        return self._value
+
+    def holds(self, value: T) -> bool:
+        """Say whether it is that value."""
+        return self._value is value
+
+    def empty(self) -> None:
+        """Let the value go."""
+        self._value = None
 
 
 class Memory(Generic[T]):
@@ -47,24 +62,25 @@ class Memory(Generic[T]):
 
     def __init__(self, budget: int) -> None:
         self._budget = budget
-        self._slots: OrderedDict[Hashable, _Slot[T]] = OrderedDict()
+        self._slots: OrderedDict[Hashable, Slot[T]] = OrderedDict()
         self._lock = threading.Lock()
         self.size = 0
 
     def get(self, key: Hashable) -> T | None:
         """Return the value under `key`, or None."""
         slot = self._slots.get(key)
-        if slot is None:
-            return None
-        slot.used = True
-        return slot.value
+        return None if slot is None else slot.take()
+
+    def slot(self, key: Hashable) -> Slot[T] | None:
+        """Return where the value under `key` is kept, or None."""
+        return self._slots.get(key)
 
     def put(self, key: Hashable, value: T, size: int) -> None:
         """Keep `value`, of `size` bytes, under `key`."""
         with self._lock:
             self._drop(key)
             if self._fits(size):
-                self._slots[key] = _Slot(value, size + OVERHEAD)
+                self._slots[key] = Slot(value, size + OVERHEAD)
                 self.size += size + OVERHEAD
                 self._shrink()
 
@@ -72,7 +88,7 @@ class Memory(Generic[T]):
         """Count `value` as `size` bytes from now on; say whether it is still under `key`, and may be so large."""
         with self._lock:
             slot = self._slots.get(key)
-            if slot is None or slot.value is not value or not self._fits(size):
+            if slot is None or not slot.holds(value) or not self._fits(size):
                 return False
             self.size += size + OVERHEAD - slot.size
             slot.size = size + OVERHEAD
@@ -82,6 +98,8 @@ class Memory(Generic[T]):
     def clear(self) -> None:
         """Forget everything."""
         with self._lock:
+            for slot in self._slots.values():
+                slot.empty()
             self._slots.clear()
             self.size = 0
 
@@ -92,6 +110,7 @@ class Memory(Generic[T]):
         slot = self._slots.pop(key, None)
         if slot is not None:
             self.size -= slot.size
+            slot.empty()
 
     def _shrink(self) -> None:
         while self.size > self._budget:

@@ -17,6 +17,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 from django.conf import settings
 from django.core.signals import setting_changed
@@ -25,12 +26,12 @@ from keybits import cache_status, memory, transactions
 from keybits.answers import Answer, Terms, answer, missing_coding
 from keybits.conf import conf
 from keybits.envelopes import Envelope, envelope, put_around, strangers, worrying
-from keybits.memory import Held, Memory, footprint
+from keybits.memory import Held, Memory, Slot, footprint
 from keybits.preconditions import Conditions
 from keybits.readthrough import confirmed, ends_soon
 from keybits.stores import StoreError, get_store
 
-__all__ = ["HOLDER", "PATIENCE", "Ask", "Departure", "Final", "Holder", "Lane", "Question", "lane"]
+__all__ = ["HOLDER", "PATIENCE", "Ask", "Departure", "Final", "Holder", "Lane", "Question", "Said", "lane"]
 
 HOLDER = "keybits.holder"
 """Where a request (its WSGI environ or ASGI scope) carries what the mixin notes."""
@@ -64,6 +65,8 @@ Ask = tuple[str | None, ...]
 """The method, Accept-Encoding, and the fields of `Conditions` in order: all that an entry's answer depends on."""
 Question = tuple[Hashable, Hashable, Ask]
 """The address, the context (all that middlewares and views look at beside it), and what is asked of the entry."""
+Said = tuple[Any, ...]
+"""All that a question is made of, as the server hands it over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,8 @@ class _Context:
     """What middlewares made of answers in one context, by status."""
 
     envelopes: Mapping[int, Envelope] = field(default_factory=dict)
+    is_right: bool = True
+    """False from when the middlewares have been seen to make something else of them."""
 
 
 @dataclass(slots=True, eq=False)
@@ -114,6 +119,18 @@ class _Target:
         return RECORD_BYTES + footprint(self.scopes) + contexts
 
 
+_Asked = tuple[_Context, Ask]
+"""What an entry's answer depends on, and what middlewares make of it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Understood:
+    """What was meant by what was said, so that it is not worked out for each hit (`benchmarks/in_process.py`)."""
+
+    target: Slot[_Target]
+    asked: _Asked
+
+
 class Lane:
     """What has been learnt, in a quarter of `KEYBITS_MEMORY_BYTES`. Safe under threads; after a fork make a new one.
 
@@ -121,25 +138,37 @@ class Lane:
     """
 
     def __init__(self) -> None:
-        self._targets: Memory[_Target] = Memory(conf.MEMORY_BYTES // 4)
+        self._targets: Memory[_Target] = Memory(conf.MEMORY_BYTES // 8)
+        self._understood: Memory[_Understood] = Memory(conf.MEMORY_BYTES // 8)
         self._departed: dict[int, Future[None]] = {}
         self._unlearnt: set[int] = set()
         self.worrying = worrying()
         self.proxied = (settings.SECURE_PROXY_SSL_HEADER or ("",))[0]
 
-    def answer(self, address: Hashable, context: Hashable, ask: Ask) -> Final | None:
-        """Return the answer to a question that was learnt and whose entry is true; None sends it the long way."""
-        target = self._targets.get(address)
-        if target is None:
+    def again(self, said: Said) -> Final | None:
+        """Return what `answer` would to the question made of `said`, if it has answered that before."""
+        found = self._understood.get(said)
+        if found is None or not found.asked[0].is_right:
             return None
-        known = target.contexts.get(context)
-        held = memory.entries().get(target.key)
-        if known is None or held is None or not _is_true(held, target.scopes):
+        target = found.target.take()
+        return None if target is None else _given(target, found.asked)
+
+    def answer(
+        self, address: Hashable, context: Hashable, ask: Ask, said: Said | None = None
+    ) -> Final | None:
+        """Return the answer to a question that was learnt and whose entry is true; None sends it the long way.
+
+        `said` is what it was made of, for `again`; None where nobody will say the same.
+        """
+        slot = self._targets.slot(address)
+        target = None if slot is None else slot.take()
+        known = None if target is None else target.contexts.get(context)
+        if slot is None or target is None or known is None:
             return None
-        found: Final | None = held.answers.get((known, ask))
-        if found is not None and (found.second is None or found.second == int(time.time())):
-            return found
-        return _made(held, known, ask)
+        final = _given(target, (known, ask))
+        if final is not None and said is not None:
+            self._note(said, _Understood(slot, (known, ask)))
+        return final
 
     def learn(self, address: Hashable, context: Hashable, holder: Holder, code: int, fields: Fields) -> bool:
         """Remember what the long way answered, where it can be answered again from what it noted; say whether."""
@@ -180,6 +209,11 @@ class Lane:
         del self._departed[departure.place]
         departure.leader.set_result(None)
 
+    def _note(self, said: Said, understood: _Understood) -> None:
+        known = understood.asked[0]
+        size = footprint(said) + RECORD_BYTES + footprint(known.envelopes)
+        self._understood.put(said, understood, size)
+
     def _may_show_stale(self, address: Hashable) -> bool:
         target = self._targets.get(address)
         held = None if target is None else memory.entries().get(target.key)
@@ -202,8 +236,21 @@ def _admit(target: _Target, context: Hashable, code: int, around: Envelope) -> N
     if present is None and len(target.contexts) >= MOST_CONTEXTS:
         target.contexts = {}
     if present is None or present.envelopes.get(code, around) != around:
+        if present is not None:
+            present.is_right = False
         present = target.contexts[context] = _Context()
     present.envelopes = {**present.envelopes, code: around}
+
+
+def _given(target: _Target, asked: _Asked) -> Final | None:
+    """Return the answer, if the entry is there and true: the one that was given before, or made now."""
+    held = memory.entries().get(target.key)
+    if held is None or not _is_true(held, target.scopes):
+        return None
+    found: Final | None = held.answers.get(asked)
+    if found is not None and (found.second is None or found.second == int(time.time())):
+        return found
+    return _made(held, asked)
 
 
 def _is_true(held: Held, scopes: tuple[str, ...]) -> bool:
@@ -219,12 +266,12 @@ def _is_true(held: Held, scopes: tuple[str, ...]) -> bool:
     return true and (held.entry.expires is None or not ends_soon(held.entry))
 
 
-def _made(held: Held, known: _Context, ask: Ask) -> Final | None:
+def _made(held: Held, asked: _Asked) -> Final | None:
     """Ask `answers`, and put what it says into the envelope; remember it, if only for this second.
 
     Who storms a list asks for it in the first second that there is one (`benchmarks/stampede.py`).
     """
-    method, accept_encoding, *conditional = ask
+    known, (method, accept_encoding, *conditional) = asked
     conditions = Conditions(*conditional)
     if missing_coding(held.entry, method or "", conditions, accept_encoding):
         return None  # the long way makes it, and keeps it
@@ -236,7 +283,7 @@ def _made(held: Held, known: _Context, ask: Ask) -> Final | None:
         return None
     moves = held.entry.max_age or (held.entry.changed is not None and held.entry.changed > now)
     final = _final(given, around, int(now) if moves else None)
-    _remember(held, (known, ask), final)
+    _remember(held, asked, final)
     return final
 
 
@@ -246,7 +293,7 @@ def _final(given: Answer, around: Envelope, second: int | None) -> Final:
     return Final(STATUS[given.status], headers, given.body, raw, given.status, second)
 
 
-def _remember(held: Held, key: tuple[_Context, Ask], final: Final) -> None:
+def _remember(held: Held, key: _Asked, final: Final) -> None:
     """Keep the answer beside its entry; where they would be too many or too large, begin again.
 
     That of another second is as large, and takes its place.
@@ -264,7 +311,7 @@ def _remember(held: Held, key: tuple[_Context, Ask], final: Final) -> None:
         held.answers, held.weight = {}, 0
 
 
-def _weight(item: tuple[tuple[_Context, Ask], Final]) -> int:
+def _weight(item: tuple[_Asked, Final]) -> int:
     (_, ask), final = item
     return RECORD_BYTES + footprint(ask) + footprint(final.headers) + footprint(final.raw)
 

@@ -9,7 +9,7 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.core.handlers.wsgi import WSGIHandler
 
-from keybits.fastpath import HOLDER, PATIENCE, Departure, Final, Holder, Lane, Question, lane
+from keybits.fastpath import HOLDER, PATIENCE, Departure, Final, Holder, Lane, Question, Said, lane
 from keybits.metrics import Answers, answers
 
 __all__ = ["FastPath"]
@@ -31,6 +31,16 @@ ASKED = (
     *("HTTP_ACCEPT_ENCODING", "HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH"),
     *("HTTP_IF_MODIFIED_SINCE", "HTTP_IF_UNMODIFIED_SINCE", "HTTP_IF_RANGE"),
 )
+FIRST = (
+    *("REQUEST_METHOD", "wsgi.url_scheme", "HTTP_HOST", "HTTP_COOKIE", "HTTP_AUTHORIZATION"),
+    *("CONTENT_LENGTH", "CONTENT_TYPE", "HTTP_TRANSFER_ENCODING"),
+)
+SAID = (*FIRST, *ADDRESS, *CONTEXT, *ASKED)
+"""All that a question is made of, but for what tells the scheme behind a proxy."""
+COOKIE = SAID.index("HTTP_COOKIE")
+OF_ADDRESS = slice(len(FIRST), len(FIRST) + len(ADDRESS))
+OF_CONTEXT = slice(OF_ADDRESS.stop, OF_ADDRESS.stop + len(CONTEXT))
+OF_ASKED = slice(OF_CONTEXT.stop, OF_CONTEXT.stop + len(ASKED))
 
 
 class FastPath:
@@ -52,15 +62,20 @@ class FastPath:
         known, counter = lane(), answers()
         if counter is not None:
             start_response = _counted(counter, start_response)
-        question = _question(environ, known) if known is not None else None
-        if known is None or question is None:
+        if known is None:
             return self.application(environ, start_response)
-        final = known.answer(*question)
+        said = (*map(environ.get, SAID), environ.get(known.proxied))
+        final = known.again(said)
         if final is None:
-            departure = known.depart(question)
-            final = None if departure.leads else _awaited(departure, known)
+            question = _question(said, known)
+            if question is None:
+                return self.application(environ, start_response)
+            final = known.answer(*question, said=_shared(said))
             if final is None:
-                return self._learn(known, departure, environ, start_response)
+                departure = known.depart(question)
+                final = None if departure.leads else _awaited(departure, known)
+                if final is None:
+                    return self._learn(known, departure, environ, start_response)
         start_response(final.status, final.headers.copy())
         return [final.body]
 
@@ -101,21 +116,20 @@ def _awaited(departure: Departure, known: Lane) -> Final | None:
     return known.answer(*departure.question)
 
 
-def _question(environ: dict[str, Any], known: Lane) -> Question | None:
+def _question(said: Said, known: Lane) -> Question | None:
     """Return what is asked; None where it is not for everybody, or says more than an address and conditions."""
-    get = environ.get
-    method, host = environ["REQUEST_METHOD"], get("HTTP_HOST")
+    method, scheme, host, cookie, authorization, length, content_type, transfer_encoding = said[: len(FIRST)]
     if (method != "GET" and method != "HEAD") or host is None:  # noqa: PLR1714
         return None
-    if get("CONTENT_LENGTH") not in NO_LENGTH or get("CONTENT_TYPE") not in NO_TYPE:
+    if length not in NO_LENGTH or content_type not in NO_TYPE:
         return None
-    if get("HTTP_AUTHORIZATION") is not None or get("HTTP_TRANSFER_ENCODING") is not None:
+    if authorization is not None or transfer_encoding is not None:
         return None
-    cookie = get("HTTP_COOKIE")
     if cookie is not None and known.worrying.search(cookie):
         return None
-    return (
-        tuple(map(get, ADDRESS)),
-        (method, environ["wsgi.url_scheme"], get(known.proxied), host, *map(get, CONTEXT)),
-        (method, *map(get, ASKED)),
-    )
+    return said[OF_ADDRESS], (method, scheme, said[-1], host, *said[OF_CONTEXT]), (method, *said[OF_ASKED])
+
+
+def _shared(said: Said) -> Said | None:
+    """Return what others may say in the same words, or None: cookies are one's own."""
+    return said if said[COOKIE] is None else None

@@ -68,6 +68,33 @@ class TestBound:
         assert not kept.weigh("a", old, 200)
         assert kept.size == 100 + OVERHEAD
 
+    @pytest.mark.parametrize(
+        "let_go",
+        [
+            lambda kept: kept.put("a", "b", 100),
+            lambda kept: kept.clear(),
+            lambda kept: [kept.put(str(number), "", 400) for number in range(60)],
+        ],
+    )
+    def test_a_slot_has_what_is_kept_and_nothing_once_it_is_not(self, let_go: Callable[[Any], None]) -> None:
+        kept: Memory[str] = Memory(16 * KIB)
+        kept.put("a", "a", 100)
+        slot = kept.slot("a")
+        assert slot is not None
+        assert slot.take() == "a"
+        let_go(kept)
+        assert slot.take() is None
+
+    def test_what_is_taken_from_its_slot_is_used(self) -> None:
+        kept: Memory[str] = Memory(16 * KIB)
+        kept.put("a", "a", 400)
+        slot = kept.slot("a")
+        assert slot is not None
+        for number in range(30):
+            kept.put(number, "", 400)
+            slot.take()
+        assert kept.get("a") == "a"
+
     def test_threads_that_do_everything_at_once_leave_the_count_right(self) -> None:
         kept: Memory[int] = Memory(50 * KIB)
 
@@ -140,6 +167,21 @@ def scan_conditions(lane: Lane, found: Entry) -> None:
             lane.answer((address,), ("GET",), ask)
 
 
+def scan_sayings(lane: Lane, found: Entry) -> None:
+    memory.hold("key", found)
+    for address in range(100):
+        teach(lane, (address,), ("GET",), "key", found)
+        for number in range(10):
+            lane.answer((address,), ("GET",), ASK, (text("said", address), text("so", number)))
+
+
+def scan_long_sayings(lane: Lane, found: Entry) -> None:
+    memory.hold("key", found)
+    teach(lane, ("a",), ("GET",), "key", found)
+    for number in range(100):
+        lane.answer(("a",), ("GET",), ASK, (text("said", number, 60_000),))
+
+
 def scan_long_conditions(lane: Lane, found: Entry) -> None:
     memory.hold("key", found)
     teach(lane, ("a",), ("GET",), "key", found)
@@ -167,6 +209,8 @@ SCANS = (
     scan_addresses,
     scan_contexts,
     scan_conditions,
+    scan_sayings,
+    scan_long_sayings,
     scan_long_conditions,
     scan_long_contexts,
     scan_entries,
@@ -191,7 +235,7 @@ def test_a_scan_takes_no_more_bytes_than_are_counted_nor_than_are_allowed(
         taken = tracemalloc.get_traced_memory()[0]
     finally:
         tracemalloc.stop()
-    counted = lane._targets.size + memory.entries().size
+    counted = lane._targets.size + lane._understood.size + memory.entries().size
     assert counted <= 2 * KIB * KIB
     assert taken <= counted * 1.25 + 400 * KIB, (taken, counted)
 
@@ -235,6 +279,64 @@ def test_what_middlewares_say_since_takes_the_place_of_what_they_said(lane: Lane
         told = lane.answer("a", "c", ASK)
         assert told is not None
         assert told.headers[-1] == ("X-Frame-Options", said)
+
+
+SAID = ("all", "that", "was", "said")
+
+
+def taught(lane: Lane) -> Entry:
+    found = entry()
+    memory.hold("key", found)
+    teach(lane, "a", "c", "key", found)
+    return found
+
+
+def test_what_was_answered_once_is_answered_again_by_what_was_said_alone(lane: Lane) -> None:
+    taught(lane)
+    assert lane.again(SAID) is None
+    told = lane.answer("a", "c", ASK, SAID)
+    assert told is not None
+    assert lane.again(SAID) is told
+    assert lane.again((*SAID, "else")) is None
+
+
+def other_envelope(lane: Lane, found: Entry) -> None:
+    given = answer(found, "GET", Conditions(), fastpath.Terms(now=10.0, cache_status="keybits; hit"))
+    lane.learn("a", "c", Holder("key", SCOPES, given), 200, [*given.headers, ("X-Frame-Options", "ALLOW")])
+
+
+def other_entry(lane: Lane, found: Entry) -> None:
+    teach(lane, "a", "c", "other key", found)
+
+
+def end(lane: Lane, found: Entry) -> None:
+    get_store().close(SCOPES)
+
+
+def forget_the_entry(lane: Lane, found: Entry) -> None:
+    memory.entries().clear()
+
+
+def forget_the_address(lane: Lane, found: Entry) -> None:
+    scan_addresses(lane, found)
+
+
+@pytest.mark.parametrize("change", [other_envelope, other_entry, end, forget_the_entry, forget_the_address])
+def test_what_was_said_is_worth_nothing_once_it_means_something_else(
+    lane: Lane, change: Callable[[Lane, Entry], None]
+) -> None:
+    found = taught(lane)
+    assert lane.answer("a", "c", ASK, SAID) is not None
+    change(lane, found)
+    assert lane.again(SAID) is None
+
+
+def test_who_answers_by_what_was_said_keeps_the_address_in_memory(lane: Lane) -> None:
+    found = taught(lane)
+    assert lane.answer("a", "c", ASK, SAID) is not None
+    for number in range(1_500):
+        teach(lane, ("other", number), "c", "key", found)
+        assert lane.again(SAID) is not None
 
 
 def test_scopes_that_have_changed_are_learnt_anew(lane: Lane) -> None:
