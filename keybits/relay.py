@@ -10,6 +10,7 @@ looks every `KEYBITS_RELAY_INTERVAL` seconds, as it does where a pooler stands b
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 import time
@@ -61,6 +62,12 @@ class Relay:
         self._outage = Outage(
             logger, "the relay failed; nothing is believed until it succeeds", "the relay works again"
         )
+        self._word_ends = math.inf
+        self._gaps = Outage(
+            logger,
+            "a relay's word ends before the next one comes, and nothing is believed in between",
+            "the relay's words follow each other again",
+        )
 
     def run(self) -> None:
         """Look, close, vouch and wait, again and again. What fails is tried again after the interval."""
@@ -103,8 +110,10 @@ class Relay:
             return False
 
     def _look(self) -> None:
+        began = time.monotonic()
         try:
             self._once_and_deliver()
+            self._hand_over(began)
             if time.monotonic() - self._swept > SWEEP:
                 self.sweep()
             self._outage.is_over()
@@ -112,8 +121,20 @@ class Relay:
             # Also a defect, here or in a router or a store of the project's: were this thread to end, nobody would
             # start another, and this process would vouch for nothing any more.
             self._outage.goes_on(error, traceback=not isinstance(error, StoreError))
+            self._word_ends = math.inf
             for alias in self.aliases:
                 connections[alias].close_if_unusable_or_obsolete()
+
+    def _hand_over(self, began: float) -> None:
+        """Say so where the last word had ended before this one came: the store or the database is too far away."""
+        now = time.monotonic()
+        if now > self._word_ends:
+            self._gaps.goes_on(
+                f"a look took {now - began:.2g} s, and KEYBITS_RELAY_BOUND is {conf.RELAY_BOUND:g} s"
+            )
+        else:
+            self._gaps.is_over()
+        self._word_ends = began + conf.RELAY_BOUND
 
     def _once_and_deliver(self) -> None:
         """Close, then purge. While the store is away nobody believes it, so that the caches are told at once."""

@@ -307,6 +307,38 @@ class TestVouching:
         aside(relay.run).result(30)
         assert looks == [0, 1]
 
+    def test_a_relay_whose_looks_take_longer_than_its_word_holds_says_so_once_and_when_they_do_not(
+        self, settings: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Where the store or the database is far away: it looks like a busy site otherwise."""
+        relay = Relay()
+        with caplog.at_level("WARNING", logger="keybits.relay"):
+            relay._look()
+            relay._look()
+            assert caplog.messages == []
+            settings.KEYBITS_RELAY_BOUND, settings.KEYBITS_RELAY_INTERVAL = 0.000_02, 0.000_01
+            for _ in range(4):
+                relay._look()
+            (told,) = caplog.messages
+            assert told.startswith("a relay's word ends before the next one comes")
+            assert told.endswith("KEYBITS_RELAY_BOUND is 2e-05 s")
+            settings.KEYBITS_RELAY_BOUND = 60
+            relay._look()
+            relay._look()
+            assert caplog.messages[1:] == ["the relay's words follow each other again"]
+
+    def test_what_kept_a_relay_from_looking_is_not_told_as_slowness_too(
+        self, settings: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        settings.KEYBITS_RELAY_BOUND, settings.KEYBITS_RELAY_INTERVAL = 0.000_02, 0.000_01
+        relay = Relay()
+        relay._look()
+        with monkeypatch.context() as patch:
+            patch.setattr(Relay, "once", lambda _: 1 / 0)
+            relay._look()
+        relay._look()
+        assert not [message for message in caplog.messages if "word ends" in message]
+
     @pytest.mark.skipif(connection.vendor != "sqlite", reason="readers of others wait for no COMMIT")
     def test_a_look_after_a_sweep_waits_for_a_commit_as_long_as_the_project_says(self, tag: Tag) -> None:
         """Without WAL a COMMIT keeps readers out: a look that gave up would vouch for nothing meanwhile."""
