@@ -13,10 +13,8 @@ from rest_framework.throttling import AnonRateThrottle
 from keybits.preconditions import format_http_date
 from keybits.stores import get_store
 
-pytestmark = [
-    pytest.mark.django_db(transaction=True),
-    pytest.mark.stack("embedded"),
-]  # what a hit costs, the fast path's tests ask on both
+# On one stack: that what is kept is answered alike from each store, the tests of the fast path ask of both.
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.stack("embedded")]
 
 RESOURCES = [
     "/",
