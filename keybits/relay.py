@@ -3,8 +3,9 @@
 A relay looks at the record of changes, closes what has not been closed, and vouches for the store: all that was
 committed when it looked is closed here. Its word holds for `KEYBITS_RELAY_BOUND` seconds from that moment, by the
 store's own clock. So nobody believes a store that no relay has brought up to date, whatever happened to it
-meanwhile. Relays need no leader: closing twice is closing once. PostgreSQL wakes a relay by NOTIFY; otherwise it
-looks every `KEYBITS_RELAY_INTERVAL` seconds, as it does where a pooler stands before PostgreSQL.
+meanwhile. Relays need no leader: closing twice is closing once, and one that finds that another has begun to look since
+leaves it at that. PostgreSQL wakes relays by NOTIFY; otherwise one of them looks every `KEYBITS_RELAY_INTERVAL`
+seconds, as where a pooler stands before PostgreSQL.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import random
 import threading
 import time
 from collections import defaultdict
@@ -38,6 +40,12 @@ DELIVERY_INTERVAL = 0.02
 """Seconds between two looks of the process that purges the caches in front, where nobody wakes it."""
 HURRY = 20
 """Milliseconds that a deletion waits for SQLite's write lock."""
+PAUSE = 0.02
+"""Seconds that a relay takes at most to begin once PostgreSQL has woken all: the first to look spares the others."""
+EARLIEST = 0.75
+"""The part of the interval after which one of them looks at the earliest; by the end of it one has."""
+ROUNDING = 0.002
+"""Seconds by which the age of a word may be told too low: Redis tells milliseconds, and rounds twice."""
 SPARED = 20
 """How many times what a look at the whole record takes goes by until the next: PostgreSQL looks through what has been
 deleted, too, for as long as somebody with an older snapshot keeps VACUUM from removing it."""
@@ -62,7 +70,8 @@ class Relay:
         self._outage = Outage(
             logger, "the relay failed; nothing is believed until it succeeds", "the relay works again"
         )
-        self._word_ends = math.inf
+        self._age, self._began = 0.0, -math.inf
+        self._has_vouched = self._was_believed = False
         self._gaps = Outage(
             logger,
             "a relay's word ends before the next one comes, and nothing is believed in between",
@@ -71,11 +80,13 @@ class Relay:
 
     def run(self) -> None:
         """Look, close, vouch and wait, again and again. What fails is tried again after the interval."""
+        woken = -math.inf
         try:
             while not self.stopped.is_set():
-                self._look()
+                if not self._is_spared(woken):
+                    self._look()
                 self.looked.set()
-                self._wait()
+                woken = self._wait()
         finally:
             if self.delivery is not None:
                 self.delivery.stop()
@@ -89,7 +100,7 @@ class Relay:
         """
         until = get_store().now() + int(conf.RELAY_BOUND * 1000)
         seen = sum(self._relay(connections[alias]) for alias in self._recording())
-        get_store().vouch(until)
+        self._was_believed = get_store().vouch(until)
         return seen
 
     def _recording(self) -> list[str]:
@@ -110,10 +121,11 @@ class Relay:
             return False
 
     def _look(self) -> None:
-        began = time.monotonic()
         try:
+            self._heed()
+            self._began = time.monotonic()
             self._once_and_deliver()
-            self._hand_over(began)
+            self._hand_over()
             if time.monotonic() - self._swept > SWEEP:
                 self.sweep()
             self._outage.is_over()
@@ -121,20 +133,47 @@ class Relay:
             # Also a defect, here or in a router or a store of the project's: were this thread to end, nobody would
             # start another, and this process would vouch for nothing any more.
             self._outage.goes_on(error, traceback=not isinstance(error, StoreError))
-            self._word_ends = math.inf
+            self._has_vouched = False
             for alias in self.aliases:
                 connections[alias].close_if_unusable_or_obsolete()
 
-    def _hand_over(self, began: float) -> None:
-        """Say so where the last word had ended before this one came: the store or the database is too far away."""
-        now = time.monotonic()
-        if now > self._word_ends:
-            self._gaps.goes_on(
-                f"a look took {now - began:.2g} s, and KEYBITS_RELAY_BOUND is {conf.RELAY_BOUND:g} s"
-            )
+    def _heed(self) -> None:
+        """Forget who has called until now: the look that begins here sees what they have committed."""
+        for alias in self.aliases:
+            raw: Any = connections[alias].connection
+            if getattr(raw, "_keybits_listens", False):
+                list(raw.notifies(timeout=0))
+
+    def _is_spared(self, woken: float) -> bool:
+        """Say whether another relay has begun to look since this one was woken: then all that was there is closed.
+
+        Not who purges the caches in front, from what it sees itself; nor for longer than a word holds: the other may be
+        of another release, and look at fewer databases.
+        """
+        asked, self._age = time.monotonic(), 0.0
+        if woken == -math.inf or asked - self._began > conf.RELAY_BOUND:
+            return False
+        if self.delivery is not None and self.delivery.leads():
+            return False
+        try:
+            left = get_store().vouched()
+        except StoreError:
+            return False
+        age = conf.RELAY_BOUND - left
+        if left == 0 or not 0 <= age < asked - woken - ROUNDING:
+            return False
+        self._age = age
+        return True
+
+    def _hand_over(self) -> None:
+        """Say so where no word held any more when this one came, for the store or the database is far away."""
+        took = time.monotonic() - self._began
+        is_late = 2 * took + conf.RELAY_INTERVAL > conf.RELAY_BOUND
+        if is_late and self._has_vouched and not self._was_believed:
+            self._gaps.goes_on(f"a look took {took:.2g} s, and KEYBITS_RELAY_BOUND is {conf.RELAY_BOUND:g} s")
         else:
             self._gaps.is_over()
-        self._word_ends = began + conf.RELAY_BOUND
+        self._has_vouched = True
 
     def _once_and_deliver(self) -> None:
         """Close, then purge. While the store is away nobody believes it, so that the caches are told at once."""
@@ -221,36 +260,43 @@ class Relay:
         if len(scopes) < len(rows) / 2:
             changes.replace(connection, sorted(rows), scopes)
 
-    def _wait(self) -> None:
-        """Wait for the interval, or for PostgreSQL to say that there is something to do."""
+    def _wait(self) -> float:
+        """Wait until a look may be due, or PostgreSQL says that there is something to see; return since when it is.
+
+        Each relay waits for a time of its own, so that one is the first.
+        """
+        seconds = random.uniform(EARLIEST, 1) * conf.RELAY_INTERVAL - self._age  # noqa: S311 - no secret
         for alias in self.aliases:
             connection: Any = connections[alias]
             if connection.vendor == "postgresql" and connection.connection is not None:
-                self._listen(connection)
-                return
-        self._rest()
+                return self._listen(connection, max(seconds, 0.0))
+        return self._rest(max(seconds, 0.0))
 
-    def _rest(self) -> None:
+    def _rest(self, seconds: float) -> float:
         delivers = self.delivery is not None and self.delivery.leads()
         if not delivers:
-            self.stopped.wait(conf.RELAY_INTERVAL)
-        elif changes.bell.wait(min(DELIVERY_INTERVAL, conf.RELAY_INTERVAL)):
+            self.stopped.wait(seconds)
+        elif changes.bell.wait(min(DELIVERY_INTERVAL, seconds)):
             changes.bell.clear()
+        return time.monotonic() - EARLIEST * conf.RELAY_INTERVAL
 
-    def _listen(self, connection: Any) -> None:
+    def _listen(self, connection: Any, seconds: float) -> float:
         raw = connection.connection
         try:
             if not hasattr(raw, "_keybits_listens"):
                 raw._keybits_listens = _may_listen(connection)
             if not raw._keybits_listens:
-                self._rest()
-                return
-            for _ in raw.notifies(timeout=conf.RELAY_INTERVAL, stop_after=1):
-                pass
+                return self._rest(seconds)
+            if not list(raw.notifies(timeout=seconds, stop_after=1)):
+                return time.monotonic() - EARLIEST * conf.RELAY_INTERVAL
+            woken = time.monotonic()
+            self.stopped.wait(random.uniform(0, PAUSE))  # noqa: S311 - no secret
+            return woken
         except Exception:
             logger.warning("the relay lost its connection", exc_info=True)
             connection.close()
             self.stopped.wait(conf.RELAY_INTERVAL)
+            return -math.inf
 
 
 def _may_listen(connection: Any) -> bool:

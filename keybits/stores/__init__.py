@@ -94,13 +94,16 @@ class Store(Protocol):
     def now(self) -> int:
         """Return the store's own time, in milliseconds; for `vouch`."""
 
-    def vouch(self, until: int) -> None:
+    def vouch(self, until: int) -> bool:
         """Say that all that was committed when the caller began has been closed here; it holds until that time.
 
         The time is the store's (`now`, taken before looking, and `KEYBITS_RELAY_BOUND` at most added to it): a word
         that arrives late holds shorter, or not at all. It never shortens another's, but where the store's clock, set
-        back, has drawn that out.
+        back, has drawn that out. Returns whether there was one that still held.
         """
+
+    def vouched(self) -> float:
+        """Return for how many seconds the present word still holds, to a millisecond; 0 where there is none."""
 
     def lease(self, name: str, holder: str, seconds: float) -> bool:
         """Give `holder` the lease of this name, or prolong it, unless another has it; say whether it has it now.
@@ -184,8 +187,11 @@ class Breaker:
     def now(self) -> int:
         return self._run(self.store.now)
 
-    def vouch(self, until: int) -> None:
-        self._run(self.store.vouch, until)
+    def vouch(self, until: int) -> bool:
+        return self._run(self.store.vouch, until)
+
+    def vouched(self) -> float:
+        return self._run(self.store.vouched)
 
     def lease(self, name: str, holder: str, seconds: float) -> bool:
         return self._run(self.store.lease, name, holder, seconds)

@@ -170,16 +170,22 @@ class LMDBStore:
     def now(self) -> int:
         return clock.nanoseconds() // 1_000_000
 
-    def vouch(self, until: int) -> None:
+    def vouch(self, until: int) -> bool:
         deadline = (until * 1_000_000).to_bytes(DEADLINE, "big")
 
-        def change(txn: Any) -> None:
-            if deadline > (txn.get(VOUCHED, db=self._meta) or b""):
+        def change(txn: Any) -> bool:
+            present = txn.get(VOUCHED, db=self._meta) or b""
+            if deadline > present:
                 txn.put(VOUCHED, deadline, db=self._meta)
             for kind in (DONE, TAKEN, LEASE):
                 self._sweep(txn, kind)
+            return _left(present) > 0
 
-        self._write(change)
+        return self._write(change)
+
+    def vouched(self) -> float:
+        with _errors(), self._environment().begin() as txn:
+            return _left(txn.get(VOUCHED, db=self._meta) or b"")
 
     def lease(self, name: str, holder: str, seconds: float) -> bool:
         return self._write(lambda txn: self._leased(txn, name, holder, seconds))
@@ -408,6 +414,11 @@ def _names(scopes: tuple[str, ...]) -> tuple[bytes, ...]:
 
 def _until(seconds: float) -> bytes:
     return (clock.nanoseconds() + int(seconds * NANO)).to_bytes(DEADLINE, "big")
+
+
+def _left(deadline: bytes) -> float:
+    """Return the seconds until then; 0 where it has passed."""
+    return max(0.0, (int.from_bytes(deadline, "big") - clock.nanoseconds()) / NANO)
 
 
 def _live(value: bytes | None, now: int) -> bytes | None:

@@ -49,9 +49,19 @@ class NearRedisStore(RedisStore):
         except REDIS_ERRORS as error:
             raise failed(error) from error
 
-    def vouch(self, until: int) -> None:
+    def vouch(self, until: int) -> bool:
         """As `RedisStore.vouch`; and hear what Redis has said, for where nothing is read nobody else does."""
-        super().vouch(until)
+        was_believed = super().vouch(until)
+        self._hear()
+        return was_believed
+
+    def vouched(self) -> float:
+        """As `RedisStore.vouched`; a relay that leaves it to others to vouch hears as well."""
+        found = super().vouched()
+        self._hear()
+        return found
+
+    def _hear(self) -> None:
         tracked = self._tracked
         if tracked is not None and tracked.pid == os.getpid():
             with redis_errors():

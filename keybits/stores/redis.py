@@ -108,6 +108,7 @@ local longest, present = tonumber(ARGV[2]), redis.call('PTTL', KEYS[1])
 if left > 0 and left <= longest and (left > present or present > longest) then
   redis.call('SET', KEYS[1], '1', 'PX', left)
 end
+return present > 0 and 1 or 0
 """
 
 LEASED = """
@@ -261,9 +262,12 @@ class RedisStore:
         seconds, microseconds = self._call(lambda _: ["TIME"])
         return int(seconds) * 1000 + int(microseconds) // 1000
 
-    def vouch(self, until: int) -> None:
+    def vouch(self, until: int) -> bool:
         longest = int(conf.RELAY_BOUND * 1000)
-        self._call(lambda run: ["EVAL", VOUCH, 1, f"{run}:vouched", until, longest])
+        return bool(self._call(lambda run: ["EVAL", VOUCH, 1, f"{run}:vouched", until, longest]))
+
+    def vouched(self) -> float:
+        return max(0.0, int(self._call(lambda run: ["PTTL", f"{run}:vouched"])) / 1000)
 
     def lease(self, name: str, holder: str, seconds: float) -> bool:
         left = int(seconds * 1000)

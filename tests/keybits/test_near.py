@@ -194,12 +194,19 @@ class TestWord:
 
 
 class TestConnection:
-    def test_what_redis_says_is_heard_at_each_look_of_a_relay_though_nobody_reads(self, near: Any) -> None:
+    @pytest.mark.parametrize(
+        "look",
+        [lambda near: near.vouch(near.now() + 1_000), lambda near: near.vouched()],
+        ids=["own", "spared"],
+    )
+    def test_what_redis_says_is_heard_at_each_look_of_a_relay_though_nobody_reads(
+        self, near: Any, look: Callable[[Any], object]
+    ) -> None:
         near.mint(SCOPES)
         assert near.witness(SCOPES) is not None
         near.close(SCOPES)
         assert near._tracked._poll.poll(30_000) != []
-        near.vouch(near.now() + 1_000)
+        look(near)
         assert near._tracked._poll.poll(0) == []
         assert near._tracked._stamps == {}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -144,6 +145,127 @@ def test_postgresql_itself_is_asked_to_wake_it(settings: Any) -> None:
             assert cursor.fetchall() == [(changes.CHANNEL,)]
     finally:
         connection.close()
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite wakes nobody")
+def test_who_calls_before_a_look_begins_wakes_nobody_after_it(tag: Tag) -> None:
+    relay = Relay()
+    relay.once()
+    relay._wait()
+    raw: Any = connection.connection
+    try:
+        for name in ("one", "two"):
+            unwatched(f"UPDATE catalog_tag SET name = '{name}'")  # noqa: S608
+        relay._look()
+        assert list(raw.notifies(timeout=0)) == []
+        unwatched("UPDATE catalog_tag SET name = 'three'")
+        assert relay._wait() > time.monotonic() - 30
+        assert rows("scope = 'tags' AND writer = ''") != []
+    finally:
+        connection.close()
+
+
+class TestManyRelays:
+    """Each process has one: were all to look at every change, a change would cost the database as many looks."""
+
+    @pytest.fixture(autouse=True)
+    def lasting(self, settings: Any) -> None:
+        settings.KEYBITS_RELAY_BOUND = 60
+
+    @pytest.fixture
+    def other(self) -> Relay:
+        """A relay that has looked before the other one does."""
+        relay = Relay()
+        relay._look()
+        return relay
+
+    def test_one_that_was_woken_before_another_began_to_look_leaves_it_at_that(self, other: Relay) -> None:
+        woken = time.monotonic()
+        while time.monotonic() < woken + 2 * relays.ROUNDING:
+            pass
+        Relay().once()
+        assert other._is_spared(woken)
+
+    def test_one_that_was_woken_afterwards_looks_itself(self, other: Relay) -> None:
+        Relay().once()
+        assert not other._is_spared(time.monotonic())
+
+    def test_nobody_is_spared_the_first_look(self) -> None:
+        Relay().once()
+        assert not Relay()._is_spared(-math.inf)
+
+    def test_nobody_is_spared_for_longer_than_a_word_holds(self, other: Relay) -> None:
+        """The other may be of another release, and look at fewer databases."""
+        other._began -= 61
+        Relay().once()
+        assert not other._is_spared(time.monotonic() - 3600)
+        other._look()
+        assert other._is_spared(time.monotonic() - 3600)
+
+    def test_nobody_is_spared_without_a_word(self, other: Relay) -> None:
+        get_store().clear()
+        assert not other._is_spared(time.monotonic() - 3600)
+
+    def test_nobody_is_spared_by_a_word_that_holds_for_longer_than_its_own(self, settings: Any) -> None:
+        """Who gave it says nothing of when it began to look."""
+        Relay().once()
+        settings.KEYBITS_RELAY_BOUND = 30
+        relay = Relay()
+        relay._began = time.monotonic()
+        assert not relay._is_spared(time.monotonic() - 3600)
+
+    def test_nobody_is_spared_where_the_store_is_away(
+        self, other: Relay, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def away(_: Any) -> float:
+            raise StoreError("out of reach")
+
+        Relay().once()
+        monkeypatch.setattr(type(get_store().store), "vouched", away)
+        assert not other._is_spared(time.monotonic() - 3600)
+
+    def test_who_purges_the_caches_in_front_is_not_spared(self, settings: Any) -> None:
+        settings.KEYBITS_PURGERS = {
+            "edge": {"BACKEND": "keybits.purge.varnish.XkeyPurger", "servers": ["http://[::1]:9"]}
+        }
+        relay = Relay()
+        relay.once()
+        relay._began = time.monotonic()
+        assert not relay._is_spared(time.monotonic() - 3600)
+
+    def test_what_is_spared_is_not_looked_at_and_what_is_not_is(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        looks: list[int] = []
+        turns = iter([True, True, False])
+        relay = Relay()
+        monkeypatch.setattr(Relay, "once", lambda _: looks.append(1) or 0)
+
+        def wait(_: Relay) -> float:
+            turn = next(turns, None)
+            if turn is None:
+                relay.stopped.set()
+            return 1.0 if turn else 0.0
+
+        monkeypatch.setattr(Relay, "_wait", wait)
+        monkeypatch.setattr(Relay, "_is_spared", lambda _, woken: woken == 1.0)
+        relay.run()
+        assert len(looks) == 2
+
+    @pytest.mark.parametrize("age", [0.0, 0.05, 1.0])
+    def test_one_of_them_looks_before_the_word_is_older_than_the_interval(
+        self, settings: Any, monkeypatch: pytest.MonkeyPatch, age: float
+    ) -> None:
+        settings.KEYBITS_RELAY_INTERVAL = 0.1
+        waited: list[float] = []
+        relay = Relay([])
+        monkeypatch.setattr(relay.stopped, "wait", waited.append)
+        relay._age = age
+        for _ in range(50):
+            woken = relay._wait()
+            assert time.monotonic() - woken == pytest.approx(0.075, abs=0.02)
+        assert all(max(0.0, 0.075 - age) <= each <= max(0.0, 0.1 - age) for each in waited)
+        assert age >= 0.1 or len(set(waited)) > 1
 
 
 def test_its_own_work_is_committed_where_a_project_does_that_itself(
@@ -316,6 +438,7 @@ class TestVouching:
             relay._look()
             relay._look()
             assert caplog.messages == []
+            get_store().clear()
             settings.KEYBITS_RELAY_BOUND, settings.KEYBITS_RELAY_INTERVAL = 0.000_02, 0.000_01
             for _ in range(4):
                 relay._look()
@@ -333,11 +456,23 @@ class TestVouching:
         settings.KEYBITS_RELAY_BOUND, settings.KEYBITS_RELAY_INTERVAL = 0.000_02, 0.000_01
         relay = Relay()
         relay._look()
+        get_store().clear()
         with monkeypatch.context() as patch:
             patch.setattr(Relay, "once", lambda _: 1 / 0)
             relay._look()
         relay._look()
         assert not [message for message in caplog.messages if "word ends" in message]
+
+    def test_a_word_of_another_s_that_holds_meanwhile_is_no_gap(
+        self, settings: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        settings.KEYBITS_RELAY_BOUND, settings.KEYBITS_RELAY_INTERVAL = 60, 0.1
+        Relay().once()
+        settings.KEYBITS_RELAY_BOUND, settings.KEYBITS_RELAY_INTERVAL = 0.000_02, 0.000_01
+        relay = Relay()
+        for _ in range(3):
+            relay._look()
+        assert caplog.messages == []
 
     @pytest.mark.skipif(connection.vendor != "sqlite", reason="readers of others wait for no COMMIT")
     def test_a_look_after_a_sweep_waits_for_a_commit_as_long_as_the_project_says(self, tag: Tag) -> None:

@@ -175,6 +175,18 @@ class TestVouching:
         while relayed.read("key", ["a"]).stamps != (None,):
             pass
 
+    def test_for_how_long_a_word_holds_and_whether_one_did_is_told(self, store: Any) -> None:
+        assert store.vouched() == 0
+        assert store.vouch(store.now() + 900) is False
+        assert 0 < store.vouched() <= 0.9
+        assert store.vouch(store.now() + 900) is True
+        store.clear()
+        assert store.vouched() == 0
+        store.vouch(store.now() + 2)
+        while store.vouched() > 0:
+            pass
+        assert store.vouch(store.now() + 900) is False
+
     @pytest.mark.stack("server")
     def test_a_word_that_redis_s_clock_has_drawn_out_is_shortened_by_the_next(self, store: Any) -> None:
         client = get_redis_connection("default")
