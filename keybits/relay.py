@@ -153,11 +153,12 @@ class Relay:
         asked, self._age = time.monotonic(), 0.0
         if woken == -math.inf or asked - self._began > conf.RELAY_BOUND:
             return False
-        if self.delivery is not None and self.delivery.leads():
-            return False
         try:
+            if self.delivery is not None and self.delivery.leads():
+                return False
             left = get_store().vouched()
-        except StoreError:
+        except Exception:  # the look that follows tells the log what it is
+            logger.debug("whether another relay has looked is not known", exc_info=True)
             return False
         age = conf.RELAY_BOUND - left
         if left == 0 or not 0 <= age < asked - woken - ROUNDING:

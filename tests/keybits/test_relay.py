@@ -214,11 +214,14 @@ class TestManyRelays:
         relay._began = time.monotonic()
         assert not relay._is_spared(time.monotonic() - 3600)
 
-    def test_nobody_is_spared_where_the_store_is_away(
-        self, other: Relay, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize("error", [StoreError, AttributeError])
+    def test_nobody_is_spared_where_the_store_does_not_tell(
+        self, other: Relay, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
     ) -> None:
+        """Be it away, or one of a project's own: were the relay to end, nobody would start another."""
+
         def away(_: Any) -> float:
-            raise StoreError("out of reach")
+            raise error
 
         Relay().once()
         monkeypatch.setattr(type(get_store().store), "vouched", away)
