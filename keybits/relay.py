@@ -154,7 +154,7 @@ class Relay:
         if woken == -math.inf or asked - self._began > conf.RELAY_BOUND:
             return False
         try:
-            if self.delivery is not None and self.delivery.leads():
+            if self._delivers():
                 return False
             left = get_store().vouched()
         except Exception:  # the look that follows tells the log what it is
@@ -273,9 +273,11 @@ class Relay:
                 return self._listen(connection, max(seconds, 0.0))
         return self._rest(max(seconds, 0.0))
 
+    def _delivers(self) -> bool:
+        return self.delivery is not None and self.delivery.leads()
+
     def _rest(self, seconds: float) -> float:
-        delivers = self.delivery is not None and self.delivery.leads()
-        if not delivers:
+        if not self._delivers():
             self.stopped.wait(seconds)
         elif changes.bell.wait(min(DELIVERY_INTERVAL, seconds)):
             changes.bell.clear()
@@ -291,7 +293,8 @@ class Relay:
             if not list(raw.notifies(timeout=seconds, stop_after=1)):
                 return time.monotonic() - EARLIEST * conf.RELAY_INTERVAL
             woken = time.monotonic()
-            self.stopped.wait(random.uniform(0, PAUSE))  # noqa: S311 - no secret
+            if not self._delivers():  # who does looks in any case, and the caches in front wait for it
+                self.stopped.wait(random.uniform(0, PAUSE))  # noqa: S311 - no secret
             return woken
         except Exception:
             logger.warning("the relay lost its connection", exc_info=True)
