@@ -159,8 +159,7 @@ def test_who_calls_before_a_look_begins_wakes_nobody_after_it(tag: Tag) -> None:
         relay._look()
         assert list(raw.notifies(timeout=0)) == []
         unwatched("UPDATE catalog_tag SET name = 'three'")
-        assert relay._wait() > time.monotonic() - 30
-        assert rows("scope = 'tags' AND writer = ''") != []
+        assert list(raw.notifies(timeout=30, stop_after=1)) != []
     finally:
         connection.close()
 
@@ -185,6 +184,7 @@ class TestManyRelays:
             pass
         Relay().once()
         assert other._is_spared(woken)
+        assert 0 <= other._age < time.monotonic() - woken
 
     def test_one_that_was_woken_afterwards_looks_itself(self, other: Relay) -> None:
         Relay().once()
@@ -265,8 +265,9 @@ class TestManyRelays:
         monkeypatch.setattr(relay.stopped, "wait", waited.append)
         relay._age = age
         for _ in range(50):
+            before = time.monotonic()
             woken = relay._wait()
-            assert time.monotonic() - woken == pytest.approx(0.075, abs=0.02)
+            assert before - 0.001 < woken + 0.075 < time.monotonic() + 0.001
         assert all(max(0.0, 0.075 - age) <= each <= max(0.0, 0.1 - age) for each in waited)
         assert age >= 0.1 or len(set(waited)) > 1
 
