@@ -147,7 +147,7 @@ def test_postgresql_itself_is_asked_to_wake_it(settings: Any) -> None:
         connection.close()
 
 
-@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite wakes nobody")
+@pytest.mark.stack("server")  # SQLite wakes nobody
 def test_who_calls_before_a_look_begins_wakes_nobody_after_it(tag: Tag) -> None:
     relay = Relay()
     relay.once()
@@ -162,6 +162,46 @@ def test_who_calls_before_a_look_begins_wakes_nobody_after_it(tag: Tag) -> None:
         assert list(raw.notifies(timeout=30, stop_after=1)) != []
     finally:
         connection.close()
+
+
+def spin(seconds: float) -> None:
+    """Let so much time go by."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+
+
+@pytest.mark.stack("server")  # SQLite wakes nobody
+@pytest.mark.parametrize("purges", [True, False])
+def test_who_purges_the_caches_in_front_looks_as_soon_as_it_is_called_and_others_wait_for_the_first(
+    tag: Tag, settings: Any, monkeypatch: pytest.MonkeyPatch, purges: bool
+) -> None:
+    edge = {"BACKEND": "keybits.purge.varnish.XkeyPurger", "servers": ["http://[::1]:9"]}
+    settings.KEYBITS_PURGERS = {"edge": edge} if purges else {}
+    settings.KEYBITS_RELAY_INTERVAL = 30
+    relay, waited = Relay(), []
+    relay.once()
+    monkeypatch.setattr(relay.stopped, "wait", waited.append)
+    try:
+        connection.connection._keybits_listens = relays._may_listen(connection)
+        unwatched("UPDATE catalog_tag SET name = 'psql'")
+        before = time.monotonic()
+        assert relay._wait() >= before
+        assert [0 <= each <= relays.PAUSE for each in waited] == [True] * (not purges)
+    finally:
+        connection.close()
+
+
+@pytest.mark.stack("server")  # SQLite wakes nobody
+def test_one_that_loses_its_connection_looks_next_whoever_has_looked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    relay = Relay()
+    relay.once()
+    relay._wait()
+    monkeypatch.setattr(relay.stopped, "wait", lambda _: None)
+    connection.connection.close()
+    assert relay._wait() == -math.inf
 
 
 class TestManyRelays:
@@ -180,11 +220,11 @@ class TestManyRelays:
 
     def test_one_that_was_woken_before_another_began_to_look_leaves_it_at_that(self, other: Relay) -> None:
         woken = time.monotonic()
-        while time.monotonic() < woken + 2 * relays.ROUNDING:
-            pass
+        spin(2 * relays.ROUNDING)
         Relay().once()
+        spin(2 * relays.ROUNDING)
         assert other._is_spared(woken)
-        assert 0 <= other._age < time.monotonic() - woken
+        assert 0 < other._age < time.monotonic() - woken
 
     def test_one_that_was_woken_afterwards_looks_itself(self, other: Relay) -> None:
         Relay().once()
@@ -466,6 +506,16 @@ class TestVouching:
             relay._look()
         relay._look()
         assert not [message for message in caplog.messages if "word ends" in message]
+
+    def test_a_word_that_ended_while_the_machine_was_busy_is_no_slowness(
+        self, settings: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        settings.KEYBITS_RELAY_BOUND = 60
+        relay = Relay()
+        relay._look()
+        get_store().clear()
+        relay._look()
+        assert caplog.messages == []
 
     def test_a_word_of_another_s_that_holds_meanwhile_is_no_gap(
         self, settings: Any, caplog: pytest.LogCaptureFixture
