@@ -255,7 +255,7 @@ class Relay:
     def _condense(self, connection: BaseDatabaseWrapper) -> None:
         """Bound what waits for a cache that is down."""
         rows = self._present.get(connection.alias, {})
-        if self.delivery is None or len(rows) < MOST_ROWS or not self.delivery.leads():
+        if len(rows) < MOST_ROWS or not self._delivers():
             return
         scopes = coarsened(rows.values())
         if len(scopes) < len(rows) / 2:
@@ -266,12 +266,13 @@ class Relay:
 
         Each relay waits for a time of its own, so that one is the first.
         """
-        seconds = random.uniform(EARLIEST, 1) * conf.RELAY_INTERVAL - self._age  # noqa: S311 - no secret
+        due = random.uniform(EARLIEST, 1) * conf.RELAY_INTERVAL  # noqa: S311 - no secret
+        seconds = max(due - self._age, 0.0)
         for alias in self.aliases:
             connection: Any = connections[alias]
             if connection.vendor == "postgresql" and connection.connection is not None:
-                return self._listen(connection, max(seconds, 0.0))
-        return self._rest(max(seconds, 0.0))
+                return self._listen(connection, seconds)
+        return self._rest(seconds)
 
     def _delivers(self) -> bool:
         return self.delivery is not None and self.delivery.leads()
@@ -281,7 +282,7 @@ class Relay:
             self.stopped.wait(seconds)
         elif changes.bell.wait(min(DELIVERY_INTERVAL, seconds)):
             changes.bell.clear()
-        return time.monotonic() - EARLIEST * conf.RELAY_INTERVAL
+        return _owed()
 
     def _listen(self, connection: Any, seconds: float) -> float:
         raw = connection.connection
@@ -291,7 +292,7 @@ class Relay:
             if not raw._keybits_listens:
                 return self._rest(seconds)
             if not list(raw.notifies(timeout=seconds, stop_after=1)):
-                return time.monotonic() - EARLIEST * conf.RELAY_INTERVAL
+                return _owed()
             woken = time.monotonic()
             if not self._delivers():  # who does looks in any case, and the caches in front wait for it
                 self.stopped.wait(random.uniform(0, PAUSE))  # noqa: S311 - no secret
@@ -301,6 +302,11 @@ class Relay:
             connection.close()
             self.stopped.wait(conf.RELAY_INTERVAL)
             return -math.inf
+
+
+def _owed() -> float:
+    """Return since when somebody is to have begun a look, where nobody has called."""
+    return time.monotonic() - EARLIEST * conf.RELAY_INTERVAL
 
 
 def _may_listen(connection: Any) -> bool:

@@ -310,7 +310,6 @@ class TestStatementsOutsideTransactions:
 
 
 class TestPolicies:
-    @pytest.mark.stack("server")
     def test_a_write_that_is_refused_leaves_everything_as_it_was(self, site: Site) -> None:
         refuse = (
             "from django.conf import settings\nsettings.KEYBITS_WRITE_POLICY = 'refuse'\n"
@@ -329,7 +328,6 @@ class TestPolicies:
             site.live.redis.start()
         assert set(site.until_hit()) == {"old"}
 
-    @pytest.mark.stack("embedded")
     def test_where_no_relay_vouches_nothing_is_believed(self, live_server_process: Starter) -> None:
         environment = {
             **ENVIRONMENT,

@@ -67,17 +67,23 @@ class FastPath:
         said = (*map(environ.get, SAID), environ.get(known.proxied))
         final = known.again(said)
         if final is None:
-            question = _question(said, known)
-            if question is None:
-                return self.application(environ, start_response)
-            final = known.answer(*question, said=_shared(said))
+            return self._ask(known, said, environ, start_response)
+        return _sent(final, start_response)
+
+    def _ask(
+        self, known: Lane, said: Said, environ: dict[str, Any], start_response: Callable[..., Any]
+    ) -> Iterable[bytes]:
+        """Answer what was not said in these words before, where it was learnt; else go the long way, or wait for it."""
+        question = _question(said, known)
+        if question is None:
+            return self.application(environ, start_response)
+        final = known.answer(*question, said=_shared(said))
+        if final is None:
+            departure = known.depart(question)
+            final = None if departure.leads else _awaited(departure, known)
             if final is None:
-                departure = known.depart(question)
-                final = None if departure.leads else _awaited(departure, known)
-                if final is None:
-                    return self._learn(known, departure, environ, start_response)
-        start_response(final.status, final.headers.copy())
-        return [final.body]
+                return self._learn(known, departure, environ, start_response)
+        return _sent(final, start_response)
 
     def _learn(
         self, known: Lane, departure: Departure, environ: dict[str, Any], start_response: Callable[..., Any]
@@ -97,6 +103,11 @@ class FastPath:
             return self.application(environ, note)
         finally:
             known.land(departure, learnt=learnt, code=code)
+
+
+def _sent(final: Final, start_response: Callable[..., Any]) -> list[bytes]:
+    start_response(final.status, final.headers.copy())
+    return [final.body]
 
 
 def _counted(counter: Answers, start_response: Callable[..., Any]) -> Callable[..., Any]:

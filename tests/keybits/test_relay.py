@@ -28,6 +28,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 SCOPES = ("tags", "tag:x")
 RECORDS = f"INSERT INTO {changes.TABLE} (scope)"
 RECORD = f"{RECORDS} VALUES ('{{}}')"
+EDGE = {"edge": {"BACKEND": "keybits.purge.varnish.XkeyPurger", "servers": ["http://[::1]:9"]}}
+"""A cache in front, where nobody listens."""
 
 
 @pytest.fixture
@@ -176,8 +178,7 @@ def spin(seconds: float) -> None:
 def test_who_purges_the_caches_in_front_looks_as_soon_as_it_is_called_and_others_wait_for_the_first(
     tag: Tag, settings: Any, monkeypatch: pytest.MonkeyPatch, purges: bool
 ) -> None:
-    edge = {"BACKEND": "keybits.purge.varnish.XkeyPurger", "servers": ["http://[::1]:9"]}
-    settings.KEYBITS_PURGERS = {"edge": edge} if purges else {}
+    settings.KEYBITS_PURGERS = EDGE if purges else {}
     settings.KEYBITS_RELAY_INTERVAL = 30
     relay, waited = Relay(), []
     relay.once()
@@ -268,9 +269,7 @@ class TestManyRelays:
         assert not other._is_spared(time.monotonic() - 3600)
 
     def test_who_purges_the_caches_in_front_is_not_spared(self, settings: Any) -> None:
-        settings.KEYBITS_PURGERS = {
-            "edge": {"BACKEND": "keybits.purge.varnish.XkeyPurger", "servers": ["http://[::1]:9"]}
-        }
+        settings.KEYBITS_PURGERS = EDGE
         relay = Relay()
         relay.once()
         relay._began = time.monotonic()

@@ -24,12 +24,8 @@ Start = Callable[..., LiveServer]
 @pytest.fixture(scope="module")
 def turned_on(deployments: Deployments) -> Iterator[LiveServer]:
     """A deployment that gives tokens, shared by those who take few and leave everybody there."""
-    live = deployments.make({"JWT": "true"}, SEED)
-    try:
-        live.start(workers=1)
+    with deployments.seeded(SEED, {"JWT": "true"}) as live:
         yield live
-    finally:
-        deployments.discard(live)
 
 
 def post(live: LiveServer, path: str, body: Any) -> Any:
