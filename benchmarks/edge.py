@@ -65,7 +65,7 @@ class Edge:
         return subprocess.Popen(
             [sys.executable, "-m", "benchmarks.edge", *arguments, "--edge", self.varnish.url],
             cwd=ROOT,
-            env=self.live.environment,
+            env=self.live.beside,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -24,7 +24,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from unittest import mock
 
 import django
@@ -39,11 +39,9 @@ from stacks.servers import start_postgres  # noqa: E402
 
 STACKS = {"embedded": "SQLite + LMDB", "server": "PostgreSQL + Redis"}
 ARMS = ("plain", "recorded", "watched")
-ROUNDS, WRITES = 12, 4
 GALLERIES, SCREENSHOTS, TAGS = 50, 2_000, 30
-READS, WARM_UP, PER_WRITE = 3_000, 500, 50
 CLIENTS = 20
-EDITS = 20
+PER_WRITE = 50
 KINDS = {
     "screenshot": 30,
     "screenshots of a gallery": 30,
@@ -54,6 +52,19 @@ KINDS = {
 }
 EDITED = {"a screenshot's title": 60, "a screenshot's tags": 20, "a move to another gallery": 15}
 RENAMES = {"a tag's own name": 5}
+
+
+class Counts(NamedTuple):
+    """How often each is done; a write in a turn more than is counted."""
+
+    rounds: int
+    writes: int
+    reads: int
+    warm_up: int
+    edits: int
+
+
+FULL, QUICK = Counts(12, 4, 3_000, 500, 20), Counts(1, 2, 100, 50, 1)
 
 
 # --- What a write costs -------------------------------------------------------------------------------------
@@ -154,7 +165,7 @@ def arm(name: str) -> Iterator[None]:
         triggers.sync(connection, declaration.model, declaration.templates)
 
 
-def cost_of_writes() -> dict[str, dict[str, Any]]:
+def cost_of_writes(counts: Counts) -> dict[str, dict[str, Any]]:
     """Return, by write and by arm: statements, calls of the store, wall and CPU milliseconds, ratios to plain."""
     writes = Writes()
     found: dict[str, dict[str, Any]] = {_words(write): {} for write in writes.all()}
@@ -166,11 +177,11 @@ def cost_of_writes() -> dict[str, dict[str, Any]]:
                 writes.take_back()
                 found[_words(write)][one] = _counted(write)
                 writes.take_back()
-    for number in range(ROUNDS):
+    for number in range(counts.rounds):
         for one in ARMS if number % 2 else reversed(ARMS):
             with arm(one):
                 for write in writes.all():
-                    times[_words(write), one].append(_timed(write, writes.take_back))
+                    times[_words(write), one].append(_timed(write, writes.take_back, counts.writes))
     for name, one in itertools.product(found, ARMS):
         plain = times[name, "plain"]
         pairs = list(zip(times[name, one], plain, strict=True))
@@ -208,10 +219,10 @@ def _counted(write: Callable[[], None]) -> dict[str, int]:
     return {"statements": len(statements) - bounds, "bounds": bounds, "calls": calls.total()}
 
 
-def _timed(write: Callable[[], None], after: Callable[[], None]) -> tuple[float, float]:
+def _timed(write: Callable[[], None], after: Callable[[], None], count: int) -> tuple[float, float]:
     """Return the median wall and CPU seconds of a few writes; the first of them is not counted."""
     found = []
-    for _ in range(WRITES):
+    for _ in range(count):
         wall, cpu = time.perf_counter(), time.process_time()
         write()
         found.append((time.perf_counter() - wall, time.process_time() - cpu))
@@ -309,7 +320,7 @@ def one_scope() -> ExitStack:
     return stack
 
 
-def mixed(name: str, mix: dict[str, int]) -> dict[str, Any]:
+def mixed(name: str, mix: dict[str, int], counts: Counts) -> dict[str, Any]:
     """Read, and write after every fiftieth read; return the ratios of hits and of 304s."""
     from keybits.stores import get_store  # noqa: PLC0415 - Django must be set up
 
@@ -318,12 +329,12 @@ def mixed(name: str, mix: dict[str, int]) -> dict[str, Any]:
     reads: Counter[str] = Counter()
     hits: Counter[str] = Counter()
     conditional = unchanged = 0
-    for number in range(WARM_UP + READS):
+    for number in range(counts.warm_up + counts.reads):
         if number % PER_WRITE == 0:
             catalogue.write(mix)
         kind, address = catalogue.address()
         status, hit, asked = reader.get(address, catalogue.randomly.randrange(CLIENTS))
-        if number >= WARM_UP:
+        if number >= counts.warm_up:
             reads[kind] += 1
             hits[kind] += hit
             conditional += asked
@@ -336,7 +347,7 @@ def mixed(name: str, mix: dict[str, int]) -> dict[str, Any]:
     }
 
 
-def elsewhere() -> dict[str, list[int]]:
+def elsewhere(counts: Counts) -> dict[str, list[int]]:
     """Edit screenshots; count, by kind, the pages that were hits before, and how many of them are hits after."""
     catalogue, reader = Catalogue(2), Reader()
     of_galleries = {
@@ -346,7 +357,7 @@ def elsewhere() -> dict[str, list[int]]:
     of_tags = {tag.pk: [f"tags/{tag.slug}/", f"tags/{tag.slug}/screenshots/"] for tag in catalogue.tags}
     pages = [page for some in (of_galleries, of_tags) for each in some.values() for page in each]
     found: dict[str, list[int]] = defaultdict(lambda: [0, 0])
-    for number in range(EDITS):
+    for number in range(counts.edits):
         shot = catalogue.randomly.choice(catalogue.shots)
         shot.refresh_from_db()
         tags = set(shot.tags.values_list("pk", flat=True))
@@ -367,19 +378,19 @@ def elsewhere() -> dict[str, list[int]]:
     return dict(found)
 
 
-def measured(stack: str) -> dict[str, Any]:
+def measured(counts: Counts) -> dict[str, Any]:
     """Be the process that measures, in the environment of a deployment."""
     os.environ["DJANGO_SETTINGS_MODULE"] = "gallery_api.settings"
     django.setup()
     from django.core.management import call_command  # noqa: PLC0415 - Django must be set up
 
-    found: dict[str, Any] = {"writes": cost_of_writes()}
+    found: dict[str, Any] = {"writes": cost_of_writes(counts)}
     call_command("seed", screenshots=SCREENSHOTS, galleries=GALLERIES, tags=TAGS, quiet=True)
-    found["elsewhere"] = elsewhere()
-    found["declared"] = mixed("declared", EDITED | RENAMES)
+    found["elsewhere"] = elsewhere(counts)
+    found["declared"] = mixed("declared", EDITED | RENAMES, counts)
     with one_scope():
-        found["one scope"] = mixed("one scope", EDITED | RENAMES)
-    found["without renames"] = mixed("without renames", EDITED)
+        found["one scope"] = mixed("one scope", EDITED | RENAMES, counts)
+    found["without renames"] = mixed("without renames", EDITED, counts)
     return found
 
 
@@ -444,8 +455,8 @@ def _reads(found: dict[str, dict[str, Any]]) -> list[str]:
     lines = [
         "## Of reads, while somebody writes",
         "",
-        f"{GALLERIES} galleries, {SCREENSHOTS:,} screenshots and {TAGS} tags (`manage.py seed`); {READS:,} reads after "
-        f"{WARM_UP:,} that are not counted,",
+        f"{GALLERIES} galleries, {SCREENSHOTS:,} screenshots and {TAGS} tags (`manage.py seed`); {FULL.reads:,} reads "
+        f"after {FULL.warm_up:,} that are not counted,",
         f"a write every {PER_WRITE}: as 500 reads/s beside 10 writes/s. Each kind of page by Zipf's law. Reads in",
         f"hundredths: {mix(KINDS)}.",
         f"Writes: {mix(EDITED | RENAMES)}; every screenshot as likely as any other.",
@@ -489,8 +500,8 @@ def _elsewhere(found: dict[str, dict[str, Any]]) -> list[str]:
     lines = [
         "## An edit here, a page there",
         "",
-        f"{EDITS} edits of a screenshot each, and before each the first list page and the detail of every gallery and",
-        "tag in the cache: how many of those were still hits right after it.",
+        f"{FULL.edits} edits of a screenshot each, and before each the first list page and the detail of every gallery",
+        "and tag in the cache: how many of those were still hits right after it.",
         "",
         "| | " + " | ".join(STACKS.values()) + " |",
         "| --- |" + " --: |" * len(STACKS),
@@ -501,26 +512,33 @@ def _elsewhere(found: dict[str, dict[str, Any]]) -> list[str]:
     return [*lines, ""]
 
 
+def asked(deployments: Deployments, *, quick: bool = False) -> dict[str, Any]:
+    """Have a process beside a deployment measure, and return what it has found; `quick` measures nothing."""
+    live = deployments.make({"KEYBITS_AUDIT": "off", "ANON_THROTTLE_RATE": "100000000/min"})
+    command = [sys.executable, "-m", "benchmarks.freshness_cost", "--on", "quick" if quick else "full"]
+    try:
+        done = subprocess.run(
+            command, cwd=ROOT, env=live.beside, stdout=subprocess.PIPE, text=True, check=True
+        )
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+    finally:
+        deployments.discard(live)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--on", choices=STACKS, help=argparse.SUPPRESS)
-    stack = parser.parse_args().on
-    if stack:
-        print(json.dumps(measured(stack)))
+    parser.add_argument("--on", choices=("full", "quick"), help=argparse.SUPPRESS)
+    counts = parser.parse_args().on
+    if counts:
+        print(json.dumps(measured(FULL if counts == "full" else QUICK)))
         return 0
     run = runs.begin()
-    found = {}
     try:
         postgres = start_postgres(run / "postgres")
-        for name in STACKS:
-            deployments = Deployments(run / name, postgres if name == "server" else None)
-            live = deployments.make({"KEYBITS_AUDIT": "off", "ANON_THROTTLE_RATE": "100000000/min"})
-            command = [sys.executable, "-m", "benchmarks.freshness_cost", "--on", name]
-            done = subprocess.run(
-                command, cwd=ROOT, env=live.environment, stdout=subprocess.PIPE, text=True, check=True
-            )
-            found[name] = json.loads(done.stdout)
-            deployments.discard(live)
+        found = {
+            name: asked(Deployments(run / name, postgres if name == "server" else None)) for name in STACKS
+        }
         postgres.stop()
     finally:
         runs.end(run)

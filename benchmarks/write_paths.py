@@ -98,16 +98,16 @@ def _sentence(test: str) -> str:
 # --- Past Django --------------------------------------------------------------------------------------------
 
 
-def past_django(stack: str, deployments: Deployments) -> dict[str, list[float]]:
+def past_django(stack: str, deployments: Deployments, times: int = TIMES) -> dict[str, list[float]]:
     """Start a server of two processes, and write beside it; return the seconds that each write was not seen."""
     live = deployments.make({"KEYBITS_AUDIT": "off"})
     try:
         live.start(workers=2)
         for _ in range(20):  # each process starts its relay when it is first asked
             assert live.get("/api/v1/tags/").status_code == 200
-        command = [sys.executable, "-m", "benchmarks.write_paths", "--beside", stack]
+        command = [sys.executable, "-m", "benchmarks.write_paths", "--beside", stack, "--times", str(times)]
         done = subprocess.run(
-            command, cwd=ROOT, env=live.environment, stdout=subprocess.PIPE, text=True, check=True
+            command, cwd=ROOT, env=live.beside, stdout=subprocess.PIPE, text=True, check=True
         )
         seconds: dict[str, list[float]] = json.loads(done.stdout)
         return seconds
@@ -115,7 +115,7 @@ def past_django(stack: str, deployments: Deployments) -> dict[str, list[float]]:
         deployments.discard(live)
 
 
-def beside(stack: str) -> dict[str, list[float]]:
+def beside(stack: str, times: int) -> dict[str, list[float]]:
     """Be the writer: in the environment of the server, its store at hand to look at."""
     os.environ["DJANGO_SETTINGS_MODULE"] = "gallery_api.settings"
     django.setup()
@@ -131,7 +131,7 @@ def beside(stack: str) -> dict[str, list[float]]:
     rows = {"shot": shot.pk, "tag": tags[1].pk}
     execute = _client(stack, str(os.environ["DATABASE_URL"]))
     return {
-        name: [_staleness(execute, rows, number, *how[:3]) for number in range(TIMES)]
+        name: [_staleness(execute, rows, number, *how[:3]) for number in range(times)]
         for name, how in PAST_DJANGO.items()
         if how[3] in ("", stack)
     }
@@ -259,9 +259,10 @@ def machine() -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--beside", choices=STACKS, help=argparse.SUPPRESS)
-    stack = parser.parse_args().beside
-    if stack:
-        print(json.dumps(beside(stack)))
+    parser.add_argument("--times", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.beside:
+        print(json.dumps(beside(options.beside, options.times)))
         return 0
     with tempfile.TemporaryDirectory() as directory:
         results = tested(Path(directory))

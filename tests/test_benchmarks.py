@@ -7,8 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from edge.programs import program
+from stacks.live import Deployments
 
 import benchmarks.__main__ as benchmarks
+from benchmarks import freshness_cost, write_paths
 from benchmarks.__main__ import MARKERS
 from benchmarks.bars import BARS, Bar, Measured
 from benchmarks.harness.cases import Expected, WrongAnswerError
@@ -58,6 +61,37 @@ class TestReport:
     def test_what_is_not_installed_is_named(self, report: str) -> None:
         left_out = "fastapi is not installed" in report
         assert left_out != ("| FastAPI" in report)
+
+
+@pytest.mark.stack("server")
+class TestBesideADeployment:
+    """Processes of benchmarks that measure in the environment of a deployment, and import what no deployment has."""
+
+    def run(self, *arguments: str) -> str:
+        command = [sys.executable, "-m", *arguments]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+        assert done.returncode == 0, done.stderr[-5000:]
+        return done.stdout
+
+    def test_a_miss_is_kept_and_a_hit_is_one(self) -> None:
+        assert "| a hit |" in self.run(
+            "benchmarks.miss", "--stack", "server", "--rounds", "1", "--count", "1"
+        )
+
+    def test_the_cost_of_freshness_is_counted(self, deployments: Deployments) -> None:
+        found = freshness_cost.asked(deployments, quick=True)
+        assert "writes" in found
+        assert found["declared"]["hits"] > 0
+
+    def test_writes_past_django_are_seen(self, deployments: Deployments) -> None:
+        found = write_paths.past_django("server", deployments, times=1)
+        assert found
+        assert all(one < write_paths.PATIENCE for times in found.values() for one in times)
+
+    def test_what_an_edge_holds_is_counted(self) -> None:
+        program("varnishd")
+        figures = self.run("benchmarks.edge", "--stack", "embedded", "--times", "1", "--seconds", "1")
+        assert "## How late" in figures
 
 
 def rounds(again: list[float]) -> Rounds[str]:

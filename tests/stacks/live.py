@@ -49,6 +49,11 @@ class LiveServer:
         self._spawned: list[subprocess.Popen[str]] = []
         self._replaces = False  # a worker: granian then no longer ends when it is asked to
 
+    @property
+    def beside(self) -> dict[str, str]:
+        """The environment of a process of our own beside the deployment: whatever is installed is there for it."""
+        return {**self.environment, installed.HIDDEN: ""}
+
     def start(self, workers: int = 2, interface: Interface = "wsgi") -> None:
         """Start granian and wait until every worker has started, and one of them answers a request."""
         options = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", str(workers)]

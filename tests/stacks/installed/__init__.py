@@ -13,14 +13,17 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-__all__ = ["environment"]
+__all__ = ["HIDDEN", "environment"]
+
+HIDDEN = "KEYBITS_TEST_WITHOUT"
+"""The variable that names what is hidden from a process, with commas between."""
 
 DEPLOYED = ("keybits-gallery[cloudfront,jwt,metrics]", "gunicorn", "uvicorn")
 
 
 def environment() -> dict[str, str]:
     """Return the variables with which Python finds what is deployed, and nothing else that is installed."""
-    return {"PYTHONPATH": str(Path(__file__).parent), "KEYBITS_TEST_WITHOUT": ",".join(_others())}
+    return {"PYTHONPATH": str(Path(__file__).parent), HIDDEN: ",".join(_others())}
 
 
 @cache
