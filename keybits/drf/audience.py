@@ -21,7 +21,16 @@ from keybits.bits import FreshnessKeyBit, OriginKeyBit, PurgeKeyBit
 from keybits.constructors import KeyConstructor, headers_named
 from keybits.drf.closed import OPEN_TO_ALL, is_known, is_said_closed
 
-__all__ = ["credentialed", "is_chosen", "is_for_some", "is_nameless", "may_look_anywhere", "noted"]
+__all__ = [
+    "credentialed",
+    "is_chosen",
+    "is_for_some",
+    "is_nameless",
+    "is_unexplained",
+    "may_look_anywhere",
+    "noted",
+    "session_noted",
+]
 
 KNOWN = OPEN_TO_ALL | {IsAuthenticated, IsAdminUser, DjangoModelPermissions}
 REFUSING = ("dispatch", "initial", "check_permissions")
@@ -41,6 +50,19 @@ def credentialed(request: Request) -> bool:
 def is_nameless(request: Request) -> bool:
     """Say whether somebody asks who has no primary key, and cannot be told from others of the kind."""
     return _is_somebody(request.user) and request.user.pk is None
+
+
+def is_unexplained(request: Request, constructor: KeyConstructor) -> bool:
+    """Say whether the client has shown something that led to no user, and that no bit of the key names.
+
+    A permission or the view may go by it, and tell people apart who are one and the same by the key.
+    """
+    if _is_somebody(request.user):
+        return False
+    named = headers_named(constructor)
+    if "HTTP_AUTHORIZATION" in request._request.META and "authorization" not in named:
+        return True
+    return request.auth is not None and not named and not may_look_anywhere(constructor)
 
 
 def _is_somebody(user: Any) -> bool:
@@ -114,6 +136,22 @@ def noted(view: Any) -> Iterator[list[str]]:
         del vars(view)["check_object_permissions"]
         if given:
             view.check_object_permissions = given
+
+
+@contextmanager
+def session_noted(asked: Any) -> Iterator[list[str]]:
+    """Yield a list that is no longer empty once the session has been looked into in the block."""
+    looked: list[str] = []
+    session = getattr(asked, "session", None)
+    if session is None:
+        yield looked
+        return
+    before, session.accessed = session.accessed, False
+    try:
+        yield looked
+    finally:
+        looked += ["session"] if session.accessed else []
+        session.accessed = before or session.accessed
 
 
 def _unknown(view: Any) -> tuple[type[Any], ...]:

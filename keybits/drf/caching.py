@@ -42,7 +42,14 @@ from keybits.constructors import (
     headers_named,
 )
 from keybits.drf import audience
-from keybits.drf.audience import credentialed, is_chosen, is_for_some, is_nameless, may_look_anywhere
+from keybits.drf.audience import (
+    credentialed,
+    is_chosen,
+    is_for_some,
+    is_nameless,
+    is_unexplained,
+    may_look_anywhere,
+)
 from keybits.drf.closed import are_closed, is_closed
 from keybits.drf.negotiation import JSONContentNegotiation
 from keybits.drf.responses import RepresentationResponse
@@ -161,6 +168,7 @@ class _Exchange:
     def respond(self, constructor: KeyConstructor) -> HttpResponse:
         self.constructor = constructor
         self.is_private |= may_look_anywhere(constructor) or is_chosen(self.request, constructor)
+        self.is_unexplained = is_unexplained(self.request, constructor)
         if self.request.accepted_renderer.format != "json":
             return self._bypass()
         exchange = {
@@ -175,6 +183,8 @@ class _Exchange:
         if not self.scopes:
             why = "its key names no scope, whose change would end it; give it an UpdatedAtKeyBit"
             _warn(type(self.view).__qualname__, why)
+        if self.is_unexplained:
+            return self._fill(cache_status.BYPASS, Landing())
         found = readthrough.look_up(self.key, self.scopes)
         self.previous = found.entry
         if found.entry is not None and found.fresh and not readthrough.ends_soon(found.entry):
@@ -207,11 +217,13 @@ class _Exchange:
             audit.observed(self.view, self.constructor, self.scopes, self.request),
             hosts.noted(self.asked) as told,
             audience.noted(self.view) as permitted,
+            audience.session_noted(self.asked) as looked_up,
         ):
             response = self._render()
         if not _may_be_kept(response):
             return self._pass_on(response, reason)
-        policy = _policy(self.view) if self._is_told_apart(told, permitted) else None
+        is_kept = not self.is_unexplained and self._is_told_apart(told, permitted, looked_up)
+        policy = _policy(self.view) if is_kept else None
         headers = self._headers(response, addressed=self.constructor.tells_addresses_apart)
         if policy is None:
             return self._send_unkept(response, headers, reason)
@@ -221,14 +233,14 @@ class _Exchange:
         tagged = _Tagged(self.scopes, named, policy, response.get("Cache-Control"))
         return self._keep(replace(made, cost=round(monotonic() - start, 6)), tagged, reason, landing)
 
-    def _is_told_apart(self, hosts_named: list[str], permissions: list[str]) -> bool:
+    def _is_told_apart(self, hosts_named: list[str], permissions: list[str], sessions: list[str]) -> bool:
         """Say whether no other question has the same key, or scopes of another name; tell the log if one may."""
-        why = next(self._doubts(hosts_named, permissions), "")
+        why = next(self._doubts(hosts_named, permissions, sessions), "")
         if why:
             _warn(type(self.view).__qualname__, why)
         return not why
 
-    def _doubts(self, hosts_named: list[str], permissions: list[str]) -> Iterator[str]:
+    def _doubts(self, hosts_named: list[str], permissions: list[str], sessions: list[str]) -> Iterator[str]:
         """Yield why another question may have the same key, or scopes of another name."""
         if hosts_named and not any(isinstance(bit, OriginKeyBit) for bit in self.constructor.bits.values()):
             yield "it holds the Host, and no OriginKeyBit is in its key"
@@ -236,6 +248,8 @@ class _Exchange:
             yield "its address spells what it names in another way than its scopes do"
         if permissions:
             yield f"{permissions[0]} is to be asked of the object each time, unless it is said to be closed"
+        if sessions:
+            yield "it looks into the session, which no bit of its key names"
         if is_nameless(self.request):
             yield "its user has no primary key, by which users are told apart"
         named = headers_named(self.constructor) | TOLD_APART
@@ -300,7 +314,14 @@ class _Exchange:
             throttle(self.request)
 
     def _render(self) -> HttpResponse:
-        """Run the handler, and render what it returns."""
+        """Run the handler as for GET, whose answer HEAD is to describe, and render what it returns."""
+        method, self.asked.method = self.asked.method, "GET"
+        try:
+            return self._rendered()
+        finally:
+            self.asked.method = method
+
+    def _rendered(self) -> HttpResponse:
         vars(self.view)[ANSWERING] = True
         try:
             response: HttpResponse = self.method(self.view, self.request, *self.args, **self.kwargs)
@@ -316,12 +337,7 @@ class _Exchange:
     def _bypass(self) -> HttpResponse:
         """A page for people: rendered each time, kept by nobody."""
         self._throttle()
-        method = self.asked.method
-        self.asked.method = "GET"  # the page names it, and HEAD is to say GET's length
-        try:
-            response = self._render()
-        finally:
-            self.asked.method = method
+        response = self._render()
         response["Cache-Control"] = cache_control.PRIVATE
         return self._pass_on(response, cache_status.BYPASS)
 

@@ -303,6 +303,40 @@ class OfMachine(SaidViewSet):
         return getattr(request.user, "name", "nobody")
 
 
+class OfBearerViewSet(SaidViewSet):
+    """Goes by what the client shows, as a permission of its own would: by the key they are all anonymous."""
+
+    authentication_classes: Any = []
+
+    def says(self, request: Any) -> Any:
+        return request.headers.get("Authorization")
+
+
+class OfNamedBearerKey(ListKey):
+    bearer = bits.HeadersKeyBit(["Authorization"])
+
+
+class OfNamedBearerViewSet(OfBearerViewSet):
+    list_cache_key_func = OfNamedBearerKey()
+
+
+class OfBadgeViewSet(SaidViewSet):
+    authentication_classes = [ByMachine]
+
+    def says(self, request: Any) -> Any:
+        return request.auth
+
+
+class OfCartViewSet(SaidViewSet):
+    def says(self, request: Any) -> Any:
+        return request.session.get("cart")
+
+
+class ByMethodViewSet(SaidViewSet):
+    def says(self, request: Any) -> Any:
+        return request.method
+
+
 # --- Permissions --------------------------------------------------------------------------------------------------
 
 
@@ -553,6 +587,11 @@ urlpatterns = [
     path("by-host/", ByHost.as_view(said)),
     path("whom/", OfWhom.as_view(said)),
     path("machine/", OfMachine.as_view(said)),
+    path("bearer/", OfBearerViewSet.as_view(said)),
+    path("named-bearer/", OfNamedBearerViewSet.as_view(said)),
+    path("badge/", OfBadgeViewSet.as_view(said)),
+    path("cart/", OfCartViewSet.as_view(said)),
+    path("by-method/", ByMethodViewSet.as_view(said)),
     path("guarded/<slug:slug>/", GuardedViewSet.as_view(one)),
     path("object/<slug:slug>/", GuardedObjectViewSet.as_view(one)),
     path("itself/<slug:slug>/", ChecksItselfViewSet.as_view(one)),
@@ -679,6 +718,47 @@ class TestRepresentations:
         for _ in range(2):
             assert get("/machine/", X_Badge="1")["Cache-Control"] == "private, no-store"
         assert "public" in get("/machine/")["Cache-Control"]
+
+
+class TestWhatLeadsToNoUser:
+    """Nobody is signed in, so that all are one by the key."""
+
+    def test_is_nobody_else_s_answer(self) -> None:
+        assert says("/bearer/") is None
+        assert [says("/bearer/", Authorization=f"Key {each}") for each in "ab"] == ["Key a", "Key b"]
+        assert says("/bearer/") is None
+        assert get("/bearer/", Authorization="Key a")["Cache-Status"] == "keybits; fwd=bypass"
+
+    def test_is_kept_where_the_key_names_it(self) -> None:
+        assert [says("/named-bearer/", Authorization=f"Key {each}") for each in "ab"] == ["Key a", "Key b"]
+        answer = get("/named-bearer/", Authorization="Key a")
+        assert (answer["Cache-Status"], answer["Cache-Control"]) == (HIT, "private, no-store")
+
+    def test_is_nobody_else_s_answer_by_a_field_of_the_project_s_own(self) -> None:
+        assert [says("/badge/", X_Badge=each) for each in "ab"] == ["a", "b"]
+        assert says("/badge/") is None
+
+    def test_is_nobody_else_s_answer_where_it_is_in_the_session(self) -> None:
+        for cart in "ab":
+            client = Client()
+            session = client.session
+            session["cart"] = cart
+            session.save()
+            client.cookies["sessionid"] = session.session_key or ""
+            assert [get("/cart/", client).json()["says"] for _ in range(2)] == [cart, cart]
+            assert "Cookie" in get("/cart/", client)["Vary"]
+        assert says("/cart/") is None
+        assert get("/cart/")["Cache-Control"] == "private, no-store"
+
+    def test_a_session_that_nobody_looks_into_keeps_nothing_from_being_kept(self) -> None:
+        fields = {"Cookie": "sessionid=gone"}
+        assert [get("/all/", **fields)["Cache-Status"] for _ in range(2)] == [f"{MISS}; stored", HIT]
+
+
+def test_what_head_is_answered_is_what_get_would_be() -> None:
+    assert int(Client().head("/by-method/")["Content-Length"]) == len(b'{"says":"GET"}')
+    answer = get("/by-method/")
+    assert (answer.json(), answer["Cache-Status"]) == ({"says": "GET"}, HIT)
 
 
 class TestProcessesOfTests:
