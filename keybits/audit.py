@@ -16,11 +16,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Any
 
 from django.apps import apps
-from django.conf import LazySettings, settings
+from django.conf import LazySettings
 from django.db import connections
+from django.db.models import Model
 from django.http.request import HttpHeaders
 from django.utils import translation
 
@@ -35,7 +37,8 @@ __all__ = ["IncompleteKeyError", "install", "observed", "recording", "recording_
 logger = logging.getLogger(__name__)
 Read = tuple[str, str]
 
-_TABLE = re.compile(r'(?:FROM|JOIN)\s+"?(\w+)"?', re.IGNORECASE)
+_NAME = r'(?:"[^"]+"|`[^`]+`|\w+)'
+_TABLE = re.compile(rf"\b(?:FROM|JOIN)\s+(?:ONLY\s+)?({_NAME}(?:\.{_NAME})*)", re.IGNORECASE)
 ROUTE = frozenset(
     {"REQUEST_METHOD", "PATH_INFO", "SCRIPT_NAME", "CONTENT_TYPE", "CONTENT_LENGTH", "wsgi.input"}
 )
@@ -69,7 +72,7 @@ def observed(view: Any, constructor: KeyConstructor, scopes: tuple[str, ...], re
     if (conf.AUDIT == "off" and fills is None) or not scopes:
         yield
         return
-    with recording(request) as reads:
+    with recording(request) as reads, _rows_of(view, "self", reads):
         yield
     missing = uncovered(reads, constructor, scopes)
     lines = [
@@ -110,7 +113,8 @@ def _named(constructor: KeyConstructor, kind: type[Any]) -> set[str]:
 
 
 def _table(table: str, constructor: KeyConstructor, scopes: tuple[str, ...]) -> str:
-    model = next((m for m in apps.get_models(include_auto_created=True) if m._meta.db_table == table), None)
+    models = apps.get_models(include_auto_created=True)
+    model = next((model for model in models if _bare(model._meta.db_table) == table), None)
     if model is None:
         return ""
     declared = invalidation.templates_of(model._meta.app_label, str(model._meta.model_name))
@@ -120,6 +124,11 @@ def _table(table: str, constructor: KeyConstructor, scopes: tuple[str, ...]) -> 
     if templates:
         return f"add one of its scopes to an UpdatedAtKeyBit: {', '.join(templates)}"
     return f"declare {model._meta.label} with keybits.invalidation.declare, and add its scope to an UpdatedAtKeyBit"
+
+
+def _bare(table: str) -> str:
+    """Return the name of a table without quotes and schema: `"shop"."page"` is `page`, as is `shop"."page`."""
+    return re.sub(r'["`]', "", re.split(r'["`]?\.["`]?', table)[-1])
 
 
 def _pattern(template: str) -> str:
@@ -133,7 +142,7 @@ def _header(name: str, constructor: KeyConstructor, _: tuple[str, ...]) -> str:
     if "*" in named | by_meta or header.lower() in named or name.lower() in by_meta:
         return ""
     kinds = {"ACCEPT": bits.FormatKeyBit, "ACCEPT_LANGUAGE": bits.LanguageKeyBit}
-    kinds |= {"AUTHORIZATION": bits.UserKeyBit, "COOKIE": bits.UserKeyBit}
+    kinds |= {"AUTHORIZATION": bits.UserKeyBit}  # one that leads to no user is answered anew each time
     if name in kinds and _has(constructor, kinds[name]):
         return ""
     if name in {"HOST", "X_FORWARDED_HOST"}:
@@ -154,13 +163,17 @@ def _parameter(name: str, constructor: KeyConstructor, _: tuple[str, ...]) -> st
 
 
 def _cookie(name: str, constructor: KeyConstructor, _: tuple[str, ...]) -> str:
-    if name == settings.SESSION_COOKIE_NAME and _has(constructor, bits.UserKeyBit):
-        return ""
     return "do not read it in a cached view: no bit covers a cookie of its own"
 
 
 def _user(name: str, constructor: KeyConstructor, _: tuple[str, ...]) -> str:
     return "" if _has(constructor, bits.UserKeyBit) else "add UserKeyBit()"
+
+
+def _earlier(name: str, constructor: KeyConstructor, _: tuple[str, ...]) -> str:
+    return (
+        "read that row in the handler: this one was read before the stamps were, and a change since is missed"
+    )
 
 
 def _language(name: str, constructor: KeyConstructor, _: tuple[str, ...]) -> str:
@@ -179,6 +192,7 @@ _COVERS = {
     "query parameter": _parameter,
     "cookie": _cookie,
     "user attribute": _user,
+    "an earlier row's": _earlier,
     "language": _language,
     "setting": _setting,
 }
@@ -203,7 +217,7 @@ def recording(request: Any) -> Iterator[set[Read]]:
     http.__dict__["headers"] = _Headers(saved[0], reads)
     _watching.reads = reads
     try:
-        with _statements(reads):
+        with _statements(reads), _rows_of(http, "request", reads):
             yield reads
     finally:
         _watching.reads = None
@@ -216,10 +230,10 @@ def recording(request: Any) -> Iterator[set[Read]]:
 @contextmanager
 def _statements(reads: set[Read]) -> Iterator[None]:
     def wrapper(execute: Any, sql: Any, params: Any, many: bool, context: Any) -> Any:
-        reads.update(("table", table) for table in _TABLE.findall(str(sql)))
+        reads.update(("table", _bare(table)) for table in _TABLE.findall(str(sql)))
         return execute(sql, params, many, context)
 
-    watched = connections.all(initialized_only=True)
+    watched = connections.all()  # one that is first used in the fill, too
     for connection in watched:
         connection.execute_wrappers.append(wrapper)
     try:
@@ -319,7 +333,42 @@ class _User:
             return type(user)
         if not name.startswith("__"):
             reads.add(("user attribute", name))
+        if name in _columns(user.__class__):
+            reads.add(("an earlier row's", f"request.user.{name}"))
         return getattr(user, name)
+
+
+@contextmanager
+def _rows_of(owner: Any, name: str, reads: set[Read]) -> Iterator[None]:
+    """Have the rows that `owner` already holds tell which of their columns are read; their keys are not."""
+    held = {each: row for each, row in vars(owner).items() if isinstance(row, Model) and each[0] != "_"}
+    vars(owner).update({each: _Row(row, f"{name}.{each}", reads) for each, row in held.items()})
+    try:
+        yield
+    finally:
+        vars(owner).update(held)
+
+
+@lru_cache(maxsize=1024)
+def _columns(model: type[Any]) -> frozenset[str]:
+    """The columns of a model but for its key; of what is no model none."""
+    fields = model._meta.concrete_fields if issubclass(model, Model) else ()
+    return frozenset(name for each in fields if not each.primary_key for name in (each.name, each.attname))
+
+
+class _Row:
+    """A row that tells which of its columns are read, and is the row in every other way."""
+
+    def __init__(self, row: Model, name: str, reads: set[Read]) -> None:
+        object.__setattr__(self, "_keybits", (row, name, reads))
+
+    def __getattribute__(self, name: str) -> Any:
+        row, told, reads = object.__getattribute__(self, "_keybits")
+        if name == "__class__":
+            return type(row)
+        if name in _columns(row.__class__):
+            reads.add(("an earlier row's", f"{told}.{name}"))
+        return getattr(row, name)
 
 
 def install() -> None:

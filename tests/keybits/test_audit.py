@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from django.conf import settings as django_settings
 from django.contrib.auth import get_user_model
-from django.contrib.auth.models import AnonymousUser
+from django.contrib.auth.models import AnonymousUser, User
+from django.db import connection
 from django.utils.translation import gettext
 from rest_framework.response import Response
-from rest_framework.test import APIRequestFactory
+from rest_framework.test import APIRequestFactory, force_authenticate
 from rest_framework.views import APIView
 
 from catalog.models import Gallery, Screenshot, Tag
-from keybits import bits, invalidation
+from keybits import audit, bits, invalidation
 from keybits.audit import IncompleteKeyError
 from keybits.constructors import KeyConstructor
 from keybits.drf import cache_response_and_etag
@@ -44,6 +46,8 @@ def ask(read: Handler, path: str = "/?a=1", user: Any = None, **declared: Any) -
         path, headers={"Host": "testserver", "X-Geo": "eu", "Cookie": "theme=dark"}
     )
     request.user = user or AnonymousUser()
+    if user is not None:
+        force_authenticate(request, user)
     return view_of(read, **declared)(request)
 
 
@@ -118,6 +122,88 @@ def test_a_read_that_no_bit_covers_is_named_and_the_bit_it_asks_for_cures_it(
 def test_a_cookie_is_covered_by_nothing() -> None:
     with pytest.raises(IncompleteKeyError, match="cookie 'theme'"):
         ask(lambda r: r.COOKIES.get("theme"), who=bits.UserKeyBit())
+
+
+def test_neither_are_all_cookies_at_once() -> None:
+    with pytest.raises(IncompleteKeyError, match="header 'COOKIE'"):
+        ask(lambda r: r.META["HTTP_COOKIE"], who=bits.UserKeyBit())
+
+
+def test_a_session_s_cookie_is_covered_by_nothing_either() -> None:
+    with pytest.raises(IncompleteKeyError, match="cookie 'sessionid'"):
+        ask(lambda r: r.COOKIES.get("sessionid"), who=bits.UserKeyBit())
+
+
+class TestRowsThatWereReadBeforeTheHandler:
+    """A change between then and the stamps is missed, and what was shown of them is kept under the new ones."""
+
+    def test_of_the_user_are_named(self) -> None:
+        user = User.objects.create(username="u", email="a@one.example")
+        with pytest.raises(
+            IncompleteKeyError, match=r"an earlier row's 'request\.user\.email'.* in the handler"
+        ):
+            ask(lambda r: r.user.email, user=user, who=bits.UserKeyBit())
+
+    def test_of_the_user_may_tell_who_it_is(self) -> None:
+        user = User.objects.create(username="u")
+        answer = ask(lambda r: (r.user.pk, r.user.is_authenticated), user=user, who=bits.UserKeyBit())
+        assert answer.status_code == 200
+
+    def test_of_the_view_are_named(self) -> None:
+        gallery = Gallery.objects.create(slug="a", title="A")
+
+        def read(view: Any) -> str:
+            return str(view.gallery.title)
+
+        with pytest.raises(IncompleteKeyError, match=r"an earlier row's 'self\.gallery\.title'"):
+            self.asked(gallery, read)
+
+    def test_of_the_view_may_be_filtered_by(self) -> None:
+        gallery = Gallery.objects.create(slug="a", title="A")
+        answer = self.asked(gallery, lambda view: list(Screenshot.objects.filter(gallery=view.gallery)))
+        assert answer.status_code == 200
+
+    @staticmethod
+    def asked(gallery: Gallery, read: Handler) -> Any:
+        class Key(KeyConstructor):
+            updated_at = bits.UpdatedAtKeyBit(["screenshots", "galleries"])
+
+        class View(APIView):
+            authentication_classes = ()
+
+            def initial(self, request: Any, *args: Any, **kwargs: Any) -> None:
+                self.gallery = Gallery.objects.get(pk=gallery.pk)
+                super().initial(request, *args, **kwargs)
+
+            @cache_response_and_etag(Key())
+            def get(self, request: Any) -> Response:
+                return Response({"read": str(read(self))})
+
+        return View.as_view()(APIRequestFactory().get("/"))
+
+
+def test_a_table_is_named_whatever_quotes_and_schema_its_name_has() -> None:
+    schema = {"sqlite": "main", "postgresql": "public"}[connection.vendor]
+    for statement in (
+        'SELECT 1 FROM "main"."catalog_gallery" WHERE 1 = 1',
+        "SELECT 1 FROM public.catalog_gallery",
+        'SELECT 1 FROM ONLY "catalog_gallery"',
+        "SELECT 1 FROM `catalog_gallery`",
+    ):
+        assert list(map(audit._bare, audit._TABLE.findall(statement))) == ["catalog_gallery"]
+    with pytest.raises(IncompleteKeyError, match="table 'catalog_gallery'"):
+        ask(lambda _: list(Gallery.objects.raw(f'SELECT * FROM "{schema}"."catalog_gallery"')))  # noqa: S608
+
+
+def test_a_table_is_named_that_is_read_over_the_first_connection_of_a_thread() -> None:
+    def asked() -> None:
+        try:
+            ask(lambda _: list(Gallery.objects.all()))
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as threads, pytest.raises(IncompleteKeyError, match="catalog_gallery"):
+        threads.submit(asked).result()
 
 
 def test_a_table_that_nobody_declared_is_named_with_the_way_to_declare_it() -> None:
