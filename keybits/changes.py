@@ -9,6 +9,7 @@ This module alone reads and writes the two.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
@@ -93,6 +94,15 @@ SEEN = f"""
 """
 bell = threading.Event()
 """Rung when this process has committed a change: its relay need not wait for the next look."""
+
+
+def _new_bell() -> None:
+    """Have one that nobody holds: a thread may have been at it as the process forked, and is not here."""
+    global bell  # noqa: PLW0603
+    bell = threading.Event()
+
+
+os.register_at_fork(after_in_child=_new_bell)
 
 
 def install(schema_editor: Any) -> None:

@@ -28,8 +28,8 @@ PATIENCE = 600.0
 LEASE = 15.0
 """Seconds for which others leave it to one process to take a database: Redis looks at all its keys for that."""
 
-_seen: dict[str, str] = {}
-"""By alias, what this process has last seen both call the store."""
+_seen: dict[str, tuple[str, str]] = {}
+"""By alias, which server of the store has last called itself what the database calls it, and what that is."""
 _taken: dict[str, float] = {}
 """By alias, when this process has last taken a database from another store."""
 
@@ -62,15 +62,17 @@ def hold(connection: BaseDatabaseWrapper) -> None:
 def _is_named(connection: BaseDatabaseWrapper) -> bool:
     """Say whether both have one name for the store; where it has forgotten that with all the rest, remind it.
 
-    That writes nothing to the database: a store may be flushed while somebody has SQLite's lock.
+    That writes nothing to the database: a store may be flushed while somebody has SQLite's lock. A server that has
+    taken the place of another has forgotten nothing, and is not reminded: the other may come back, with all it had.
     """
     alias = connection.alias
-    known, held = name(alias), changes.holder(connection)
-    if held and not known and _seen.get(alias) == held:
-        get_store().note(NOTE + alias, held.encode())
+    server, noted = get_store().noted_by(NOTE + alias)
+    known, held = (noted or b"").decode(), changes.holder(connection)
+    if held and not known and _seen.get(alias) == (server, held):
+        get_store().note(NOTE + alias, held.encode(), server)
         return True
     if known == held != "":
-        _seen[alias] = held
+        _seen[alias] = (server, held)
         return True
     return False
 
@@ -99,7 +101,6 @@ def _take(connection: BaseDatabaseWrapper, holder: str) -> None:
     if changes.holder(connection) != new:
         raise _elsewhere(alias)
     get_store().note(NOTE + alias, new.encode())
-    _seen[alias] = new
     if from_another:
         _taken[alias] = clock.seconds()
 

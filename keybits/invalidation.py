@@ -120,6 +120,9 @@ def changed(scopes: Iterable[str], using: str) -> None:
     """
     _pending(using).update(scopes)
     transaction.on_commit(partial(_close, using), using=using)
+    hooks = connections[using].run_on_commit
+    if hooks:  # first: another one that fails would keep it from being run
+        hooks.insert(0, hooks.pop())
 
 
 def _close(using: str) -> None:

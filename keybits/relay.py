@@ -349,7 +349,7 @@ def _hurrying(connection: BaseDatabaseWrapper) -> Iterator[None]:
 
     Looks wait as the project has it: a database without WAL keeps readers out while somebody commits.
     """
-    if connection.vendor != "sqlite" or threading.current_thread() is threading.main_thread():
+    if connection.vendor != "sqlite":
         yield
         return
     usual = _busy_timeout(connection)

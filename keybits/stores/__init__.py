@@ -122,11 +122,14 @@ class Store(Protocol):
         `seconds` after the first was taken. A store that forgets gives all of them anew.
         """
 
-    def note(self, name: str, value: bytes) -> None:
-        """Keep a note under this name for as long as the store keeps anything."""
+    def note(self, name: str, value: bytes, server: str = "") -> None:
+        """Keep a note under this name for as long as the store keeps anything; with `server`, on that one alone."""
 
     def noted(self, name: str) -> bytes | None:
         """Return the note that was last kept under this name; None where there is none."""
+
+    def noted_by(self, name: str) -> tuple[str, bytes | None]:
+        """Return which server has answered, and what `noted` would; "" where there never is another."""
 
     def sample(self, most: int) -> list[tuple[str, bytes]]:
         """Return up to `most` entries and their keys, in no order."""
@@ -202,11 +205,14 @@ class Breaker:
     def take(self, name: str, most: int, seconds: float) -> tuple[int, float]:
         return self._run(self.store.take, name, most, seconds)
 
-    def note(self, name: str, value: bytes) -> None:
-        self._run(self.store.note, name, value)
+    def note(self, name: str, value: bytes, server: str = "") -> None:
+        self._run(self.store.note, name, value, server)
 
     def noted(self, name: str) -> bytes | None:
         return self._run(self.store.noted, name)
+
+    def noted_by(self, name: str) -> tuple[str, bytes | None]:
+        return self._run(self.store.noted_by, name)
 
     def sample(self, most: int) -> list[tuple[str, bytes]]:
         return self._run(self.store.sample, most)

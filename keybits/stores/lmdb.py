@@ -208,13 +208,16 @@ class LMDBStore:
 
         return self._write(change)
 
-    def note(self, name: str, value: bytes) -> None:
+    def note(self, name: str, value: bytes, server: str = "") -> None:
         self._write(lambda txn: txn.put(NOTE + _name(name), value, db=self._meta))
 
     def noted(self, name: str) -> bytes | None:
         with _errors(), self._environment().begin() as txn:
             found: bytes | None = txn.get(NOTE + _name(name), db=self._meta)
             return found
+
+    def noted_by(self, name: str) -> tuple[str, bytes | None]:
+        return "", self.noted(name)
 
     def sample(self, most: int) -> list[tuple[str, bytes]]:
         with _errors(), self._environment().begin() as txn, txn.cursor(db=self._entries) as cursor:

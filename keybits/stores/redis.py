@@ -281,12 +281,22 @@ class RedisStore:
         left, wait = self._call(lambda run: ["EVAL", TAKE, 1, f"{run}:taken:{name}", most, window])
         return int(left), int(wait) / 1000
 
-    def note(self, name: str, value: bytes) -> None:
-        self._call(lambda run: ["SET", f"{run}:note:{name}", value])
+    def note(self, name: str, value: bytes, server: str = "") -> None:
+        """As the protocol has it: another server than `server` keeps it by that one's name, and never finds it."""
+        self._call(lambda run: ["SET", f"{server or run}:note:{name}", value])
 
     def noted(self, name: str) -> bytes | None:
-        found: bytes | None = self._call(lambda run: ["GET", f"{run}:note:{name}"])
-        return found
+        return self.noted_by(name)[1]
+
+    def noted_by(self, name: str) -> tuple[str, bytes | None]:
+        asked: list[str] = []
+
+        def command(run: str) -> Sequence[Any]:
+            asked.append(run)
+            return ["GET", f"{run}:note:{name}"]
+
+        found: bytes | None = self._call(command)
+        return asked[-1], found
 
     def sample(self, most: int) -> list[tuple[str, bytes]]:
         names = list(islice(chain.from_iterable(self._names("e:*")), most))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
+from stacks.servers import start_redis
 
 from keybits import changes, fencing
 from keybits.fencing import ContestedError
@@ -165,6 +168,29 @@ def test_a_store_in_place_of_the_one_that_a_process_knew_has_ended() -> None:
     Relay().once()
     get_store().note(NOTE, b"of before")
     before = get_store().mint(SCOPES)
+    Relay().once()
+    assert not set(get_store().mint(SCOPES)) & set(before)
+
+
+@pytest.mark.stack("server")
+def test_a_server_that_took_another_s_place_is_not_reminded_and_that_one_is_not_believed_when_it_is_back(
+    tmp_path: Path, settings: Any
+) -> None:
+    """The other has the stamps of then, and its own name; what has been closed meanwhile is in no record any more."""
+    Relay().once()
+    first, before = changes.holder(connection), get_store().mint(SCOPES)
+    usual, other = settings.CACHES, start_redis(tmp_path / "other")
+    settings.CACHES = {"default": {**usual["default"], "LOCATION": other.url}}
+    get_store.cache_clear()
+    try:
+        Relay().once()
+        assert changes.holder(connection) not in {"", first}
+        changes.replace(connection, [], ["tag:x"])
+        Relay().once()
+    finally:
+        settings.CACHES = usual
+        get_store.cache_clear()
+        other.kill()
     Relay().once()
     assert not set(get_store().mint(SCOPES)) & set(before)
 

@@ -167,3 +167,20 @@ def test_what_is_declared_of_a_proxy_is_added_to_what_is_declared_of_its_table(
     assert sorted(found.templates) == ["place:{name}", "places", "shown:{name}"]
     assert triggers.sync(connection, place, found.templates) is True
     assert ended_by(lambda: place.objects.create(name="a"), "place:a", "shown:a") == {"place:a", "shown:a"}
+
+
+def test_what_else_is_to_be_done_after_a_commit_and_fails_keeps_nothing_from_being_closed(
+    shot: Screenshot,
+) -> None:
+    def fail() -> None:
+        raise OSError("no mail today")
+
+    def write() -> None:
+        with contextlib.suppress(OSError), transaction.atomic():
+            transaction.on_commit(fail)
+            shot.save()
+            written.append(shot)
+
+    written: list[Screenshot] = []
+    assert closed_by(write) == SHOT
+    assert written

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -721,6 +722,25 @@ def test_a_child_that_is_forked_while_a_relay_starts_is_not_kept_waiting_for_eve
     assert os.waitpid(pid, 0)[1] == 0
     done.set()
     starter.join()
+
+
+def test_a_child_that_is_forked_while_the_bell_is_rung_can_ring_its_own() -> None:
+    """Whoever commits rings it, and would wait for a thread that is not in the child."""
+    with changes.bell._cond:  # type: ignore[attr-defined]
+        pid = os.fork()
+        if pid == 0:
+            signal.alarm(5)
+            changes.bell.set()
+            os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+@pytest.mark.skipif(
+    connection.vendor != "sqlite", reason="nobody waits for the write lock of another database"
+)
+def test_a_relay_of_its_own_process_waits_no_longer_for_sqlite_s_lock_than_one_of_a_server() -> None:
+    with relays._hurrying(connection):
+        assert relays._busy_timeout(connection) == relays.HURRY
 
 
 class TestDatabasesOutOfReach:

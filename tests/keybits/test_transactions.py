@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ from psycopg import sql as psycopg_sql
 
 from catalog.models import Tag
 from keybits import readthrough, transactions
-from keybits.stores import get_store
-from keybits.transactions import _WITH, _WRITES
+from keybits.stores import StoreError, get_store
+from keybits.transactions import _WITH, _WRITES, WriteRefusedError
 
 CHECKOUT = Path(__file__).parents[2]
 BEFORE = ("", " \n", "/* a */", "/**/ /* SELECT */\n", "-- a\n", "((", "/* /* a */ b */", "/***/")
@@ -41,6 +42,22 @@ def test_comments_are_read_once_however_many_there_are() -> None:
         "sql = '/**/-- a\\n ' * 5000 + 'SELECT 1'; assert not (_WRITES.match(sql) or _WITH.match(sql))"
     )
     subprocess.run([sys.executable, "-c", program], check=True, cwd=CHECKOUT, timeout=120)
+
+
+LATER = (
+    "SELECT 1;UPDATE a SET b = 1",
+    "SELECT 1; /* why */ -- and\n /**/ UPDATE a SET b = 1",
+    "SELECT 1; WITH x AS (SELECT 1) UPDATE a SET b = 1",
+)
+
+
+@pytest.mark.parametrize("sql", LATER)
+def test_what_comes_after_another_statement_is_a_write(sql: str) -> None:
+    assert transactions._is_write(sql)
+
+
+def test_what_is_text_is_none() -> None:
+    assert not any(map(transactions._is_write, ("SELECT ';'", "SELECT 1; ", "SELECT 1; SELECT 2")))
 
 
 UPDATE = "UPDATE catalog_tag SET name = name || '+'"
@@ -118,10 +135,73 @@ class TestTransactionsOfDjango:
         with transaction.atomic():
             assert not transactions.sees_its_own_writes()
 
+    def test_a_commit_that_was_refused_is_refused_again(
+        self, tag: Tag, settings: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """And what was claimed for the first is claimed for the one that succeeds."""
+        settings.KEYBITS_WRITE_POLICY = "refuse"
+
+        def fail(*_: Any) -> None:
+            raise StoreError("away")
+
+        before = get_store().mint(("tag:x",))
+        transaction.set_autocommit(False)
+        try:
+            run(UPDATE)
+            with monkeypatch.context() as patch:
+                patch.setattr(get_store(), "open", fail)
+                for _ in range(2):
+                    with pytest.raises(WriteRefusedError):
+                        transaction.commit()
+            transaction.commit()
+        finally:
+            transaction.rollback()
+            transaction.set_autocommit(True)
+        assert get_store().mint(("tag:x",)) != before
+        assert name() == "X+"
+
+    def test_of_a_connection_that_was_opened_within_a_wrapper_are_closed_after_it(
+        self, tag: Tag, settings: Any
+    ) -> None:
+        """As instrumentation wraps a request: the block takes the last wrapper off as it ends."""
+        settings.KEYBITS_RELAY = "off"
+
+        def written() -> bool:
+            try:
+                with connection.execute_wrapper(lambda execute, *given: execute(*given)):
+                    assert name() == "X"
+                return ends(UPDATE)
+            finally:
+                connection.close()
+
+        with ThreadPoolExecutor(1) as threads:
+            assert threads.submit(written).result()
+
+
+@pytest.mark.stack("embedded")
+@pytest.mark.django_db(transaction=True)
+def test_what_is_read_while_a_statement_of_sqlite_is_not_at_its_end_may_not_be_kept(tag: Tag) -> None:
+    """It holds the snapshot that it began with, for all that come after it, and there is no transaction to be seen."""
+    Tag.objects.create(slug="y", name="Y")
+    assert transactions.may_store()
+    rows = Tag.objects.iterator(chunk_size=1)
+    next(rows)
+    assert not transactions.may_store()
+    assert len(list(rows)) == 1
+    assert transactions.may_store()
+    connection.close()
+    assert Tag.objects.exists()
+    assert transactions.may_store()
+
 
 @pytest.mark.stack("server")
 @pytest.mark.django_db(transaction=True)
 class TestPostgreSQL:
+    @pytest.mark.parametrize("after", ["", f"; {UPDATE}"])
+    def test_statements_that_commit_in_one_text_are_closed(self, tag: Tag, after: str) -> None:
+        assert ends(f"BEGIN; {UPDATE}; COMMIT{after}")
+        assert name() == ("X++" if after else "X+")
+
     @pytest.mark.parametrize(
         "statement",
         [
