@@ -11,7 +11,7 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.core.handlers.asgi import ASGIHandler
 
-from keybits.fastpath import HOLDER, PATIENCE, Departure, Final, Holder, Lane, Question, lane
+from keybits.fastpath import HOLDER, PATIENCE, Departure, Final, Holder, Lane, Question, Said, lane
 from keybits.metrics import Answers, answers
 
 __all__ = ["FastPath"]
@@ -19,8 +19,25 @@ __all__ = ["FastPath"]
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
-CONDITIONS = (b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"if-range")
-NO_CONTENT = frozenset({b"", b"0", None})
+NO_LENGTH = frozenset({b"", b"0", None})
+ADDRESS = ("raw_path", "root_path", "path", "query_string")
+CONTEXT = (
+    *(b"host", b"x-forwarded-host", b"accept", b"origin"),
+    b"access-control-request-private-network",
+)
+ASKED = (
+    *(b"accept-encoding", b"if-match", b"if-none-match"),
+    *(b"if-modified-since", b"if-unmodified-since", b"if-range"),
+)
+FIRST = (b"cookie", b"authorization", b"content-length", b"content-type", b"transfer-encoding")
+OF_SCOPE = ("method", "scheme", *ADDRESS)
+OF_FIELDS = (*FIRST, *CONTEXT, *ASKED)
+"""What a question is made of, but for what tells the scheme behind a proxy."""
+COOKIE = len(OF_SCOPE) + FIRST.index(b"cookie")
+OF_ADDRESS = slice(2, len(OF_SCOPE))
+OF_FIRST = slice(OF_ADDRESS.stop, OF_ADDRESS.stop + len(FIRST))
+OF_CONTEXT = slice(OF_FIRST.stop, OF_FIRST.stop + len(CONTEXT))
+OF_ASKED = slice(OF_CONTEXT.stop, OF_CONTEXT.stop + len(ASKED))
 
 
 class FastPath:
@@ -43,15 +60,30 @@ class FastPath:
         if scope["type"] != "http":
             await self.application(scope, receive, send)
             return
-        scope = _with_one_cookie(scope)
         known, counter = lane(), answers()
         if counter is not None:
             send = _counted(counter, send)
-        question = _question(scope, known) if known is not None else None
-        if known is None or question is None:
+        fields = dict(scope["headers"])
+        if len(fields) != len(scope["headers"]):
+            scope = _with_one_cookie(scope)
+            fields = dict(scope["headers"])
+        if known is None or len(fields) != len(scope["headers"]):
             await self.application(scope, receive, send)
             return
-        final = known.answer(*question)
+        said = (*map(scope.get, OF_SCOPE), *map(fields.get, OF_FIELDS), fields.get(_name(known.proxied)))
+        final = known.again(said)
+        if final is None:
+            await self._ask(known, said, scope, receive, send)
+        else:
+            await _send(final, send)
+
+    async def _ask(self, known: Lane, said: Said, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer what was not said in these words before, where it was learnt; else go the long way, or wait for it."""
+        question = _question(said, known)
+        if question is None:
+            await self.application(scope, receive, send)
+            return
+        final = known.answer(*question, said=_shared(said))
         if final is None:
             departure = known.depart(question)
             final = None if departure.leads else await _awaited(departure, known)
@@ -115,41 +147,25 @@ async def _awaited(departure: Departure, known: Lane) -> Final | None:
     return known.answer(*departure.question)
 
 
-def _question(scope: Scope, known: Lane) -> Question | None:
+def _question(said: Said, known: Lane) -> Question | None:
     """Return what is asked; None where it is not for everybody, or says more than an address and conditions."""
-    method, sent = scope["method"], scope["headers"]
-    fields = dict(sent)
-    get = fields.get
-    host = get(b"host")
-    if (method != "GET" and method != "HEAD") or len(fields) != len(sent) or host is None:  # noqa: PLR1714
+    method, scheme = said[: OF_ADDRESS.start]
+    cookie, authorization, length, content_type, transfer_encoding = said[OF_FIRST]
+    context = said[OF_CONTEXT]
+    if (method != "GET" and method != "HEAD") or context[0] is None:  # noqa: PLR1714
         return None
-    if b"authorization" in fields or _has_content(fields):
+    if length not in NO_LENGTH or content_type is not None:
         return None
-    cookie = get(b"cookie")
+    if authorization is not None or transfer_encoding is not None:
+        return None
     if cookie is not None and known.worrying.search(cookie.decode("latin-1")):
         return None
-    return (
-        (scope.get("raw_path"), scope.get("root_path"), scope["path"], scope.get("query_string")),
-        (
-            method,
-            scope.get("scheme"),
-            get(_name(known.proxied)),
-            host,
-            get(b"x-forwarded-host"),
-            get(b"accept"),
-            get(b"origin"),
-            get(b"access-control-request-private-network"),
-        ),
-        (method, *map(_text, map(get, (b"accept-encoding", *CONDITIONS)))),
-    )
+    return said[OF_ADDRESS], (method, scheme, said[-1], *context), (method, *map(_text, said[OF_ASKED]))
 
 
-def _has_content(fields: dict[bytes, bytes]) -> bool:
-    return (
-        fields.get(b"content-length") not in NO_CONTENT
-        or b"content-type" in fields
-        or b"transfer-encoding" in fields
-    )
+def _shared(said: Said) -> Said | None:
+    """Return what others may say in the same words, or None: cookies are one's own."""
+    return said if said[COOKIE] is None else None
 
 
 @cache

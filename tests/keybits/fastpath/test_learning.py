@@ -403,15 +403,15 @@ class TestPoison:
         for cookie in ("a=b", f"csrftoken={'a' * 32}", f"csrftoken={'a' * 64}; a=b"):
             assert ways.was_fast(self.PLAIN.with_fields(("Cookie", cookie)))
 
-    def test_what_comes_with_somebodys_own_cookie_is_not_remembered_word_for_word(self, wsgi: Ways) -> None:
+    def test_what_comes_with_somebodys_own_cookie_is_not_remembered_word_for_word(self, ways: Ways) -> None:
         """There are as many as there are people, and they would drive out what many ask for."""
-        assert learns(wsgi, self.PLAIN)
+        assert learns(ways, self.PLAIN)
         known = fastpath.lane()
         assert known is not None
         before = known._understood.size
         assert before > 0
         for number in range(3):
-            assert wsgi.was_fast(self.PLAIN.with_fields(("Cookie", f"_ga={number}")))
+            assert ways.was_fast(self.PLAIN.with_fields(("Cookie", f"_ga={number}")))
         assert known._understood.size == before
 
     def test_a_csrf_cookie_that_django_replaces_is_left_to_it(self, ways: Ways, settings: Settings) -> None:
