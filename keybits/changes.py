@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from django.db import transaction
@@ -25,12 +26,15 @@ __all__ = [
     "bell",
     "can_be_kept",
     "claim",
+    "file_of",
     "forget",
     "hold",
     "holder",
     "install",
     "install_holder",
     "is_kept",
+    "is_of_another_file",
+    "note_file",
     "recorded",
     "release",
     "replace",
@@ -92,6 +96,8 @@ CLAIM = {
 SEEN = f"""
     SELECT pg_snapshot_xmin(pg_current_snapshot())::text, id, scope, writer FROM (SELECT) AS look LEFT JOIN {TABLE}
 """
+FILE = "_keybits_file"
+"""Where an SQLite connection has the file that it reads."""
 bell = threading.Event()
 """Rung when this process has committed a change: its relay need not wait for the next look."""
 
@@ -135,6 +141,23 @@ def uninstall_holder(schema_editor: Any) -> None:
     """Drop the table that names the store."""
     if can_be_kept(schema_editor.connection.vendor):
         schema_editor.execute(f"DROP TABLE {HOLDER}")
+
+
+def file_of(connection: BaseDatabaseWrapper) -> str:
+    """Name the file that an SQLite database is, which another may take the place of; one in memory is none."""
+    with suppress(OSError):
+        return str(os.stat(connection.settings_dict["NAME"]).st_ino)
+    return ""
+
+
+def note_file(connection: BaseDatabaseWrapper) -> None:
+    """Remember, for `is_of_another_file`, which file a connection that was just opened reads."""
+    connection.__dict__[FILE] = file_of(connection)
+
+
+def is_of_another_file(connection: BaseDatabaseWrapper) -> bool:
+    """Say whether an SQLite connection reads a file that another one has taken the place of since."""
+    return connection.vendor == "sqlite" and connection.__dict__.get(FILE, "") != file_of(connection)
 
 
 def can_be_kept(vendor: str) -> bool:

@@ -8,10 +8,8 @@ in the store which database it is and how far the record of changes has come, an
 from __future__ import annotations
 
 import logging
-import os
 import uuid
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from django.db import NotSupportedError, ProgrammingError
@@ -31,24 +29,31 @@ OBJECTS = f"""
     (SELECT oid FROM pg_database WHERE datname = current_database()) || '/' || '{changes.TABLE}'::regclass::oid || '/'
 """  # noqa: S608 - our own names
 POSTGRESQL = f"""
-    SELECT {OBJECTS} || system_identifier || '/' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8), last_value
+    SELECT {OBJECTS} || system_identifier || '/' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8), last_value,
+        (pg_current_wal_insert_lsn() - '0/0')::bigint
     FROM {SEQUENCE}, pg_control_system() WHERE NOT pg_is_in_recovery()
 """  # noqa: S608 - as above
-GUARDED = f"SELECT {OBJECTS}, last_value FROM {SEQUENCE} WHERE NOT pg_is_in_recovery()"  # noqa: S608 - as above
+GUARDED = f"SELECT {OBJECTS}, last_value, 0 FROM {SEQUENCE} WHERE NOT pg_is_in_recovery()"  # noqa: S608 - as above
 """For servers that do not tell everybody which one they are, and on which timeline (Aurora has neither)."""
 SQLITE = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = %s"
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """Which database it is, and on which timeline; and the last change that it has recorded."""
+    """Which database it is, and on which timeline; and the last change that it has recorded.
+
+    `log` is how many bytes PostgreSQL's log then had, 0 where it does not say: after a crash its sequences go on up to
+    32 numbers ahead of what it has, and a copy of its disk that is put back begins as after a crash.
+    """
 
     name: str
     position: int
+    log: int = field(default=0, compare=False)
 
     def goes_on_from(self, known: History) -> bool:
         """Say whether this is the same database, no earlier than `known`. A name may be known in part."""
-        return self.is_of(known) and self.position >= known.position
+        has_gone_back = self.position < known.position or 0 < self.log < known.log
+        return self.is_of(known) and not has_gone_back
 
     def is_of(self, known: History) -> bool:
         """Say whether this is the same database as `known`, at whatever moment."""
@@ -71,7 +76,7 @@ def follow(connection: BaseDatabaseWrapper) -> str:
     store, note = get_store(), NOTE + connection.alias
     past, known = _read(store.noted(note))
     found = present(connection)
-    if found is None or found == known:
+    if found is None or (found == known and found.goes_on_from(known)):
         return past
     if known is not None and not found.goes_on_from(known):
         if _is_contested(connection.alias, found, known):
@@ -82,7 +87,7 @@ def follow(connection: BaseDatabaseWrapper) -> str:
         _ended[connection.alias] = found
         past = ""
     past = past or uuid.uuid4().hex
-    store.note(note, f"{past} {found.position} {found.name}".encode())
+    store.note(note, f"{past} {found.position}/{found.log} {found.name}".encode())
     return past
 
 
@@ -104,14 +109,15 @@ def _is_contested(alias: str, found: History, known: History) -> bool:
 def _read(note: bytes | None) -> tuple[str, History | None]:
     if note is None:
         return "", None
-    past, position, name = note.decode().split(" ", 2)
-    return past, History(name, int(position))
+    past, numbers, name = note.decode().split(" ", 2)
+    position, _, log = numbers.partition("/")
+    return past, History(name, int(position), int(log or 0))
 
 
 def present(connection: BaseDatabaseWrapper) -> History | None:
     """Return the history of this database; None for a server in recovery, which goes its primary's way."""
     if connection.vendor == "sqlite":
-        return History(_file(connection), _fetch(connection, SQLITE, [changes.TABLE])[0][0])
+        return History(changes.file_of(connection), _fetch(connection, SQLITE, [changes.TABLE])[0][0])
     rows = _postgresql(connection)
     return History(*rows[0]) if rows else None
 
@@ -132,10 +138,3 @@ def _fetch(connection: BaseDatabaseWrapper, sql: str, params: list[str] | None =
     with connection.cursor() as cursor:
         cursor.execute(sql, params)
         return list(cursor.fetchall())
-
-
-def _file(connection: BaseDatabaseWrapper) -> str:
-    """Name the file that the database is; one in memory is none."""
-    with suppress(OSError):
-        return str(os.stat(connection.settings_dict["NAME"]).st_ino)
-    return ""

@@ -110,6 +110,8 @@ class Relay:
         """Say whether a database keeps the record; one out of reach that is not known to is not asked again."""
         connection = connections[alias]
         try:
+            if changes.is_of_another_file(connection):
+                connection.close()
             if changes.can_be_kept(connection.vendor):
                 _commit_each(connection)
             return changes.is_kept(connection)

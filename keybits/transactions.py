@@ -68,6 +68,7 @@ def watch(connection: BaseDatabaseWrapper) -> None:
     """Watch a connection from now on, and again when it has been made anew; watching twice is watching once."""
     if connection.vendor == "sqlite" and connection.connection is not None:
         connection.connection.create_function(IDLE, 0, _nothing)
+        changes.note_file(connection)
     if STATE in connection.__dict__:
         return
     _mark(connection, written=False)
@@ -108,7 +109,9 @@ def _sees_the_present(connection: BaseDatabaseWrapper) -> bool:
     if connection.connection is None:
         return True
     if not _in_transaction(connection):
-        return connection.vendor != "sqlite" or _is_idle(connection.connection)
+        return connection.vendor != "sqlite" or (
+            _is_idle(connection.connection) and not changes.is_of_another_file(connection)
+        )
     may_ask = not (has_written(connection) or connection.needs_rollback or _has_failed(connection))
     return may_ask and _is_read_committed(connection)
 

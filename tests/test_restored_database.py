@@ -5,9 +5,11 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
+import pytest
 from stacks.live import PATIENCE, LiveServer
 from stacks.plugin import Stack
 from stacks.servers import Postgres
@@ -27,6 +29,12 @@ class SQLiteBackup:
 
     def restore(self) -> None:
         self._replace(self._file, self._copy)
+
+    def take_the_place(self) -> None:
+        """Be the file from now on, as after `mv`."""
+        Path(self._copy).replace(self._file)
+        for name in ("-wal", "-shm"):
+            Path(self._file + name).unlink(missing_ok=True)
 
     def _replace(self, target: str, source: str) -> None:
         with closing(sqlite3.connect(source)) as read, closing(sqlite3.connect(target)) as written:
@@ -70,6 +78,26 @@ def test_what_came_after_a_backup_is_shown_no_more_once_it_is_restored(
     assert live.get(PATH).json()["title"] == "after"
     backup.restore()
     until(live, lambda answer: answer.json()["title"] == "before")
+
+
+@pytest.mark.stack("embedded")
+def test_a_file_that_takes_the_place_of_another_is_read_and_what_is_written_to_it_is_seen(
+    live_server_process: Callable[..., LiveServer],
+) -> None:
+    """Whoever has opened the one before would go on reading that."""
+    live = live_server_process(workers=2)
+    live.shell(GALLERY)
+    live.settle()
+    file = Path(live.environment["DATABASE_URL"].removeprefix("sqlite:///"))
+    other = SQLiteBackup(live)
+    live.shell(RENAMED)
+    live.settle()
+    until(live, lambda answer: answer.json()["title"] == "after" and "hit" in answer.headers["cache-status"])
+    other.take_the_place()
+    until(live, lambda answer: answer.json()["title"] == "before" and "hit" in answer.headers["cache-status"])
+    with closing(sqlite3.connect(file, timeout=20)) as connection, connection:
+        connection.execute("UPDATE catalog_gallery SET title = 'by another'")
+    until(live, lambda answer: answer.json()["title"] == "by another")
 
 
 def until(live: LiveServer, is_right: Callable[[Any], bool]) -> None:

@@ -72,6 +72,26 @@ def test_a_database_that_went_back_ends_everything(relay: Relay) -> None:
     assert get_store().read("key", ()).entry is None
 
 
+@pytest.mark.stack("server")
+def test_a_disk_that_went_back_ends_everything_though_the_record_s_numbers_went_on(relay: Relay) -> None:
+    """PostgreSQL's sequences go on up to 32 numbers ahead after a crash, and a snapshot of its disk begins with one."""
+    before, note = get_store().mint(SCOPES), f"{history.NOTE}default"
+    past, numbers, name = (get_store().noted(note) or b"").decode().split(" ", 2)
+    position, log = map(int, numbers.split("/"))
+    assert log > 0
+    get_store().note(note, f"{past} {position - 1}/{log + 2**40} {name}".encode())
+    relay.once()
+    assert not set(get_store().mint(SCOPES)) & set(before)
+
+
+def test_a_note_of_before_there_was_a_log_in_it_is_understood(relay: Relay) -> None:
+    before, note = get_store().mint(SCOPES), f"{history.NOTE}default"
+    past, numbers, name = (get_store().noted(note) or b"").decode().split(" ", 2)
+    get_store().note(note, f"{past} {numbers.partition('/')[0]} {name}".encode())
+    relay.once()
+    assert get_store().mint(SCOPES) == before
+
+
 def test_another_relay_does_not_end_everything_again(relay: Relay) -> None:
     go_back()
     relay.once()
