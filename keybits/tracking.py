@@ -40,9 +40,11 @@ from keybits import changes, invalidation, triggers
 from keybits.conf import conf
 from keybits.operations import TrackChanges
 
-__all__ = ["check_declarations", "keep", "step_aside"]
+__all__ = ["UntrackedError", "check_declarations", "keep", "see_to_it", "step_aside"]
 
 logger = logging.getLogger(__name__)
+WANTED = "_keybits_wanted"
+"""Where a connection has the names of the triggers that are to fire, by the model."""
 ALTERING = (
     AddField,
     AlterField,
@@ -61,6 +63,10 @@ REMAKING = (
     RemoveConstraint,
     AlterOrderWithRespectTo,
 )
+
+
+class UntrackedError(Exception):
+    """Changes of what is declared are not recorded, or not by what this process declares: nobody may believe."""
 
 
 def check_declarations(**_: Any) -> list[CheckMessage]:
@@ -204,6 +210,45 @@ def _sync(connection: BaseDatabaseWrapper, model: type[Model], templates: tuple[
         triggers.sync(connection, model, tuple(each for each in templates if not refusals[each]))
     elif kind or not model._meta.managed:
         _warn(model, connection.alias, f"{model._meta.db_table!r} is {kind or 'no table'} there")
+
+
+def see_to_it(connection: BaseDatabaseWrapper) -> None:
+    """Raise `UntrackedError` unless the triggers fire that record what this process declares. One statement.
+
+    Not so where a release has other declarations than the last `migrate`, where somebody has turned triggers off, and
+    while `migrate` has dropped them.
+    """
+    if conf.TRACKING != "triggers" or connection.vendor not in triggers.FIRING:
+        return
+    firing = triggers.firing(connection)
+    wanted = connection.__dict__.get(WANTED)
+    if wanted is None or _missing(wanted, firing):  # what templates lead through may be there since
+        wanted = connection.__dict__[WANTED] = _wanted(connection)
+    if missing := _missing(wanted, firing):
+        raise UntrackedError(
+            f"the triggers of {', '.join(missing)} in the database {connection.alias!r} are not those of what is "
+            "declared: run migrate"
+        )
+
+
+def _missing(wanted: dict[str, set[str]], firing: set[str]) -> list[str]:
+    return [label for label, names in wanted.items() if not names <= firing]
+
+
+def _wanted(connection: BaseDatabaseWrapper) -> dict[str, set[str]]:
+    """Return, by its label, what the triggers are called that each declared table written here is to have."""
+    written = [
+        each for each in invalidation.declarations() if router.db_for_write(each.model) == connection.alias
+    ]
+    return {
+        each.model._meta.label: triggers.names(connection.vendor, each.model, _followed(connection, each))
+        for each in written
+        if triggers.kind(connection, each.model._meta.db_table) == "table"
+    }
+
+
+def _followed(connection: BaseDatabaseWrapper, declaration: invalidation.Declaration) -> tuple[str, ...]:
+    return tuple(each for each in declaration.templates if not _refusal(connection, declaration.model, each))
 
 
 def _refusal(connection: BaseDatabaseWrapper, model: type[Model], template: str) -> str:

@@ -26,7 +26,18 @@ from keybits.sources import Join, Source, source_of
 from keybits.stamps import MOST_MEMBERS
 from keybits.templates import parse
 
-__all__ = ["drop", "drop_all", "drop_readers", "kind", "reads", "refusal", "statements", "sync"]
+__all__ = [
+    "drop",
+    "drop_all",
+    "drop_readers",
+    "firing",
+    "kind",
+    "names",
+    "reads",
+    "refusal",
+    "statements",
+    "sync",
+]
 
 VERSION = 13
 """Change it when the statements change for the same declarations."""
@@ -50,6 +61,10 @@ OURS = {
     "FROM pg_proc called LEFT JOIN (pg_trigger JOIN pg_class ON pg_class.oid = tgrelid) ON tgfoid = called.oid "
     "WHERE pronamespace = current_schema()::regnamespace",
 }
+FIRING = {
+    "sqlite": "SELECT name FROM sqlite_master WHERE type = 'trigger'",
+    "postgresql": "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal AND tgenabled IN ('O', 'A')",
+}
 _OURS = re.compile(r"keybits_\w+_[0-9a-f]{12}_(insert|update|delete|truncate)")
 EVENTS = {"INSERT": ("new",), "UPDATE": ("old", "new"), "DELETE": ("old",)}
 
@@ -69,6 +84,16 @@ def sync(connection: BaseDatabaseWrapper, model: type[Model], templates: tuple[s
         _execute(connection, chain.from_iterable(wanted.values()))
         changes.replace(connection, [], _families(templates) if wanted else [])
     return True
+
+
+def firing(connection: BaseDatabaseWrapper) -> set[str]:
+    """Return the names of the triggers that fire in this database, others among them. One statement."""
+    return {name for (name,) in _rows_of(connection, FIRING[connection.vendor])}
+
+
+def names(vendor: str, model: type[Model], templates: tuple[str, ...]) -> set[str]:
+    """Return what the triggers of `model` are called that record `templates`: nothing else is called so."""
+    return set(_triggers(vendor, model, templates))
 
 
 def drop(connection: BaseDatabaseWrapper, model: type[Model]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.apps import apps
 from django.core.checks import run_checks
-from django.db import connection, models, transaction
+from django.db import connection, connections, models, transaction
 from django.db.migrations import Migration, RunPython, SeparateDatabaseAndState
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.operations import (
@@ -28,6 +28,8 @@ from django.test.utils import isolate_apps
 from catalog.models import Tag
 from keybits import changes, invalidation, tracking, triggers
 from keybits.operations import TrackChanges
+from keybits.relay import Relay
+from keybits.tracking import UntrackedError
 
 pytestmark = pytest.mark.django_db(transaction=True)
 record = import_module("keybits.migrations.0001_changes")
@@ -522,3 +524,51 @@ def test_a_model_whose_rows_are_declared_in_part_is_told_of() -> None:
         for model in declared:
             del invalidation._declared[model]
     assert said == [["keybits.W010"], []]
+
+
+class TestWhereTheTriggersAreNotThoseOfWhatIsDeclared:
+    """Nobody vouches: what such writes change is in no record, or under scopes that nobody looks at."""
+
+    @pytest.fixture(autouse=True)
+    def _again(self) -> Iterator[None]:
+        yield
+        for each in invalidation.declarations():
+            triggers.sync(connection, each.model, each.templates)
+
+    @staticmethod
+    def vouches() -> bool:
+        try:
+            Relay().once()
+        except UntrackedError as error:
+            return "the triggers of catalog.Tag in the database 'default' are not those" not in str(error)
+        return True
+
+    def test_because_they_are_gone(self) -> None:
+        assert self.vouches()
+        triggers.drop(connection, Tag)
+        assert not self.vouches()
+
+    @pytest.mark.stack("server")
+    def test_because_they_were_turned_off(self) -> None:
+        execute("ALTER TABLE catalog_tag DISABLE TRIGGER USER")
+        assert not self.vouches()
+        execute("ALTER TABLE catalog_tag ENABLE TRIGGER USER")
+        assert self.vouches()
+
+    def test_because_a_release_declares_something_else_until_migrate_has_run(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        declared = {**invalidation._declared, Tag: ("tags", "tag-id:{id}")}
+        connections["default"].__dict__.pop(tracking.WANTED, None)  # as in a process of that release
+        with monkeypatch.context() as release:
+            release.setattr(invalidation, "_declared", declared)
+            assert not self.vouches()
+            triggers.sync(connection, Tag, declared[Tag])
+            assert self.vouches()
+        connections["default"].__dict__.pop(tracking.WANTED)
+        assert not self.vouches()  # nor does the one before, which still runs
+
+    def test_as_signals_need_none(self, settings: Any) -> None:
+        settings.KEYBITS_TRACKING = "signals"
+        triggers.drop(connection, Tag)
+        assert self.vouches()
