@@ -77,8 +77,11 @@ def _dated(entry: Entry, now: float) -> list[tuple[str, str]]:
 
 
 def _held(entry: Entry, terms: Terms) -> tuple[tuple[str, str], ...]:
-    """For how long whom: Expires says to old caches what Cache-Control says to everybody (RFC 9111 section 5.3)."""
-    if terms.is_private or not entry.shared:
+    """For how long whom: Expires says to old caches what Cache-Control says to everybody (RFC 9111 section 5.3).
+
+    Nobody may hold what has ended: the purges that it was due have been, and no other would end it.
+    """
+    if terms.is_private or terms.age is not None or not entry.shared:
         return KEPT_BY_NOBODY
     until = format_http_date(int(terms.now) + entry.max_age) if entry.max_age else LONG_AGO
     return (*entry.shared, ("Expires", until))
@@ -103,11 +106,14 @@ def _selected(entry: Entry, accept_encoding: str | None, conditions: Conditions)
     So a client that has changed its mind about codings revalidates what it holds. None, where none is acceptable.
     """
     admitted = codings.admitted(accept_encoding, entry.body)
-    listed = conditions.if_none_match or conditions.if_match
-    if listed:
-        for coding in admitted:
-            if etags.weakly_listed(codings.entity_tag(entry.etag, coding), listed):
-                return coding
+    tags = {coding: codings.entity_tag(entry.etag, coding) for coding in admitted}
+    for listed, is_listed in (
+        (conditions.if_match, etags.strongly_listed),  # first, as the conditions themselves are evaluated
+        (conditions.if_none_match, etags.weakly_listed),
+    ):
+        named = (coding for coding in admitted if listed and is_listed(tags[coding], listed))
+        if found := next(named, None):
+            return found
     return admitted[0] if admitted else None
 
 

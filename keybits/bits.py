@@ -100,11 +100,15 @@ class QueryParamsKeyBit(UpstreamQueryParamsKeyBit):  # type: ignore[misc]
 
 
 class UserKeyBit(UpstreamUserKeyBit):  # type: ignore[misc]
-    """Who asks; of a user that is no `AUTH_USER_MODEL` its class as well: another class may have the same id."""
+    """Who asks; of a user that is no `AUTH_USER_MODEL` its class as well: another class may have the same id.
+
+    Nobody is `anonymous`, and a user of that name has a colon before it.
+    """
 
     def get_data(self, request: Any, **exchange: Any) -> str:
         data: str = super().get_data(request=request, **exchange)
-        return f"{kind}:{data}" if (kind := user_class(request)) else data
+        user = getattr(request, "user", None)
+        return f"{user_class(request)}:{data}" if user and user.is_authenticated else data
 
     def _get_id_from_user(self, user: Any) -> Any:
         return user.pk

@@ -91,6 +91,14 @@ class Policy:
         return replace(self, edge=Lifetime())
 
 
+def is_storable_by_all(value: str) -> bool:
+    """Say whether a field, whoever made it, has a shared cache store the answer (RFC 9111 section 3)."""
+    said = value.lower()
+    return any(word in said for word in ("public", "max-age", "s-maxage")) and not any(
+        word in said for word in ("private", "no-store")
+    )
+
+
 def max_age(value: str) -> int:
     """Return the seconds that a field, whoever made it, grants everybody; 0 where it says none that can be read."""
     found = _MAX_AGE.search(value)

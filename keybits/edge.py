@@ -21,7 +21,7 @@ from keybits.cache_control import Policy
 from keybits.conf import conf
 from keybits.purge import Order, PurgeError, Purger
 
-__all__ = ["fields", "key_fields", "purge", "purgers"]
+__all__ = ["fields", "is_for_caches", "joined", "key_fields", "purge", "purgers"]
 
 Field = tuple[str, str]
 TIMEOUT = 10.0
@@ -112,6 +112,24 @@ def key_fields(scopes: Iterable[str]) -> list[Field]:
     return [(name, WRITTEN[name.lower()](keys)) for name in names]
 
 
+def is_for_caches(name: str) -> bool:
+    """Say whether a field is for caches in front alone: how long they hold (RFC 9213), or what they are purged by."""
+    said = name.lower()
+    return said in WRITTEN or said == "surrogate-control" or said.endswith("cdn-cache-control")
+
+
+def joined(ours: Iterable[Field], theirs: Iterable[Field]) -> tuple[Field, ...]:
+    """Return our fields with a view's own: its lifetimes in place of ours, its keys beside ours."""
+    found = {name.lower(): (name, value) for name, value in ours}
+    for name, value in theirs:
+        present = found.get(name.lower())
+        if present is None or name.lower() not in WRITTEN:
+            found[name.lower()] = (name, value)
+        else:
+            found[name.lower()] = (present[0], SEPARATORS[name.lower()].join([present[1], value]))
+    return tuple(found.values())
+
+
 def _spaced(keys: tuple[str, ...]) -> str:
     return " ".join(keys)
 
@@ -131,6 +149,9 @@ WRITTEN: dict[str, Callable[[tuple[str, ...]], str]] = {
     "cache-tag": _listed,
     "cache-groups": _structured,
 }
+
+
+SEPARATORS = {"surrogate-key": " ", "xkey": " ", "cache-tag": ",", "cache-groups": ", "}
 
 
 def _forget(*, setting: str, **_: object) -> None:

@@ -200,8 +200,10 @@ def cookieless_middleware(get_response: GetResponse) -> GetResponse:
 
     def middleware(request: HttpRequest) -> HttpResponseBase:
         response = get_response(request)
-        if "public" in response.get("Cache-Control", "") and response.cookies:
+        has_cookies = response.cookies or response.has_header("Set-Cookie")
+        if has_cookies and cache_control.is_storable_by_all(response.get("Cache-Control", "")):
             response.cookies.clear()
+            del response["Set-Cookie"]
             _stop_varying_by(response, "cookie")
         return response
 

@@ -21,7 +21,7 @@ from rest_framework.views import APIView
 from keybits import cache_control
 from keybits.bits import UpdatedAtKeyBit
 from keybits.constructors import DefaultObjectKeyConstructor
-from keybits.drf import ClosedQueryMixin, cache_response_and_etag
+from keybits.drf import ClosedQueryMixin, DeferredThrottlesMixin, cache_response_and_etag
 from keybits.drf.closed import closed
 from keybits.drf.query import query_string
 from keybits.drf.renderers import JSONRenderer
@@ -44,7 +44,7 @@ class CodeKey(DefaultObjectKeyConstructor):
     updated_at = UpdatedAtKeyBit(f"code:{drf_spectacular.__version__}")
 
 
-class RootView(ClosedQueryMixin, APIView):
+class RootView(DeferredThrottlesMixin, ClosedQueryMixin, APIView):
     """The resources that there are."""
 
     @extend_schema(
@@ -58,7 +58,7 @@ class RootView(ClosedQueryMixin, APIView):
 
 
 @closed
-class SchemaView(ClosedQueryMixin, SpectacularAPIView):
+class SchemaView(DeferredThrottlesMixin, ClosedQueryMixin, SpectacularAPIView):
     """This API in OpenAPI 3.1, as JSON like everything else."""
 
     renderer_classes = [JSONRenderer]

@@ -2,6 +2,7 @@
 
 from keybits.drf.caching import (
     CacheResponseAndETAGMixin,
+    DeferredThrottlesMixin,
     ListCacheResponseAndETAGMixin,
     ReadOnlyCacheResponseAndETAGMixin,
     RetrieveCacheResponseAndETAGMixin,
@@ -23,6 +24,7 @@ __all__ = [
     "ClosedQueryMixin",
     "ConditionalWritesMixin",
     "CreateETAGMixin",
+    "DeferredThrottlesMixin",
     "ListCacheResponseAndETAGMixin",
     "NestedViewSetMixin",
     "ProjectedListMixin",

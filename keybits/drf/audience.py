@@ -13,7 +13,7 @@ from typing import Any
 
 from django.conf import settings
 from django.utils.timezone import get_current_timezone_name, get_default_timezone_name
-from django.utils.translation import get_language
+from django.utils.translation import get_language, get_language_from_path, get_language_from_request
 from rest_framework.permissions import BasePermission, DjangoModelPermissions, IsAdminUser, IsAuthenticated
 from rest_framework.request import Request
 
@@ -29,12 +29,14 @@ __all__ = [
     "is_unexplained",
     "may_look_anywhere",
     "noted",
-    "session_noted",
+    "own_noted",
 ]
 
 KNOWN = OPEN_TO_ALL | {IsAuthenticated, IsAdminUser, DjangoModelPermissions}
 REFUSING = ("dispatch", "initial", "check_permissions")
 """The steps in which a view of the project's own may turn a request away, by whatever it looks at."""
+SHOWN = "CSRF_COOKIE_NEEDS_UPDATE"
+"""What Django's `get_token` leaves in META."""
 PARTS = ("op1_class", "op2_class", "op1", "op2")
 """Where REST framework's `&`, `|` and `~` have what they combine."""
 
@@ -101,12 +103,18 @@ def is_chosen(request: Request, constructor: KeyConstructor) -> bool:
     project's own nobody knows what it goes by, but where the key names a header or the host.
     """
     asked: Any = request._request
-    if hasattr(asked, "LANGUAGE_CODE"):
-        if settings.LANGUAGE_COOKIE_NAME in asked.COOKIES:
-            return True
-    elif get_language() != settings.LANGUAGE_CODE:
+    if hasattr(asked, "LANGUAGE_CODE") and settings.LANGUAGE_COOKIE_NAME in asked.COOKIES:
+        return True
+    if get_language() != settings.LANGUAGE_CODE and not _is_asked_for(asked):
         return not _names_more(constructor)
     return get_current_timezone_name() != get_default_timezone_name() and not _names_more(constructor)
+
+
+def _is_asked_for(asked: Any) -> bool:
+    """Say whether Django's LocaleMiddleware has chosen the language, or another one the same: by path or field."""
+    if not hasattr(asked, "LANGUAGE_CODE"):
+        return False
+    return get_language() in {get_language_from_request(asked), get_language_from_path(asked.path_info)}
 
 
 @lru_cache(maxsize=1024)
@@ -139,19 +147,23 @@ def noted(view: Any) -> Iterator[list[str]]:
 
 
 @contextmanager
-def session_noted(asked: Any) -> Iterator[list[str]]:
-    """Yield a list that is no longer empty once the session has been looked into in the block."""
+def own_noted(asked: Any) -> Iterator[list[str]]:
+    """Yield a list of what of the visitor's own is looked into in the block: the session, the CSRF token."""
     looked: list[str] = []
-    session = getattr(asked, "session", None)
-    if session is None:
-        yield looked
-        return
-    before, session.accessed = session.accessed, False
+    session, meta = getattr(asked, "session", None), asked.META
+    asked_for_token = meta.pop(SHOWN, None)
+    accessed = getattr(session, "accessed", False)
+    if session is not None:
+        session.accessed = False
     try:
         yield looked
     finally:
-        looked += ["session"] if session.accessed else []
-        session.accessed = before or session.accessed
+        looked += ["the CSRF token"] if SHOWN in meta else []
+        if asked_for_token is not None:
+            meta[SHOWN] = asked_for_token
+        if session is not None:
+            looked += ["the session"] if session.accessed else []
+            session.accessed = accessed or session.accessed
 
 
 def _unknown(view: Any) -> tuple[type[Any], ...]:

@@ -65,6 +65,7 @@ from keybits.query import NO_VARY_SEARCH, Query
 
 __all__ = [
     "CacheResponseAndETAGMixin",
+    "DeferredThrottlesMixin",
     "ListCacheResponseAndETAGMixin",
     "ReadOnlyCacheResponseAndETAGMixin",
     "RetrieveCacheResponseAndETAGMixin",
@@ -217,7 +218,7 @@ class _Exchange:
             audit.observed(self.view, self.constructor, self.scopes, self.request),
             hosts.noted(self.asked) as told,
             audience.noted(self.view) as permitted,
-            audience.session_noted(self.asked) as looked_up,
+            audience.own_noted(self.asked) as looked_up,
         ):
             response = self._render()
         if not _may_be_kept(response):
@@ -230,17 +231,18 @@ class _Exchange:
         committed = not lagging and readthrough.may_keep(self.scopes)  # the view may have written
         made = self._made(response, headers, landing.witness if committed else None)
         named = self.constructor.surrogates(**self.exchange)
-        tagged = _Tagged(self.scopes, named, policy, response.get("Cache-Control"))
+        more = tuple(field for field in response.items() if edge.is_for_caches(field[0]))
+        tagged = _Tagged(self.scopes, named, policy, response.get("Cache-Control"), more)
         return self._keep(replace(made, cost=round(monotonic() - start, 6)), tagged, reason, landing)
 
-    def _is_told_apart(self, hosts_named: list[str], permissions: list[str], sessions: list[str]) -> bool:
+    def _is_told_apart(self, hosts_named: list[str], permissions: list[str], own: list[str]) -> bool:
         """Say whether no other question has the same key, or scopes of another name; tell the log if one may."""
-        why = next(self._doubts(hosts_named, permissions, sessions), "")
+        why = next(self._doubts(hosts_named, permissions, own), "")
         if why:
             _warn(type(self.view).__qualname__, why)
         return not why
 
-    def _doubts(self, hosts_named: list[str], permissions: list[str], sessions: list[str]) -> Iterator[str]:
+    def _doubts(self, hosts_named: list[str], permissions: list[str], own: list[str]) -> Iterator[str]:
         """Yield why another question may have the same key, or scopes of another name."""
         if hosts_named and not any(isinstance(bit, OriginKeyBit) for bit in self.constructor.bits.values()):
             yield "it holds the Host, and no OriginKeyBit is in its key"
@@ -248,8 +250,8 @@ class _Exchange:
             yield "its address spells what it names in another way than its scopes do"
         if permissions:
             yield f"{permissions[0]} is to be asked of the object each time, unless it is said to be closed"
-        if sessions:
-            yield "it looks into the session, which no bit of its key names"
+        if own:
+            yield f"it looks into {' and '.join(own)}, which no bit of its key names"
         if is_nameless(self.request):
             yield "its user has no primary key, by which users are told apart"
         named = headers_named(self.constructor) | TOLD_APART
@@ -276,7 +278,11 @@ class _Exchange:
 
     def _headers(self, response: HttpResponse, *, addressed: bool) -> list[tuple[str, str]]:
         """The fields of 200 and 304 that do not depend on who asks, nor by which address if several share them."""
-        fields = [field for field in response.items() if field[0].lower() not in DECIDED]
+        fields = [
+            field
+            for field in response.items()
+            if field[0].lower() not in DECIDED and not edge.is_for_caches(field[0])
+        ]
         if addressed and "Content-Location" not in response:
             fields.append(("Content-Location", self._url()))
         if varies := self._varies():
@@ -443,15 +449,19 @@ class _Tagged:
     surrogates: tuple[str, ...]
     policy: Policy
     own: str | None
+    more: tuple[tuple[str, str], ...]
 
     def on(self, entry: Entry, *, held: bool) -> Entry:
-        """Return the entry with these fields; the view's own Cache-Control stands in place of the policy's."""
-        if self.own is not None:
-            shared = [("Cache-Control", self.own), *edge.key_fields(self.surrogates)]
-            return replace(entry, shared=tuple(shared), max_age=cache_control.max_age(self.own))
+        """Return the entry with these fields; the view's own stand in place of the policy's, but where caches that we
+        purge are not to hold it."""
+        if self.own is not None and (held or not edge.purgers()):
+            fields = [("Cache-Control", self.own), *edge.key_fields(self.surrogates)]
+            seconds = cache_control.max_age(self.own)
+            return replace(entry, shared=edge.joined(fields, self.more), max_age=seconds)
         policy = self.policy if held else self.policy.unheld()
         fields = edge.fields(policy, self.surrogates)
-        return replace(entry, shared=tuple(fields), max_age=policy.everybody.max_age)
+        shared = edge.joined(fields, self.more) if held else tuple(fields)
+        return replace(entry, shared=shared, max_age=policy.everybody.max_age)
 
     def guarded(self, entry: Entry) -> Entry:
         """Return the entry with leave to be shown after its end, where the policy gives it to everybody."""
@@ -475,7 +485,8 @@ def _may_be_kept(response: HttpResponse) -> bool:
     if not isinstance(response, Response) or "Content-Encoding" in response:
         return False
     own = response.get("Cache-Control", "").lower()
-    whole = response.status_code == 200 and bool(response.content) and not response.cookies
+    whole = response.status_code == 200 and bool(response.content)
+    whole &= not response.cookies and "Set-Cookie" not in response
     return whole and "*" not in response.get("Vary", "") and "no-store" not in own and "private" not in own
 
 
@@ -491,10 +502,11 @@ def _http_response(result: Answer, representation: bytes) -> HttpResponse:
     return response
 
 
-class _DeferredThrottles:
+class DeferredThrottlesMixin:
     """Throttles count what has to be computed: a hit costs nothing and counts nothing.
 
-    Except those that say that they count hits, which are asked at once.
+    Except those that say that they count hits, which are asked at once. The viewset mixins have it; give it to an
+    APIView whose `get` is cached.
     """
 
     throttle_classes: Any
@@ -529,7 +541,7 @@ def _counts_hits(throttle: Any) -> bool:
     return bool(getattr(throttle, "counts_hits", False))
 
 
-class ListCacheResponseAndETAGMixin(_DeferredThrottles):
+class ListCacheResponseAndETAGMixin(DeferredThrottlesMixin):
     """`list`, cached and conditional, under the constructor declared on the class."""
 
     list_cache_key_func: KeyConstructor = DefaultListKeyConstructor()
@@ -539,7 +551,7 @@ class ListCacheResponseAndETAGMixin(_DeferredThrottles):
         return super().list(request, *args, **kwargs)  # type: ignore[misc]
 
 
-class RetrieveCacheResponseAndETAGMixin(_DeferredThrottles):
+class RetrieveCacheResponseAndETAGMixin(DeferredThrottlesMixin):
     """`retrieve`, cached and conditional, under the constructor declared on the class.
 
     What is asked for by another spelling of its key (`01`, a UUID in capitals) is shown and not kept: the scopes that a
@@ -569,5 +581,5 @@ class CacheResponseAndETAGMixin(ReadOnlyCacheResponseAndETAGMixin, ConditionalWr
 
 
 def _is_cached(view: Any, request: Request) -> bool:
-    handler = getattr(view, getattr(view, "action", None) or "", None)
+    handler = getattr(view, getattr(view, "action", None) or (request.method or "").lower(), None)
     return request.method in {"GET", "HEAD"} and getattr(handler, "keybits_cached", False)

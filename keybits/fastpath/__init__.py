@@ -179,8 +179,8 @@ class Lane:
             return False
         target = self._target(address, holder)
         _admit(target, context, code, around)
-        self._targets.weigh(address, target, footprint(address) + target.size)
-        return True
+        is_known = self._targets.weigh(address, target, footprint(address) + target.size)
+        return is_known and memory.entries().get(holder.key) is not None
 
     def depart(self, question: Question) -> Departure:
         """Say who goes the long way for a question, and whom the others wait for: what that one learns answers them.

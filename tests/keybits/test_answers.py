@@ -121,6 +121,20 @@ class TestSection1253AcceptEncoding:
         given = answer(self.LARGE, "GET", Conditions(if_match='"tag-gzip"'), terms)
         assert (given.status, fields(given)["ETag"]) == (200, '"tag-gzip"')
 
+    @pytest.mark.parametrize(
+        "conditions",
+        [
+            Conditions(if_match='"tag-gzip"', if_none_match='"other"'),
+            Conditions(if_match='W/"tag-br", "tag-gzip"'),
+            Conditions(if_match='"tag-gzip"', if_none_match='"tag-br"'),
+        ],
+    )
+    def test_section_13_2_2_if_match_selects_before_if_none_match_and_strongly(
+        self, conditions: Conditions
+    ) -> None:
+        given = answer(self.LARGE, "GET", conditions, Terms(NOW, "keybits; hit", "br, gzip"))
+        assert (given.status, fields(given)["ETag"]) == (200, '"tag-gzip"')
+
     def test_a_406_says_what_it_depends_on(self) -> None:
         given = answer(ENTRY, "GET", NONE, Terms(NOW, "keybits; hit", "*;q=0"))
         assert given == Answer(406, [("Vary", "Accept-Encoding")], b"")
@@ -137,6 +151,12 @@ class TestPrivate:
     def test_has_no_field_for_shared_caches(self, conditions: Conditions) -> None:
         given = fields(answer(ENTRY, "GET", conditions, Terms(NOW, "keybits; hit", is_private=True)))
         assert given["Cache-Control"] == "private, no-store"
+        assert not {"Expires", "CDN-Cache-Control", "xkey"} & set(given)
+
+    def test_so_is_what_is_shown_though_it_has_ended(self) -> None:
+        """The purges that it was due have been: a cache that held it now would hold it for as long as it may."""
+        given = fields(answer(ENTRY, "GET", NONE, Terms(NOW, "keybits; hit; ttl=-4", age=4)))
+        assert (given["Cache-Control"], given["Age"]) == ("private, no-store", "4")
         assert not {"Expires", "CDN-Cache-Control", "xkey"} & set(given)
 
     def test_so_is_an_entry_that_was_never_meant_to_be_shared(self) -> None:

@@ -300,6 +300,14 @@ def test_what_was_answered_once_is_answered_again_by_what_was_said_alone(lane: L
     assert lane.again((*SAID, "else")) is None
 
 
+def test_what_was_not_kept_teaches_nothing_so_that_nobody_waits_for_it(lane: Lane) -> None:
+    found = entry()
+    given = answer(found, "GET", Conditions(), fastpath.Terms(now=10.0, cache_status="keybits; fwd=uri-miss"))
+    assert not lane.learn("a", "c", Holder("key", SCOPES, given), 200, given.headers)
+    memory.hold("key", found)
+    assert lane.learn("a", "c", Holder("key", SCOPES, given), 200, given.headers)
+
+
 def other_envelope(lane: Lane, found: Entry) -> None:
     given = answer(found, "GET", Conditions(), fastpath.Terms(now=10.0, cache_status="keybits; hit"))
     lane.learn("a", "c", Holder("key", SCOPES, given), 200, [*given.headers, ("X-Frame-Options", "ALLOW")])

@@ -21,6 +21,7 @@ from pytest_django import Settings
 
 from keybits.middleware import (
     content_length_middleware,
+    cookieless_middleware,
     cross_origin_middleware,
     host_middleware,
     https_middleware,
@@ -332,3 +333,24 @@ class TestCrossOrigin:
         finally:
             check_request_enabled.disconnect(receive)
         assert response["Access-Control-Allow-Origin"] == "*"
+
+
+class TestCookiesOfAnswersForAll:
+    @staticmethod
+    def cookies(**fields: str) -> tuple[list[str], str]:
+        def answer(_: Any) -> HttpResponse:
+            response = HttpResponse(headers={"Vary": "Cookie, Accept", **fields})
+            response.set_cookie("a", "1")
+            return response
+
+        found = cookieless_middleware(answer)(RequestFactory().get("/"))
+        return [*found.cookies, *(["field"] if found.has_header("Set-Cookie") else [])], found["Vary"]
+
+    @pytest.mark.parametrize("value", ["public", "max-age=600", "s-maxage=5, must-revalidate"])
+    def test_are_taken_off_however_it_is_said_that_all_may_store_it(self, value: str) -> None:
+        assert self.cookies(**{"Cache-Control": value, "Set-Cookie": "b=2"}) == ([], "Accept")
+
+    @pytest.mark.parametrize("value", ["private, max-age=600", "no-store", "no-cache", ""])
+    def test_are_left_on_what_nobody_was_told_to_store(self, value: str) -> None:
+        given = {"Cache-Control": value} if value else {}
+        assert self.cookies(**given, **{"Set-Cookie": "b=2"}) == (["a", "field"], "Cookie, Accept")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 import pytest
@@ -185,6 +185,51 @@ class TestDeclared:
             assert (answer["Cache-Control"], answer["Cache-Status"]) == (own, status)
             assert "xkey" in answer
             assert "Surrogate-Control" not in answer
+
+    TARGETED: ClassVar = {
+        "Surrogate-Control": "max-age=9",
+        "CDN-Cache-Control": "max-age=8",
+        "xkey": "articles",
+    }
+
+    def test_a_view_s_own_fields_for_caches_in_front_stand_and_our_keys_stay_beside_its_own(
+        self, probe: Any, purged: None
+    ) -> None:
+        probe.make = staticmethod(lambda request: Response([1], headers=self.TARGETED))
+        for _ in range(2):
+            answer = get()
+            assert answer["Surrogate-Control"] == "max-age=9"
+            assert answer["CDN-Cache-Control"] == "max-age=8"
+            assert answer["xkey"].split() == [*surrogates.tags(["probe:1", "takedown:probe"]), "articles"]
+
+    def test_a_view_s_own_fields_for_caches_in_front_are_not_sent_with_what_is_for_one_person(
+        self, probe: Any, purged: None, client: Client
+    ) -> None:
+        """A cache that knows them goes by nothing else (RFC 9213 section 2.2)."""
+        probe.make = staticmethod(lambda request: Response([1], headers=self.TARGETED))
+        client.force_login(User.objects.create(username="u"))
+        for _ in range(2):
+            answer = get(client=client)
+            assert answer["Cache-Control"] == PRIVATE
+            assert not self.TARGETED.keys() & answer.headers.keys()
+
+    def test_a_view_s_own_lifetime_does_not_outlive_the_purge_of_what_ended_as_it_was_made(
+        self, probe: Any, purged: None
+    ) -> None:
+        def make(request: Request) -> Response:
+            get_store().close(["probe:1"])
+            return Response([1], headers={"Cache-Control": "public, s-maxage=86400"})
+
+        probe.make = staticmethod(make)
+        answer = get()
+        assert "s-maxage=86400" not in answer["Cache-Control"]
+        assert not_held(answer)
+
+    def test_a_cookie_that_a_view_sets_as_a_field_is_kept_for_nobody(self, probe: Any, purged: None) -> None:
+        probe.make = staticmethod(lambda request: Response([1], headers={"Set-Cookie": "sid=secret"}))
+        for _ in range(2):
+            answer = get()
+            assert (answer["Cache-Status"], answer["Cache-Control"]) == (MISS, PRIVATE)
 
     @pytest.mark.parametrize(("age", "expires"), [(0, "Thu, 01 Jan 1970 00:00:00 GMT"), (60, None)])
     def test_expires_says_the_same_to_who_knows_nothing_else(

@@ -14,6 +14,7 @@ from django.core import mail
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.http import HttpResponse, HttpResponseForbidden, HttpResponseRedirect, StreamingHttpResponse
+from django.middleware.csrf import _does_token_match, get_token
 from django.template import engines
 from django.template.response import SimpleTemplateResponse
 from django.test import Client
@@ -151,6 +152,17 @@ def zone_middleware(get_response: Any) -> Any:
         zone = request.COOKIES.get("mytz") or request.headers.get("X-Zone", "UTC")
         with timezone.override(ZoneInfo(zone)):
             return get_response(request)
+
+    return middleware
+
+
+def language_middleware(get_response: Any) -> Any:
+    """As Django's own leaves the request, for a reason of its own."""
+
+    def middleware(request: Any) -> Any:
+        translation.activate(request.headers.get("X-Lang") or request.headers.get("Accept-Language") or "en")
+        request.LANGUAGE_CODE = translation.get_language()
+        return get_response(request)
 
     return middleware
 
@@ -330,6 +342,34 @@ class OfBadgeViewSet(SaidViewSet):
 class OfCartViewSet(SaidViewSet):
     def says(self, request: Any) -> Any:
         return request.session.get("cart")
+
+
+class OfTokenViewSet(SaidViewSet):
+    def says(self, request: Any) -> Any:
+        return get_token(request._request)
+
+
+class Named:
+    """A user whose primary key is a name, which anybody may choose."""
+
+    is_authenticated = True
+    _meta = User._meta
+
+    def __init__(self, name: str) -> None:
+        self.pk = name
+
+
+class ByName(BaseAuthentication):
+    def authenticate(self, request: Request) -> Any:
+        name = request.headers.get("X-Name")
+        return (Named(name), None) if name else None
+
+
+class OfNamedViewSet(SaidViewSet):
+    authentication_classes = [ByName]
+
+    def says(self, request: Any) -> Any:
+        return request.user.pk
 
 
 class ByMethodViewSet(SaidViewSet):
@@ -591,6 +631,8 @@ urlpatterns = [
     path("named-bearer/", OfNamedBearerViewSet.as_view(said)),
     path("badge/", OfBadgeViewSet.as_view(said)),
     path("cart/", OfCartViewSet.as_view(said)),
+    path("token/", OfTokenViewSet.as_view(said)),
+    path("named-user/", OfNamedViewSet.as_view(said)),
     path("by-method/", ByMethodViewSet.as_view(said)),
     path("guarded/<slug:slug>/", GuardedViewSet.as_view(one)),
     path("object/<slug:slug>/", GuardedObjectViewSet.as_view(one)),
@@ -750,6 +792,21 @@ class TestWhatLeadsToNoUser:
         assert says("/cart/") is None
         assert get("/cart/")["Cache-Control"] == "private, no-store"
 
+    def test_is_nobody_else_s_answer_where_it_is_a_csrf_token(self) -> None:
+        told = []
+        for secret in ("a" * 32, "b" * 32):
+            answer = get("/token/", Cookie=f"csrftoken={secret}")
+            assert _does_token_match(answer.json()["says"], secret)
+            assert answer.cookies["csrftoken"].value == secret
+            told.append(answer["Cache-Status"])
+        assert told == [MISS, MISS]
+
+    def test_is_not_whoever_calls_himself_by_the_name_for_nobody(self) -> None:
+        """`anonymous` is what drf-extensions calls nobody."""
+        assert says("/named-user/", X_Name="anonymous") == "anonymous"
+        assert says("/named-user/") is None
+        assert "public" in get("/named-user/")["Cache-Control"]
+
     def test_a_session_that_nobody_looks_into_keeps_nothing_from_being_kept(self) -> None:
         fields = {"Cookie": "sessionid=gone"}
         assert [get("/all/", **fields)["Cache-Status"] for _ in range(2)] == [f"{MISS}; stored", HIT]
@@ -822,6 +879,16 @@ class TestLanguagesAndTimeZones:
             assert german.json()["says"] == "Ja"
             assert "public" in german["Cache-Control"]
             assert "Accept-Language" in german["Vary"]
+
+    @pytest.mark.parametrize("field", ["X-Lang", "Accept-Language"])
+    def test_a_language_that_is_chosen_as_django_s_middleware_does_is_private_but_for_its_own_reasons(
+        self, settings: Settings, field: str
+    ) -> None:
+        settings.MIDDLEWARE = [name for name in settings.MIDDLEWARE if "Locale" not in name]
+        settings.MIDDLEWARE += [f"{__name__}.language_middleware"]
+        answer = get("/language/", **{field: "de"})
+        assert answer.json()["says"] == "Ja"
+        assert ("public" in answer["Cache-Control"]) == (field == "Accept-Language")
 
     def test_a_language_that_a_step_of_the_project_s_own_has_chosen_is_private(
         self, settings: Settings
