@@ -215,6 +215,7 @@ def recording(request: Any) -> Iterator[set[Read]]:
     if saved[3] is not None:
         request._user = _User(saved[3], reads)
     http.__dict__["headers"] = _Headers(saved[0], reads)
+    _watching.packages = conf.FINGERPRINT_PACKAGES
     _watching.reads = reads
     try:
         with _statements(reads), _rows_of(http, "request", reads):
@@ -386,14 +387,9 @@ def _read_setting(self: LazySettings, name: str) -> Any:
     reads = getattr(_watching, "reads", None)
     if reads is not None and name.isupper():
         module = str(sys._getframe(1).f_globals.get("__name__", ""))
-        if module.split(".", 1)[0] in _packages(self):
+        if module.split(".", 1)[0] in _watching.packages:
             reads.add(("setting", name))
     return object.__getattribute__(self, name)
-
-
-def _packages(source: LazySettings) -> list[str]:
-    """Return the packages whose reads of settings count; looked up without being counted."""
-    return list(object.__getattribute__(source, "__dict__").get("KEYBITS_FINGERPRINT_PACKAGES", []))
 
 
 def _translating(original: Any) -> Any:

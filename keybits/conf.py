@@ -5,15 +5,28 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from django.apps import apps
 from django.conf import settings
 from django.core import mail
 
-__all__ = ["Conf", "conf", "is_tested"]
+__all__ = ["Conf", "conf", "is_tested", "own_packages"]
 
 
 def is_tested() -> bool:
     """Say whether Django's test runner, or another that prepares as it does, runs in this process."""
     return hasattr(mail, "outbox")
+
+
+def own_packages() -> list[str]:
+    """Return the packages of the project itself: of its applications and its URLs, and of no library."""
+    own = [each.name for each in apps.get_app_configs() if LIBRARIES.isdisjoint(Path(each.path).parts)]
+    names = {
+        name.partition(".")[0] for name in (*own, str(settings.ROOT_URLCONF)) if "." in name or name in own
+    }
+    return sorted(names - {"keybits"})
+
+
+LIBRARIES = frozenset({"site-packages", "dist-packages"})
 
 
 class Conf:
@@ -148,8 +161,10 @@ class Conf:
 
     @property
     def FINGERPRINT_PACKAGES(self) -> list[str]:
-        """Packages whose source shapes the bytes: a change in any makes all entries unreadable."""
-        return list(self._get("FINGERPRINT_PACKAGES", []))
+        """Packages whose source shapes the bytes: a change in any makes all entries unreadable. By default those of the
+        installed applications that were not installed by pip, and that of `ROOT_URLCONF`."""
+        given = self._get("FINGERPRINT_PACKAGES", None)
+        return own_packages() if given is None else list(given)
 
     @property
     def BULK_LIMIT(self) -> int:

@@ -160,6 +160,10 @@ def _unless_none(read: Callable[[object], T], value: object) -> T | None:
     return None if value is None else read(value)
 
 
+SOURCES = frozenset({".html", ".mo", ".py"})
+"""What files of a package shape bytes: code, templates, translations."""
+
+
 @lru_cache(maxsize=1)
 def fingerprint() -> str:
     """Return 32 hexadecimal digits that stand for everything outside the request and the database."""
@@ -186,7 +190,8 @@ def namespace() -> str:
 def _digest_source(digest: hashlib.blake2b, package: str) -> None:
     spec = util.find_spec(package)
     for folder in (spec.submodule_search_locations or []) if spec else []:
-        for path in sorted(filter(Path.is_file, Path(folder).rglob("*.py"))):
+        files = (path for path in Path(folder).rglob("*") if path.suffix in SOURCES and path.is_file())
+        for path in sorted(files):
             digest.update(str(path.relative_to(folder)).encode())
             digest.update(path.read_bytes())
 

@@ -39,12 +39,11 @@ from django.db.models import Model
 from keybits import changes, invalidation, triggers
 from keybits.conf import conf
 from keybits.operations import TrackChanges
+from keybits.tracked import refusal
 
-__all__ = ["UntrackedError", "check_declarations", "keep", "see_to_it", "step_aside"]
+__all__ = ["check_declarations", "keep", "step_aside"]
 
 logger = logging.getLogger(__name__)
-WANTED = "_keybits_wanted"
-"""Where a connection has the names of the triggers that are to fire, by the model."""
 ALTERING = (
     AddField,
     AlterField,
@@ -63,10 +62,6 @@ REMAKING = (
     RemoveConstraint,
     AlterOrderWithRespectTo,
 )
-
-
-class UntrackedError(Exception):
-    """Changes of what is declared are not recorded, or not by what this process declares: nobody may believe."""
 
 
 def check_declarations(**_: Any) -> list[CheckMessage]:
@@ -204,64 +199,12 @@ def _sync(connection: BaseDatabaseWrapper, model: type[Model], templates: tuple[
     """See that a table has its triggers: those that can be, for one that reads what is not there fails every write."""
     kind = triggers.kind(connection, model._meta.db_table)
     if kind == "table":
-        refusals = {template: _refusal(connection, model, template) for template in templates}
+        refusals = {template: refusal(connection, model, template) for template in templates}
         for reason in filter(None, refusals.values()) if conf.TRACKING == "triggers" else ():
             logger.warning("in the database %r some changes are not tracked: %s", connection.alias, reason)
         triggers.sync(connection, model, tuple(each for each in templates if not refusals[each]))
     elif kind or not model._meta.managed:
         _warn(model, connection.alias, f"{model._meta.db_table!r} is {kind or 'no table'} there")
-
-
-def see_to_it(connection: BaseDatabaseWrapper) -> None:
-    """Raise `UntrackedError` unless the triggers fire that record what this process declares. One statement.
-
-    Not so where a release has other declarations than the last `migrate`, where somebody has turned triggers off, and
-    while `migrate` has dropped them.
-    """
-    if conf.TRACKING != "triggers" or connection.vendor not in triggers.FIRING:
-        return
-    firing = triggers.firing(connection)
-    wanted = connection.__dict__.get(WANTED)
-    if wanted is None or _missing(wanted, firing):  # what templates lead through may be there since
-        wanted = connection.__dict__[WANTED] = _wanted(connection)
-    if missing := _missing(wanted, firing):
-        raise UntrackedError(
-            f"the triggers of {', '.join(missing)} in the database {connection.alias!r} are not those of what is "
-            "declared: run migrate"
-        )
-
-
-def _missing(wanted: dict[str, set[str]], firing: set[str]) -> list[str]:
-    return [label for label, names in wanted.items() if not names <= firing]
-
-
-def _wanted(connection: BaseDatabaseWrapper) -> dict[str, set[str]]:
-    """Return, by its label, what the triggers are called that each declared table written here is to have."""
-    written = [
-        each for each in invalidation.declarations() if router.db_for_write(each.model) == connection.alias
-    ]
-    return {
-        each.model._meta.label: triggers.names(connection.vendor, each.model, _followed(connection, each))
-        for each in written
-        if triggers.kind(connection, each.model._meta.db_table) == "table"
-    }
-
-
-def _followed(connection: BaseDatabaseWrapper, declaration: invalidation.Declaration) -> tuple[str, ...]:
-    return tuple(each for each in declaration.templates if not _refusal(connection, declaration.model, each))
-
-
-def _refusal(connection: BaseDatabaseWrapper, model: type[Model], template: str) -> str:
-    """Return why triggers of this database cannot follow a template; "" where they can."""
-    if reason := triggers.refusal(model, template):
-        return reason
-    absent = sorted(
-        table for table in triggers.reads(model, template) if not triggers.kind(connection, table)
-    )
-    where = "which leads through tables that are not there"
-    return (
-        f"{model._meta.label} is declared with {template!r}, {where}: {', '.join(absent)}" if absent else ""
-    )
 
 
 def _say_what_is_lost(connection: BaseDatabaseWrapper, models: Iterable[type[Model]]) -> None:

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pytest_django import Settings
 
+from keybits.conf import conf
 from keybits.entries import LENGTHS, Entry, EntryError, fingerprint
 
 pytestmark = pytest.mark.stack("embedded")  # neither database nor store
@@ -188,6 +189,20 @@ class TestFingerprint:
         (package / "new.py").touch()
         seen.append(anew())
         assert len(set(seen)) == 4
+
+    def test_changes_with_a_template_and_a_translation(
+        self, settings: Settings, package: Path, anew: Callable[[], str]
+    ) -> None:
+        settings.KEYBITS_FINGERPRINT_PACKAGES = ["shaping_package"]
+        seen = [anew()]
+        for name in ("page.html", "django.mo"):
+            (package / "deep" / name).touch()
+            seen.append(anew())
+        assert len(set(seen)) == 3
+
+    def test_is_of_the_project_s_own_packages_where_none_are_named(self, settings: Settings) -> None:
+        del settings.KEYBITS_FINGERPRINT_PACKAGES
+        assert conf.FINGERPRINT_PACKAGES == ["catalog", "gallery_api"]
 
     def test_stays_with_what_is_no_source_or_of_no_listed_package(
         self, settings: Settings, package: Path, anew: Callable[[], str]

@@ -29,7 +29,7 @@ from catalog.models import Tag
 from keybits import changes, invalidation, tracking, triggers
 from keybits.operations import TrackChanges
 from keybits.relay import Relay
-from keybits.tracking import UntrackedError
+from keybits.tracked import WANTED, UntrackedError
 
 pytestmark = pytest.mark.django_db(transaction=True)
 record = import_module("keybits.migrations.0001_changes")
@@ -559,13 +559,13 @@ class TestWhereTheTriggersAreNotThoseOfWhatIsDeclared:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         declared = {**invalidation._declared, Tag: ("tags", "tag-id:{id}")}
-        connections["default"].__dict__.pop(tracking.WANTED, None)  # as in a process of that release
+        connections["default"].__dict__.pop(WANTED, None)  # as in a process of that release
         with monkeypatch.context() as release:
             release.setattr(invalidation, "_declared", declared)
             assert not self.vouches()
             triggers.sync(connection, Tag, declared[Tag])
             assert self.vouches()
-        connections["default"].__dict__.pop(tracking.WANTED)
+        connections["default"].__dict__.pop(WANTED)
         assert not self.vouches()  # nor does the one before, which still runs
 
     def test_as_signals_need_none(self, settings: Any) -> None:
