@@ -72,7 +72,7 @@ def observed(view: Any, constructor: KeyConstructor, scopes: tuple[str, ...], re
     if (conf.AUDIT == "off" and fills is None) or not scopes:
         yield
         return
-    with recording(request) as reads, _rows_of(view, "self", reads):
+    with recording(request) as reads, _rows_of(view, "self", reads), _found_by(view, scopes, reads):
         yield
     missing = uncovered(reads, constructor, scopes)
     lines = [
@@ -176,6 +176,10 @@ def _earlier(name: str, constructor: KeyConstructor, _: tuple[str, ...]) -> str:
     )
 
 
+def _row(name: str, constructor: KeyConstructor, _: tuple[str, ...]) -> str:
+    return "name one of those in an UpdatedAtKeyBit: no change of that row ends what is named"
+
+
 def _language(name: str, constructor: KeyConstructor, _: tuple[str, ...]) -> str:
     return "" if _has(constructor, bits.LanguageKeyBit) else "add LanguageKeyBit()"
 
@@ -193,6 +197,7 @@ _COVERS = {
     "cookie": _cookie,
     "user attribute": _user,
     "an earlier row's": _earlier,
+    "a row of": _row,
     "language": _language,
     "setting": _setting,
 }
@@ -337,6 +342,29 @@ class _User:
         if name in _columns(user.__class__):
             reads.add(("an earlier row's", f"request.user.{name}"))
         return getattr(user, name)
+
+
+@contextmanager
+def _found_by(view: Any, scopes: tuple[str, ...], reads: set[Read]) -> Iterator[None]:
+    """Have what `get_object` finds in the block be held against `scopes`: by another spelling they are no row's."""
+    find: Any = getattr(view, "get_object", None)
+
+    def found() -> Any:
+        row = find()
+        part_of = invalidation.scopes_of_row(row) if isinstance(row, Model) else set()
+        if part_of and part_of.isdisjoint(scopes):
+            reads.add(("a row of", ", ".join(sorted(part_of))))
+        return row
+
+    given = vars(view).get("get_object")
+    if find is not None:
+        view.get_object = found
+    try:
+        yield
+    finally:
+        vars(view).pop("get_object", None)
+        if given is not None:
+            view.get_object = given
 
 
 @contextmanager

@@ -402,7 +402,9 @@ def _harmful(installed: Iterable[tuple[str, Any]]) -> Iterator[CheckMessage]:
     for name, middleware in installed:
         for kinds, harm, hint, check_id in _HARMFUL:
             if any(_is_kind_of(middleware, kind) for kind in kinds):
-                also = f"{hint} While it is there, every request goes through Django." if conf.FASTPATH else hint
+                also = (
+                    f"{hint} While it is there, every request goes through Django." if conf.FASTPATH else hint
+                )
                 yield Warning(f"MIDDLEWARE has {name!r}, which {harm}.", hint=also, id=check_id)
 
 

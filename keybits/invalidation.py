@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
-from django.db import connections, transaction
+from django.db import connections, router, transaction
 from django.db.models import Model, QuerySet
 from django.db.models.signals import m2m_changed, post_delete, post_save, pre_delete, pre_save
 
@@ -24,7 +24,15 @@ from keybits.stamps import coarsened
 from keybits.stores import StoreError, get_store
 from keybits.templates import parse
 
-__all__ = ["Declaration", "changed", "declarations", "declare", "scopes_of", "templates_of"]
+__all__ = [
+    "Declaration",
+    "changed",
+    "declarations",
+    "declare",
+    "scopes_of",
+    "scopes_of_row",
+    "templates_of",
+]
 
 logger = logging.getLogger(__name__)
 BEFORE = "_keybits_before"
@@ -111,6 +119,11 @@ def scopes_of(rows: QuerySet[Any]) -> set[str]:
     declaration = _declaration(_concrete(rows.model))
     values = rows.order_by().values(*declaration.paths).distinct()
     return {scope for row in values for scope in declaration.scopes(row)}
+
+
+def scopes_of_row(instance: Model) -> set[str]:
+    """Return the scopes that the row of `instance` is part of at present, and those of the rows that it inherits."""
+    return _scopes(instance, instance._state.db or router.db_for_read(type(instance)))
 
 
 def changed(scopes: Iterable[str], using: str) -> None:

@@ -12,7 +12,9 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AnonymousUser, User
 from django.db import connection
 from django.utils.translation import gettext
+from rest_framework.generics import RetrieveAPIView
 from rest_framework.response import Response
+from rest_framework.serializers import ModelSerializer
 from rest_framework.test import APIRequestFactory, force_authenticate
 from rest_framework.views import APIView
 
@@ -25,6 +27,12 @@ from keybits.stores import get_store
 
 pytestmark = pytest.mark.django_db(transaction=True)
 Handler = Callable[[Any], object]
+
+
+class TagSerializer(ModelSerializer[Tag]):
+    class Meta:
+        model = Tag
+        fields = ["slug", "name"]
 
 
 def view_of(read: Handler, **declared: Any) -> Any:
@@ -180,6 +188,39 @@ class TestRowsThatWereReadBeforeTheHandler:
                 return Response({"read": str(read(self))})
 
         return View.as_view()(APIRequestFactory().get("/"))
+
+
+class TestARowThatIsFound:
+    @staticmethod
+    def asked(scope: Any, address: str) -> Any:
+        class Key(KeyConstructor):
+            updated_at = bits.UpdatedAtKeyBit(scope)
+            language = bits.LanguageKeyBit()
+
+        class View(RetrieveAPIView[Tag]):
+            authentication_classes = ()
+            queryset = Tag.objects.all()
+            serializer_class = TagSerializer
+            lookup_field, lookup_url_kwarg = "slug", "name"
+
+            @cache_response_and_etag(Key())
+            def get(self, request: Any, *args: Any, **kwargs: Any) -> Response:
+                return super().get(request, *args, **kwargs)
+
+            def get_object(self) -> Tag:
+                return Tag.objects.get(slug="x") if self.kwargs["name"] == "me" else super().get_object()
+
+        return View.as_view()(APIRequestFactory().get("/"), name=address)
+
+    @pytest.mark.parametrize(("scope", "address"), [("tag:{name}", "x"), ("tags", "x"), (["tag:x"], "me")])
+    def test_by_the_name_of_its_scope_is_not_named(self, scope: Any, address: str) -> None:
+        Tag.objects.create(slug="x", name="X")
+        assert self.asked(scope, address).status_code == 200
+
+    def test_by_another_is_named_with_what_it_is_part_of(self) -> None:
+        Tag.objects.create(slug="x", name="X")
+        with pytest.raises(IncompleteKeyError, match="a row of 'tag:x, tags': name one of those"):
+            self.asked("tag:{name}", "me")
 
 
 def test_a_table_is_named_whatever_quotes_and_schema_its_name_has() -> None:
