@@ -25,7 +25,16 @@ from rest_framework import serializers
 from catalog.capture import images, redrawing, storage
 from catalog.capture.redrawing import StoredRendition
 from catalog.curation.tags import tags_named
-from catalog.models import LARGEST, ColorScheme, Gallery, Rendition, Screenshot, State, Visibility
+from catalog.models import (
+    LARGEST,
+    LONGEST_DESCRIPTION,
+    ColorScheme,
+    Gallery,
+    Rendition,
+    Screenshot,
+    State,
+    Visibility,
+)
 from keybits.drf.writes import BusyError, atomically
 
 if TYPE_CHECKING:
@@ -190,7 +199,7 @@ class _ItemFormat(_Serializer):
 class _GalleryFormat(_Serializer):
     slug = serializers.SlugField(max_length=100)
     title = serializers.CharField(max_length=200)
-    description = serializers.CharField(allow_blank=True, required=False)
+    description = serializers.CharField(max_length=LONGEST_DESCRIPTION, allow_blank=True, required=False)
     visibility = _choice(*Visibility.values, required=False)
     position = serializers.IntegerField(min_value=0, max_value=LARGEST, required=False)
     cover = serializers.CharField(allow_null=True, required=False)
@@ -215,8 +224,9 @@ class _ManifestFormat(_Serializer):
 
 def read_manifest(*, path: Path) -> Manifest:
     """Read and check a manifest, or the `manifest.json` of a folder; raises `ManifestError`."""
-    file = path / "manifest.json" if path.is_dir() else path
+    file = path
     try:
+        file = path / "manifest.json" if path.is_dir() else path
         data = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ManifestError(f"{file}: {error.strerror}. Name a manifest, or the folder of one.") from error

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import ValidationError
-from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
+from django.core.validators import MaxLengthValidator, MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import Case, Count, F, OuterRef, Q, Subquery, Value, When
 from django.db.models.functions import Coalesce
@@ -34,6 +34,8 @@ LONGEST_AGE = 31_536_000
 """Seconds of a year: RFC 9111 knows no longer age that means more."""
 LARGEST = 2**31 - 1
 """The number that the column of a whole number holds at the most: SQLite would take more, which PostgreSQL refuses."""
+LONGEST_DESCRIPTION = 5_000
+"""Characters: a list may repeat that of its gallery with each row."""
 MOST_TAGS = 100
 """How many tags people may name at once, and give one screenshot."""
 FILE_EXTENSIONS = {"webp": "webp", "jpeg": "jpg"}
@@ -122,7 +124,7 @@ class Gallery(models.Model):
 
     slug = models.SlugField(max_length=100, unique=True)
     title = models.CharField(max_length=200)
-    description = models.TextField(blank=True)
+    description = models.TextField(blank=True, validators=[MaxLengthValidator(LONGEST_DESCRIPTION)])
     cover = models.ForeignKey(
         "Screenshot", on_delete=models.SET_NULL, null=True, blank=True, related_name="covers"
     )

@@ -17,7 +17,9 @@ from keybits.plans import SETTINGS
 __all__ = ["Triggers", "execute"]
 
 PRESENT = {
-    "postgresql": "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal",
+    # Of this schema: another may have the same tables, each with triggers of its own.
+    "postgresql": "SELECT tgname FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid "
+    "WHERE NOT tgisinternal AND relnamespace = current_schema()::regnamespace",
     "sqlite": "SELECT name FROM sqlite_master WHERE type = 'trigger'",
 }
 

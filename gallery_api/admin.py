@@ -55,7 +55,7 @@ class AskedLists:
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         try:
             return super().get_changelist_instance(request)  # type: ignore[misc]
-        except (OverflowError, ValueError, DatabaseError) as error:
+        except (IndexError, OverflowError, ValueError, DatabaseError) as error:
             if request.GET.keys() <= {ERROR_FLAG}:  # then it is not about what was asked
                 raise
             raise IncorrectLookupParameters(error) from error

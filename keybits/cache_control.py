@@ -9,7 +9,16 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 
-__all__ = ["PRIVATE", "PUBLIC", "Lifetime", "Policy", "cache_control", "max_age", "strictest"]
+__all__ = [
+    "PRIVATE",
+    "PUBLIC",
+    "Lifetime",
+    "Policy",
+    "cache_control",
+    "is_storable_by_all",
+    "max_age",
+    "strictest",
+]
 
 
 def cache_control(**directives: int | bool) -> str:

@@ -18,7 +18,7 @@ from django.db import connections, router
 from django.db.models import Model, QuerySet
 from django.db.models.expressions import RawSQL
 
-__all__ = ["Selection", "hold"]
+__all__ = ["Selection", "hold", "lock"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +58,31 @@ def hold(rows: QuerySet[Any], using: str = "") -> Iterator[Selection]:
         cursor.execute(f'DROP TABLE "{table}"')
 
 
-def _fill(cursor: Any, connection: Any, table: str, rows: QuerySet[Any]) -> int:
-    """Lock in one order, so that two selections do not wait for each other."""
+def lock(rows: QuerySet[Any]) -> None:
+    """Lock `rows` in the order of `hold`, and keep nothing of them: one statement, in a transaction that has begun.
+
+    Only for databases with locks of rows.
+    """
+    connection = connections[router.db_for_write(rows.model)]
+    sql, params = _locking(connection, rows.using(connection.alias))
+    if sql:
+        with connection.cursor() as cursor:
+            cursor.execute(f"SELECT count(*) FROM ({sql}) AS locked", params)  # noqa: S608 - Django's own statement
+
+
+def _locking(connection: Any, rows: QuerySet[Any]) -> tuple[str, Any]:
+    """Return what locks `rows` in one order, so that two selections do not wait for each other; "" for none."""
     keys = rows.select_related(None).order_by("pk").select_for_update().values("pk")
     try:
         sql, params = keys.query.get_compiler(connection=connection).as_sql()
     except EmptyResultSet:
+        return "", ()
+    return sql, params
+
+
+def _fill(cursor: Any, connection: Any, table: str, rows: QuerySet[Any]) -> int:
+    sql, params = _locking(connection, rows)
+    if not sql:
         return 0
     cursor.execute(f'INSERT INTO "{table}" {sql}', params)
     return int(cursor.rowcount)

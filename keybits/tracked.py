@@ -10,7 +10,7 @@ from django.db import router
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Model
 
-from keybits import invalidation, triggers
+from keybits import changes, invalidation, triggers
 from keybits.conf import conf
 
 __all__ = ["UntrackedError", "refusal", "see_to_it"]
@@ -25,9 +25,9 @@ class UntrackedError(Exception):
 
 def see_to_it(connection: BaseDatabaseWrapper) -> None:
     """Raise `UntrackedError` unless the triggers fire that record what this process declares. One statement."""
-    if conf.TRACKING != "triggers" or connection.vendor not in triggers.FIRING:
+    if conf.TRACKING != "triggers" or not changes.can_be_kept(connection.vendor):
         return
-    firing = triggers.firing(connection)
+    firing = triggers.firing(connection, [each.model for each in invalidation.declarations()])
     wanted = connection.__dict__.get(WANTED)
     if wanted is None or _missing(wanted, firing):  # what templates lead through may be there since
         wanted = connection.__dict__[WANTED] = _wanted(connection)

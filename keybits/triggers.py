@@ -62,8 +62,9 @@ OURS = {
     "WHERE pronamespace = current_schema()::regnamespace",
 }
 FIRING = {
-    "sqlite": "SELECT name FROM sqlite_master WHERE type = 'trigger'",
-    "postgresql": "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal AND tgenabled IN ('O', 'A')",
+    "sqlite": "SELECT name FROM sqlite_master WHERE type = 'trigger' AND '\"' || tbl_name || '\"' IN ({})",
+    "postgresql": "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal AND tgenabled IN ('O', 'A') "
+    "AND tgrelid IN (SELECT to_regclass(name) FROM unnest(ARRAY[{}]) AS name)",
 }
 _OURS = re.compile(r"keybits_\w+_[0-9a-f]{12}_(insert|update|delete|truncate)")
 EVENTS = {"INSERT": ("new",), "UPDATE": ("old", "new"), "DELETE": ("old",)}
@@ -86,9 +87,11 @@ def sync(connection: BaseDatabaseWrapper, model: type[Model], templates: tuple[s
     return True
 
 
-def firing(connection: BaseDatabaseWrapper) -> set[str]:
-    """Return the names of the triggers that fire in this database, others among them. One statement."""
-    return {name for (name,) in _rows_of(connection, FIRING[connection.vendor])}
+def firing(connection: BaseDatabaseWrapper, models: Iterable[type[Model]]) -> set[str]:
+    """Return the names of the triggers that fire on the tables of these models, others among them. One statement."""
+    tables = [_name(model._meta.db_table) for model in models]
+    sql = FIRING[connection.vendor].format(", ".join(["%s"] * len(tables)))
+    return {name for (name,) in _rows_of(connection, sql, *tables)} if tables else set()
 
 
 def names(vendor: str, model: type[Model], templates: tuple[str, ...]) -> set[str]:

@@ -16,6 +16,7 @@ from rest_framework.authtoken.models import TokenProxy
 
 from catalog.accounts import keys
 from catalog.accounts.models import Account, ApiKey, MonthlyUsage, Plan, Scope, UsageEvent, validate_active
+from catalog.admin.curated import BoundedPaginator
 from catalog.admin.records import RecordAdmin
 from catalog.admin.refusals import RefusalAdmin, RefusalForm
 
@@ -174,9 +175,23 @@ class MonthlyUsageAdmin(RecordAdmin):
     search_fields = ("account__user__username",)
 
 
+class MethodFilter(admin.SimpleListFilter):
+    """Those that are counted; Django would read them from every row."""
+
+    title = "method"
+    parameter_name = "method"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(method, method) for method in ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[UsageEvent]) -> QuerySet[UsageEvent]:
+        return queryset.filter(method=self.value()) if self.value() else queryset
+
+
 @admin.register(UsageEvent)
 class UsageEventAdmin(RecordAdmin):
     list_display = ("at", "account", "key", "method", "route", "status")
-    list_filter = ("method",)
+    list_filter = (MethodFilter,)
+    paginator = BoundedPaginator
     list_select_related = ("account__user", "key")
     search_fields = ("account__user__username", "key__prefix")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -199,6 +199,12 @@ class BulkCuratedMixin(BulkMixin):
         answer: dict[str, Any] = self._done(rows, terms, None, bulk.delete)
         return answer
 
+    def permitted(self: Any, rows: QuerySet[Any], terms: BulkTerms) -> QuerySet[Any]:
+        """Leave out what others own, if the terms do."""
+        if not terms.skips_forbidden:
+            return rows
+        return rows.filter(changeable(model=rows.model, actor=self.request.user))
+
     def _changes(self: Any) -> bulk.Changes:
         """Read the body; a row is given so that the serializer knows that nothing is to be made."""
         row, context = self.queryset.model(), self.get_serializer_context()
@@ -216,8 +222,6 @@ class BulkCuratedMixin(BulkMixin):
     ) -> dict[str, Any]:
         """Write, or only look, where the terms are dry."""
         actor = self.request.user
-        if terms.skips_forbidden:
-            rows = rows.filter(changeable(model=rows.model, actor=actor))
         with refusals():
             if terms.is_dry:
                 count = bulk.inspect(rows=rows, actor=actor, changes=changes)
@@ -251,6 +255,8 @@ class BulkCreateScreenshotsMixin(BulkScreenshotsMixin, BulkCreateMixin):
     item_serializer_class = ScreenshotItemSerializer
 
     def create_items(self: Any, items: list[Any]) -> dict[str, Any]:
+        with refusals():  # to look at each of their tags would take longer than to count them
+            bulk.bound(sum(map(_tags_of, items)))
         read = _read(self, items)
         with refusals():
             made, record = bulk.create_screenshots(items=read, record=self._record())
@@ -269,6 +275,12 @@ class BulkGalleriesMixin(BulkCuratedMixin, BulkCreateMixin):
         return _made(made, record, map(self.get_address, made))
 
 
+def _tags_of(item: Any) -> int:
+    """Return how many different words an item gives, whatever else it is."""
+    tags = item.get("tags") if isinstance(item, dict) else None
+    return len({tag for tag in tags if isinstance(tag, str)}) if isinstance(tags, list) else 0
+
+
 def _read(view: Any, items: list[Any]) -> list[dict[str, Any]]:
     """Return what the items say; all of them are looked at before any is made."""
     serializer = view.get_write_serializer(data=items, many=True)
@@ -281,14 +293,16 @@ def _read(view: Any, items: list[Any]) -> list[dict[str, Any]]:
 
 def _refuse_taken(slugs: Sequence[str]) -> None:
     """Raise `ItemsRefusedError` for the slugs that there are already, and for those that are given twice."""
-    taken = Gallery.objects.only("slug").in_bulk(slugs, field_name="slug")
     given = Counter(slugs)
-    errors = {
-        index: {"slug": [f"The slug {slug!r} is taken."]} for index, slug in enumerate(slugs) if slug in taken
-    }
-    errors |= {
-        index: {"slug": [f"{slug!r} is given twice."]} for index, slug in enumerate(slugs) if given[slug] > 1
-    }
+    _refuse_each(slugs, "{!r} is given twice.", {slug for slug, times in given.items() if times > 1})
+    # Only then, so that what is taken, private ones among it, is not to be asked for at no price.
+    _refuse_each(
+        slugs, "The slug {!r} is taken.", Gallery.objects.only("slug").in_bulk(slugs, field_name="slug")
+    )
+
+
+def _refuse_each(slugs: Sequence[str], why: str, refused: Collection[str]) -> None:
+    errors = {index: {"slug": [why.format(slug)]} for index, slug in enumerate(slugs) if slug in refused}
     if errors:
         raise ItemsRefusedError(errors)
 

@@ -22,7 +22,7 @@ from catalog.curation.ownership import changeable
 from catalog.curation.tags import delete_tag, tags_named
 from catalog.models import LARGEST, MOST_TAGS, BulkOperation, Gallery, Screenshot, State, Tag, domain_of
 from keybits import cascades
-from keybits.selections import Selection, hold
+from keybits.selections import Selection, hold, lock
 
 __all__ = [
     "Added",
@@ -209,11 +209,12 @@ def inspect(*, rows: QuerySet[Any], actor: Any, changes: Changes | None = None) 
         if found[f"spoilt_{name}"]:
             raise SpoiltRowsError(name, found[f"spoilt_{name}"], why)
     if changes.tagging is not None and connections[rows.db].vendor == "sqlite":
-        _bound(found["total"] * len(changes.tagging.added) + changes.tagging.taken_off(rows).count())
+        bound(found["total"] * len(changes.tagging.added) + changes.tagging.taken_off(rows).count())
     return int(found["total"])
 
 
-def _bound(pairs: int) -> None:
+def bound(pairs: int) -> None:
+    """Raise `TooManyTagsError` for more tags in all than one operation may be about."""
     if pairs > MOST_PAIRS:
         raise TooManyTagsError(pairs)
 
@@ -241,6 +242,8 @@ def update(
     _refuse(inspect(rows=rows, actor=actor, changes=changes), most)
     permitted = rows.filter(changeable(model=rows.model, actor=actor))
     if changes.tagging is None:
+        if connections[rows.db].vendor == "postgresql":  # an UPDATE locks by its plan, and others by theirs
+            lock(permitted)
         changed = _set(permitted, changes)
     else:
         with hold(permitted) as selection:
@@ -339,7 +342,7 @@ def create_screenshots(
 
     Raises `TooManyTagsError`.
     """
-    _bound(sum(len(set(item.get("tags", ()))) for item in items))
+    bound(sum(len(set(item.get("tags", ()))) for item in items))
     named = {
         tag.slug: tag for tag in tags_named(slugs={slug for item in items for slug in item.get("tags", ())})
     }

@@ -9,7 +9,8 @@ from django.db import transaction
 
 from catalog.curation.rows import save_changes
 from catalog.curation.slugs import insert
-from catalog.models import Tag
+from catalog.models import Screenshot, Tag
+from keybits.selections import hold
 
 __all__ = ["change_tag", "create_tag", "delete_tag", "tag_kind", "tag_name", "tags_named"]
 
@@ -72,5 +73,7 @@ def change_tag(*, tag: Tag, **changes: Any) -> Tag:
 
 @transaction.atomic
 def delete_tag(*, tag: Tag) -> None:
-    """Delete the tag, and take it off every screenshot."""
-    tag.delete()
+    """Delete the tag, and take it off every screenshot: those are locked first, as who changes their tags does."""
+    pairs = Screenshot.tags.through.objects.filter(tag=tag)
+    with hold(Screenshot.objects.filter(pk__in=pairs.values("screenshot"))):
+        tag.delete()

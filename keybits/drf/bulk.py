@@ -221,6 +221,13 @@ class BulkMixin(WriteMixin):
         """Delete `rows`, or only count them where the terms are dry; return what to answer."""
         raise NotImplementedError(f"{type(self).__name__} takes DELETE on its list: define delete_rows().")
 
+    def permitted(self, rows: QuerySet[Any], terms: BulkTerms) -> QuerySet[Any]:
+        """Return the rows that the operation is about: where the terms leave out others', those of the client.
+
+        Nothing else is locked. By default that is what the list shows.
+        """
+        return rows
+
     def sample(self, rows: QuerySet[Any]) -> list[dict[str, Any]]:
         """Return the ids and the addresses of the first few rows, in the order of the list."""
         return [{"id": row.pk, "url": self.get_address(row)} for row in rows[:SAMPLE]]
@@ -251,7 +258,7 @@ class BulkMixin(WriteMixin):
     ) -> Written:
         terms = self._terms()
         self._demand_parent()
-        rows = self.filter_queryset(self.get_queryset())  # type: ignore[attr-defined]
+        rows = self.permitted(self.filter_queryset(self.get_queryset()), terms)  # type: ignore[attr-defined]
         is_conditional = conditions is not NONE and not terms.is_dry
         if is_conditional:
             write(rows, replace(terms, is_dry=True))  # what is refused anyway locks nothing

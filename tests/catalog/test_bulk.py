@@ -127,6 +127,10 @@ class TestWhatEnds:
         assert all(scopes <= 30 for _, scopes in messages)
 
 
+LOCK = "SELECT count(*) FROM (SELECT"
+"""How the statement begins that locks what is to be changed."""
+
+
 @pytest.mark.stack("server")  # SQLite has one writer at a time
 class TestMeanwhile:
     def test_rows_that_come_do_not_get_past_the_most(self, owner, galleries):
@@ -174,9 +178,7 @@ class TestMeanwhile:
         add(galleries["a"], 3)
         rows_of(galleries["a"]).update(title="20")
         with (
-            before_statement(
-                'UPDATE "catalog_screenshot"', lambda: rows_of(galleries["a"]).update(title="2 ")
-            ),
+            before_statement(LOCK, lambda: rows_of(galleries["a"]).update(title="2 ")),
             pytest.raises(IntegrityError),
         ):
             bulk.update(
@@ -198,7 +200,7 @@ class TestMeanwhile:
         def move():
             Screenshot.objects.filter(pk=first.pk).update(gallery=theirs)
 
-        with before_statement('UPDATE "catalog_screenshot"', move):
+        with before_statement(LOCK, move):
             done = bulk.update(
                 rows=Screenshot.objects.all(),
                 actor=owner,

@@ -77,6 +77,11 @@ class TestPort:
         with pytest.raises(CommandError, match="cannot be served on"):
             call_command("demo", host=host)
 
+    @pytest.mark.parametrize("host", ["a..b", "a" * 70])
+    def test_what_is_no_name_of_a_host_is_refused(self, host: str) -> None:
+        with pytest.raises(CommandError, match="is no name of a host"):
+            call_command("demo", host=host)
+
     def test_a_host_that_every_request_for_would_be_refused_is_refused(self, free_port: int) -> None:
         with pytest.raises(
             CommandError, match=r"ALLOWED_HOSTS=\S+,127\.0\.0\.2 python manage.py demo --host 127"

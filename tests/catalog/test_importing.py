@@ -123,6 +123,18 @@ def changed() -> set[str]:
     return {row.title for row in rows if row.updated_at != LAST_WEEK}
 
 
+def test_a_description_has_an_end(folder: Path, manifest: Manifest) -> None:
+    manifest["galleries"][0]["description"] = "x" * 5_001
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ManifestError, match=r"description.*5000"):
+        read_manifest(path=folder)
+
+
+def test_a_name_that_no_file_can_have_is_no_manifest(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="Name a manifest"):
+        read_manifest(path=tmp_path / ("x" * 5_000))
+
+
 class TestFirstRun:
     def test_everything_is_created(self, run: Run) -> None:
         report = run()

@@ -85,6 +85,15 @@ class TestMending:
         THING.mend(connection)
         assert not THING.mend(connection, then=not_called)
 
+    @pytest.mark.stack("server")
+    def test_those_of_another_schema_are_not_taken_for_those_of_this_one(self) -> None:
+        """Each tenant may have a schema, with the same tables in it."""
+        THING.mend(connection)
+        execute(connection, "CREATE SCHEMA two", "SET LOCAL search_path TO two")
+        execute(connection, "CREATE TABLE thing (id integer)", "CREATE TABLE note (said text)")
+        assert THING.mend(connection)
+        assert noted() == ["added", "changed"]
+
     def test_where_the_table_is_missing_nothing_is_made(self) -> None:
         execute(connection, "DROP TABLE note")
         assert not THING.mend(connection, then=not_called)

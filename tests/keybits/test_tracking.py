@@ -568,6 +568,18 @@ class TestWhereTheTriggersAreNotThoseOfWhatIsDeclared:
         connections["default"].__dict__.pop(WANTED)
         assert not self.vouches()  # nor does the one before, which still runs
 
+    @pytest.mark.stack("server")
+    def test_because_those_that_are_there_are_of_another_schema(self) -> None:
+        execute("CREATE SCHEMA two")
+        execute("CREATE TABLE two.catalog_tag (LIKE public.catalog_tag)")
+        try:
+            assert triggers.firing(connection, [Tag])
+            execute("SET search_path TO two, public")
+            assert not triggers.firing(connection, [Tag])
+        finally:
+            execute("SET search_path TO public")
+            execute("DROP SCHEMA two CASCADE")
+
     def test_as_signals_need_none(self, settings: Any) -> None:
         settings.KEYBITS_TRACKING = "signals"
         triggers.drop(connection, Tag)

@@ -108,6 +108,8 @@ def _checked(host: str, port: int, workers: int) -> str:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         socket.create_server(address[:2], family=family).close()
+    except UnicodeError as error:
+        raise CommandError(f"{host!r} is no name of a host.") from error
     except OSError as error:
         raise CommandError(_why(error, host, port)) from error
     _check_name(_name(host), host)

@@ -9,7 +9,9 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.contrib.sessions.models import Session
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from rest_framework.authtoken.models import Token
 
@@ -177,6 +179,15 @@ class TestUsage:
                 assert admin_client.post(f"{base}{row}/{page}/", {"post": "yes"}).status_code == 403
         assert UsageEvent.objects.count() == 1
 
+    def test_is_filtered_by_the_methods_there_are_without_reading_which_there_are(
+        self, admin_client: Client, issue: Any
+    ) -> None:
+        usage.count(key=issue()[0], method="GET", route="x")
+        with CaptureQueriesContext(connection) as asked:
+            page = admin_client.get("/admin/accounts/usageevent/?method=GET").content.decode()
+        assert "?method=PATCH" in page
+        assert not [query["sql"] for query in asked if "DISTINCT" in query["sql"]]
+
 
 class TestAddresses:
     @pytest.mark.parametrize(
@@ -192,3 +203,7 @@ class TestAddresses:
     )
     def test_nul_is_refused_as_no_row_holds_it(self, admin_client: Client, address: str) -> None:
         assert admin_client.get(f"/admin/{address}").status_code == 400
+
+    def test_half_a_range_leads_back_to_the_list(self, admin_client: Client) -> None:
+        answer = admin_client.get("/admin/accounts/apikey/?prefix__range=0")
+        assert (answer.status_code, answer.headers["Location"]) == (302, "/admin/accounts/apikey/?e=1")

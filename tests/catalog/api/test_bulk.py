@@ -760,6 +760,20 @@ class TestManyItems:
         assert "6 tags in all" in told
         assert "at most 5" in told
 
+    @pytest.mark.usefixtures("unchanged")
+    def test_have_their_tags_counted_before_each_is_looked_at(self, owner, monkeypatch):
+        monkeypatch.setattr(bulk, "MOST_PAIRS", 5)
+        items = [item(n, tags=[f"no slug {m}" for m in range(3)]) for n in range(2)]
+        document = problem(send(owner, "POST", "/screenshots/", items), 400, "invalid-value")
+        assert document["errors"].keys() == {"tags"}
+
+    @pytest.mark.usefixtures("unchanged")
+    def test_that_are_refused_anyway_tell_nothing_of_what_there_is(self, owner):
+        """Else whoever gives a slug twice could ask for a thousand, private ones among them, and leave no trace."""
+        items = [{"slug": slug, "title": "X"} for slug in ("vault", "nothing", "twice", "twice")]
+        document = problem(send(owner, "POST", "/galleries/", items), 400, "invalid-value")
+        assert [error["index"] for error in document["errors"]] == [2, 3]
+
     def test_take_a_statement_for_a_batch_and_none_for_an_item(self, owner, count_queries):
         counts = []
         for count in (2, 120):

@@ -9,7 +9,8 @@ from stacks.threads import aside, wait_for_who_waits_for_us
 from writing import sent
 
 from catalog.curation import bulk
-from catalog.models import Gallery, Screenshot, Tag
+from catalog.curation import tags as curate
+from catalog.models import BulkOperation, Gallery, Screenshot, Tag
 from keybits.drf.bulk import HEADER
 
 pytestmark = [pytest.mark.stack("server"), pytest.mark.django_db(transaction=True)]
@@ -74,3 +75,80 @@ def test_what_changed_before_it_was_locked_is_a_412(by_token, world):
     shown = sent(by_token, "PATCH", "/screenshots/?gallery=spring", {"title": "Changed"}, **condition)
     assert shown.status_code == 412
     assert not Screenshot.objects.filter(title="Changed").exists()
+
+
+def test_what_others_own_is_not_locked_by_who_leaves_it_out(by_token, world, beside):
+    pig = Screenshot.objects.exclude(gallery__owner=world.owner).filter(gallery__visibility="public").first()
+    seen = []
+
+    def write():
+        seen.append(aside(lambda: Screenshot.objects.filter(pk=pig.pk).update(title="Mine")).result(30))
+
+    beside(write)
+    target = "/screenshots/?all=true&skip_forbidden=true"
+    etag = by_token("/screenshots/").headers["ETag"]
+    shown = sent(by_token, "PATCH", target, {"alt": "Changed"}, **{HEADER: "true", "If-Match": etag})
+    assert shown.status_code == 200, shown.content
+    assert seen == [1]
+    assert Screenshot.objects.get(pk=pig.pk).title == "Mine"
+
+
+def test_what_is_seen_beyond_the_limit_keeps_nothing_of_ones_own_from_being_locked(
+    by_token, world, beside, settings
+):
+    """Others' rows count for the limit no more than they are changed."""
+    listed = Screenshot.objects.listed_for(world.owner)
+    settings.KEYBITS_BULK_LIMIT = listed.filter(gallery__owner=world.owner).count()
+    assert listed.count() > settings.KEYBITS_BULK_LIMIT
+    others, cat = [], world.shots["cat"]
+
+    def write():
+        others.append(aside(lambda: Screenshot.objects.filter(pk=cat.pk).update(title="Later")))
+        wait_for_who_waits_for_us(others[0])
+
+    beside(write)
+    target = "/screenshots/?all=true&skip_forbidden=true"
+    etag = by_token("/screenshots/").headers["ETag"]
+    shown = sent(by_token, "PATCH", target, {"title": "Bulk"}, **{HEADER: "true", "If-Match": etag})
+    assert shown.status_code == 200, shown.content
+    assert others[0].result(30) == 1
+    assert Screenshot.objects.get(pk=cat.pk).title == "Later"
+
+
+def test_two_that_meet_by_different_filters_and_who_takes_a_tag_away_wait_and_do_not_refuse_each_other(
+    by_token, world
+):
+    """Each locks in the order of keys, whatever order its plan finds them in."""
+    Screenshot.objects.bulk_create(
+        Screenshot(
+            gallery=world.shots["cat"].gallery,
+            title=f"{100 - number:03}",
+            position=number * 7 % 100,
+            source_url="https://many.example/",
+            state="ready",
+        )
+        for number in range(100)
+    )
+    owner = world.owner
+
+    def change(filters, body):
+        record = BulkOperation(user=owner, username=owner.username, path="/", query="", changes={})
+        rows = Screenshot.objects.filter(gallery=world.shots["cat"].gallery, **filters)
+        for _ in range(20):
+            record.pk = None
+            changes = bulk.Changes(values=body)
+            bulk.update(rows=rows, actor=owner, changes=changes, most=1_000, record=record)
+
+    def retag():
+        for number in range(20):
+            tag = Tag.objects.create(slug=f"late-{number}", name="Late")
+            tag.screenshots.add(*Screenshot.objects.filter(source_url="https://many.example/"))
+            curate.delete_tag(tag=Tag.objects.get(pk=tag.pk))
+
+    works = [
+        aside(lambda: change({"title__gte": "000"}, {"title": "a"})),
+        aside(lambda: change({"position__gte": 0}, {"alt": "b"})),
+        aside(retag),
+    ]
+    for work in works:
+        work.result(120)  # a deadlock would be raised

@@ -388,6 +388,7 @@ class TestBadBody:
             (CAT, {"alt": 0}, "alt", "text"),
             (CAT, {"tags": [2024]}, "tags", "text"),
             ("/galleries/spring/", {"description": 1.5}, "description", "text"),
+            ("/galleries/spring/", {"description": "x" * 5_001}, "description", "5000"),
             ("/galleries/spring/", {"max_age": "60"}, "max_age", "integer"),
             ("/galleries/spring/", {"cover": ""}, "cover", "received str"),
             ("/tags/dark/", {"title": 7}, "title", "text"),
