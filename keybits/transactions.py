@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice
 from typing import Any
+from weakref import WeakSet
 
 from django.db import DatabaseError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -36,6 +37,8 @@ __all__ = [
 ]
 
 STATE = "_keybits_written"
+CURSORS = "_keybits_cursors"
+"""Where an SQLite connection has the cursors that something has been executed by, while there are any."""
 IDLE = "keybits_idle"
 """A function of SQLite that nobody calls: see `_is_idle`."""
 IN_TRANSACTION, FAILED = 2, 3
@@ -68,6 +71,7 @@ def watch(connection: BaseDatabaseWrapper) -> None:
     """Watch a connection from now on, and again when it has been made anew; watching twice is watching once."""
     if connection.vendor == "sqlite" and connection.connection is not None:
         connection.connection.create_function(IDLE, 0, _nothing)
+        connection.__dict__[CURSORS] = WeakSet()
         changes.note_file(connection)
     if STATE in connection.__dict__:
         return
@@ -110,20 +114,22 @@ def _sees_the_present(connection: BaseDatabaseWrapper) -> bool:
         return True
     if not _in_transaction(connection):
         return connection.vendor != "sqlite" or (
-            _is_idle(connection.connection) and not changes.is_of_another_file(connection)
+            _is_idle(connection) and not changes.is_of_another_file(connection)
         )
     may_ask = not (has_written(connection) or connection.needs_rollback or _has_failed(connection))
     return may_ask and _is_read_committed(connection)
 
 
-def _is_idle(raw: sqlite3.Connection) -> bool:
+def _is_idle(connection: BaseDatabaseWrapper) -> bool:
     """Say whether every statement has been read to its end: what others read meanwhile is as old as the first of them.
 
-    SQLite tells nobody, but lets no function be replaced meanwhile. It then compiles each statement anew: a miss costs
-    2% more (`python -m benchmarks.miss --stack embedded`).
+    SQLite tells nobody, but lets no function be replaced meanwhile. It then compiles every statement anew, which is a
+    tenth of a miss (`python -m benchmarks.miss --stack embedded`): so it is asked only while there is a cursor.
     """
+    if not connection.__dict__[CURSORS]:
+        return True
     try:
-        raw.create_function(IDLE, 0, _nothing)
+        connection.connection.create_function(IDLE, 0, _nothing)
     except sqlite3.OperationalError:
         return False
     return True
@@ -167,6 +173,8 @@ def _watched(execute: Callable[..., Any], sql: Any, params: Any, many: bool, con
     """Note a write, and see that it has a transaction to be committed with, or is closed when it has had its own."""
     connection = context["connection"]
     replicas.note(connection.alias)
+    if connection.vendor == "sqlite":
+        connection.__dict__[CURSORS].add(context["cursor"])
     text, run = _text(sql, connection), partial(execute, sql, params, many, context)
     if not _is_write(text):
         return _run(connection, run, text)
