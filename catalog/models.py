@@ -105,13 +105,16 @@ class TagQuerySet(models.QuerySet["Tag"]):
         A word that only private galleries use is theirs, and nobody's when they use it no more. That they use one which
         is offered shows nowhere.
         """
-        listed = Gallery.objects.listed_for(viewer).filter(pk=models.OuterRef("screenshot__gallery"))
-        seen = models.Exists(_tagged().filter(models.Exists(listed)))
-        return self.filter(seen | Q(offered=True))
+        return self.filter(_seen_by(viewer) | Q(offered=True))
 
-    def unused(self) -> TagQuerySet:
-        """Tags that no screenshot has."""
-        return self.filter(~models.Exists(_tagged()))
+    def hidden_from(self, viewer: Viewer) -> TagQuerySet:
+        """The other words: to the viewer they are as if there were none."""
+        return self.filter(~_seen_by(viewer), offered=False)
+
+
+def _seen_by(viewer: Viewer) -> models.Exists:
+    listed = Gallery.objects.listed_for(viewer).filter(pk=models.OuterRef("screenshot__gallery"))
+    return models.Exists(_tagged().filter(models.Exists(listed)))
 
 
 def _tagged() -> models.QuerySet[Any]:

@@ -192,6 +192,6 @@ class TagCreateSerializer(TagWriteSerializer):
 
     def create(self, validated_data: dict[str, Any]) -> Tag:
         try:
-            return create_tag(**validated_data)
+            return create_tag(actor=self.context["request"].user, **validated_data)
         except SlugTakenError as error:
             raise AlreadyExistsError(str(error)) from None

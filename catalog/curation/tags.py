@@ -54,13 +54,13 @@ def _word(slug: str) -> Tag:
 
 
 @transaction.atomic
-def create_tag(*, slug: str, **fields: Any) -> Tag:
+def create_tag(*, slug: str, actor: Any = None, **fields: Any) -> Tag:
     """Make a tag on purpose, named after its slug unless told otherwise; raises `SlugTakenError`.
 
-    A word that no screenshot has any more, which nobody sees, becomes that tag.
+    A word that `actor` sees nowhere becomes that tag: that it is taken would tell that something private has it.
     """
     values = {"name": tag_name(slug=slug), "kind": tag_kind(slug=slug), **fields, "offered": True}
-    word = Tag.objects.unused().select_for_update().filter(slug=slug, offered=False).first()
+    word = Tag.objects.hidden_from(actor).select_for_update().filter(slug=slug).first()
     return insert(Tag(slug=slug, **values)) if word is None else change_tag(tag=word, **values)
 
 

@@ -401,17 +401,19 @@ class TestWords:
         assert written(by_token, "POST", "/tags/", {"slug": "acquisition"}) == 201
         self.known_to(api, by_token)
 
-    def test_that_nothing_has_any_more_can_be_made_tags_as_if_they_had_never_been(
-        self, api, as_other, by_token, by_user, world
+    @pytest.mark.parametrize("is_used", [True, False], ids=["private", "nothing"])
+    def test_that_only_what_is_private_or_nothing_has_can_be_made_tags_as_if_they_had_never_been(
+        self, api, as_other, by_token, by_user, world, is_used
     ):
+        """That such a word is taken would tell of what its owner hides."""
         written(by_token, "PATCH", world.at(ONE), {"tags": ["acquisition"]})
+        if not is_used:
+            written(by_token, "DELETE", world.at(ONE))
         body = {"slug": "acquisition", "title": "Bought"}
-        other = by_user(world.other)
-        assert written(other, "POST", "/tags/", body) == 409
-        written(by_token, "DELETE", world.at(ONE))
-        assert written(other, "POST", "/tags/", body) == 201
+        assert written(by_user(world.other), "POST", "/tags/", body) == 201
         self.known_to(api, as_other, by_token)
         assert api.read("/tags/acquisition/")["title"] == "Bought"
+        assert api.read("/tags/acquisition/screenshots/")["results"] == []
 
     def test_that_everybody_sees_are_taken(self, by_token, by_user, world):
         written(by_token, "PATCH", world.at("/screenshots/{cat}/"), {"tags": ["acquisition"]})
