@@ -7,7 +7,7 @@ those of the configured purgers and of nobody else.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cache, lru_cache
 from typing import Any
 
@@ -52,7 +52,7 @@ def _purger(options: Any) -> Purger:
     backend = _backend(options.get("BACKEND"))
     given = {name: value for name, value in options.items() if name != "BACKEND"}
     purger = backend(httpx.Client(timeout=TIMEOUT, verify=_trusted()), **given)
-    if unknown := sorted({name for name in purger.fields if name.lower() not in WRITTEN}):
+    if unknown := sorted({name for name in purger.fields if name.lower() not in SEPARATORS}):
         raise ImproperlyConfigured(
             f"{backend.__name__} reads keys from {unknown[0]}, which cannot be written."
         )
@@ -109,13 +109,13 @@ def key_fields(scopes: Iterable[str]) -> list[Field]:
     if not names:
         return []
     keys = surrogates.tags(scopes, min(purger.most_keys for purger in configured if purger.fields))
-    return [(name, WRITTEN[name.lower()](keys)) for name in names]
+    return [(name, _written(name, keys)) for name in names]
 
 
 def is_for_caches(name: str) -> bool:
     """Say whether a field is for caches in front alone: how long they hold (RFC 9213), or what they are purged by."""
     said = name.lower()
-    return said in WRITTEN or said == "surrogate-control" or said.endswith("cdn-cache-control")
+    return said in SEPARATORS or said == "surrogate-control" or said.endswith("cdn-cache-control")
 
 
 def joined(ours: Iterable[Field], theirs: Iterable[Field]) -> tuple[Field, ...]:
@@ -123,35 +123,22 @@ def joined(ours: Iterable[Field], theirs: Iterable[Field]) -> tuple[Field, ...]:
     found = {name.lower(): (name, value) for name, value in ours}
     for name, value in theirs:
         present = found.get(name.lower())
-        if present is None or name.lower() not in WRITTEN:
+        if present is None or name.lower() not in SEPARATORS:
             found[name.lower()] = (name, value)
         else:
             found[name.lower()] = (present[0], SEPARATORS[name.lower()].join([present[1], value]))
     return tuple(found.values())
 
 
-def _spaced(keys: tuple[str, ...]) -> str:
-    return " ".join(keys)
-
-
-def _listed(keys: tuple[str, ...]) -> str:
-    return ",".join(keys)
-
-
-def _structured(keys: tuple[str, ...]) -> str:
-    """A List of Strings (RFC 9875 section 2; RFC 9651 section 3.1): keys hold nothing that needs an escape."""
-    return ", ".join(f'"{key}"' for key in keys)
-
-
-WRITTEN: dict[str, Callable[[tuple[str, ...]], str]] = {
-    "surrogate-key": _spaced,
-    "xkey": _spaced,
-    "cache-tag": _listed,
-    "cache-groups": _structured,
-}
-
-
 SEPARATORS = {"surrogate-key": " ", "xkey": " ", "cache-tag": ",", "cache-groups": ", "}
+"""By the fields that keys can be written in, in small letters: what stands between two."""
+
+
+def _written(name: str, keys: Iterable[str]) -> str:
+    """Cache-Groups is a List of Strings (RFC 9875 section 2; RFC 9651 section 3.1): keys hold nothing to be escaped."""
+    said = name.lower()
+    quoted = (f'"{key}"' for key in keys) if said == "cache-groups" else keys
+    return SEPARATORS[said].join(quoted)
 
 
 def _forget(*, setting: str, **_: object) -> None:
