@@ -138,7 +138,7 @@ def keep(
     url: str, *scopes: str, changed: int | None = 1, name: str = "Surrogate-Key", most: int = 50
 ) -> None:
     keys = surrogates.tags(scopes, most)
-    shared = (("Cache-Control", "public, max-age=0"), (name, edge.WRITTEN[name.lower()](keys)))
+    shared = (("Cache-Control", "public, max-age=0"), (name, edge._written(name, keys)))
     get_store().write(
         f"key of {url} {changed}",
         Entry(b"w" * 16, '"tag"', changed, (), b"{}", url=url, shared=shared).pack(),
