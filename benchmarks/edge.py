@@ -48,10 +48,6 @@ PATIENCE = 10.0
 RATES = (500, 2_000)
 """Reads a second; the ratio of hits is one of reads to writes."""
 API = "/api/v1/"
-UNDELIVERED = (
-    "from django.db import connection\n"
-    "print(connection.cursor().execute('SELECT count(*) FROM keybits_change').fetchone()[0])"
-)
 
 
 # --- The deployment -----------------------------------------------------------------------------------------
@@ -91,8 +87,7 @@ def deployed(deployments: Deployments) -> Iterator[Edge]:
         live.start(workers=2)
         for _ in range(20):  # each process starts its relay when it is first asked
             assert live.get(f"{API}tags/").status_code == 200
-        while int(live.shell(UNDELIVERED)):  # the purges of what migrations and the seed have done
-            time.sleep(0.5)
+        live.settle()  # migrations and the seed are purged, too
         yield Edge(live, varnish)
     finally:
         varnish.stop()

@@ -12,7 +12,7 @@ import logging
 import re
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from fnmatch import fnmatchcase
@@ -218,7 +218,7 @@ def recording(request: Any) -> Iterator[set[Read]]:
     http.GET = _watched_query(http.GET, reads)
     http.COOKIES = _Cookies(http.COOKIES, reads)
     if saved[3] is not None:
-        request._user = _User(saved[3], reads)
+        request._user = _told_user(saved[3], reads)
     http.__dict__["headers"] = _Headers(saved[0], reads)
     _watching.packages = conf.FINGERPRINT_PACKAGES
     _watching.reads = reads
@@ -327,21 +327,38 @@ def _watched_query(source: Any, reads: set[Read]) -> Any:
     return Watched(source.urlencode(), mutable=False)
 
 
-class _User:
-    """A user that tells which of its attributes are read, and is the user in every other way."""
+class _Told:
+    """A thing that tells which of its attributes are read, and is that thing in every other way."""
 
-    def __init__(self, user: Any, reads: set[Read]) -> None:
-        object.__setattr__(self, "_keybits", (user, reads))
+    def __init__(self, thing: Any, note: Callable[[str], None]) -> None:
+        object.__setattr__(self, "_keybits", (thing, note))
 
     def __getattribute__(self, name: str) -> Any:
-        user, reads = object.__getattribute__(self, "_keybits")
+        thing, note = object.__getattribute__(self, "_keybits")
         if name == "__class__":
-            return type(user)
+            return type(thing)
+        note(name)
+        return getattr(thing, name)
+
+
+def _told_user(user: Any, reads: set[Read]) -> _Told:
+    """Return the user, who tells what is read of him, and which of that is a column of an earlier read."""
+    of_row = _noting_columns(user, "request.user", reads)
+
+    def note(name: str) -> None:
         if not name.startswith("__"):
             reads.add(("user attribute", name))
-        if name in _columns(user.__class__):
-            reads.add(("an earlier row's", f"request.user.{name}"))
-        return getattr(user, name)
+        of_row(name)
+
+    return _Told(user, note)
+
+
+def _noting_columns(row: Any, said: str, reads: set[Read]) -> Callable[[str], None]:
+    def note(name: str) -> None:
+        if name in _columns(row.__class__):
+            reads.add(("an earlier row's", f"{said}.{name}"))
+
+    return note
 
 
 @contextmanager
@@ -371,7 +388,8 @@ def _found_by(view: Any, scopes: tuple[str, ...], reads: set[Read]) -> Iterator[
 def _rows_of(owner: Any, name: str, reads: set[Read]) -> Iterator[None]:
     """Have the rows that `owner` already holds tell which of their columns are read; their keys are not."""
     held = {each: row for each, row in vars(owner).items() if isinstance(row, Model) and each[0] != "_"}
-    vars(owner).update({each: _Row(row, f"{name}.{each}", reads) for each, row in held.items()})
+    told = {each: _Told(row, _noting_columns(row, f"{name}.{each}", reads)) for each, row in held.items()}
+    vars(owner).update(told)
     try:
         yield
     finally:
@@ -383,21 +401,6 @@ def _columns(model: type[Any]) -> frozenset[str]:
     """The columns of a model but for its key; of what is no model none."""
     fields = model._meta.concrete_fields if issubclass(model, Model) else ()
     return frozenset(name for each in fields if not each.primary_key for name in (each.name, each.attname))
-
-
-class _Row:
-    """A row that tells which of its columns are read, and is the row in every other way."""
-
-    def __init__(self, row: Model, name: str, reads: set[Read]) -> None:
-        object.__setattr__(self, "_keybits", (row, name, reads))
-
-    def __getattribute__(self, name: str) -> Any:
-        row, told, reads = object.__getattribute__(self, "_keybits")
-        if name == "__class__":
-            return type(row)
-        if name in _columns(row.__class__):
-            reads.add(("an earlier row's", f"{told}.{name}"))
-        return getattr(row, name)
 
 
 def install() -> None:

@@ -15,6 +15,7 @@ from keybits.conf import conf
 
 __all__ = ["UntrackedError", "refusal", "see_to_it"]
 
+Wanted = dict[type[Model], set[str]]
 WANTED = "_keybits_wanted"
 """Where a connection has the names of the triggers that are to fire, by the model."""
 
@@ -24,31 +25,34 @@ class UntrackedError(Exception):
 
 
 def see_to_it(connection: BaseDatabaseWrapper) -> None:
-    """Raise `UntrackedError` unless the triggers fire that record what this process declares. One statement."""
+    """Raise `UntrackedError` unless the triggers fire that record what this process declares. One statement, mostly."""
     if conf.TRACKING != "triggers" or not changes.can_be_kept(connection.vendor):
         return
-    firing = triggers.firing(connection, [each.model for each in invalidation.declarations()])
     wanted = connection.__dict__.get(WANTED)
-    if wanted is None or _missing(wanted, firing):  # what templates lead through may be there since
-        wanted = connection.__dict__[WANTED] = _wanted(connection)
-    if missing := _missing(wanted, firing):
+    if wanted is not None and not _missing(connection, wanted):
+        return
+    wanted = connection.__dict__[WANTED] = _wanted(
+        connection
+    )  # what templates lead through may be there since
+    if missing := _missing(connection, wanted):
         raise UntrackedError(
             f"the triggers of {', '.join(missing)} in the database {connection.alias!r} are not those of what is "
             "declared: run migrate"
         )
 
 
-def _missing(wanted: dict[str, set[str]], firing: set[str]) -> list[str]:
-    return [label for label, names in wanted.items() if not names <= firing]
+def _missing(connection: BaseDatabaseWrapper, wanted: Wanted) -> list[str]:
+    firing = triggers.firing(connection, wanted)
+    return [model._meta.label for model, names in wanted.items() if not names <= firing]
 
 
-def _wanted(connection: BaseDatabaseWrapper) -> dict[str, set[str]]:
-    """Return, by its label, what the triggers are called that each declared table written here is to have."""
+def _wanted(connection: BaseDatabaseWrapper) -> Wanted:
+    """Return what the triggers are called that each declared table written here is to have."""
     written = [
         each for each in invalidation.declarations() if router.db_for_write(each.model) == connection.alias
     ]
     return {
-        each.model._meta.label: triggers.names(connection.vendor, each.model, _followed(connection, each))
+        each.model: triggers.names(connection.vendor, each.model, _followed(connection, each))
         for each in written
         if triggers.kind(connection, each.model._meta.db_table) == "table"
     }

@@ -178,11 +178,10 @@ def _watched(execute: Callable[..., Any], sql: Any, params: Any, many: bool, con
     text, run = _text(sql, connection), partial(execute, sql, params, many, context)
     if not _is_write(text):
         return _run(connection, run, text)
-    ends_itself = _ENDS_ITSELF.match(text) or (";" in text and _COMMITS_LATER.search(text))
     if _in_transaction(connection):
         _mark(connection, written=True)
         return run()
-    if ends_itself:
+    if _ENDS_ITSELF.match(text) or (";" in text and _COMMITS_LATER.search(text)):
         return _closed_afterwards(connection, run)
     with transaction.atomic(using=connection.alias):
         _mark(connection, written=True)

@@ -428,11 +428,19 @@ class TestThrottle:
         monkeypatch.setattr(AnonRateThrottle, "THROTTLE_RATES", {"anon": "3/hour"})
 
     def test_misses_are_counted_and_hits_are_not(self, api, world):
-        for target in ("/screenshots/", "/", "/schema/"):  # the last are no viewsets
+        for target in ("/screenshots/", "/galleries/", "/tags/"):
             for _ in range(5):
                 assert api(target).status_code == 200
         assert api("/galleries/spring/").status_code == 429
         assert api("/screenshots/")["Cache-Status"] == HIT
+        assert api("/tags/", headers={"If-None-Match": "*"}).status_code == 304
+
+    def test_so_it_is_with_what_is_no_viewset(self, api, world):
+        for target in ("/", "/schema/"):
+            for _ in range(5):
+                assert api(target).status_code == 200
+        assert api("/tags/").status_code == 200
+        assert api("/galleries/spring/").status_code == 429
         assert api("/schema/", headers={"If-None-Match": "*"}).status_code == 304
 
     def test_throttled_client_is_told_when_to_come_back_by_a_problem_that_nobody_keeps(self, api, world):
