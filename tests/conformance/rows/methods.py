@@ -36,7 +36,12 @@ def head_has_no_content(at: Column) -> None:
 @row(SECTION)
 def head_has_the_fields_of_get(at: Column) -> None:
     """9.3.2. HEAD has the fields of GET; those made while the content is generated may be left out."""
-    get, head = _fields(at.ask(LIST)), _fields(at.ask(LIST, method="HEAD"))
+    for _ in range(
+        3
+    ):  # a date moves once, as the first second of a content ends: HEAD is held against what stays
+        get, head, again = (_fields(at.ask(LIST, method=method)) for method in ("GET", "HEAD", "GET"))
+        if get == again:
+            break
     may_lack = {"content-length", "vary", "etag"}
     wrong = {name for name in get if head.get(name) != get[name] and (name in head or name not in may_lack)}
     expect(not wrong, ", ".join(sorted(wrong)))
