@@ -1,11 +1,12 @@
-"""What a deployment has installed: what the project requires, its users' extras and a server, and nothing of ours.
+"""What a deployment has installed: what it requires, its users' extras and a server, and nothing that only tests need.
 
 `sitecustomize` beside this hides the rest from the processes that get this environment.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
@@ -21,14 +22,19 @@ HIDDEN = "KEYBITS_TEST_WITHOUT"
 DEPLOYED = ("keybits-gallery[cloudfront,jwt,metrics]", "gunicorn", "uvicorn")
 
 
-def environment() -> dict[str, str]:
-    """Return the variables with which Python finds what is deployed, and nothing else that is installed."""
-    return {"PYTHONPATH": str(Path(__file__).parent), HIDDEN: ",".join(_others())}
+def environment(*requirements: str, beside: Iterable[Path] = ()) -> dict[str, str]:
+    """Return the variables with which Python finds what is deployed, and nothing else that is installed.
+
+    That is what `requirements` need, or what the project does; and the packages in the folders `beside`.
+    """
+    hidden = set(_others(requirements or DEPLOYED)).difference(*map(os.listdir, beside))
+    path = os.pathsep.join(map(str, [Path(__file__).parent, *beside]))
+    return {"PYTHONPATH": path, HIDDEN: ",".join(sorted(hidden))}
 
 
 @cache
-def _others() -> tuple[str, ...]:
-    deployed = {name for given in DEPLOYED for name in _with_what_it_requires(Requirement(given))}
+def _others(requirements: tuple[str, ...]) -> tuple[str, ...]:
+    deployed = {name for given in requirements for name in _with_what_it_requires(Requirement(given))}
     return tuple(
         module
         for module, distributions in packages_distributions().items()
