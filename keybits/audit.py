@@ -72,7 +72,7 @@ def observed(view: Any, constructor: KeyConstructor, scopes: tuple[str, ...], re
     if (conf.AUDIT == "off" and fills is None) or not scopes:
         yield
         return
-    with recording(request) as reads, _rows_of(view, "self", reads), _found_by(view, scopes, reads):
+    with recording(request) as reads, _rows_of(view, reads), _found_by(view, scopes, reads):
         yield
     missing = uncovered(reads, constructor, scopes)
     lines = [
@@ -170,12 +170,6 @@ def _user(name: str, constructor: KeyConstructor, _: tuple[str, ...]) -> str:
     return "" if _has(constructor, bits.UserKeyBit) else "add UserKeyBit()"
 
 
-def _earlier(name: str, constructor: KeyConstructor, _: tuple[str, ...]) -> str:
-    return (
-        "read that row in the handler: this one was read before the stamps were, and a change since is missed"
-    )
-
-
 def _row(name: str, constructor: KeyConstructor, _: tuple[str, ...]) -> str:
     return "name one of those in an UpdatedAtKeyBit: no change of that row ends what is named"
 
@@ -196,7 +190,6 @@ _COVERS = {
     "query parameter": _parameter,
     "cookie": _cookie,
     "user attribute": _user,
-    "an earlier row's": _earlier,
     "a row of": _row,
     "language": _language,
     "setting": _setting,
@@ -223,7 +216,7 @@ def recording(request: Any) -> Iterator[set[Read]]:
     _watching.packages = conf.FINGERPRINT_PACKAGES
     _watching.reads = reads
     try:
-        with _statements(reads), _rows_of(http, "request", reads):
+        with _statements(reads), _rows_of(http, reads):
             yield reads
     finally:
         _watching.reads = None
@@ -342,8 +335,8 @@ class _Told:
 
 
 def _told_user(user: Any, reads: set[Read]) -> _Told:
-    """Return the user, who tells what is read of him, and which of that is a column of an earlier read."""
-    of_row = _noting_columns(user, "request.user", reads)
+    """Return the user, who tells what is read of him, and of which table that is."""
+    of_row = _noting_columns(user, reads)
 
     def note(name: str) -> None:
         if not name.startswith("__"):
@@ -353,10 +346,10 @@ def _told_user(user: Any, reads: set[Read]) -> _Told:
     return _Told(user, note)
 
 
-def _noting_columns(row: Any, said: str, reads: set[Read]) -> Callable[[str], None]:
+def _noting_columns(row: Any, reads: set[Read]) -> Callable[[str], None]:
     def note(name: str) -> None:
         if name in _columns(row.__class__):
-            reads.add(("an earlier row's", f"{said}.{name}"))
+            reads.add(("table", _bare(row._meta.db_table)))
 
     return note
 
@@ -385,10 +378,10 @@ def _found_by(view: Any, scopes: tuple[str, ...], reads: set[Read]) -> Iterator[
 
 
 @contextmanager
-def _rows_of(owner: Any, name: str, reads: set[Read]) -> Iterator[None]:
+def _rows_of(owner: Any, reads: set[Read]) -> Iterator[None]:
     """Have the rows that `owner` already holds tell which of their columns are read; their keys are not."""
     held = {each: row for each, row in vars(owner).items() if isinstance(row, Model) and each[0] != "_"}
-    told = {each: _Told(row, _noting_columns(row, f"{name}.{each}", reads)) for each, row in held.items()}
+    told = {each: _Told(row, _noting_columns(row, reads)) for each, row in held.items()}
     vars(owner).update(told)
     try:
         yield

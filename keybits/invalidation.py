@@ -31,6 +31,7 @@ __all__ = [
     "declare",
     "scopes_of",
     "scopes_of_row",
+    "tables",
     "templates_of",
 ]
 
@@ -102,6 +103,11 @@ def templates_of(app_label: str, model_name: str) -> tuple[str, ...]:
 def declarations() -> tuple[Declaration, ...]:
     """Return all that has been declared, once for each table."""
     return tuple(map(_declaration, dict.fromkeys(map(_concrete, _declared))))
+
+
+def tables() -> frozenset[str]:
+    """Return the tables whose rows have been declared to be part of something."""
+    return frozenset(each._meta.db_table for each in map(_concrete, _declared))
 
 
 def _declaration(concrete: type[Model]) -> Declaration:

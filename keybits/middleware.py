@@ -15,7 +15,7 @@ from django.http import Http404, HttpRequest
 from django.http.request import split_domain_port
 from django.http.response import HttpResponse, HttpResponseBase
 
-from keybits import cache_control
+from keybits import cache_control, early
 from keybits.problems import problem_response
 
 __all__ = [
@@ -40,14 +40,19 @@ _PATH = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*://[^/?]*)?([^?]*)")
 def host_middleware(get_response: GetResponse) -> GetResponse:
     """Refuse a Host that is not in `ALLOWED_HOSTS` (400), and `get`, which is no GET (501), before anything else.
 
-    Django takes methods in any case; caches and servers in front do not (RFC 9110 section 9.1).
+    Django takes methods in any case; caches and servers in front do not (RFC 9110 section 9.1). What is read of the
+    database from here on is noted, until the stamps are looked at (`keybits.early`).
     """
 
     def middleware(request: HttpRequest) -> HttpResponseBase:
         request.get_host()
         if _method_as_sent(request) != request.method:
             return problem_response(501, detail="Methods are case-sensitive; write them in capitals.")
-        return get_response(request)
+        token = early.begin()
+        try:
+            return get_response(request)
+        finally:
+            early.end(token)
 
     return middleware
 

@@ -22,7 +22,7 @@ from weakref import WeakSet
 from django.db import DatabaseError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from keybits import changes, replicas
+from keybits import changes, early, replicas
 from keybits.conf import conf
 from keybits.outages import Outage
 from keybits.stamps import coarsened
@@ -176,6 +176,7 @@ def _watched(execute: Callable[..., Any], sql: Any, params: Any, many: bool, con
     if connection.vendor == "sqlite":
         connection.__dict__[CURSORS].add(context["cursor"])
     text, run = _text(sql, connection), partial(execute, sql, params, many, context)
+    early.note(text)
     if not _is_write(text):
         return _run(connection, run, text)
     if _in_transaction(connection):

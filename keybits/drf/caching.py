@@ -29,7 +29,7 @@ from django.utils.translation import get_language
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from keybits import audit, cache_control, cache_status, edge, flight, hosts, readthrough, replicas
+from keybits import audit, cache_control, cache_status, early, edge, flight, hosts, readthrough, replicas
 from keybits.answers import Answer, Terms, answer, missing_coding
 from keybits.bits import OriginKeyBit, canonical_query, user_class
 from keybits.cache_control import Policy
@@ -58,6 +58,7 @@ from keybits.drf.writes import ConditionalWritesMixin
 from keybits.entries import Entry, namespace
 from keybits.fastpath import HOLDER, Holder
 from keybits.flight import Landing
+from keybits.invalidation import tables
 from keybits.middleware import measured, spelt
 from keybits.preconditions import Conditions
 from keybits.problems import problem_response
@@ -165,6 +166,8 @@ class _Exchange:
         self.is_private = credentialed(request) or is_for_some(view)
         self.varies: list[str] = []
         self.previous: Entry | None = None
+        self.prelude = early.over()
+        self.proven: bytes | None = None
 
     def respond(self, constructor: KeyConstructor) -> HttpResponse:
         self.constructor = constructor
@@ -190,9 +193,17 @@ class _Exchange:
         self.previous = found.entry
         if found.entry is not None and found.fresh and not readthrough.ends_soon(found.entry):
             return self._send(self._with_coding(found.entry), cache_status.HIT)
-        if found.reason == cache_status.BYPASS or not readthrough.may_keep(self.scopes):
+        unkept = found.reason == cache_status.BYPASS or not readthrough.may_keep(self.scopes)
+        if unkept or self._has_read_too_early():
             return self._fill(found.reason or cache_status.STALE, Landing())  # nobody could wait for it
         return self._alone(found)
+
+    def _has_read_too_early(self) -> bool:
+        """Say whether what was read before the handler may be older than any stamps that there are now."""
+        if self.prelude is None or not self.prelude.reads(tables()):
+            return False
+        self.proven = readthrough.begin(self.scopes)
+        return self.proven is None or not early.is_proven(self.prelude, self.scopes, self.proven)
 
     def _alone(self, found: readthrough.Lookup) -> HttpResponse:
         """Have one request make it: the others wait, or show what they have, where that is still allowed."""
@@ -229,7 +240,8 @@ class _Exchange:
         if policy is None:
             return self._send_unkept(response, headers, reason)
         committed = not lagging and readthrough.may_keep(self.scopes)  # the view may have written
-        made = self._made(response, headers, landing.witness if committed else None)
+        proven = self.proven in {None, landing.witness}
+        made = self._made(response, headers, landing.witness if committed and proven else None)
         named = self.constructor.surrogates(**self.exchange)
         more = tuple(field for field in response.items() if edge.is_for_caches(field[0]))
         tagged = _Tagged(self.scopes, named, policy, response.get("Cache-Control"), more)

@@ -1,0 +1,81 @@
+"""What a request has read before its stamps were looked at, and when an answer that may show it can be kept.
+
+Middlewares, authentication, permissions and a view's `initial` run before the key of an answer is known. A row that
+they have read may be older than the stamps, and nothing would ever end an entry that shows it. So where a declared
+table has been read that early, an entry is kept under no stamps but those that this process saw before the request
+began: then no change came in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from contextvars import ContextVar, Token
+from dataclasses import dataclass, field
+from time import monotonic
+
+from keybits import stamps
+
+__all__ = ["Prelude", "begin", "end", "is_proven", "note", "over"]
+
+MOST_STATEMENTS = 64
+"""Whoever reads more before the handler is taken to have read everything."""
+MOST_SEEN = 1024
+"""The lists of scopes whose stamps are remembered; then it begins anew, and entries are kept a miss later."""
+
+
+@dataclass(slots=True)
+class Prelude:
+    """What a request has asked the database before its handler, and when it began, in seconds of `monotonic`."""
+
+    began: float = field(default_factory=monotonic)
+    statements: list[str] = field(default_factory=list)
+
+    def reads(self, tables: Collection[str]) -> bool:
+        """Say whether any of the statements may have read one of the tables."""
+        if len(self.statements) >= MOST_STATEMENTS:
+            return True
+        return any(table in statement for statement in self.statements for table in tables)
+
+
+_present: ContextVar[Prelude | None] = ContextVar("keybits_early", default=None)
+_seen: dict[tuple[str, ...], tuple[bytes, float]] = {}
+
+
+def begin() -> Token[Prelude | None]:
+    """A request begins: what it asks the database is noted until its prelude is over. Give the token to `end`."""
+    return _present.set(Prelude())
+
+
+def end(token: Token[Prelude | None]) -> None:
+    """The request has been answered; one that it was made within, if there is one, goes on."""
+    _present.reset(token)
+
+
+def note(statement: str) -> None:
+    """Remember a statement, if it is of a prelude."""
+    prelude = _present.get()
+    if prelude is not None and len(prelude.statements) < MOST_STATEMENTS:
+        prelude.statements.append(statement)
+
+
+def over() -> Prelude | None:
+    """End the prelude and return it; None outside a request, or where an earlier handler of it has ended it."""
+    prelude = _present.get()
+    if prelude is not None:
+        _present.set(None)
+    return prelude
+
+
+def is_proven(prelude: Prelude, scopes: Sequence[str], witness: bytes) -> bool:
+    """Say whether the stamps of `scopes`, which are now those of `witness`, were so before the prelude began.
+
+    They are remembered for the requests that begin from now on.
+    """
+    names = stamps.scope_names(scopes)
+    seen = _seen.get(names)
+    if seen is not None and seen[0] == witness:
+        return seen[1] < prelude.began
+    if len(_seen) >= MOST_SEEN:
+        _seen.clear()
+    _seen[names] = witness, monotonic()
+    return False
