@@ -19,7 +19,7 @@ from django.db.models import IntegerField, QuerySet, Subquery
 
 from catalog.models import Gallery
 from catalog.triggers import Triggers, execute
-from keybits.plans import looked_up
+from keybits.planner import looked_up
 
 __all__ = [
     "TABLE",

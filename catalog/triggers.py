@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from keybits.plans import SETTINGS
+from keybits.planner import SETTINGS
 
 __all__ = ["Triggers", "execute"]
 

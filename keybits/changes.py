@@ -18,7 +18,7 @@ from typing import Any
 from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from keybits.plans import SETTINGS
+from keybits.planner import SETTINGS
 
 __all__ = [
     "CHANNEL",

@@ -75,7 +75,7 @@ def _behind(leader: threading.Event, key: str, scopes: Sequence[str], *, patient
     if not patient:
         return Landing(leads=False)
     entry = readthrough.fresh(key, scopes) if leader.wait(PATIENCE) else None
-    return Landing(entry, leads=False, witness=None if entry else readthrough.begin(scopes))
+    return Landing(entry, leads=False, witness=None if entry else readthrough.mint(scopes))
 
 
 def _elsewhere(key: str, scopes: Sequence[str], *, patient: bool) -> Landing:

@@ -28,20 +28,20 @@ from keybits.stores import StoreError, get_store
 __all__ = [
     "Lead",
     "Lookup",
-    "aside",
-    "begin",
+    "allow_stale",
     "confirmed",
     "ends_soon",
     "fresh",
-    "guarded",
     "is_current",
     "is_fresh",
     "lead",
     "look_up",
-    "made",
     "may_keep",
+    "mint",
+    "new_entry",
     "still_shown",
     "store",
+    "without_store",
 ]
 EARLY = 5
 """How many times what it took to make an entry is time enough to make it again."""
@@ -76,7 +76,7 @@ _aside: ContextVar[dict[str, tuple[str, ...]] | None] = ContextVar("keybits_asid
 
 
 @contextmanager
-def aside() -> Iterator[dict[str, tuple[str, ...]]]:
+def without_store() -> Iterator[dict[str, tuple[str, ...]]]:
     """Have views run as if there were no store. Yields the keys that were asked for, with their scopes."""
     asked: dict[str, tuple[str, ...]] = {}
     token = _aside.set(asked)
@@ -174,7 +174,7 @@ def still_shown(key: str) -> tuple[Entry, int] | None:
     return (held.entry, age) if is_up else None
 
 
-def guarded(entry: Entry, scopes: Sequence[str], guard: Sequence[str], seconds: int) -> Entry:
+def allow_stale(entry: Entry, scopes: Sequence[str], guard: Sequence[str], seconds: int) -> Entry:
     """Let the entry be shown for `seconds` after its end, while none of the takedowns in `guard` has come.
 
     The stamps of the guard are read after those of `scopes`: a takedown in between ends both, and allows nothing.
@@ -182,7 +182,7 @@ def guarded(entry: Entry, scopes: Sequence[str], guard: Sequence[str], seconds: 
     if not seconds or not entry.witness or not guard:
         return entry
     names = scope_names(guard)
-    stamps = begin(names)
+    stamps = mint(names)
     if stamps is None or not is_current(entry, scopes):
         return entry
     return replace(entry, stale=seconds, guard=names, guarded=stamps)
@@ -202,14 +202,14 @@ def lead(key: str, scopes: Sequence[str], holder: str, seconds: float) -> Lead:
     Never raises: where the store fails nobody leads, and nothing is kept.
     """
     try:
-        leads, reading = get_store().begin(key, scopes, holder, seconds)
+        leads, reading = get_store().lead(key, scopes, holder, seconds)
     except StoreError:
         return Lead(None, False, None)
     found = _judged(key, reading)
     return Lead(reading.witness, leads, found.entry if found.fresh else None)
 
 
-def begin(scopes: Sequence[str]) -> bytes | None:
+def mint(scopes: Sequence[str]) -> bytes | None:
     """Return what an entry made from now on is witnessed by, or None where it must not be stored.
 
     Call it before the database is read. For who makes something whether anybody else does or not.
@@ -222,7 +222,7 @@ def begin(scopes: Sequence[str]) -> bytes | None:
         return None
 
 
-def made(
+def new_entry(
     body: bytes,
     headers: Sequence[tuple[str, str]],
     *,

@@ -24,7 +24,7 @@ from typing import Any
 from django.db import Error, connections, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from keybits import changes, fencing, history, invalidation, tracked
+from keybits import changes, fencing, history, invalidation, trigger_health
 from keybits.conf import conf
 from keybits.delivery import Delivery
 from keybits.outages import Outage
@@ -226,7 +226,7 @@ class Relay:
 
     def _follow(self, connection: BaseDatabaseWrapper) -> None:
         """Know no row any more where the database has another past: others may have their ids there."""
-        tracked.see_to_it(connection)
+        trigger_health.see_to_it(connection)
         fencing.hold(connection)
         past = history.follow(connection)
         if self._pasts.setdefault(connection.alias, past) != past:

@@ -39,7 +39,7 @@ from django.db.models import Model
 from keybits import changes, invalidation, triggers
 from keybits.conf import conf
 from keybits.operations import TrackChanges
-from keybits.tracked import refusal
+from keybits.trigger_health import refusal
 
 __all__ = ["check_declarations", "keep", "step_aside"]
 

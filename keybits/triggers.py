@@ -21,7 +21,7 @@ from django.db.models import Model
 
 from keybits import changes
 from keybits.changes import TABLE
-from keybits.plans import SETTINGS, looked_up
+from keybits.planner import SETTINGS, looked_up
 from keybits.sources import Join, Source, source_of
 from keybits.stamps import MOST_MEMBERS
 from keybits.templates import parse

@@ -23,13 +23,13 @@ from keybits.drf.closed import OPEN_TO_ALL, is_known, is_said_closed
 
 __all__ = [
     "credentialed",
-    "is_chosen",
+    "has_chosen_locale",
+    "has_unknown_bit",
     "is_for_some",
-    "is_nameless",
-    "is_unexplained",
-    "may_look_anywhere",
-    "noted",
-    "own_noted",
+    "lacks_primary_key",
+    "shows_unknown_credential",
+    "watched_permissions",
+    "watched_session",
 ]
 
 KNOWN = OPEN_TO_ALL | {IsAuthenticated, IsAdminUser, DjangoModelPermissions}
@@ -49,12 +49,12 @@ def credentialed(request: Request) -> bool:
     return request.auth is not None or _is_somebody(request.user)
 
 
-def is_nameless(request: Request) -> bool:
+def lacks_primary_key(request: Request) -> bool:
     """Say whether somebody asks who has no primary key, and cannot be told from others of the kind."""
     return _is_somebody(request.user) and request.user.pk is None
 
 
-def is_unexplained(request: Request, constructor: KeyConstructor) -> bool:
+def shows_unknown_credential(request: Request, constructor: KeyConstructor) -> bool:
     """Say whether the client has shown something that led to no user, and that no bit of the key names.
 
     A permission or the view may go by it, and tell people apart who are one and the same by the key.
@@ -64,7 +64,7 @@ def is_unexplained(request: Request, constructor: KeyConstructor) -> bool:
     named = headers_named(constructor)
     if "HTTP_AUTHORIZATION" in request._request.META and "authorization" not in named:
         return True
-    return request.auth is not None and not named and not may_look_anywhere(constructor)
+    return request.auth is not None and not named and not has_unknown_bit(constructor)
 
 
 def _is_somebody(user: Any) -> bool:
@@ -90,13 +90,13 @@ def _looks_further(view: Any, versioning: Any, negotiation: Any) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def may_look_anywhere(constructor: KeyConstructor) -> bool:
+def has_unknown_bit(constructor: KeyConstructor) -> bool:
     """Say whether a bit tells answers apart by what no `Vary` can name: one of the project's own, or of no header."""
     apart = (bit for bit in constructor.bits.values() if not isinstance(bit, FreshnessKeyBit | PurgeKeyBit))
     return "*" in headers_named(constructor) or not all(is_known(type(bit), "get_data") for bit in apart)
 
 
-def is_chosen(request: Request, constructor: KeyConstructor) -> bool:
+def has_chosen_locale(request: Request, constructor: KeyConstructor) -> bool:
     """Say whether the language or the time zone was, or may have been, chosen by what no `Vary` names.
 
     Django's LocaleMiddleware goes by a cookie before Accept-Language, and names that field alone. Of one of the
@@ -126,7 +126,7 @@ def _names_more(constructor: KeyConstructor) -> bool:
 
 
 @contextmanager
-def noted(view: Any) -> Iterator[list[str]]:
+def watched_permissions(view: Any) -> Iterator[list[str]]:
     """Yield the names of what is asked of an object in the block and is not known: permissions, or the view's check."""
     asked: list[str] = []
     given, check = vars(view).get("check_object_permissions"), view.check_object_permissions
@@ -147,7 +147,7 @@ def noted(view: Any) -> Iterator[list[str]]:
 
 
 @contextmanager
-def own_noted(asked: Any) -> Iterator[list[str]]:
+def watched_session(asked: Any) -> Iterator[list[str]]:
     """Yield a list of what of the visitor's own is looked into in the block: the session, the CSRF token."""
     looked: list[str] = []
     session, meta = getattr(asked, "session", None), asked.META

@@ -312,7 +312,7 @@ class BulkMixin(WriteMixin):
         view = kind.as_view({"get": "list"}, **options)
         left_out = NAMES | {"format"}
         pairs = [pair for pair in self.query.pairs if pair[0] not in left_out]  # type: ignore[attr-defined]
-        with readthrough.aside():
+        with readthrough.without_store():
             response: HttpResponse = view(_reading(request, urlencode(pairs)), **self.kwargs)  # type: ignore[attr-defined]
         if response.status_code in {404, 410}:
             raise Http404

@@ -44,11 +44,11 @@ from keybits.constructors import (
 from keybits.drf import audience
 from keybits.drf.audience import (
     credentialed,
-    is_chosen,
+    has_chosen_locale,
+    has_unknown_bit,
     is_for_some,
-    is_nameless,
-    is_unexplained,
-    may_look_anywhere,
+    lacks_primary_key,
+    shows_unknown_credential,
 )
 from keybits.drf.closed import are_closed, is_closed
 from keybits.drf.negotiation import JSONContentNegotiation
@@ -171,8 +171,8 @@ class _Exchange:
 
     def respond(self, constructor: KeyConstructor) -> HttpResponse:
         self.constructor = constructor
-        self.is_private |= may_look_anywhere(constructor) or is_chosen(self.request, constructor)
-        self.is_unexplained = is_unexplained(self.request, constructor)
+        self.is_private |= has_unknown_bit(constructor) or has_chosen_locale(self.request, constructor)
+        self.shows_unknown_credential = shows_unknown_credential(self.request, constructor)
         if self.request.accepted_renderer.format != "json":
             return self._bypass()
         exchange = {
@@ -187,7 +187,7 @@ class _Exchange:
         if not self.scopes:
             why = "its key names no scope, whose change would end it; give it an UpdatedAtKeyBit"
             _warn(type(self.view).__qualname__, why)
-        if self.is_unexplained:
+        if self.shows_unknown_credential:
             return self._fill(cache_status.BYPASS, Landing())
         found = readthrough.look_up(self.key, self.scopes)
         self.previous = found.entry
@@ -202,7 +202,7 @@ class _Exchange:
         """Say whether what was read before the handler may be older than any stamps that there are now."""
         if self.prelude is None or not self.prelude.reads(tables()):
             return False
-        self.proven = readthrough.begin(self.scopes)
+        self.proven = readthrough.mint(self.scopes)
         return self.proven is None or not early.is_proven(self.prelude, self.scopes, self.proven)
 
     def _alone(self, found: readthrough.Lookup) -> HttpResponse:
@@ -228,13 +228,13 @@ class _Exchange:
             replicas.filling() as lagging,
             audit.observed(self.view, self.constructor, self.scopes, self.request),
             hosts.noted(self.asked) as told,
-            audience.noted(self.view) as permitted,
-            audience.own_noted(self.asked) as looked_up,
+            audience.watched_permissions(self.view) as permitted,
+            audience.watched_session(self.asked) as looked_up,
         ):
             response = self._render()
         if not _may_be_kept(response):
             return self._pass_on(response, reason)
-        is_kept = not self.is_unexplained and self._is_told_apart(told, permitted, looked_up)
+        is_kept = not self.shows_unknown_credential and self._is_told_apart(told, permitted, looked_up)
         policy = _policy(self.view) if is_kept else None
         headers = self._headers(response, addressed=self.constructor.tells_addresses_apart)
         if policy is None:
@@ -264,7 +264,7 @@ class _Exchange:
             yield f"{permissions[0]} is to be asked of the object each time, unless it is said to be closed"
         if own:
             yield f"it looks into {' and '.join(own)}, which no bit of its key names"
-        if is_nameless(self.request):
+        if lacks_primary_key(self.request):
             yield "its user has no primary key, by which users are told apart"
         named = headers_named(self.constructor) | TOLD_APART
         for name in sorted({name.lower() for name in self.varies} - named):
@@ -282,7 +282,7 @@ class _Exchange:
         return self._send(made, cache_status.forwarded(reason))
 
     def _made(self, response: HttpResponse, headers: list[tuple[str, str]], witness: bytes | None) -> Entry:
-        made = readthrough.made(
+        made = readthrough.new_entry(
             response.content, headers, witness=witness, now=time.time(), previous=self.previous
         )
         url = "" if self.is_private else self._url()
@@ -479,7 +479,7 @@ class _Tagged:
         """Return the entry with leave to be shown after its end, where the policy gives it to everybody."""
         seconds = 0 if self.own is not None else self.policy.everybody.stale_while_revalidate
         takedowns = sorted(set(self.surrogates) - set(self.scopes))
-        return readthrough.guarded(entry, self.scopes, takedowns, seconds)
+        return readthrough.allow_stale(entry, self.scopes, takedowns, seconds)
 
 
 def _policy(view: Any) -> Policy | None:

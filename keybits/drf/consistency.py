@@ -38,7 +38,7 @@ def examine(key: str, frame: bytes) -> Finding:
         return Finding("", "skipped")
     if not entry.url:
         return Finding("", "skipped")
-    with readthrough.aside() as asked, recording_fills() as missing:
+    with readthrough.without_store() as asked, recording_fills() as missing:
         response: Any = _client().get(entry.url)
     if asked.get(key) is None or get_store().read(key, asked[key]).witness != entry.witness:
         return Finding(entry.url, "skipped")

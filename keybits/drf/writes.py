@@ -373,7 +373,7 @@ def _answer(view: Any, request: Request, body: bytes, address: str) -> answers.A
     charset = f"; charset={renderer.charset}" if renderer.charset else ""
     headers = [("Content-Type", f"{renderer.media_type}{charset}")]
     headers += [("Content-Location", address)] if address else []
-    entry = replace(readthrough.made(body, headers, witness=None, now=0), changed=None)
+    entry = replace(readthrough.new_entry(body, headers, witness=None, now=0), changed=None)
     status = cache_status.forwarded(cache_status.METHOD)
     terms = answers.Terms(time.time(), status, _acceptable(request, entry), is_private=True)
     return answers.answer(entry, "GET", NONE, terms)

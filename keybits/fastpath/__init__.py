@@ -31,7 +31,18 @@ from keybits.preconditions import Conditions
 from keybits.readthrough import confirmed, ends_soon
 from keybits.stores import StoreError, get_store
 
-__all__ = ["HOLDER", "PATIENCE", "Ask", "Departure", "Final", "Holder", "Lane", "Question", "Said", "lane"]
+__all__ = [
+    "HOLDER",
+    "PATIENCE",
+    "AnswerCache",
+    "Ask",
+    "Departure",
+    "Holder",
+    "Question",
+    "RawRequest",
+    "WireResponse",
+    "answer_cache",
+]
 
 HOLDER = "keybits.holder"
 """Where a request (its WSGI environ or ASGI scope) carries what the mixin notes."""
@@ -65,12 +76,12 @@ Ask = tuple[str | None, ...]
 """The method, Accept-Encoding, and the fields of `Conditions` in order: all that an entry's answer depends on."""
 Question = tuple[Hashable, Hashable, Ask]
 """The address, the context (all that middlewares and views look at beside it), and what is asked of the entry."""
-Said = tuple[Any, ...]
+RawRequest = tuple[Any, ...]
 """All that a question is made of, as the server hands it over."""
 
 
 @dataclass(frozen=True, slots=True)
-class Final:
+class WireResponse:
     """A whole answer: `200 OK`, its header fields in order, and the content.
 
     `second` is the only one, in Unix time, that it is right in; None where its dates do not move.
@@ -131,7 +142,7 @@ class _Understood:
     asked: _Asked
 
 
-class Lane:
+class AnswerCache:
     """What has been learnt, in a quarter of `KEYBITS_MEMORY_BYTES`. Safe under threads; after a fork make a new one.
 
     `worrying` finds the cookies whose requests go the long way, `proxied` is the field that tells the scheme.
@@ -145,7 +156,7 @@ class Lane:
         self.worrying = worrying()
         self.proxied = (settings.SECURE_PROXY_SSL_HEADER or ("",))[0]
 
-    def again(self, said: Said) -> Final | None:
+    def again(self, said: RawRequest) -> WireResponse | None:
         """Return what `answer` would to the question made of `said`, if it has answered that before."""
         found = self._understood.get(said)
         if found is None or not found.asked[0].is_right:
@@ -154,8 +165,8 @@ class Lane:
         return None if target is None else _given(target, found.asked)
 
     def answer(
-        self, address: Hashable, context: Hashable, ask: Ask, said: Said | None = None
-    ) -> Final | None:
+        self, address: Hashable, context: Hashable, ask: Ask, said: RawRequest | None = None
+    ) -> WireResponse | None:
         """Return the answer to a question that was learnt and whose entry is true; None sends it the long way.
 
         `said` is what it was made of, for `again`; None where nobody will say the same.
@@ -209,7 +220,7 @@ class Lane:
         del self._departed[departure.place]
         departure.leader.set_result(None)
 
-    def _note(self, said: Said, understood: _Understood) -> None:
+    def _note(self, said: RawRequest, understood: _Understood) -> None:
         known = understood.asked[0]
         size = footprint(said) + RECORD_BYTES + footprint(known.envelopes)
         self._understood.put(said, understood, size)
@@ -242,12 +253,12 @@ def _admit(target: _Target, context: Hashable, code: int, around: Envelope) -> N
     present.envelopes = {**present.envelopes, code: around}
 
 
-def _given(target: _Target, asked: _Asked) -> Final | None:
+def _given(target: _Target, asked: _Asked) -> WireResponse | None:
     """Return the answer, if the entry is there and true: the one that was given before, or made now."""
     held = memory.entries().get(target.key)
     if held is None or not _is_true(held, target.scopes):
         return None
-    found: Final | None = held.answers.get(asked)
+    found: WireResponse | None = held.answers.get(asked)
     if found is not None and (found.second is None or found.second == int(time.time())):
         return found
     return _made(held, asked)
@@ -266,7 +277,7 @@ def _is_true(held: Held, scopes: tuple[str, ...]) -> bool:
     return true and (held.entry.expires is None or not ends_soon(held.entry))
 
 
-def _made(held: Held, asked: _Asked) -> Final | None:
+def _made(held: Held, asked: _Asked) -> WireResponse | None:
     """Ask `answers`, and put what it says into the envelope; remember it, if only for this second.
 
     Who storms a list asks for it in the first second that there is one (`benchmarks/stampede.py`).
@@ -287,13 +298,13 @@ def _made(held: Held, asked: _Asked) -> Final | None:
     return final
 
 
-def _final(given: Answer, around: Envelope, second: int | None) -> Final:
+def _final(given: Answer, around: Envelope, second: int | None) -> WireResponse:
     headers = put_around(given.headers, around)
     raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-    return Final(STATUS[given.status], headers, given.body, raw, given.status, second)
+    return WireResponse(STATUS[given.status], headers, given.body, raw, given.status, second)
 
 
-def _remember(held: Held, key: _Asked, final: Final) -> None:
+def _remember(held: Held, key: _Asked, final: WireResponse) -> None:
     """Keep the answer beside its entry; where they would be too many or too large, begin again.
 
     That of another second is as large, and takes its place.
@@ -311,20 +322,20 @@ def _remember(held: Held, key: _Asked, final: Final) -> None:
         held.answers, held.weight = {}, 0
 
 
-def _weight(item: tuple[_Asked, Final]) -> int:
+def _weight(item: tuple[_Asked, WireResponse]) -> int:
     (_, ask), final = item
     return RECORD_BYTES + footprint(ask) + footprint(final.headers) + footprint(final.raw)
 
 
 @lru_cache(maxsize=1)
-def lane() -> Lane | None:
-    """Return this process's lane; None where `KEYBITS_FASTPATH` is off, or a middleware is not known."""
-    return Lane() if conf.FASTPATH and not strangers() else None
+def answer_cache() -> AnswerCache | None:
+    """Return this process's cache; None where `KEYBITS_FASTPATH` is off, or a middleware is not known."""
+    return AnswerCache() if conf.FASTPATH and not strangers() else None
 
 
 def _forget(**_: object) -> None:
-    lane.cache_clear()
+    answer_cache.cache_clear()
 
 
 setting_changed.connect(_forget)
-os.register_at_fork(after_in_child=lane.cache_clear)
+os.register_at_fork(after_in_child=answer_cache.cache_clear)

@@ -11,7 +11,17 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.core.handlers.asgi import ASGIHandler
 
-from keybits.fastpath import HOLDER, PATIENCE, Departure, Final, Holder, Lane, Question, Said, lane
+from keybits.fastpath import (
+    HOLDER,
+    PATIENCE,
+    AnswerCache,
+    Departure,
+    Holder,
+    Question,
+    RawRequest,
+    WireResponse,
+    answer_cache,
+)
 from keybits.metrics import Answers, answers
 
 __all__ = ["FastPath"]
@@ -60,7 +70,7 @@ class FastPath:
         if scope["type"] != "http":
             await self.application(scope, receive, send)
             return
-        known, counter = lane(), answers()
+        known, counter = answer_cache(), answers()
         if counter is not None:
             send = _counted(counter, send)
         fields = dict(scope["headers"])
@@ -77,7 +87,9 @@ class FastPath:
         else:
             await _send(final, send)
 
-    async def _ask(self, known: Lane, said: Said, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _ask(
+        self, known: AnswerCache, said: RawRequest, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         """Answer what was not said in these words before, where it was learnt; else go the long way, or wait for it."""
         question = _question(said, known)
         if question is None:
@@ -93,7 +105,7 @@ class FastPath:
         await _send(final, send)
 
     async def _learn(
-        self, known: Lane, departure: Departure, scope: Scope, receive: Receive, send: Send
+        self, known: AnswerCache, departure: Departure, scope: Scope, receive: Receive, send: Send
     ) -> None:
         """Go the long way, and remember what came of it."""
         address, context, _ = departure.question
@@ -138,7 +150,7 @@ def _counted(counter: Answers, send: Send) -> Send:
     return note
 
 
-async def _awaited(departure: Departure, known: Lane) -> Final | None:
+async def _awaited(departure: Departure, known: AnswerCache) -> WireResponse | None:
     """Wait for who is on the long way with the same question; return the answer, if that has brought one."""
     if departure.leader is None:
         return None
@@ -147,7 +159,7 @@ async def _awaited(departure: Departure, known: Lane) -> Final | None:
     return known.answer(*departure.question)
 
 
-def _question(said: Said, known: Lane) -> Question | None:
+def _question(said: RawRequest, known: AnswerCache) -> Question | None:
     """Return what is asked; None where it is not for everybody, or says more than an address and conditions."""
     method, scheme = said[: OF_ADDRESS.start]
     cookie, authorization, length, content_type, transfer_encoding = said[OF_FIRST]
@@ -163,7 +175,7 @@ def _question(said: Said, known: Lane) -> Question | None:
     return said[OF_ADDRESS], (method, scheme, said[-1], *context), (method, *map(_text, said[OF_ASKED]))
 
 
-def _shared(said: Said) -> Said | None:
+def _shared(said: RawRequest) -> RawRequest | None:
     """Return what others may say in the same words, or None: cookies are one's own."""
     return said if said[COOKIE] is None else None
 
@@ -174,7 +186,7 @@ def _name(key: str) -> bytes:
     return key.removeprefix("HTTP_").replace("_", "-").lower().encode()
 
 
-async def _send(final: Final, send: Send) -> None:
+async def _send(final: WireResponse, send: Send) -> None:
     await send({"type": "http.response.start", "status": final.code, "headers": final.raw.copy()})
     await send({"type": "http.response.body", "body": final.body})
 

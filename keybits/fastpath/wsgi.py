@@ -9,7 +9,17 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.core.handlers.wsgi import WSGIHandler
 
-from keybits.fastpath import HOLDER, PATIENCE, Departure, Final, Holder, Lane, Question, Said, lane
+from keybits.fastpath import (
+    HOLDER,
+    PATIENCE,
+    AnswerCache,
+    Departure,
+    Holder,
+    Question,
+    RawRequest,
+    WireResponse,
+    answer_cache,
+)
 from keybits.metrics import Answers, answers
 
 __all__ = ["FastPath"]
@@ -59,7 +69,7 @@ class FastPath:
         answers()  # what it lacks is missed now, and not by the first request
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        known, counter = lane(), answers()
+        known, counter = answer_cache(), answers()
         if counter is not None:
             start_response = _counted(counter, start_response)
         if known is None:
@@ -71,7 +81,11 @@ class FastPath:
         return _sent(final, start_response)
 
     def _ask(
-        self, known: Lane, said: Said, environ: dict[str, Any], start_response: Callable[..., Any]
+        self,
+        known: AnswerCache,
+        said: RawRequest,
+        environ: dict[str, Any],
+        start_response: Callable[..., Any],
     ) -> Iterable[bytes]:
         """Answer what was not said in these words before, where it was learnt; else go the long way, or wait for it."""
         question = _question(said, known)
@@ -86,7 +100,11 @@ class FastPath:
         return _sent(final, start_response)
 
     def _learn(
-        self, known: Lane, departure: Departure, environ: dict[str, Any], start_response: Callable[..., Any]
+        self,
+        known: AnswerCache,
+        departure: Departure,
+        environ: dict[str, Any],
+        start_response: Callable[..., Any],
     ) -> Iterable[bytes]:
         """Go the long way, and remember what came of it."""
         address, context, _ = departure.question
@@ -105,7 +123,7 @@ class FastPath:
             known.land(departure, learnt=learnt, code=code)
 
 
-def _sent(final: Final, start_response: Callable[..., Any]) -> list[bytes]:
+def _sent(final: WireResponse, start_response: Callable[..., Any]) -> list[bytes]:
     start_response(final.status, final.headers.copy())
     return [final.body]
 
@@ -119,7 +137,7 @@ def _counted(counter: Answers, start_response: Callable[..., Any]) -> Callable[.
     return note
 
 
-def _awaited(departure: Departure, known: Lane) -> Final | None:
+def _awaited(departure: Departure, known: AnswerCache) -> WireResponse | None:
     """Wait for who is on the long way with the same question; return the answer, if that has brought one."""
     if departure.leader is None:
         return None
@@ -127,7 +145,7 @@ def _awaited(departure: Departure, known: Lane) -> Final | None:
     return known.answer(*departure.question)
 
 
-def _question(said: Said, known: Lane) -> Question | None:
+def _question(said: RawRequest, known: AnswerCache) -> Question | None:
     """Return what is asked; None where it is not for everybody, or says more than an address and conditions."""
     method, scheme, host, cookie, authorization, length, content_type, transfer_encoding = said[: len(FIRST)]
     if (method != "GET" and method != "HEAD") or host is None:  # noqa: PLR1714
@@ -141,6 +159,6 @@ def _question(said: Said, known: Lane) -> Question | None:
     return said[OF_ADDRESS], (method, scheme, said[-1], host, *said[OF_CONTEXT]), (method, *said[OF_ASKED])
 
 
-def _shared(said: Said) -> Said | None:
+def _shared(said: RawRequest) -> RawRequest | None:
     """Return what others may say in the same words, or None: cookies are one's own."""
     return said if said[COOKIE] is None else None

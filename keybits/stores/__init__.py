@@ -62,7 +62,7 @@ class Store(Protocol):
     def mint(self, scopes: Sequence[str]) -> tuple[Stamp | None, ...]:
         """Return the stamps of `scopes`, giving a new one to each that has none. None stands for an open scope."""
 
-    def begin(self, key: str, scopes: Sequence[str], holder: str, seconds: float) -> tuple[bool, Reading]:
+    def lead(self, key: str, scopes: Sequence[str], holder: str, seconds: float) -> tuple[bool, Reading]:
         """Begin to make the entry under `key`: `mint`, then `lease` by that name, then a look, at one moment.
 
         Returns whether `holder` has the lease, the stamps, and the entry. Where a scope is open there is no lease, for
@@ -171,8 +171,8 @@ class Breaker:
     def mint(self, scopes: Sequence[str]) -> tuple[Stamp | None, ...]:
         return self._run(self.store.mint, scopes)
 
-    def begin(self, key: str, scopes: Sequence[str], holder: str, seconds: float) -> tuple[bool, Reading]:
-        return self._run(self.store.begin, key, scopes, holder, seconds)
+    def lead(self, key: str, scopes: Sequence[str], holder: str, seconds: float) -> tuple[bool, Reading]:
+        return self._run(self.store.lead, key, scopes, holder, seconds)
 
     def write(self, key: str, entry: bytes, holder: str = "") -> None:
         self._run(self.store.write, key, entry, holder)

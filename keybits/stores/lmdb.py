@@ -121,7 +121,7 @@ class LMDBStore:
 
         return self._write(change)
 
-    def begin(self, key: str, scopes: Sequence[str], holder: str, seconds: float) -> tuple[bool, Reading]:
+    def lead(self, key: str, scopes: Sequence[str], holder: str, seconds: float) -> tuple[bool, Reading]:
         def change(txn: Any) -> tuple[bool, Reading]:
             self._make_room(txn)
             before = self._present(txn, scopes, clock.nanoseconds())

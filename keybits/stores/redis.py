@@ -220,7 +220,7 @@ class RedisStore:
         )
         return tuple(found)
 
-    def begin(self, key: str, scopes: Sequence[str], holder: str, seconds: float) -> tuple[bool, Reading]:
+    def lead(self, key: str, scopes: Sequence[str], holder: str, seconds: float) -> tuple[bool, Reading]:
         fresh = [stamps.new() for _ in scopes]
 
         def command(run: str) -> Sequence[Any]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from keybits.answers import Answer, Terms, answer, last_modified
 from keybits.entries import Entry
 from keybits.preconditions import NONE, Conditions, format_http_date, parse_http_date
-from keybits.readthrough import made
+from keybits.readthrough import new_entry
 
 STORED = (("Content-Type", "application/json"), ("Content-Language", "en"), ("Link", '<x>; rel="next"'))
 SHARED = (("Cache-Control", "public, max-age=0"), ("CDN-Cache-Control", "max-age=9"), ("xkey", "k"))
@@ -106,7 +106,7 @@ class TestRfc9111Section53Expires:
 
 class TestSection1253AcceptEncoding:
     def test_who_refuses_the_identity_is_sent_a_small_body_coded(self) -> None:
-        entry = made(b"small", [], witness=None, now=0)
+        entry = new_entry(b"small", [], witness=None, now=0)
         terms = Terms(10.0, "hit", accept_encoding="gzip, identity;q=0")
         assert dict(answer(entry, "GET", NONE, terms).headers)["Content-Encoding"] == "gzip"
 
@@ -182,23 +182,25 @@ class TestSection15513PreconditionFailed:
 
 class TestSection882LastModified:
     def test_is_the_first_whole_second_after_the_change(self) -> None:
-        assert made(b"a", [], witness=None, now=10.0).changed == 11
-        assert made(b"a", [], witness=None, now=10.9).changed == 11
+        assert new_entry(b"a", [], witness=None, now=10.0).changed == 11
+        assert new_entry(b"a", [], witness=None, now=10.9).changed == 11
 
     def test_content_that_is_made_again_has_a_new_date_even_where_it_is_the_same(self) -> None:
         """Another may have been sent in between, and its date must not stand for this one."""
-        assert made(b"a", [], witness=None, now=99.0).changed == 100
+        assert new_entry(b"a", [], witness=None, now=99.0).changed == 100
 
     def test_is_later_than_that_of_the_content_before_whose_clock_was_ahead(self) -> None:
         """Who has that one's date would else be told that nothing has changed."""
-        before = made(b"a", [], witness=None, now=20.0)
-        assert made(b"b", [], witness=None, now=10.0, previous=before).changed == 22
-        assert made(b"a", [], witness=None, now=10.0, previous=before).changed == 21
-        assert made(b"b", [], witness=None, now=30.0, previous=before).changed == 31
-        assert made(b"b", [], witness=None, now=20.5, previous=before).changed == 21
+        before = new_entry(b"a", [], witness=None, now=20.0)
+        assert new_entry(b"b", [], witness=None, now=10.0, previous=before).changed == 22
+        assert new_entry(b"a", [], witness=None, now=10.0, previous=before).changed == 21
+        assert new_entry(b"b", [], witness=None, now=30.0, previous=before).changed == 31
+        assert new_entry(b"b", [], witness=None, now=20.5, previous=before).changed == 21
 
     def test_is_not_sent_while_it_is_to_come(self) -> None:
-        entry = made(b"b", [], witness=None, now=10.0, previous=made(b"a", [], witness=None, now=20.0))
+        entry = new_entry(
+            b"b", [], witness=None, now=10.0, previous=new_entry(b"a", [], witness=None, now=20.0)
+        )
         dated = [
             "Last-Modified" in dict(answer(entry, "GET", NONE, Terms(now, "hit")).headers)
             for now in (10.0, 20.9, 21.0, 22.0)
@@ -207,7 +209,7 @@ class TestSection882LastModified:
 
     @given(st.floats(0, 4e9), st.floats(0, 3))
     def test_is_never_in_the_future(self, created: float, later: float) -> None:
-        entry = made(b"a", [], witness=None, now=created)
+        entry = new_entry(b"a", [], witness=None, now=created)
         now = created + later
         sent = last_modified(entry.changed or 0, now)
         assert sent <= now
@@ -217,7 +219,7 @@ class TestSection882LastModified:
     def test_a_date_that_was_sent_is_a_304_once_its_second_has_come(
         self, created: float, later: float
     ) -> None:
-        entry = made(b"a", [], witness=None, now=created)
+        entry = new_entry(b"a", [], witness=None, now=created)
         now = created + later
         since = Conditions(if_modified_since=fields(ask(entry=entry, now=now))["Last-Modified"])
         assert ask(conditions=since, entry=entry, now=now).status == (
@@ -233,11 +235,11 @@ class TestSection882LastModified:
     ) -> None:
         """Time passes; at each step the content may have become another, and somebody asks."""
         moments = accumulate((step for step, _ in steps), initial=start)
-        entry = made(b"", [], witness=b"w", now=start)
+        entry = new_entry(b"", [], witness=b"w", now=start)
         held: set[tuple[str, bytes]] = set()
         for now, (_, content) in zip(moments, [(0.0, None), *steps], strict=True):
             if content is not None and content != entry.body:
-                entry = made(content, [], witness=b"w", now=now)
+                entry = new_entry(content, [], witness=b"w", now=now)
             for date, body in held:
                 if body != entry.body:
                     given_since = ask(conditions=Conditions(if_modified_since=date), entry=entry, now=now)
@@ -246,7 +248,7 @@ class TestSection882LastModified:
 
     @given(st.lists(st.floats(0, 1e6), min_size=2, max_size=6).map(sorted))
     def test_neither_does_any_date_before_the_change(self, moments: list[float]) -> None:
-        entries = [made(str(n).encode(), [], witness=None, now=at) for n, at in enumerate(moments)]
+        entries = [new_entry(str(n).encode(), [], witness=None, now=at) for n, at in enumerate(moments)]
         for (earlier, later), now in zip(pairwise(entries), moments[1:], strict=True):
             since = Conditions(if_modified_since=format_http_date(last_modified(earlier.changed or 0, now)))
             assert ask(conditions=since, entry=later, now=now).status == 200

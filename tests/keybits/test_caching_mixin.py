@@ -576,9 +576,9 @@ class TestStoreErrors:
         ("methods", "status"),
         [
             (["read", "witness"], "keybits; fwd=bypass"),
-            (["begin"], MISS),
+            (["lead"], MISS),
             (["write"], MISS),
-            (["read", "witness", "begin", "write", "release"], "keybits; fwd=bypass"),
+            (["read", "witness", "lead", "write", "release"], "keybits; fwd=bypass"),
         ],
     )
     def test_the_database_answers_and_cache_status_says_so(
@@ -594,7 +594,7 @@ class TestStoreErrors:
             assert answer["Cache-Status"] == status
 
     @pytest.mark.parametrize(
-        "methods", [["read", "witness"], ["begin"], ["write"], ["read", "witness", "begin", "write"]]
+        "methods", [["read", "witness"], ["lead"], ["write"], ["read", "witness", "lead", "write"]]
     )
     def test_conditions_are_honoured_all_the_same(
         self, broken: Callable[..., None], methods: list[str]
@@ -616,7 +616,7 @@ class TestStoreErrors:
         assert get()["Cache-Status"] == STORED
         assert get()["Cache-Status"] == HIT
 
-    @pytest.mark.parametrize("method", ["read", "begin", "write"])
+    @pytest.mark.parametrize("method", ["read", "lead", "write"])
     def test_no_read_after_it_is_stale(self, method: str, tag: Tag, monkeypatch: pytest.MonkeyPatch) -> None:
         get()
         with monkeypatch.context() as patch:

@@ -15,12 +15,12 @@ from keybits.answers import Terms, answer, missing_coding
 from keybits.codings import SMALLEST, acceptable, admitted, encode, entity_tag, offered
 from keybits.entries import Entry
 from keybits.preconditions import NONE, Conditions
-from keybits.readthrough import made
+from keybits.readthrough import new_entry
 
 pytestmark = pytest.mark.stack("embedded")  # neither database nor store
 
 BODY = b'{"results":[' + b",".join(b'{"id":%d,"title":"a title"}' % n for n in range(50)) + b"]}"
-ENTRY = made(BODY, [("Content-Type", "application/json")], witness=b"w", now=1_000)
+ENTRY = new_entry(BODY, [("Content-Type", "application/json")], witness=b"w", now=1_000)
 ALL = ("br", "zstd", "gzip")
 DECODE = {
     "gzip": gzip.decompress,
@@ -138,7 +138,7 @@ class TestRepresentations:
         assert ask(accept, method="HEAD") == (status, headers, b"")
 
     def test_vary_is_the_same_on_everything_small_bodies_included(self) -> None:
-        small = made(b"{}", [], witness=b"w", now=1_000)
+        small = new_entry(b"{}", [], witness=b"w", now=1_000)
         hit = Conditions(if_none_match="*")
         answers = [
             ask("gzip"),

@@ -187,7 +187,7 @@ class TestThreads:
 
 def made() -> Entry:
     """Return an entry that is true under the stamps of now."""
-    return Entry(readthrough.begin(SCOPES) or b"", '"e"', 1, (), b"x")
+    return Entry(readthrough.mint(SCOPES) or b"", '"e"', 1, (), b"x")
 
 
 class TestProcesses:
@@ -214,18 +214,18 @@ class TestProcesses:
             get_store().release("key", "other")
 
         get_store().lease("key", "other", 60)
-        before = readthrough.begin(SCOPES)
+        before = readthrough.mint(SCOPES)
         monkeypatch.setattr(flight.time, "sleep", overtaken)
         with alone("key", SCOPES) as landing:
             assert landing.leads
-            assert before != landing.witness == readthrough.begin(SCOPES)
+            assert before != landing.witness == readthrough.mint(SCOPES)
 
     def test_nobody_waits_for_ever(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(flight, "PATIENCE", 0.01)
         get_store().lease("key", "frozen", 60)
         with alone("key", SCOPES) as landing:
             assert (landing.entry, landing.leads, landing.holder) == (None, False, "")
-            assert landing.witness == readthrough.begin(SCOPES)
+            assert landing.witness == readthrough.mint(SCOPES)
 
     def test_who_has_something_to_show_does_not_wait_for_another(
         self, monkeypatch: pytest.MonkeyPatch
@@ -291,7 +291,7 @@ class TestProcesses:
             raise StoreError("out of reach")
 
         with monkeypatch.context() as patch:
-            patch.setattr(type(get_store().store), "begin", away)
+            patch.setattr(type(get_store().store), "lead", away)
             with alone("key", SCOPES) as landing:
                 assert (landing.entry, landing.leads, landing.witness) == (None, True, None)
 

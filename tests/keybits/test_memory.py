@@ -17,10 +17,10 @@ from keybits import fastpath, memory
 from keybits.answers import answer
 from keybits.drf.renderers import written
 from keybits.entries import Entry
-from keybits.fastpath import Holder, Lane
+from keybits.fastpath import AnswerCache, Holder
 from keybits.memory import OVERHEAD, Memory
 from keybits.preconditions import Conditions
-from keybits.readthrough import made
+from keybits.readthrough import new_entry
 from keybits.stores import get_store
 
 pytestmark = [pytest.mark.usefixtures("fast_path_on"), pytest.mark.stack("embedded")]  # a process's own
@@ -112,10 +112,10 @@ class TestBound:
 
 
 @pytest.fixture
-def lane(settings: Settings) -> Lane:
+def cache(settings: Settings) -> AnswerCache:
     settings.KEYBITS_MEMORY_BYTES = 2 * KIB * KIB
     get_store().clear()
-    found = fastpath.lane()
+    found = fastpath.answer_cache()
     assert found is not None
     return found
 
@@ -127,15 +127,15 @@ def entry(number: int = 0, size: int = 2_000) -> Entry:
     stamps = get_store().mint(SCOPES)
     body = b"%d" % number * (size // len(b"%d" % number))
     witness = b"".join(stamp or b"" for stamp in stamps)
-    return made(
+    return new_entry(
         body, [("Content-Type", "application/json"), ("Link", "</x>; rel=next")], witness=witness, now=0
     )
 
 
-def teach(lane: Lane, address: Any, context: Any, key: str, found: Entry, terms: Any = None) -> None:
+def teach(cache: AnswerCache, address: Any, context: Any, key: str, found: Entry, terms: Any = None) -> None:
     given = answer(found, "GET", Conditions(), terms or fastpath.Terms(now=10.0, cache_status="keybits; hit"))
     sent = [*given.headers, ("X-Frame-Options", "DENY"), ("Referrer-Policy", "same-origin")]
-    lane.learn(address, context, Holder(key, SCOPES, given), 200, sent)
+    cache.learn(address, context, Holder(key, SCOPES, given), 200, sent)
 
 
 ASK = ("GET", None, None, None, None, None, None)
@@ -146,63 +146,63 @@ def text(start: str, number: int, length: int = 200) -> str:
     return f"{start}{number:08d}".ljust(length, "x")
 
 
-def scan_addresses(lane: Lane, found: Entry) -> None:
+def scan_addresses(cache: AnswerCache, found: Entry) -> None:
     for number in range(1_500):
         address = (None, "", text("/api/v1/screenshots/", number), text("q=", number, 400))
-        teach(lane, address, ("GET", "http", None, "localhost"), "key", found)
+        teach(cache, address, ("GET", "http", None, "localhost"), "key", found)
 
 
-def scan_contexts(lane: Lane, found: Entry) -> None:
+def scan_contexts(cache: AnswerCache, found: Entry) -> None:
     for number in range(1_500):
         address = (None, "", "/api/v1/screenshots/", text("q=", number % 100, 20))
-        teach(lane, address, ("GET", "http", None, "localhost", text("accept", number, 1_000)), "key", found)
+        teach(cache, address, ("GET", "http", None, "localhost", text("accept", number, 1_000)), "key", found)
 
 
-def scan_conditions(lane: Lane, found: Entry) -> None:
+def scan_conditions(cache: AnswerCache, found: Entry) -> None:
     for address in range(40):
         memory.hold(f"key {address}", found)
-        teach(lane, (address,), ("GET",), f"key {address}", found)
+        teach(cache, (address,), ("GET",), f"key {address}", found)
         for number in range(80):
             ask = ("GET", text("gzip;", number), None, text('"', number, 900), None, None, None)
-            lane.answer((address,), ("GET",), ask)
+            cache.answer((address,), ("GET",), ask)
 
 
-def scan_sayings(lane: Lane, found: Entry) -> None:
+def scan_sayings(cache: AnswerCache, found: Entry) -> None:
     memory.hold("key", found)
     for address in range(100):
-        teach(lane, (address,), ("GET",), "key", found)
+        teach(cache, (address,), ("GET",), "key", found)
         for number in range(10):
-            lane.answer((address,), ("GET",), ASK, (text("said", address), text("so", number)))
+            cache.answer((address,), ("GET",), ASK, (text("said", address), text("so", number)))
 
 
-def scan_long_sayings(lane: Lane, found: Entry) -> None:
+def scan_long_sayings(cache: AnswerCache, found: Entry) -> None:
     memory.hold("key", found)
-    teach(lane, ("a",), ("GET",), "key", found)
+    teach(cache, ("a",), ("GET",), "key", found)
     for number in range(100):
-        lane.answer(("a",), ("GET",), ASK, (text("said", number, 60_000),))
+        cache.answer(("a",), ("GET",), ASK, (text("said", number, 60_000),))
 
 
-def scan_long_conditions(lane: Lane, found: Entry) -> None:
+def scan_long_conditions(cache: AnswerCache, found: Entry) -> None:
     memory.hold("key", found)
-    teach(lane, ("a",), ("GET",), "key", found)
+    teach(cache, ("a",), ("GET",), "key", found)
     for number in range(100):
         ask = ("GET", text("gzip;", number, 60_000), None, text('"', number, 60_000), None, None, None)
-        lane.answer(("a",), ("GET",), ask)
+        cache.answer(("a",), ("GET",), ask)
 
 
-def scan_long_contexts(lane: Lane, found: Entry) -> None:
+def scan_long_contexts(cache: AnswerCache, found: Entry) -> None:
     for number in range(100):
-        teach(lane, ("a", number % 20), ("GET", text("accept", number, 60_000)), "key", found)
+        teach(cache, ("a", number % 20), ("GET", text("accept", number, 60_000)), "key", found)
 
 
-def scan_entries(lane: Lane, found: Entry) -> None:
+def scan_entries(cache: AnswerCache, found: Entry) -> None:
     for number in range(1_000):
         memory.hold(f"key {number}", entry(number))
 
 
-def scan_answers(lane: Lane, found: Entry) -> None:
+def scan_answers(cache: AnswerCache, found: Entry) -> None:
     for number in range(1_000):
-        memory.hold(f"key {number}", made(written({"id": number}), (), witness=b"stamps", now=0.0))
+        memory.hold(f"key {number}", new_entry(written({"id": number}), (), witness=b"stamps", now=0.0))
 
 
 SCANS = (
@@ -220,63 +220,63 @@ SCANS = (
 
 @pytest.mark.parametrize("scan", SCANS)
 def test_a_scan_takes_no_more_bytes_than_are_counted_nor_than_are_allowed(
-    lane: Lane, scan: Callable[[Lane, Entry], None]
+    cache: AnswerCache, scan: Callable[[AnswerCache, Entry], None]
 ) -> None:
     found = entry()
-    scan_addresses(lane, found)  # what is made once and kept
-    fastpath.lane.cache_clear()
+    scan_addresses(cache, found)  # what is made once and kept
+    fastpath.answer_cache.cache_clear()
     memory.entries().clear()
-    lane = fastpath.lane() or lane
+    cache = fastpath.answer_cache() or cache
     gc.collect()
     tracemalloc.start()
     try:
-        scan(lane, found)
+        scan(cache, found)
         gc.collect()
         taken = tracemalloc.get_traced_memory()[0]
     finally:
         tracemalloc.stop()
-    counted = lane._targets.size + lane._understood.size + memory.entries().size
+    counted = cache._targets.size + cache._understood.size + memory.entries().size
     assert counted <= 2 * KIB * KIB
     assert taken <= counted * 1.25 + 400 * KIB, (taken, counted)
 
 
-def test_a_scan_of_one_entrys_conditions_drives_no_other_out(lane: Lane) -> None:
+def test_a_scan_of_one_entrys_conditions_drives_no_other_out(cache: AnswerCache) -> None:
     found = entry()
     memory.hold("other", found)
     memory.hold("key", found)
-    teach(lane, ("a",), ("GET",), "key", found)
+    teach(cache, ("a",), ("GET",), "key", found)
     for number in range(1_000):
-        lane.answer(("a",), ("GET",), ("GET", f"gzip;q=0.{number:04}", *ASK[2:]))
+        cache.answer(("a",), ("GET",), ("GET", f"gzip;q=0.{number:04}", *ASK[2:]))
     assert memory.entries().get("other") is not None
 
 
-def test_answers_that_were_forgotten_are_not_counted(lane: Lane, settings: Settings) -> None:
+def test_answers_that_were_forgotten_are_not_counted(cache: AnswerCache, settings: Settings) -> None:
     settings.KEYBITS_MEMORY_BYTES = 16 * KIB * KIB  # room for more answers than are remembered
     found = entry()
     memory.hold("key", found)
-    teach(lane, ("a",), ("GET",), "key", found)
+    teach(cache, ("a",), ("GET",), "key", found)
     sizes = set()
     for number in range(1_000):
-        lane.answer(("a",), ("GET",), ("GET", f"gzip;q=0.{number:04}", *ASK[2:]))
+        cache.answer(("a",), ("GET",), ("GET", f"gzip;q=0.{number:04}", *ASK[2:]))
         sizes.add(memory.entries().size)
     assert len(sizes) <= fastpath.MOST_FINALS
 
 
-def test_contexts_are_remembered_up_to_a_number(lane: Lane) -> None:
+def test_contexts_are_remembered_up_to_a_number(cache: AnswerCache) -> None:
     for number in range(3 * fastpath.MOST_CONTEXTS):
-        teach(lane, "a", ("GET", number), "key", entry())
-    target = lane._targets.get("a")
+        teach(cache, "a", ("GET", number), "key", entry())
+    target = cache._targets.get("a")
     assert target is not None
     assert len(target.contexts) <= fastpath.MOST_CONTEXTS
 
 
-def test_what_middlewares_say_since_takes_the_place_of_what_they_said(lane: Lane) -> None:
+def test_what_middlewares_say_since_takes_the_place_of_what_they_said(cache: AnswerCache) -> None:
     found = entry()
     memory.hold("key", found)
     given = answer(found, "GET", Conditions(), fastpath.Terms(now=10.0, cache_status="keybits; hit"))
     for said in ("DENY", "SAMEORIGIN"):
-        lane.learn("a", "c", Holder("key", SCOPES, given), 200, [*given.headers, ("X-Frame-Options", said)])
-        told = lane.answer("a", "c", ASK)
+        cache.learn("a", "c", Holder("key", SCOPES, given), 200, [*given.headers, ("X-Frame-Options", said)])
+        told = cache.answer("a", "c", ASK)
         assert told is not None
         assert told.headers[-1] == ("X-Frame-Options", said)
 
@@ -284,77 +284,77 @@ def test_what_middlewares_say_since_takes_the_place_of_what_they_said(lane: Lane
 SAID = ("all", "that", "was", "said")
 
 
-def taught(lane: Lane) -> Entry:
+def taught(cache: AnswerCache) -> Entry:
     found = entry()
     memory.hold("key", found)
-    teach(lane, "a", "c", "key", found)
+    teach(cache, "a", "c", "key", found)
     return found
 
 
-def test_what_was_answered_once_is_answered_again_by_what_was_said_alone(lane: Lane) -> None:
-    taught(lane)
-    assert lane.again(SAID) is None
-    told = lane.answer("a", "c", ASK, SAID)
+def test_what_was_answered_once_is_answered_again_by_what_was_said_alone(cache: AnswerCache) -> None:
+    taught(cache)
+    assert cache.again(SAID) is None
+    told = cache.answer("a", "c", ASK, SAID)
     assert told is not None
-    assert lane.again(SAID) is told
-    assert lane.again((*SAID, "else")) is None
+    assert cache.again(SAID) is told
+    assert cache.again((*SAID, "else")) is None
 
 
-def test_what_was_not_kept_teaches_nothing_so_that_nobody_waits_for_it(lane: Lane) -> None:
+def test_what_was_not_kept_teaches_nothing_so_that_nobody_waits_for_it(cache: AnswerCache) -> None:
     found = entry()
     given = answer(found, "GET", Conditions(), fastpath.Terms(now=10.0, cache_status="keybits; fwd=uri-miss"))
-    assert not lane.learn("a", "c", Holder("key", SCOPES, given), 200, given.headers)
+    assert not cache.learn("a", "c", Holder("key", SCOPES, given), 200, given.headers)
     memory.hold("key", found)
-    assert lane.learn("a", "c", Holder("key", SCOPES, given), 200, given.headers)
+    assert cache.learn("a", "c", Holder("key", SCOPES, given), 200, given.headers)
 
 
-def other_envelope(lane: Lane, found: Entry) -> None:
+def other_envelope(cache: AnswerCache, found: Entry) -> None:
     given = answer(found, "GET", Conditions(), fastpath.Terms(now=10.0, cache_status="keybits; hit"))
-    lane.learn("a", "c", Holder("key", SCOPES, given), 200, [*given.headers, ("X-Frame-Options", "ALLOW")])
+    cache.learn("a", "c", Holder("key", SCOPES, given), 200, [*given.headers, ("X-Frame-Options", "ALLOW")])
 
 
-def other_entry(lane: Lane, found: Entry) -> None:
-    teach(lane, "a", "c", "other key", found)
+def other_entry(cache: AnswerCache, found: Entry) -> None:
+    teach(cache, "a", "c", "other key", found)
 
 
-def end(lane: Lane, found: Entry) -> None:
+def end(cache: AnswerCache, found: Entry) -> None:
     get_store().close(SCOPES)
 
 
-def forget_the_entry(lane: Lane, found: Entry) -> None:
+def forget_the_entry(cache: AnswerCache, found: Entry) -> None:
     memory.entries().clear()
 
 
-def forget_the_address(lane: Lane, found: Entry) -> None:
-    scan_addresses(lane, found)
+def forget_the_address(cache: AnswerCache, found: Entry) -> None:
+    scan_addresses(cache, found)
 
 
 @pytest.mark.parametrize("change", [other_envelope, other_entry, end, forget_the_entry, forget_the_address])
 def test_what_was_said_is_worth_nothing_once_it_means_something_else(
-    lane: Lane, change: Callable[[Lane, Entry], None]
+    cache: AnswerCache, change: Callable[[AnswerCache, Entry], None]
 ) -> None:
-    found = taught(lane)
-    assert lane.answer("a", "c", ASK, SAID) is not None
-    change(lane, found)
-    assert lane.again(SAID) is None
+    found = taught(cache)
+    assert cache.answer("a", "c", ASK, SAID) is not None
+    change(cache, found)
+    assert cache.again(SAID) is None
 
 
-def test_who_answers_by_what_was_said_keeps_the_address_in_memory(lane: Lane) -> None:
-    found = taught(lane)
-    assert lane.answer("a", "c", ASK, SAID) is not None
+def test_who_answers_by_what_was_said_keeps_the_address_in_memory(cache: AnswerCache) -> None:
+    found = taught(cache)
+    assert cache.answer("a", "c", ASK, SAID) is not None
     for number in range(1_500):
-        teach(lane, ("other", number), "c", "key", found)
-        assert lane.again(SAID) is not None
+        teach(cache, ("other", number), "c", "key", found)
+        assert cache.again(SAID) is not None
 
 
-def test_scopes_that_have_changed_are_learnt_anew(lane: Lane) -> None:
+def test_scopes_that_have_changed_are_learnt_anew(cache: AnswerCache) -> None:
     found = entry()
     memory.hold("key", found)
     given = answer(found, "GET", Conditions(), fastpath.Terms(now=10.0, cache_status="keybits; hit"))
-    lane.learn("a", "c", Holder("key", ("yesterday",), given), 200, given.headers)
-    assert lane.answer("a", "c", ASK) is None
-    lane.learn("a", "c", Holder("key", SCOPES, given), 200, given.headers)
-    assert lane.answer("a", "c", ASK) is not None
+    cache.learn("a", "c", Holder("key", ("yesterday",), given), 200, given.headers)
+    assert cache.answer("a", "c", ASK) is None
+    cache.learn("a", "c", Holder("key", SCOPES, given), 200, given.headers)
+    assert cache.answer("a", "c", ASK) is not None
 
 
 @pytest.mark.parametrize(
@@ -368,32 +368,34 @@ def test_scopes_that_have_changed_are_learnt_anew(lane: Lane) -> None:
         lambda given: [*given, ("set-cookie", "a=b")],
     ],
 )
-def test_what_was_changed_on_the_way_out_is_not_learnt(lane: Lane, sent: Callable[[Any], Any]) -> None:
+def test_what_was_changed_on_the_way_out_is_not_learnt(
+    cache: AnswerCache, sent: Callable[[Any], Any]
+) -> None:
     found = entry()
     memory.hold("key", found)
     given = answer(found, "GET", Conditions(), fastpath.Terms(now=10.0, cache_status="keybits; hit"))
-    lane.learn("a", "c", Holder("key", SCOPES, given), 200, sent(given.headers))
-    assert lane.answer("a", "c", ASK) is None
+    cache.learn("a", "c", Holder("key", SCOPES, given), 200, sent(given.headers))
+    assert cache.answer("a", "c", ASK) is None
 
 
 @pytest.mark.parametrize("code", [206, 304, 412, 429, 500])
-def test_a_status_that_the_mixin_did_not_decide_is_not_learnt(lane: Lane, code: int) -> None:
+def test_a_status_that_the_mixin_did_not_decide_is_not_learnt(cache: AnswerCache, code: int) -> None:
     found = entry()
     memory.hold("key", found)
     given = answer(found, "GET", Conditions(), fastpath.Terms(now=10.0, cache_status="keybits; hit"))
-    lane.learn("a", "c", Holder("key", SCOPES, given), code, given.headers)
-    lane.learn("a", "c", Holder(), 200, given.headers)
-    assert lane.answer("a", "c", ASK) is None
-    assert lane.answer("a", "c", ("GET", None, None, found.etag, None, None, None)) is None
+    cache.learn("a", "c", Holder("key", SCOPES, given), code, given.headers)
+    cache.learn("a", "c", Holder(), 200, given.headers)
+    assert cache.answer("a", "c", ASK) is None
+    assert cache.answer("a", "c", ("GET", None, None, found.etag, None, None, None)) is None
 
 
-def test_learning_in_many_threads_never_fails_an_answer(lane: Lane) -> None:
+def test_learning_in_many_threads_never_fails_an_answer(cache: AnswerCache) -> None:
     found = entry()
     memory.hold("key", found)
 
     def learn(start: int) -> None:
         for number in range(start, start + 300):
-            teach(lane, "a", number, "key", found)
-            lane.answer("a", number, ("GET", f"gzip;q=0.{number}", *ASK[2:]))
+            teach(cache, "a", number, "key", found)
+            cache.answer("a", number, ("GET", f"gzip;q=0.{number}", *ASK[2:]))
 
     at_once(*(partial(learn, number * 10) for number in range(4)))

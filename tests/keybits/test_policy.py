@@ -273,7 +273,7 @@ class TestHeld:
         settings.KEYBITS_MAX_ENTRY_BYTES = 1
         assert not_held(get())
 
-    @pytest.mark.parametrize("method", ["begin", "write"])
+    @pytest.mark.parametrize("method", ["lead", "write"])
     def test_what_a_store_that_fails_did_not_keep_is_not_held(
         self, purged: None, monkeypatch: pytest.MonkeyPatch, method: str
     ) -> None:

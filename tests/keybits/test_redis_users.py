@@ -37,7 +37,7 @@ def test_everything_a_store_does_is_allowed(store: Any) -> None:
     store.vouch(store.now() + 500)
     minted = store.mint(SCOPES)
     assert store.witness(SCOPES) == b"".join(minted)
-    assert store.begin("key", SCOPES, "me", 5)[0]
+    assert store.lead("key", SCOPES, "me", 5)[0]
     store.write("key", b"entry", "me")
     assert store.sample(5) == [("key", b"entry")]
     store.open(SCOPES, "writer")

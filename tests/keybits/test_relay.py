@@ -680,15 +680,15 @@ class TestReadersInTransactions:
         with transaction.atomic():
             tag.save()
             assert transactions.sees_its_own_writes()
-            assert readthrough.begin(SCOPES) is None
+            assert readthrough.mint(SCOPES) is None
             assert readthrough.look_up("key", SCOPES).reason == "bypass"
         assert not transactions.sees_its_own_writes()
-        assert readthrough.begin(SCOPES) is not None
+        assert readthrough.mint(SCOPES) is not None
 
     def test_one_that_looks_at_the_past_keeps_nothing(self, tag: Tag) -> None:
         with transaction.atomic():
             list(Tag.objects.all())
-            may = readthrough.begin(SCOPES) is not None
+            may = readthrough.mint(SCOPES) is not None
         assert may is (
             connection.vendor == "postgresql"
         )  # READ COMMITTED sees the present; SQLite a snapshot
@@ -699,9 +699,9 @@ class TestReadersInTransactions:
         with transaction.atomic():
             with connection.cursor() as cursor:
                 cursor.execute(f"SET TRANSACTION ISOLATION LEVEL {level}")
-            assert readthrough.begin(SCOPES) is None
+            assert readthrough.mint(SCOPES) is None
         with transaction.atomic():
-            assert readthrough.begin(SCOPES) is not None
+            assert readthrough.mint(SCOPES) is not None
 
 
 def test_a_child_that_is_forked_while_a_relay_starts_is_not_kept_waiting_for_ever() -> None:
@@ -757,7 +757,7 @@ class TestDatabasesOutOfReach:
     def test_of_nothing_declared_it_is_left_alone(self, tag: Tag, relay: Relay, caplog: Any) -> None:
         for _ in range(3):
             relay.once()
-        assert readthrough.begin(SCOPES) is not None
+        assert readthrough.mint(SCOPES) is not None
         assert caplog.text.count("reports") == 1
 
     def test_of_a_replica_nobody_is_kept_from_believing(
@@ -768,7 +768,7 @@ class TestDatabasesOutOfReach:
         settings.KEYBITS_REPLICAS = ["reports"]
         monkeypatch.setitem(connections.settings, "reports", connections["reports"].settings_dict)
         assert Relay().once() > 0
-        assert readthrough.begin(SCOPES) is not None
+        assert readthrough.mint(SCOPES) is not None
 
     def test_of_what_is_declared_nothing_is_believed(
         self, tag: Tag, relay: Relay, monkeypatch: pytest.MonkeyPatch

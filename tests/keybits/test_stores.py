@@ -288,54 +288,54 @@ class TestLeases:
 class TestBeginning:
     """Of an entry: its stamps, who makes it, and what is there by now, in one look."""
 
-    def begin(self, store: Any, holder: str = ONE, seconds: float = 60) -> Any:
-        return store.begin("key", ["a", "b"], holder, seconds)
+    def lead(self, store: Any, holder: str = ONE, seconds: float = 60) -> Any:
+        return store.lead("key", ["a", "b"], holder, seconds)
 
     def test_gives_the_stamps_that_are_missing_and_leaves_the_others(self, store: Any) -> None:
         (a,) = store.mint(["a"])
-        _, reading = self.begin(store)
+        _, reading = self.lead(store)
         assert reading.stamps == store.mint(["a", "b"])
         assert reading.stamps[0] == a
         assert None not in reading.stamps
 
     def test_one_makes_it_until_its_lease_ends(self, store: Any) -> None:
-        assert self.begin(store, ONE, 0.01)[0]
-        while not self.begin(store, OTHER)[0]:
+        assert self.lead(store, ONE, 0.01)[0]
+        while not self.lead(store, OTHER)[0]:
             pass
-        assert not self.begin(store, ONE)[0]
+        assert not self.lead(store, ONE)[0]
 
     def test_who_makes_it_may_say_so_again(self, store: Any) -> None:
-        assert [self.begin(store)[0] for _ in range(2)] == [True, True]
+        assert [self.lead(store)[0] for _ in range(2)] == [True, True]
 
     def test_its_lease_is_the_one_by_that_name(self, store: Any) -> None:
-        self.begin(store)
+        self.lead(store)
         assert not store.lease("key", OTHER, 60)
         store.release("key", ONE)
         assert store.lease("key", OTHER, 60)
-        assert not self.begin(store)[0]
+        assert not self.lead(store)[0]
 
     @pytest.mark.parametrize("key", ["é:ü", "x" * 5000, "*"])
     def test_any_text_names_what_is_made(self, store: Any, key: str) -> None:
-        assert [store.begin(key, ["a"], holder, 60)[0] for holder in (ONE, OTHER)] == [True, False]
+        assert [store.lead(key, ["a"], holder, 60)[0] for holder in (ONE, OTHER)] == [True, False]
         store.write(key, b"one", ONE)
-        assert store.begin(key, ["a"], OTHER, 60) == (True, store.read(key, ["a"]))
+        assert store.lead(key, ["a"], OTHER, 60) == (True, store.read(key, ["a"]))
 
     def test_shows_an_entry_whose_stamps_are_all_there_to_whoever_asks(self, store: Any) -> None:
-        self.begin(store)
+        self.lead(store)
         store.write("key", b"one")
-        assert [self.begin(store, holder)[1].entry for holder in (ONE, OTHER)] == [b"one", b"one"]
+        assert [self.lead(store, holder)[1].entry for holder in (ONE, OTHER)] == [b"one", b"one"]
 
     def test_shows_no_entry_where_a_stamp_is_new(self, store: Any) -> None:
         store.mint(["a", "b"])
         store.write("key", b"one")
         store.close(["b"])
-        assert self.begin(store)[1].entry is None
+        assert self.lead(store)[1].entry is None
 
     def test_while_a_scope_is_open_nobody_makes_it_and_nothing_is_shown(self, store: Any) -> None:
         store.mint(["a", "b"])
         store.write("key", b"one")
         store.open(["b"], ONE)
-        leads, reading = self.begin(store)
+        leads, reading = self.lead(store)
         assert (leads, reading.entry, reading.stamps[1], reading.witness) == (False, None, None, None)
         assert reading.stamps[0] is not None
         assert store.lease("key", OTHER, 60)
@@ -344,9 +344,9 @@ class TestBeginning:
         settings.KEYBITS_OPEN_LEASE = 0.001
         held: Any = get_store()
         held.open(["b"], ONE)
-        while not self.begin(held)[0]:
+        while not self.lead(held)[0]:
             pass
-        assert None not in self.begin(held)[1].stamps
+        assert None not in self.lead(held)[1].stamps
 
     def test_without_a_relay_s_word_stamps_are_given_and_nothing_is_shown(
         self, store: Any, settings: Any
@@ -355,12 +355,12 @@ class TestBeginning:
         store.write("key", b"one")
         settings.KEYBITS_RELAY = "external"
         relayed: Any = get_store()
-        assert self.begin(relayed) == (True, Reading(None, minted))
+        assert self.lead(relayed) == (True, Reading(None, minted))
         relayed.vouch(relayed.now() + 1_000)
-        assert self.begin(relayed) == (True, Reading(b"one", minted))
+        assert self.lead(relayed) == (True, Reading(b"one", minted))
 
     def test_of_all_who_begin_at_once_one_makes_it_and_all_have_the_same_stamps(self, store: Any) -> None:
-        found = at_once(*(partial(self.begin, store, f"{number:032}") for number in range(8)))
+        found = at_once(*(partial(self.lead, store, f"{number:032}") for number in range(8)))
         assert sorted(leads for leads, _ in found) == [False] * 7 + [True]
         assert len({reading.stamps for _, reading in found}) == 1
 
@@ -377,14 +377,14 @@ class TestEntries:
         assert store.read("key", []).entry == b"two"
 
     def test_written_by_who_was_to_make_it_it_ends_the_lease(self, store: Any) -> None:
-        store.begin("key", ["a"], ONE, 60)
+        store.lead("key", ["a"], ONE, 60)
         store.write("key", b"one", ONE)
         assert store.read("key", []).entry == b"one"
         assert store.lease("key", OTHER, 60)
 
     @pytest.mark.parametrize("writer", [OTHER, ""])
     def test_written_by_another_it_is_kept_and_ends_no_lease(self, store: Any, writer: str) -> None:
-        store.begin("key", ["a"], ONE, 60)
+        store.lead("key", ["a"], ONE, 60)
         store.write("key", b"one", writer)
         assert store.read("key", []).entry == b"one"
         assert not store.lease("key", OTHER, 60)
@@ -584,13 +584,13 @@ class TestBreaker:
         self, monkeypatch: pytest.MonkeyPatch, settings: Any, caplog: pytest.LogCaptureFixture
     ) -> None:
         settings.KEYBITS_STORE_RETRY = 0
-        store, methods = get_store(), ("read", "witness", "begin", "mint", "write")
-        entry = readthrough.made(b"{}", (), witness=b"w", now=0)
+        store, methods = get_store(), ("read", "witness", "lead", "mint", "write")
+        entry = readthrough.new_entry(b"{}", (), witness=b"w", now=0)
 
         def ask() -> None:
             readthrough.look_up("key", ("a",))
             readthrough.lead("key", ("a",), "me", 1)
-            readthrough.begin(("a",))
+            readthrough.mint(("a",))
             readthrough.store("key", entry)
 
         with monkeypatch.context() as patch:
@@ -665,7 +665,8 @@ class Protocol(RuleBasedStateMachine):
     def reader_begins(self, scopes: set[str], *, alone: bool) -> None:
         names = tuple(sorted(scopes))
         if alone:
-            seen = self.store.begin("/".join(names), names, ONE, 60)[1].witness
+            _, reading = self.store.lead("/".join(names), names, ONE, 60)
+            seen = reading.witness
         else:
             seen = witness(self.store.mint(names))
         self.readers.append([names, seen, None])

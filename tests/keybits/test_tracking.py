@@ -29,7 +29,7 @@ from catalog.models import Tag
 from keybits import changes, invalidation, tracking, triggers
 from keybits.operations import TrackChanges
 from keybits.relay import Relay
-from keybits.tracked import WANTED, UntrackedError
+from keybits.trigger_health import WANTED, UntrackedError
 
 pytestmark = pytest.mark.django_db(transaction=True)
 record = import_module("keybits.migrations.0001_changes")

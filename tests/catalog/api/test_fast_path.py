@@ -181,7 +181,7 @@ def world(fresh_world: Any) -> Any:
 def ways(request: pytest.FixtureRequest, clock: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ways]:
     monkeypatch.setitem(connections["default"].settings_dict, "CONN_MAX_AGE", 0)
     memory.entries().clear()
-    fastpath.lane.cache_clear()
+    fastpath.answer_cache.cache_clear()
     yield request.param()
     memory.entries().clear()
 

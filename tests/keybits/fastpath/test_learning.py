@@ -406,7 +406,7 @@ class TestPoison:
     def test_what_comes_with_somebodys_own_cookie_is_not_remembered_word_for_word(self, ways: Ways) -> None:
         """There are as many as there are people, and they would drive out what many ask for."""
         assert learns(ways, self.PLAIN)
-        known = fastpath.lane()
+        known = fastpath.answer_cache()
         assert known is not None
         before = known._understood.size
         assert before > 0
@@ -644,7 +644,7 @@ class TestFork:
         asked = Asked("/plain/")
         assert learns(wsgi, asked)
         store = get_store()
-        known = fastpath.lane()
+        known = fastpath.answer_cache()
         assert known is not None
         reading, writing = os.pipe()
         with known._targets._lock:  # as another thread may, at any time
@@ -653,7 +653,7 @@ class TestFork:
             connections["default"].connection = None  # the parent's, not to be closed here
             says = b"no"
             try:
-                fresh = fastpath.lane() is not known and get_store() is not store
+                fresh = fastpath.answer_cache() is not known and get_store() is not store
                 says = b"ok" if fresh and learns(wsgi, asked) else b"no"
             finally:
                 os.write(writing, says)

@@ -187,7 +187,7 @@ def test_patience_ends(way: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(meeting, "stay", stay)
     assert way.ask_at_once(["/unlearnable/"] * 2) == [200] * 2
-    known = fastpath.lane()
+    known = fastpath.answer_cache()
     assert known is not None
     assert known._departed == {}  # whose patience ended has not called the leader off for others
 
@@ -201,14 +201,14 @@ def test_nobody_waits_for_who_left_without_an_answer(way: Any) -> None:
     application = asgi.FastPath(get_asgi_application())
     application.application = gives_up  # type: ignore[assignment]
     asyncio.run(application(scope_of(Asked("/list/")), gives_up, gives_up))
-    known = fastpath.lane()
+    known = fastpath.answer_cache()
     assert known is not None
     assert known._departed == {}
 
 
 def test_nobody_waits_where_something_stale_may_be_shown(way: Any) -> None:
     way.ask_at_once(["/list/"])
-    known = fastpath.lane()
+    known = fastpath.answer_cache()
     assert known is not None
     (address,) = known._targets._slots
     target = known._targets.get(address)
@@ -222,7 +222,7 @@ def test_nobody_waits_where_something_stale_may_be_shown(way: Any) -> None:
 
 
 def test_landing_twice_leaves_who_departed_meanwhile_on_its_way(way: Any) -> None:
-    known = fastpath.lane()
+    known = fastpath.answer_cache()
     assert known is not None
     first = known.depart(("a", "b", ()))
     known.land(first, learnt=True)
@@ -233,7 +233,7 @@ def test_landing_twice_leaves_who_departed_meanwhile_on_its_way(way: Any) -> Non
 
 
 def test_who_lost_patience_lands_for_nobody_but_itself() -> None:
-    known = fastpath.Lane()
+    known = fastpath.AnswerCache()
     first, second = known.depart(QUESTION), known.depart(QUESTION)
     known.land(second, learnt=False, code=200)
     assert first.leader is not None
@@ -242,7 +242,7 @@ def test_who_lost_patience_lands_for_nobody_but_itself() -> None:
 
 
 def test_what_cannot_be_learnt_in_one_context_is_waited_for_in_another() -> None:
-    known = fastpath.Lane()
+    known = fastpath.AnswerCache()
     address, _, ask = QUESTION
     known.land(known.depart(QUESTION), learnt=False, code=404)
     assert known.depart((address, ("GET", "https"), ask)).leads
@@ -250,7 +250,7 @@ def test_what_cannot_be_learnt_in_one_context_is_waited_for_in_another() -> None
 
 def test_what_teaches_nothing_is_remembered_of_so_many_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fastpath, "MOST_UNLEARNT", 3)
-    known = fastpath.Lane()
+    known = fastpath.AnswerCache()
     for number in range(10):
         known.land(known.depart((number, (), ())), learnt=False, code=404)
         assert len(known._unlearnt) <= 3
@@ -261,13 +261,13 @@ QUESTION: fastpath.Question = (("/list/",), ("GET",), ("GET", None))
 
 @pytest.mark.parametrize("code", [0, 406, 412, 429, 500, 503])
 def test_what_says_nothing_of_the_address_keeps_nobody_from_waiting_the_next_time(code: int) -> None:
-    known = fastpath.Lane()
+    known = fastpath.AnswerCache()
     known.land(known.depart(QUESTION), learnt=False, code=code)
     assert known.depart(QUESTION).leads
 
 
 def test_an_address_that_has_taught_something_since_is_waited_for_again() -> None:
-    known = fastpath.Lane()
+    known = fastpath.AnswerCache()
     known.land(known.depart(QUESTION), learnt=False, code=404)
     alone = known.depart(QUESTION)
     assert not alone.leads
@@ -276,7 +276,7 @@ def test_an_address_that_has_taught_something_since_is_waited_for_again() -> Non
 
 
 def test_nobody_waits_while_the_store_is_left_alone() -> None:
-    known = fastpath.Lane()
+    known = fastpath.AnswerCache()
     get_store().trip(StoreError("down"))
     assert not known.depart(QUESTION).leads
     get_store.cache_clear()
