@@ -39,9 +39,6 @@ Read = tuple[str, str]
 
 _NAME = r'(?:"[^"]+"|`[^`]+`|\w+)'
 _TABLE = re.compile(rf"\b(?:FROM|JOIN)\s+(?:ONLY\s+)?({_NAME}(?:\.{_NAME})*)", re.IGNORECASE)
-ROUTE = frozenset(
-    {"REQUEST_METHOD", "PATH_INFO", "SCRIPT_NAME", "CONTENT_TYPE", "CONTENT_LENGTH", "wsgi.input"}
-)
 CONDITIONS = frozenset(
     {"IF_MATCH", "IF_NONE_MATCH", "IF_MODIFIED_SINCE", "IF_UNMODIFIED_SINCE", "IF_RANGE"}
 )  # compared with the answer, never part of it

@@ -71,7 +71,6 @@ __all__ = [
     "ReadOnlyCacheResponseAndETAGMixin",
     "RetrieveCacheResponseAndETAGMixin",
     "cache_response_and_etag",
-    "credentialed",
     "expire",
 ]
 
