@@ -60,21 +60,23 @@ def hold(connection: BaseDatabaseWrapper) -> None:
 
 
 def _is_named(connection: BaseDatabaseWrapper) -> bool:
-    """Say whether both have one name for the store; where it has forgotten that with all the rest, remind it.
+    """Say whether the database and the store have one name for the store.
 
-    That writes nothing to the database: a store may be flushed while somebody has SQLite's lock. A server that has
-    taken the place of another has forgotten nothing, and is not reminded: the other may come back, with all it had.
+    A store that has forgotten its name with everything else is reminded of it, if this process has seen it have that
+    name, for this alias or for another one of the same database. That writes nothing to the database: a store may be
+    flushed while somebody has SQLite's lock. A server that has taken the place of another has forgotten nothing, and
+    is not reminded: the other may come back, with all it had.
     """
-    alias = connection.alias
+    alias, held = connection.alias, changes.holder(connection)
     server, noted = get_store().noted_by(NOTE + alias)
-    known, held = (noted or b"").decode(), changes.holder(connection)
-    if held and not known and _seen.get(alias) == (server, held):
+    if not held:
+        return False
+    if noted != held.encode():
+        if noted or (server, held) not in _seen.values():
+            return False
         get_store().note(NOTE + alias, held.encode(), server)
-        return True
-    if known == held != "":
-        _seen[alias] = (server, held)
-        return True
-    return False
+    _seen[alias] = (server, held)
+    return True
 
 
 def _lease(alias: str, holder: str) -> None:
@@ -101,6 +103,7 @@ def _take(connection: BaseDatabaseWrapper, holder: str) -> None:
     if changes.holder(connection) != new:
         raise _elsewhere(alias)
     get_store().note(NOTE + alias, new.encode())
+    _seen[alias] = (get_store().noted_by(NOTE + alias)[0], new)  # what clears the store next forgets the note
     if from_another:
         _taken[alias] = clock.seconds()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -63,6 +64,45 @@ def test_what_readers_kept_before_anybody_named_the_store_has_ended() -> None:
     changes.hold(connection, "another")
     Relay().once()
     assert not set(get_store().mint(SCOPES)) & set(before)
+
+
+class TestSeveralDatabases:
+    """The end of everything in the store, which names one of them, also forgets what the others call it."""
+
+    @pytest.fixture
+    def cleared(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """What there is for each time that the store is cleared; to begin with it is empty, and nothing is known."""
+        times: list[str] = []
+        clear = get_store().clear
+
+        def count() -> None:
+            times.append("cleared")
+            clear()
+
+        clear()
+        monkeypatch.setattr(fencing, "_seen", {})
+        monkeypatch.setattr(get_store(), "clear", count)
+        return times
+
+    def test_are_each_named_once(self, monkeypatch: pytest.MonkeyPatch, cleared: list[str]) -> None:
+        holders: dict[str, str] = {}
+        monkeypatch.setattr(changes, "holder", lambda database: holders.get(database.alias, ""))
+        monkeypatch.setattr(changes, "hold", lambda database, name: holders.update({database.alias: name}))
+        for alias in ("one", "other") * 3:
+            fencing.hold(SimpleNamespace(alias=alias))  # type: ignore[arg-type]
+        assert len(cleared) == 2
+        assert {alias: fencing.name(alias) for alias in holders} == holders
+
+    def test_that_are_one_by_two_aliases_are_named_once(self, cleared: list[str]) -> None:
+        beside: Any = connection.copy(alias="beside")
+        try:
+            for _ in range(3):
+                fencing.hold(connection)
+                fencing.hold(beside)
+        finally:
+            beside.close()
+        assert len(cleared) == 1
+        assert fencing.name("beside") == name() == changes.holder(connection)
 
 
 def test_who_comes_second_finds_the_store_named_and_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
