@@ -1,7 +1,7 @@
-"""What `reverse` says of a route, many times over: the route is looked up once, and not for every row of a page.
+"""The addresses of one route for many rows: what `reverse` returns, with the route looked up once for all of them.
 
-The address is Django's own, by Django's own pattern: a value that the route does not match raises what `reverse`
-raises. Namespaces, routes of several patterns, and whatever else is not plain are left to `reverse`.
+Values are filled into Django's own pattern, and a value that the route does not match raises what `reverse` raises.
+Names with a namespace, and routes with several patterns, defaults or other parameters, are left to `reverse`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from django.utils.http import RFC3986_SUBDELIMS, escape_leading_slashes
 __all__ = ["address", "addresses"]
 
 SAFE = RFC3986_SUBDELIMS + "/~:@"
-"""What Django leaves as it is in a path."""
+"""Characters that Django leaves unquoted in a path, beside letters, digits and `_.-`."""
 _is_plain = re.compile(r"(?!//)[-A-Za-z0-9_.~/]*", re.ASCII).fullmatch
 Write = Callable[..., str]
 
@@ -30,9 +30,9 @@ def address(name: str, /, **values: Any) -> str:
 
 
 def addresses(name: str, *parameters: str) -> Write:
-    """Return what writes the addresses of a route, given values for these parameters by their names.
+    """Return a function that writes addresses of the route `name`; it takes these parameters as keyword arguments.
 
-    It holds for one request: under the prefix and the URLconf that are in force now.
+    Use it within one request: it writes addresses under the script prefix and the URLconf that are in force now.
     """
     return _route(get_resolver(get_urlconf()), get_script_prefix(), name, parameters)
 
@@ -50,13 +50,13 @@ def _route(resolver: URLResolver, prefix: str, name: str, parameters: tuple[str,
 
 
 def _writing(name: str, template: str, pattern: str, texts: dict[str, Callable[[Any], str]]) -> Write:
-    """Return what fills in the template, as `URLResolver.reverse` does; what does not match is left to `reverse`."""
+    """Return a function that fills in the template as `URLResolver.reverse` does, or else calls `reverse`."""
     matches = re.compile(pattern).search
 
     def write(**values: Any) -> str:
         try:
             text = template % {name: texts[name](value) for name, value in values.items()}
-        except ValueError:  # a converter's way to say that it has no text for it
+        except ValueError:  # the converter rejects the value
             return reverse(name, kwargs=values)
         if not matches(text):
             return reverse(name, kwargs=values)

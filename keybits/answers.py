@@ -1,6 +1,6 @@
-"""What a stored representation answers to one request: the one place where 200, 304 and 412 get their headers.
+"""The answer of a stored representation to one request: the one place where 200, 304 and 412 get their headers.
 
-Values in, values out. The viewset mixin and everything in front of it send what is decided here.
+Pure functions of their arguments. The viewset mixin and the fast path send what is decided here.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ VARY = ("Vary", "Accept-Encoding")
 LONG_AGO = format_http_date(0)
 KEPT_BY_NOBODY = (("Cache-Control", cache_control.PRIVATE),)
 OF_THE_CONTENT = frozenset({"Content-Type", "Content-Language", "Content-Encoding", "Content-Length"})
-"""What a 304 leaves to the copy that the client has; Content-Location it repeats."""
+"""Fields that a 304 omits, because the client's copy has them. It repeats Content-Location."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A status, its header fields in order, and the content (empty for a 304, and for the 412 to be described)."""
+    """A status, its header fields in order, and the content: empty for a 304, a 406 and a 412."""
 
     status: int
     headers: list[tuple[str, str]]
@@ -31,21 +31,21 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """On what terms an answer is sent: at Unix time `now`, how it came about, and whether for one person alone."""
+    """The terms of one answer: the time (Unix seconds), its Cache-Status, and whether it is for one client alone."""
 
     now: float
     cache_status: str
     accept_encoding: str | None = None
     is_private: bool = False
     age: int | None = None
-    """Seconds that the entry is past its confirmation (RFC 9111 section 5.1); None for what is true now."""
+    """Seconds since a stale entry was last confirmed (RFC 9111 section 5.1); None for a fresh one."""
 
 
 def answer(entry: Entry, method: str, conditions: Conditions, terms: Terms) -> Answer:
-    """Evaluate the preconditions (RFC 9110 section 13.2.2) against the entry.
+    """Return the answer to a request with these preconditions (RFC 9110 section 13.2.2): 200, 304, 406 or 412.
 
-    A 304 carries what the 200 would, but for the fields that describe the content itself (section 15.4.5). A
-    client that accepts no coding there is gets a 406.
+    A 304 has the fields of the 200, except those that describe the content itself (section 15.4.5). A client that
+    accepts none of the available content codings gets a 406.
     """
     coding = _selected(entry, terms.accept_encoding, conditions)
     if coding is None:
@@ -66,20 +66,20 @@ def answer(entry: Entry, method: str, conditions: Conditions, terms: Terms) -> A
 
 
 def _vary(entry: Entry) -> list[tuple[str, str]]:
-    """By what the answer varies: its coding, where the view has named nothing else beside it."""
+    """Return `Vary: Accept-Encoding`, unless the entry has a Vary of its own, which then includes it."""
     return [] if any(name == "Vary" for name, _ in entry.headers) else [VARY]
 
 
 def _dated(entry: Entry, now: float) -> list[tuple[str, str]]:
-    if entry.changed is None or entry.changed > now + 1:  # by this clock it is to come: another was ahead
+    if entry.changed is None or entry.changed > now + 1:  # made by a clock that is ahead
         return []
     return [("Last-Modified", format_http_date(last_modified(entry.changed, now)))]
 
 
 def _held(entry: Entry, terms: Terms) -> tuple[tuple[str, str], ...]:
-    """For how long whom: Expires says to old caches what Cache-Control says to everybody (RFC 9111 section 5.3).
+    """Return who may hold the answer, and for how long. Expires tells old caches the same (RFC 9111 section 5.3).
 
-    Nobody may hold what has ended: the purges that it was due have been, and no other would end it.
+    Nobody may hold a stale entry: its purges have been sent already, and no later purge would remove it.
     """
     if terms.is_private or terms.age is not None or not entry.shared:
         return KEPT_BY_NOBODY
@@ -90,7 +90,7 @@ def _held(entry: Entry, terms: Terms) -> tuple[tuple[str, str], ...]:
 def missing_coding(
     entry: Entry, method: str, conditions: Conditions, accept_encoding: str | None
 ) -> str | None:
-    """Return the coding that `answer` would send, if it would have to make it first; None where it has it."""
+    """Return the content coding that `answer` would have to compute before it sends the entry; None for none."""
     if accept_encoding is None:
         return None
     coding = _selected(entry, accept_encoding, conditions)
@@ -101,14 +101,14 @@ def missing_coding(
 
 
 def _selected(entry: Entry, accept_encoding: str | None, conditions: Conditions) -> str | None:
-    """Return the coding to send: the one that the client has already, if it is still acceptable, else the best.
+    """Return the coding to send: the one that the client holds, if it is still acceptable, else the best.
 
-    So a client that has changed its mind about codings revalidates what it holds. None, where none is acceptable.
+    So a client whose Accept-Encoding has changed can revalidate its copy. None where no coding is acceptable.
     """
     admitted = codings.admitted(accept_encoding, entry.body)
     tags = {coding: codings.entity_tag(entry.etag, coding) for coding in admitted}
     for listed, is_listed in (
-        (conditions.if_match, etags.strongly_listed),  # first, as the conditions themselves are evaluated
+        (conditions.if_match, etags.strongly_listed),  # first, in the order in which conditions are evaluated
         (conditions.if_none_match, etags.weakly_listed),
     ):
         named = (coding for coding in admitted if listed and is_listed(tags[coding], listed))
@@ -120,7 +120,7 @@ def _selected(entry: Entry, accept_encoding: str | None, conditions: Conditions)
 def last_modified(changed: int, now: float) -> int:
     """Return the Last-Modified to send, in Unix seconds: never later than now (RFC 9110 section 8.8.2.1).
 
-    The date of a content is the first whole second after it appeared, so that two contents within one second
-    never share one. Until that second has come the second before is sent, which no condition ever matches.
+    Content is dated to the first whole second after it appeared, so that two contents within one second never share
+    a date. Until that second has come, the one before it is sent, which no condition ever matches.
     """
     return changed if changed <= now else changed - 1

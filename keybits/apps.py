@@ -1,4 +1,4 @@
-"""The application's registration, its system checks included."""
+"""What keybits sets up when Django starts: its system checks, the watching of connections, and signal handlers."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ class KeybitsConfig(AppConfig):
 
 
 def _know_the_code() -> None:
-    """Take the fingerprint of the code that runs: a deployment may replace it on disk before the first request comes.
+    """Compute the fingerprint of the running code now: a deployment may replace it on disk before the first request.
 
-    What is wrong with the settings for that, a check says.
+    Errors in the settings that it reads are ignored here, because a system check reports them.
     """
     with suppress(AttributeError, ImportError, TypeError, ValueError):
         fingerprint()
 
 
 def _watch_writes() -> None:
-    """Watch every connection there is and will be."""
+    """Watch the connections that exist, and those that are made later."""
     from keybits import transactions  # noqa: PLC0415 - needs the settings
 
     for connection in connections.all(initialized_only=True):

@@ -1,9 +1,9 @@
-"""Is the key complete? What a cached view reads while it makes a representation, against what its bits cover.
+"""Whether a key is complete: what a cached view reads while it makes a representation, against what its bits cover.
 
-Everything that a fill reads outside its bits is a way to show somebody an answer made for somebody else, or one
-that is no longer true. With `KEYBITS_AUDIT` at `raise` (in tests) or `log`, each fill is watched: tables, headers,
-query parameters, cookies, the user, the language and settings. A read that no bit covers is named, with the bit
-to add. The watching costs time and is meant for tests; it changes no answer.
+Anything that a fill reads outside its bits can show one client an answer made for another, or a stale answer. With
+`KEYBITS_AUDIT` at `raise` (in tests) or `log`, each fill is watched: tables, headers, query parameters, cookies, the
+user, the language and settings. A read that no bit covers is reported, with the bit to add. Watching costs time and is
+meant for tests; it changes no answer.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _fills: ContextVar[list[str] | None] = ContextVar("keybits_fills", default=None)
 
 @contextmanager
 def recording_fills() -> Iterator[list[str]]:
-    """Watch the fills made meanwhile, whatever `KEYBITS_AUDIT` says; yields the list of what no bit covered."""
+    """Watch the fills made in the block, whatever `KEYBITS_AUDIT` says; yield the list of reads that no bit covered."""
     found: list[str] = []
     token = _fills.set(found)
     try:
@@ -64,7 +64,11 @@ def recording_fills() -> Iterator[list[str]]:
 
 @contextmanager
 def observed(view: Any, constructor: KeyConstructor, scopes: tuple[str, ...], request: Any) -> Iterator[None]:
-    """Watch a fill, if `KEYBITS_AUDIT` says so; raise `IncompleteKeyError`, or log it, for what no bit covers."""
+    """Watch a fill, if `KEYBITS_AUDIT` or `recording_fills` asks for it.
+
+    Reads that no bit covers are added to the list of `recording_fills`; without one they raise `IncompleteKeyError`
+    or are logged, as `KEYBITS_AUDIT` says.
+    """
     fills = _fills.get()
     if (conf.AUDIT == "off" and fills is None) or not scopes:
         yield
@@ -93,7 +97,7 @@ def uncovered(reads: set[Read], constructor: KeyConstructor, scopes: tuple[str, 
     return found
 
 
-# --- What covers what: each returns the bit to add, or "" where one is there ---------------------------------------
+# --- What covers a read: each function returns the bit to add, or "" where one covers it ---------------------------
 
 
 def _has(constructor: KeyConstructor, *kinds: type[Any]) -> bool:
@@ -101,7 +105,7 @@ def _has(constructor: KeyConstructor, *kinds: type[Any]) -> bool:
 
 
 def _named(constructor: KeyConstructor, kind: type[Any]) -> set[str]:
-    """The names that the bits of one kind cover; "*" for all."""
+    """Return the names that the bits of one kind cover; "*" stands for all."""
     names: set[str] = set()
     for name, bit in constructor.bits.items():
         if isinstance(bit, kind):
@@ -139,12 +143,12 @@ def _header(name: str, constructor: KeyConstructor, _: tuple[str, ...]) -> str:
     if "*" in named | by_meta or header.lower() in named or name.lower() in by_meta:
         return ""
     kinds = {"ACCEPT": bits.FormatKeyBit, "ACCEPT_LANGUAGE": bits.LanguageKeyBit}
-    kinds |= {"AUTHORIZATION": bits.UserKeyBit}  # one that leads to no user is answered anew each time
+    kinds |= {"AUTHORIZATION": bits.UserKeyBit}  # one that leads to no user is never cached
     if name in kinds and _has(constructor, kinds[name]):
         return ""
     if name in {"HOST", "X_FORWARDED_HOST"}:
         covered = _has(constructor, bits.OriginKeyBit)
-        return "" if covered else "write links that do not hold the host, or add OriginKeyBit()"
+        return "" if covered else "write links without the host, or add OriginKeyBit()"
     return f"add HeadersKeyBit([{header!r}])"
 
 
@@ -160,7 +164,7 @@ def _parameter(name: str, constructor: KeyConstructor, _: tuple[str, ...]) -> st
 
 
 def _cookie(name: str, constructor: KeyConstructor, _: tuple[str, ...]) -> str:
-    return "do not read it in a cached view: no bit covers a cookie of its own"
+    return "do not read it in a cached view: no bit covers a single cookie"
 
 
 def _user(name: str, constructor: KeyConstructor, _: tuple[str, ...]) -> str:
@@ -168,7 +172,7 @@ def _user(name: str, constructor: KeyConstructor, _: tuple[str, ...]) -> str:
 
 
 def _row(name: str, constructor: KeyConstructor, _: tuple[str, ...]) -> str:
-    return "name one of those in an UpdatedAtKeyBit: no change of that row ends what is named"
+    return "name one of those in an UpdatedAtKeyBit: no change of that row closes a scope of this key"
 
 
 def _language(name: str, constructor: KeyConstructor, _: tuple[str, ...]) -> str:
@@ -200,7 +204,7 @@ _watching = threading.local()
 
 @contextmanager
 def recording(request: Any) -> Iterator[set[Read]]:
-    """Yield the set of what this thread reads meanwhile, by kind and name."""
+    """Yield the set of what this thread reads in the block, as pairs of a kind and a name."""
     reads: set[Read] = set()
     http = getattr(request, "_request", request)
     saved = (http.META, http.GET, http.COOKIES, getattr(request, "_user", None))
@@ -229,7 +233,7 @@ def _statements(reads: set[Read]) -> Iterator[None]:
         reads.update(("table", _bare(table)) for table in _TABLE.findall(str(sql)))
         return execute(sql, params, many, context)
 
-    watched = connections.all()  # one that is first used in the fill, too
+    watched = connections.all()  # including those that the fill is the first to use
     for connection in watched:
         connection.execute_wrappers.append(wrapper)
     try:
@@ -240,7 +244,7 @@ def _statements(reads: set[Read]) -> Iterator[None]:
 
 
 class _Meta(dict[str, Any]):
-    """A request's META that tells which headers are read."""
+    """A request's META that records which headers are read."""
 
     def __init__(self, source: dict[str, Any], reads: set[Read]) -> None:
         super().__init__(source)
@@ -269,7 +273,7 @@ class _Meta(dict[str, Any]):
 
 
 class _Headers(HttpHeaders):
-    """A request's headers that tell which are read."""
+    """A request's headers that record which are read."""
 
     def __init__(self, environ: dict[str, Any], reads: set[Read]) -> None:
         super().__init__(environ)
@@ -283,7 +287,7 @@ class _Headers(HttpHeaders):
 
 
 class _Cookies(dict[str, str]):
-    """Cookies that tell which are read."""
+    """Cookies that record which are read."""
 
     def __init__(self, source: dict[str, str], reads: set[Read]) -> None:
         super().__init__(source)
@@ -303,7 +307,7 @@ class _Cookies(dict[str, str]):
 
 
 def _watched_query(source: Any, reads: set[Read]) -> Any:
-    """Return a copy of a QueryDict that tells which parameters are read."""
+    """Return a copy of a QueryDict that records which parameters are read."""
 
     class Watched(type(source)):  # type: ignore[misc]
         def __getitem__(self, key: str) -> Any:
@@ -318,7 +322,7 @@ def _watched_query(source: Any, reads: set[Read]) -> Any:
 
 
 class _Told:
-    """A thing that tells which of its attributes are read, and is that thing in every other way."""
+    """A proxy that reports which attributes of an object are read, and otherwise behaves as that object."""
 
     def __init__(self, thing: Any, note: Callable[[str], None]) -> None:
         object.__setattr__(self, "_keybits", (thing, note))
@@ -332,7 +336,7 @@ class _Told:
 
 
 def _told_user(user: Any, reads: set[Read]) -> _Told:
-    """Return the user, who tells what is read of him, and of which table that is."""
+    """Return a proxy of the user that records which attributes are read, and the table where one is a column."""
     of_row = _noting_columns(user, reads)
 
     def note(name: str) -> None:
@@ -353,7 +357,10 @@ def _noting_columns(row: Any, reads: set[Read]) -> Callable[[str], None]:
 
 @contextmanager
 def _found_by(view: Any, scopes: tuple[str, ...], reads: set[Read]) -> Iterator[None]:
-    """Have what `get_object` finds in the block be held against `scopes`: by another spelling they are no row's."""
+    """Record each row that `get_object` returns in the block and that is part of none of `scopes`.
+
+    A URL may spell a row's key in another way than the scope does, and then names the scope of no row.
+    """
     find: Any = getattr(view, "get_object", None)
 
     def found() -> Any:
@@ -376,7 +383,7 @@ def _found_by(view: Any, scopes: tuple[str, ...], reads: set[Read]) -> Iterator[
 
 @contextmanager
 def _rows_of(owner: Any, reads: set[Read]) -> Iterator[None]:
-    """Have the rows that `owner` already holds tell which of their columns are read; their keys are not."""
+    """Record which columns are read of the rows that `owner` already holds, primary keys excepted."""
     held = {each: row for each, row in vars(owner).items() if isinstance(row, Model) and each[0] != "_"}
     told = {each: _Told(row, _noting_columns(row, reads)) for each, row in held.items()}
     vars(owner).update(told)
@@ -388,13 +395,13 @@ def _rows_of(owner: Any, reads: set[Read]) -> Iterator[None]:
 
 @lru_cache(maxsize=1024)
 def _columns(model: type[Any]) -> frozenset[str]:
-    """The columns of a model but for its key; of what is no model none."""
+    """Return the names of a model's columns without its primary key; none for a class that is not a model."""
     fields = model._meta.concrete_fields if issubclass(model, Model) else ()
     return frozenset(name for each in fields if not each.primary_key for name in (each.name, each.attname))
 
 
 def install() -> None:
-    """Have settings and translations tell who reads them. Called once, where `KEYBITS_AUDIT` is not `off`."""
+    """Have reads of settings and translations recorded. Called at start-up, where `KEYBITS_AUDIT` is not `off`."""
     if getattr(LazySettings, "_keybits_audited", False):
         return
     LazySettings._keybits_audited = True  # type: ignore[attr-defined]
