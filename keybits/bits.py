@@ -1,9 +1,9 @@
 """The parts of a key: which representation a request means (identity) and whether it is still true (freshness).
 
-Every key bit of drf-extensions is offered here beside ours. Three of them missed part of what they name, and are
-mended: headers named `*`, query parameters given several times, and users of several classes. A bit is an identity
-bit unless it is a `FreshnessKeyBit`: that one names scopes, whose stamps are compared on read and are no part of the
-cache key.
+Every key bit of drf-extensions is available here beside those of keybits. Three of them missed part of what they name
+and are corrected: headers named `*`, query parameters given several times, and users of several classes. A
+`FreshnessKeyBit` names scopes, whose stamps are compared on read and are not part of the cache key. A `PurgeKeyBit`
+names scopes for caches in front. Every other bit is an identity bit.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ ScopeSource = Scopes | Callable[..., Scopes]
 
 
 class HeadersKeyBit(UpstreamHeadersKeyBit):  # type: ignore[misc]  # drf-extensions is untyped
-    """The request headers named; with `*`, all of them (drf-extensions' bit then names none)."""
+    """The request headers named; with `*`, all of them (for which drf-extensions' bit has none)."""
 
     def get_data(self, params: Any, request: Any, **exchange: Any) -> dict[str, str]:
         named = list(request.headers) if params == "*" else params
@@ -91,7 +91,7 @@ class HeadersKeyBit(UpstreamHeadersKeyBit):  # type: ignore[misc]  # drf-extensi
 
 
 class QueryParamsKeyBit(UpstreamQueryParamsKeyBit):  # type: ignore[misc]
-    """The query parameters named, each with all its values (drf-extensions' bit sees the last one only)."""
+    """The query parameters named, each with all its values (drf-extensions' bit has only the last)."""
 
     def get_data(self, params: Any, request: Any, **exchange: Any) -> dict[str, Any]:
         data: dict[str, Any] = super().get_data(params=params, request=request, **exchange)
@@ -100,9 +100,9 @@ class QueryParamsKeyBit(UpstreamQueryParamsKeyBit):  # type: ignore[misc]
 
 
 class UserKeyBit(UpstreamUserKeyBit):  # type: ignore[misc]
-    """Who asks; of a user that is no `AUTH_USER_MODEL` its class as well: another class may have the same id.
+    """The user who makes the request, with the user's class unless that is `AUTH_USER_MODEL`: ids may coincide.
 
-    Nobody is `anonymous`, and a user of that name has a colon before it.
+    A request without a user is `anonymous`; the data of a user always contains a colon.
     """
 
     def get_data(self, request: Any, **exchange: Any) -> str:
@@ -115,7 +115,7 @@ class UserKeyBit(UpstreamUserKeyBit):  # type: ignore[misc]
 
 
 def user_class(request: Any) -> str:
-    """Name the class of the user that asks; "" for one of `AUTH_USER_MODEL`, and for nobody."""
+    """Return the name of the requesting user's class; "" for `AUTH_USER_MODEL`, and without a user."""
     user = getattr(request, "user", None)
     if not user or not user.is_authenticated:
         return ""
@@ -125,9 +125,9 @@ def user_class(request: Any) -> str:
 
 
 class MediaTypeKeyBit(KeyBitBase):  # type: ignore[misc]  # drf-extensions is untyped
-    """The media type that was negotiated, with its parameters: REST framework indents for `application/json; indent=4`.
+    """The negotiated media type with its parameters: REST framework indents for `application/json; indent=4`.
 
-    It tells formats of the same name apart.
+    It also tells apart renderers whose formats have the same name.
     """
 
     def get_data(self, request: Any, **exchange: Any) -> str:
@@ -135,7 +135,7 @@ class MediaTypeKeyBit(KeyBitBase):  # type: ignore[misc]  # drf-extensions is un
 
 
 class VersionKeyBit(KeyBitBase):  # type: ignore[misc]
-    """The version of the API that was asked for, wherever REST framework's versioning has found it."""
+    """The requested version of the API, wherever REST framework's versioning has found it."""
 
     def get_data(self, request: Any, **exchange: Any) -> str | None:
         version = getattr(request, "version", None)
@@ -143,23 +143,23 @@ class VersionKeyBit(KeyBitBase):  # type: ignore[misc]
 
 
 class TimeZoneKeyBit(KeyBitBase):  # type: ignore[misc]
-    """The time zone that is active: REST framework writes datetimes in it."""
+    """The active time zone, in which REST framework writes datetimes."""
 
     def get_data(self, **exchange: Any) -> str:
         return get_current_timezone_name()
 
 
 class OriginKeyBit(KeyBitBase):  # type: ignore[misc]
-    """The scheme and the host by which the server was called, as Django has them: for answers with absolute links."""
+    """The scheme and host of the request, as Django determines them: for answers with absolute links."""
 
     def get_data(self, request: Any, **exchange: Any) -> str:
         return f"{request.scheme}://{request.get_host()}"
 
 
 class RouteKeyBit(KeyBitBase):  # type: ignore[misc]
-    """Which address of the view: the prefix that the application is mounted under, the route, and the URL's captures.
+    """The address of the view: the prefix that the application is mounted under, the route, and the URL's captures.
 
-    Several routes may lead to one view, with other options, or in other namespaces.
+    Several routes may lead to one view, with different options or in different namespaces.
     """
 
     def get_data(
@@ -170,7 +170,7 @@ class RouteKeyBit(KeyBitBase):  # type: ignore[misc]
 
 
 def canonical_query(view: Any, request: Any) -> str:
-    """Return the query of `request` as the key has it: what means the same is written the same."""
+    """Return the query of `request` as the key has it: canonical where the view has a grammar, else sorted by name."""
     query = getattr(view, "query", None)
     if isinstance(query, Query):
         return query.canonical
@@ -178,10 +178,10 @@ def canonical_query(view: Any, request: Any) -> str:
 
 
 class CanonicalQueryKeyBit(KeyBitBase):  # type: ignore[misc]
-    """The query as `keybits.query` writes it: permutations and tracking parameters mean the same representation.
+    """The query as `keybits.query` writes it, in which the order of parameters and tracking parameters do not count.
 
-    A view without that grammar (`keybits.drf.ClosedQueryMixin`) has its parameters sorted by name: whatever can change
-    the answer is in the key, the order of a parameter's values too, and nothing is known to be of no account.
+    A view without a grammar (`keybits.drf.ClosedQueryMixin`) has all its parameters in the key, sorted by name, each
+    with its values in the order given: any of them may change the answer.
     """
 
     def get_data(
@@ -191,20 +191,20 @@ class CanonicalQueryKeyBit(KeyBitBase):  # type: ignore[misc]
 
 
 class FreshnessKeyBit(KeyBitBase):  # type: ignore[misc]
-    """A bit that says whether a representation is still true, by naming the scopes it was made from."""
+    """A bit that decides whether a representation is still true, by naming the scopes it was made from."""
 
     def get_scopes(self, params: Any, **exchange: Any) -> Iterable[str]:
-        """Return the scopes, from the request alone: no database is asked."""
+        """Return the scopes, computed from the request alone, without a database query."""
         raise NotImplementedError
 
     def get_captures(self, params: Any) -> set[str]:
-        """Return the names of the URL's captures that the scopes are named by; `*`, as here, for any of them."""
+        """Return the names of the URL's captures that the scopes are made from; `*` (the default) for any of them."""
         return {"*"}
 
     def get_data(self, params: Any, request: Any, **exchange: Any) -> dict[str, str]:
-        """Return each scope's present stamp, for a key function that stands by itself (drf-extensions' decorators).
+        """Return each scope's present stamp, for a key function that is used alone (drf-extensions' decorators).
 
-        A scope that is open gets a token of its own each time, so that nothing made meanwhile is found again.
+        An open scope gets a new random token each time, so that nothing made while it is open is found again.
         """
         scopes = stamps.scope_names(self.get_scopes(params=params, request=request, **exchange))
         return {scope: (stamp or stamps.new()).hex() for scope, stamp in _stamps_of(request, scopes).items()}
@@ -213,10 +213,10 @@ class FreshnessKeyBit(KeyBitBase):  # type: ignore[misc]
 class UpdatedAtKeyBit(FreshnessKeyBit):
     """The scopes given, as a string, several strings, or a function of the view, the request and the URL.
 
-    In a string, `{name}` stands for the URL's capture of that name: `UpdatedAtKeyBit("gallery:{slug}")`. A
-    function is called with the keyword arguments `view_instance`, `view_method`, `request`, `args`, `kwargs`, and
-    returns the scopes themselves.
-    Like every bit's, the scopes can also be given to the constructor: `params={"updated_at": "gallery:{slug}"}`.
+    In a string, `{name}` stands for the URL's capture of that name: `UpdatedAtKeyBit("gallery:{slug}")`. A function
+    is called with the keyword arguments `view_instance`, `view_method`, `request`, `args` and `kwargs`, and returns
+    the scopes themselves, as one string or several. As with every bit, the scopes can also be given to the
+    constructor: `params={"updated_at": "gallery:{slug}"}`.
     """
 
     def __init__(self, scope: ScopeSource | None = None) -> None:
@@ -233,10 +233,10 @@ class UpdatedAtKeyBit(FreshnessKeyBit):
 
 
 class PurgeKeyBit(KeyBitBase):  # type: ignore[misc]
-    """More scopes that purge the answer from the caches in front, given as `UpdatedAtKeyBit`'s; no part of the key.
+    """More scopes that purge the answer from the caches in front, given as to `UpdatedAtKeyBit`; not part of the key.
 
-    For what only they need to be told, because the scopes of freshness end with it anyway: a takedown, whose purge
-    is hard. A family (`takedown:*`) stands for members that the request does not name.
+    Use it for changes that close the scopes of freshness anyway, but of which those caches need to be told apart: a
+    takedown, whose purge is hard. A family (`takedown:*`) stands for members that the request does not name.
     """
 
     def __init__(self, scope: ScopeSource | None = None) -> None:
@@ -246,11 +246,11 @@ class PurgeKeyBit(KeyBitBase):  # type: ignore[misc]
         return _named(params, exchange)
 
     def get_data(self, **exchange: Any) -> None:
-        """Return nothing: it neither tells representations apart nor says whether one is true."""
+        """Return None: the bit neither tells representations apart nor decides whether one is true."""
 
 
 def _named(source: Any, exchange: Mapping[str, Any]) -> list[str]:
-    """Return the scopes that `source` names. Those of a function are no templates: a client may choose its braces."""
+    """Return the scopes that `source` names. Those of a function are not templates: a client may have put braces in."""
     if callable(source):
         named = source(**exchange)
         return [named] if isinstance(named, str) else list(named or ())
@@ -263,7 +263,7 @@ def _filled(scope: str, kwargs: Mapping[str, Any]) -> str:
 
 
 def _stamps_of(request: Any, scopes: tuple[str, ...]) -> dict[str, stamps.Stamp | None]:
-    """Read stamps once a request: a key and an ETag that read them apart let an old tag carry a new body."""
+    """Return the present stamps, read once a request: with two readings, a new body could get an old ETag."""
     seen: dict[str, stamps.Stamp | None] = request.__dict__.setdefault("_keybits_stamps", {})
     missing = [scope for scope in scopes if scope not in seen]
     if missing:

@@ -1,7 +1,7 @@
-"""How long whom: every Cache-Control value (RFC 9111 section 5.2.2) that keybits sends is made here.
+"""Every Cache-Control value that keybits sends (RFC 9111 section 5.2.2): who may store an answer, and for how long.
 
-So are the fields for targeted caches (RFC 9213), which have the same grammar. A `Policy` is declared on a view,
-as `cache_policy`; the default has every cache ask each time, but for those that are told of every change.
+The fields for targeted caches (RFC 9213) have the same grammar and are made here too. A view declares a `Policy` as
+`cache_policy`. By default every cache revalidates each time, except those that are told of every change.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = [
 def cache_control(**directives: int | bool) -> str:
     """Return the field value: `cache_control(public=True, max_age=0)` is `public, max-age=0`.
 
-    Ages are in seconds; a directive that is False is left out.
+    Ages are in seconds. A directive whose value is False is left out.
     """
     return ", ".join(
         _directive(name.replace("_", "-"), value) for name, value in directives.items() if value is not False
@@ -36,17 +36,17 @@ def _directive(name: str, value: int | bool) -> str:
 
 
 PUBLIC = cache_control(public=True, max_age=0, must_revalidate=True)
-"""Anybody may keep it, and asks before using it: nobody is shown what has changed."""
+"""Any cache may store the answer and must revalidate it before each use: nobody is shown a stale one."""
 
 PRIVATE = cache_control(private=True, no_store=True)
-"""For one person, or not worth keeping: credentials, private galleries, errors, pages for people."""
+"""No cache may store the answer: it is for one person, or not worth storing (errors, pages for people)."""
 
 DAY = 86_400
 
 
 @dataclass(frozen=True, slots=True)
 class Lifetime:
-    """How long an answer may be used without asking, in seconds, and how much longer while asking, or in need.
+    """The seconds for which an answer may be used without revalidation, and those for which it may be used stale.
 
     The latter two are RFC 5861's: `stale_while_revalidate` shows old content to whoever asks first after a change.
     """
@@ -56,12 +56,12 @@ class Lifetime:
     stale_if_error: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse what is no delta-seconds (RFC 9111 section 1.2.2)."""
+        """Refuse values below 0, which are not delta-seconds (RFC 9111 section 1.2.2)."""
         if min(self.max_age, self.stale_while_revalidate, self.stale_if_error) < 0:
             raise ValueError(f"{self} has an age below 0; give seconds from 0 on.")
 
     def directives(self) -> dict[str, int | bool]:
-        """Return the directives that say so; what is never to be used stale says that too (section 5.2.2.2)."""
+        """Return the directives; without any stale use, must-revalidate is among them (section 5.2.2.2)."""
         return {
             "max_age": self.max_age,
             "stale_while_revalidate": self.stale_while_revalidate or False,
@@ -74,8 +74,8 @@ class Lifetime:
 class Policy:
     """How long an answer may be held, by everybody (browsers too), and by the caches that we purge (`edge`).
 
-    `s_maxage` is for shared caches that nobody purges: seconds for which they may show what has changed since.
-    Whatever is given to `everybody` above 0 is staleness that the project accepts; the default accepts none.
+    `s_maxage` is for shared caches that nobody purges: seconds for which they may show a stale answer. An age above 0
+    for `everybody` is staleness that the project accepts; the default accepts none.
     """
 
     everybody: Lifetime = Lifetime()
@@ -83,25 +83,25 @@ class Policy:
     edge: Lifetime = field(default=Lifetime(max_age=DAY, stale_if_error=DAY))
 
     def for_everybody(self, s_maxage: int | None = None) -> str:
-        """Return Cache-Control; `s_maxage` overrules the policy's."""
+        """Return the Cache-Control value; `s_maxage` overrides the policy's."""
         shared = self.s_maxage if s_maxage is None else s_maxage
         lasting = {"max_age": 0, "s_maxage": False if shared is None else shared}
         return cache_control(public=True, **(lasting | self.everybody.directives()))
 
     def for_the_edge(self) -> str:
-        """Return the value for the caches that we purge: of CDN-Cache-Control (RFC 9213), or Surrogate-Control."""
+        """Return the value of CDN-Cache-Control (RFC 9213) or Surrogate-Control, for the caches that we purge."""
         return cache_control(**self.edge.directives())
 
     def unheld(self) -> Policy:
-        """Return the policy for an answer that no purge may reach: the edge asks each time.
+        """Return the policy for an answer that purges may not reach: the edge revalidates it each time.
 
-        Also while we are down: what was taken down meanwhile must not come back.
+        While we are down the edge may not use it either: content that was taken down meanwhile must not come back.
         """
         return replace(self, edge=Lifetime())
 
 
 def is_storable_by_all(value: str) -> bool:
-    """Say whether a field, whoever made it, has a shared cache store the answer (RFC 9111 section 3)."""
+    """Say whether a field value, whoever wrote it, lets a shared cache store the answer (RFC 9111 section 3)."""
     said = value.lower()
     return any(word in said for word in ("public", "max-age", "s-maxage")) and not any(
         word in said for word in ("private", "no-store")
@@ -109,7 +109,7 @@ def is_storable_by_all(value: str) -> bool:
 
 
 def max_age(value: str) -> int:
-    """Return the seconds that a field, whoever made it, grants everybody; 0 where it says none that can be read."""
+    """Return the max-age of a field value, whoever wrote it, in seconds; 0 where it has none that can be read."""
     found = _MAX_AGE.search(value)
     return int(found[1]) if found else 0
 
@@ -118,7 +118,7 @@ _MAX_AGE = re.compile(r"(?:\A|[,\s])max-age=(\d{1,9})(?:[,\s]|\Z)", re.IGNORECAS
 
 
 def strictest(first: Policy, *others: Policy) -> Policy:
-    """Return the policy that allows no more than any of those given: for an answer that shows several things."""
+    """Return the policy that allows no more than any of those given, for an answer that shows several objects."""
     policy = first
     for other in others:
         policy = _stricter(policy, other)

@@ -1,4 +1,4 @@
-"""What the cache says it did: the Cache-Status field (RFC 9211), under the name `keybits`."""
+"""What the Cache-Status field (RFC 9211) says of each answer, under the cache name `keybits`."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ _TOKEN = re.compile(r"[A-Za-z*][A-Za-z0-9!#$%&'*+.^_`|~:/-]*")
 
 
 def stale(seconds: int) -> str:
-    """Return the value for an entry that was shown though its end may be `seconds` ago (RFC 9211 section 2.5)."""
+    """Return the value for an entry that is sent although it may be stale by `seconds` (RFC 9211 section 2.4)."""
     return f"keybits; hit; ttl={-seconds}"
 
 
 def forwarded(reason: str, *, stored: bool = False, collapsed: bool = False, detail: str = "") -> str:
-    """Return the value for a request that went on to the view, and why (RFC 9211 section 2.2).
+    """Return the value for a request that was forwarded to the view, with the reason (RFC 9211 section 2.2).
 
     `uri-miss`: there was no entry. `stale`: there was one, no longer true. `bypass`: the cache was not asked.
-    `method`: a write, which no cache answers.
-    `collapsed`: another request, at the same time, was answered by the view for this one too.
+    `method`: a write, which no cache answers. `collapsed`: the view answered a concurrent request, for this one too.
     """
     value = f"keybits; fwd={reason}"
     if stored:
@@ -35,7 +34,7 @@ def forwarded(reason: str, *, stored: bool = False, collapsed: bool = False, det
 
 
 def _item(text: str) -> str:
-    """Write `text` as a token where it is one, else as a string (RFC 9651 sections 3.3.3 and 3.3.4)."""
+    """Return `text` as a token where it is one, else as a string (RFC 9651 sections 3.3.3 and 3.3.4)."""
     if _TOKEN.fullmatch(text):
         return text
     escaped = text.replace("\\", r"\\").replace('"', r"\"")

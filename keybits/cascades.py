@@ -1,8 +1,7 @@
-"""The end of many rows and of what hangs on them: as many statements as there are relations, however many rows.
+"""The deletion of many rows with all that cascades: a statement or a few for each relation, however many rows.
 
-Django's own deletion reads the rows, and what refers to them, and goes through both by the hundred. Here the
-database is told once for each relation, by what the relation's `on_delete` says. No signals are sent; triggers see
-every row.
+Django's own deletion reads the rows and those that refer to them, and deletes both in batches. Here the database
+deletes by relation, as the relation's `on_delete` says. No signals are sent; triggers see every row.
 """
 
 from __future__ import annotations
@@ -23,12 +22,13 @@ __all__ = ["delete"]
 
 
 def delete(rows: QuerySet[Any]) -> int:
-    """Delete `rows` with what cascades; return how many rows of their own model went.
+    """Delete `rows` with all that cascades; return how many rows of their own model were deleted.
 
-    Raises Django's `ProtectedError` or `RestrictedError` before anything of the relation is changed. What chose
-    `rows` must not be among what goes with them: give the rows of a selection (`keybits.selections`).
+    Raises Django's `ProtectedError` or `RestrictedError` before any row of the relation is changed, and
+    `NotImplementedError` for an `on_delete` of the project's own. The query of `rows` must not depend on rows that are
+    deleted with them: give the rows of a selection (`keybits.selections`).
     """
-    rows = rows.using(rows._db or router.db_for_write(rows.model))  # type: ignore[attr-defined]  # what it names
+    rows = rows.using(rows._db or router.db_for_write(rows.model))  # type: ignore[attr-defined]  # its own database
     links = _links(rows.model)
     if not links:
         return _delete(rows)
@@ -41,20 +41,20 @@ def delete(rows: QuerySet[Any]) -> int:
 
 
 def _links(model: type[models.Model]) -> list[Any]:
-    """Return the fields by which each row of `model` extends one of another table."""
+    """Return the parent links of `model`, by which each of its rows extends one of another table."""
     concrete: Any = model._meta.concrete_model
     return [link for link in concrete._meta.parents.values() if link.model is concrete]
 
 
 def _extended(rows: QuerySet[Any], link: Any) -> QuerySet[Any]:
-    """Return the rows that `rows` extend by `link`, which need not have the same keys."""
+    """Return the parent rows that `rows` extend by `link`; their keys may be different ones."""
     manager: models.Manager[Any] = link.related_model._base_manager
     keys = rows.values(link.attname)
     return manager.using(rows.db).filter(**{f"{link.target_field.attname}__in": keys})
 
 
 def _delete(rows: QuerySet[Any]) -> int:
-    """Delete `rows` of one table, with what cascades, but for the tables that theirs is an extension of."""
+    """Delete `rows` of one table with all that cascades, but without the parent rows that they extend."""
     fields = list(_references(rows.model))
     within = [field for field in fields if _is_of_a_tree(field, rows.model)]
     if within:
@@ -73,7 +73,7 @@ def _is_of_a_tree(field: Any, model: type[models.Model]) -> bool:
 
 
 def _with_descendants(rows: QuerySet[Any], fields: list[Any]) -> QuerySet[Any]:
-    """Return `rows` and what refers to them by `fields`, at any remove; UNION ends what goes round in a circle."""
+    """Return `rows` and the rows that refer to them by `fields`, at any depth; UNION ends cycles."""
     meta, quote = rows.model._meta, connections[rows.db].ops.quote_name
     table, key = quote(meta.db_table), quote(meta.pk.column)
     try:
@@ -96,19 +96,19 @@ def _with_descendants(rows: QuerySet[Any], fields: list[Any]) -> QuerySet[Any]:
 
 
 def _references(model: type[models.Model]) -> Iterator[Any]:
-    """Yield the foreign keys that refer to `model`, those of many-to-many relations among them."""
+    """Yield the foreign keys that refer to `model`, including those of many-to-many relations."""
     for relation in model._meta.get_fields(include_hidden=True):
         if relation.auto_created and not relation.concrete and (relation.one_to_one or relation.one_to_many):
             yield relation.field  # type: ignore[union-attr]  # the kinds above have one
 
 
 def _generic(model: type[models.Model]) -> Iterator[Any]:
-    """Yield the generic relations of `model`: what refers to it by its type and key goes with it."""
+    """Yield the generic relations of `model`: rows that refer to it by type and key are deleted with it."""
     return (field for field in model._meta.private_fields if hasattr(field, "bulk_related_objects"))
 
 
 def _referring(generic: Any, rows: QuerySet[Any]) -> QuerySet[Any]:
-    """Return what refers to `rows` by a generic relation, which may keep keys as another type than theirs."""
+    """Return the rows that refer to `rows` by a generic relation, which may store keys as another type."""
     model = generic.remote_field.model
     keys = rows.order_by().values(key=Cast("pk", model._meta.get_field(generic.object_id_field_name)))
     types = model._meta.get_field(generic.content_type_field_name).related_model._default_manager
@@ -120,7 +120,7 @@ def _referring(generic: Any, rows: QuerySet[Any]) -> QuerySet[Any]:
 
 
 def _release(field: Field[Any, Any], rows: QuerySet[Any]) -> None:
-    """Do to what refers to `rows` by `field` as the field says."""
+    """Apply the `on_delete` of `field` to the rows that refer to `rows` by it."""
     keys = rows.order_by().values(field.target_field.attname)  # type: ignore[attr-defined]  # a foreign key's
     referring = field.model._base_manager.using(rows.db).filter(**{f"{field.name}__in": keys})
     decision: Any = field.remote_field.on_delete  # type: ignore[union-attr]  # a foreign key's
@@ -133,7 +133,9 @@ def _release(field: Field[Any, Any], rows: QuerySet[Any]) -> None:
     elif decision in {models.PROTECT, models.RESTRICT}:
         _refuse(decision, field, referring)
     elif decision is not models.DO_NOTHING:
-        raise NotImplementedError(f"{field} says what becomes of it in Python, row by row.")
+        raise NotImplementedError(
+            f"{field} has an on_delete of its own, which only Django's delete() can apply."
+        )
 
 
 def _refuse(decision: Any, field: Any, referring: QuerySet[Any]) -> None:

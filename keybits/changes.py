@@ -1,10 +1,10 @@
 """The durable record of what changed: rows that are written in the same transaction as the change.
 
-One table, `keybits_change`, with a row for each scope that a transaction made stale. Database triggers write it
-(`keybits.triggers`), whoever makes the change; no Python has to run for it. A writer that goes through Django
-*claims* its rows just before COMMIT, to know what it is about to change; what it has not closed a relay
-closes. Another table, of one row, names the store that the record is closed in.
-This module alone reads and writes the two.
+The table `keybits_change` has a row for each scope that a transaction made stale. Database triggers write it
+(`keybits.triggers`), whoever makes the change; no Python has to run. A writer that goes through Django *claims* its
+rows just before COMMIT, to learn which scopes it is about to change; a relay closes those that the writer has not
+closed. A second table, of one row, names the store in which the record is closed. Triggers aside, this module alone
+reads and writes the two.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ POSTGRESQL = (
     )
     """,
     f"CREATE INDEX {TABLE}_tx ON {TABLE} (tx)",
-    # Deferred to COMMIT, when a Django writer has claimed its rows: only others wake the relay.
+    # Deferred to COMMIT: a Django writer has claimed its rows by then, so only other writers wake the relay.
     NOTIFY,
     f"""
     CREATE CONSTRAINT TRIGGER {TABLE}_notify AFTER INSERT ON {TABLE}
@@ -90,20 +90,20 @@ DROP = {
 CLAIM = {
     "postgresql": f"UPDATE {TABLE} SET writer = %s WHERE tx = pg_current_xact_id_if_assigned() AND writer = '' "
     "RETURNING scope",
-    # SQLite has one writer at a time: what is unclaimed here is this transaction's, or waits for a relay anyway.
+    # SQLite has one writer at a time: unclaimed rows are this transaction's, or wait for a relay anyway.
     "sqlite": f"UPDATE {TABLE} SET writer = %s WHERE writer = '' RETURNING scope",
 }
 SEEN = f"""
     SELECT pg_snapshot_xmin(pg_current_snapshot())::text, id, scope, writer FROM (SELECT) AS look LEFT JOIN {TABLE}
 """
 FILE = "_keybits_file"
-"""Where an SQLite connection has the file that it reads."""
+"""The attribute in which an SQLite connection has the file that it reads."""
 bell = threading.Event()
-"""Rung when this process has committed a change: its relay need not wait for the next look."""
+"""Set when this process has committed a change, so that its relay does not wait for its next look."""
 
 
 def _new_bell() -> None:
-    """Have one that nobody holds: a thread may have been at it as the process forked, and is not here."""
+    """Make a new event after a fork: the lock of the old one may be held by a thread that the child does not have."""
     global bell  # noqa: PLW0603
     bell = threading.Event()
 
@@ -112,7 +112,7 @@ os.register_at_fork(after_in_child=_new_bell)
 
 
 def install(schema_editor: Any) -> None:
-    """Create the table. Databases that cannot record changes by themselves have none."""
+    """Create the table, on databases that can keep the record."""
     statements = {"postgresql": POSTGRESQL, "sqlite": SQLITE}.get(schema_editor.connection.vendor, ())
     for statement in statements:
         schema_editor.execute(statement)
@@ -126,13 +126,13 @@ def uninstall(schema_editor: Any) -> None:
 
 
 def replace_functions(schema_editor: Any) -> None:
-    """On PostgreSQL, have the trigger of the table do what it is made to do now."""
+    """On PostgreSQL, replace the function of the table's own trigger by the present one."""
     if schema_editor.connection.vendor == "postgresql":
         schema_editor.execute(NOTIFY)
 
 
 def install_holder(schema_editor: Any) -> None:
-    """Create the table that names the store, where there is a record."""
+    """Create the table that names the store, on databases that can keep the record."""
     if can_be_kept(schema_editor.connection.vendor):
         schema_editor.execute(f"CREATE TABLE {HOLDER} (id integer PRIMARY KEY, name text NOT NULL)")
 
@@ -144,19 +144,19 @@ def uninstall_holder(schema_editor: Any) -> None:
 
 
 def file_of(connection: BaseDatabaseWrapper) -> str:
-    """Name the file that an SQLite database is, which another may take the place of; one in memory is none."""
+    """Return the inode of an SQLite database's file, which another file may replace; "" for one in memory."""
     with suppress(OSError):
         return str(os.stat(connection.settings_dict["NAME"]).st_ino)
     return ""
 
 
 def note_file(connection: BaseDatabaseWrapper) -> None:
-    """Remember, for `is_of_another_file`, which file a connection that was just opened reads."""
+    """Remember which file a connection that was just opened reads, for `is_of_another_file`."""
     connection.__dict__[FILE] = file_of(connection)
 
 
 def is_of_another_file(connection: BaseDatabaseWrapper) -> bool:
-    """Say whether an SQLite connection reads a file that another one has taken the place of since."""
+    """Say whether the file that an SQLite connection reads has been replaced by another one since."""
     return connection.vendor == "sqlite" and connection.__dict__.get(FILE, "") != file_of(connection)
 
 
@@ -166,7 +166,7 @@ def can_be_kept(vendor: str) -> bool:
 
 
 def is_kept(connection: BaseDatabaseWrapper) -> bool:
-    """Say whether this database keeps the record: it can, and the table is there (asked until it is)."""
+    """Say whether this database keeps the record: it can, and the table exists (which is asked until it does)."""
     known: bool = connection.__dict__.get("_keybits_record", False)
     if not known and connection.vendor in CLAIM:
         with connection.cursor() as cursor:
@@ -176,7 +176,7 @@ def is_kept(connection: BaseDatabaseWrapper) -> bool:
 
 
 def claim(connection: BaseDatabaseWrapper, writer: str, *, notify: bool = False) -> list[str]:
-    """Mark the rows of the present transaction as `writer`'s, and return their scopes. One statement.
+    """Mark the rows of the current transaction as `writer`'s, and return their scopes, in one statement.
 
     With `notify`, PostgreSQL wakes the relays when the transaction has committed.
     """
@@ -187,8 +187,8 @@ def claim(connection: BaseDatabaseWrapper, writer: str, *, notify: bool = False)
 
 
 def release(connection: BaseDatabaseWrapper, writer: str) -> None:
-    """Give the rows of `writer` up to the relay, at once: within the transaction that wrote them."""
-    if connection.vendor == "sqlite":  # one of a kind may be unclaimed already
+    """Mark the rows of `writer` as unclaimed, for the relay. Call it within the transaction that wrote them."""
+    if connection.vendor == "sqlite":  # a row of the same scope may be unclaimed already
         _fetch(connection, f"UPDATE OR REPLACE {TABLE} SET writer = '' WHERE writer = %s", [writer])
         return
     _fetch(connection, f"UPDATE {TABLE} SET writer = '' WHERE writer = %s", [writer])
@@ -196,18 +196,18 @@ def release(connection: BaseDatabaseWrapper, writer: str) -> None:
 
 
 def recorded(connection: BaseDatabaseWrapper) -> list[tuple[int, str, str]]:
-    """Return the id, the scope and the writer of every row; each is of a transaction that has committed."""
+    """Return the id, scope and writer of every row, by id: those of transactions that have committed."""
     return _fetch(connection, f"SELECT id, scope, writer FROM {TABLE} ORDER BY id", [])
 
 
 def seen(
     connection: BaseDatabaseWrapper, horizon: str = "", ids: Collection[int] = ()
 ) -> tuple[list[tuple[int, str, str]], str]:
-    """Return what `recorded` does, and its horizon: every transaction that is numbered below has ended.
+    """Return what `recorded` returns, and its horizon: every transaction with a lower number has ended.
 
-    With the horizon of an earlier look, only rows of later transactions are looked for, and those of `ids`, which
-    should be all that were there then: PostgreSQL then passes by the rows that have been deleted and that no VACUUM
-    may remove while anybody has an older snapshot. SQLite, which leaves none, has no horizon.
+    With the horizon of an earlier look, it looks only for rows of that transaction or later ones, and for `ids`, which
+    should be all rows that the earlier look returned. PostgreSQL then skips dead rows, which no VACUUM may remove while
+    an older snapshot is in use. SQLite leaves none and has no horizon ("").
     """
     if connection.vendor != "postgresql":
         return recorded(connection), ""
@@ -217,7 +217,7 @@ def seen(
 
 
 def replace(connection: BaseDatabaseWrapper, ids: Sequence[int], scopes: Iterable[str]) -> None:
-    """Have rows of `scopes` stand in place of these rows, at once: what they have in common is recorded once."""
+    """Replace these rows by one for each of `scopes`, in one transaction."""
     insert = "INSERT OR REPLACE" if connection.vendor == "sqlite" else "INSERT"
     with transaction.atomic(using=connection.alias):
         forget(connection, ids)
@@ -226,7 +226,7 @@ def replace(connection: BaseDatabaseWrapper, ids: Sequence[int], scopes: Iterabl
 
 
 def forget(connection: BaseDatabaseWrapper, ids: Sequence[int], *, holder: str | None = None) -> None:
-    """Delete these rows: their scopes have been closed, in the store called `holder` while it is the one named."""
+    """Delete these rows, whose scopes have been closed; with `holder`, only while that is the store named."""
     named = "" if holder is None else f" AND EXISTS (SELECT 1 FROM {HOLDER} WHERE name = %s)"
     names = [] if holder is None else [holder]
     for start in range(0, len(ids), 500):
@@ -236,12 +236,12 @@ def forget(connection: BaseDatabaseWrapper, ids: Sequence[int], *, holder: str |
 
 
 def holder(connection: BaseDatabaseWrapper) -> str:
-    """Return the name of the store that the record is closed in; "" where none has been named."""
+    """Return the name of the store in which the record is closed; "" where none has been named."""
     return "".join(name for (name,) in _fetch(connection, f"SELECT name FROM {HOLDER}", []))
 
 
 def hold(connection: BaseDatabaseWrapper, name: str) -> None:
-    """Name the store that the record is closed in from now on."""
+    """Name the store in which the record is closed from now on."""
     upsert = "ON CONFLICT (id) DO UPDATE SET name = excluded.name"
     _fetch(connection, f"INSERT INTO {HOLDER} (id, name) VALUES (1, %s) {upsert}", [name])
 
