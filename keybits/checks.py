@@ -1,7 +1,7 @@
-"""What can be wrong with a deployment before its first request: Django system checks, with ids and hints.
+"""Which mistakes in a deployment's settings are reported before its first request: system checks, with ids and hints.
 
-From the settings alone: modules are imported and folders looked at; nothing is connected to, opened or made.
-`docs/settings.md` explains every id.
+They look at the settings alone: modules are imported and folders inspected, but nothing is connected to, opened or
+created. `docs/settings.md` explains every id.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ REDIS_CACHE = "django_redis.cache.RedisCache"
 
 
 def check_store(**_: Any) -> list[CheckMessage]:
-    """Check that the store is one, that every process reaches the same, and that it reports what it loses."""
+    """Check that the store can be used, that every process reaches the same one, and that it reports failures."""
     store = _imported(conf.STORE)
     missing = sorted(name for name in _protocol() if not callable(getattr(store, name, None)))
     if store is None or missing:
@@ -49,7 +49,7 @@ def check_store(**_: Any) -> list[CheckMessage]:
 
 
 def check_settings(**_: Any) -> list[CheckMessage]:
-    """Check that every `KEYBITS_*` setting is one, and holds what it has to hold."""
+    """Check that every `KEYBITS_*` setting exists and has a valid value."""
     return [
         *_unknown(),
         *_mistyped(),
@@ -66,7 +66,7 @@ def check_settings(**_: Any) -> list[CheckMessage]:
 
 
 def check_middleware(**_: Any) -> list[CheckMessage]:
-    """Check that nothing between the server and the views undoes what keybits decides."""
+    """Check that no middleware undoes what keybits decides."""
     installed = [(name, _imported(name)) for name in settings.MIDDLEWARE]
     strange = _strange(installed) if _is_well_typed("FASTPATH_MIDDLEWARE") else ()
     return [*_host(name for name, _ in installed), *_harmful(installed), *strange]
@@ -83,8 +83,8 @@ def _unusable_store(missing: list[str]) -> CheckMessage:
     wrong = f"lacks {', '.join(missing)}" if missing else "cannot be imported"
     return Error(
         f"KEYBITS_STORE is {conf.STORE!r}, which {wrong}.",
-        hint=f"Name a class with the methods of keybits.stores.Store: {LMDB_STORE!r} serves the processes of "
-        f"one machine, {REDIS_STORE!r} those of many.",
+        hint=f"Set it to a class with the methods of keybits.stores.Store: {LMDB_STORE!r} for the processes of "
+        f"one machine, {REDIS_STORE!r} for those of several.",
         id="keybits.E001",
     )
 
@@ -93,23 +93,23 @@ def _lmdb() -> Iterator[CheckMessage]:
     folder = conf.LMDB_PATH
     if not folder.is_absolute():
         yield Warning(
-            f"KEYBITS_LMDB_PATH is {str(folder)!r}, which depends on the folder that a process starts in.",
-            hint="Write it from the root. Processes with different folders do not hear of each other's "
-            "changes, and serve what is stale.",
+            f"KEYBITS_LMDB_PATH is {str(folder)!r}, relative to the folder that each process starts in.",
+            hint="Use an absolute path. Processes with different folders do not see each other's changes, and "
+            "serve stale answers.",
             id="keybits.W001",
         )
     ground = _nearest_existing(folder.absolute())
     if not (ground.is_dir() and os.access(ground, os.W_OK | os.X_OK)):
         yield Error(
             f"KEYBITS_LMDB_PATH is {str(folder)!r}, and this process cannot write to {str(ground)!r}.",
-            hint="Let it name a folder on a local disk that every process of this host may write to.",
+            hint="Set it to a folder on a local disk that every process of this host may write to.",
             id="keybits.E002",
         )
     size = getattr(settings, "KEYBITS_LMDB_MAP_SIZE", SMALLEST_MAP)
     if not _is_whole(size) or size < SMALLEST_MAP:
         yield Error(
             f"KEYBITS_LMDB_MAP_SIZE is {size!r}.",
-            hint="Give a whole number of bytes, at least 1,048,576 (1 MiB). Disk is taken only as needed.",
+            hint="Set it to a whole number of bytes, at least 1,048,576 (1 MiB). Disk space is used only as needed.",
             id="keybits.E003",
         )
 
@@ -123,16 +123,16 @@ def _redis() -> Iterator[CheckMessage]:
     cache = settings.CACHES.get(alias, {})
     if not _is_kind_of(_imported(cache.get("BACKEND", "")), REDIS_CACHE):
         yield Error(
-            f"KEYBITS_STORE is {conf.STORE!r}, but CACHES[{alias!r}] is no cache of django-redis.",
-            hint=f"Give it the BACKEND {REDIS_CACHE!r}, or let KEYBITS_CACHE_ALIAS name a cache that has it.",
+            f"KEYBITS_STORE is {conf.STORE!r}, but CACHES[{alias!r}] is not a django-redis cache.",
+            hint=f"Set its BACKEND to {REDIS_CACHE!r}, or set KEYBITS_CACHE_ALIAS to a cache with that backend.",
             id="keybits.E004",
         )
     default = getattr(settings, "DJANGO_REDIS_IGNORE_EXCEPTIONS", False)
     if cache.get("OPTIONS", {}).get("IGNORE_EXCEPTIONS", default):
         yield Error(
-            f"CACHES[{alias!r}] ignores exceptions: a lost invalidation looks like one that succeeded.",
-            hint="Remove DJANGO_REDIS_IGNORE_EXCEPTIONS, and IGNORE_EXCEPTIONS from its OPTIONS. Where Redis "
-            "cannot be read, keybits answers from the database by itself.",
+            f"CACHES[{alias!r}] ignores exceptions: a failed invalidation would look like a successful one.",
+            hint="Remove DJANGO_REDIS_IGNORE_EXCEPTIONS, and IGNORE_EXCEPTIONS from its OPTIONS. When Redis "
+            "cannot be read, keybits answers from the database.",
             id="keybits.E005",
         )
 
@@ -159,7 +159,7 @@ def _unknown() -> Iterator[CheckMessage]:
             hint = f"Did you mean {nearest}? " if nearest else ""
             yield Error(
                 f"There is no setting {name}.",
-                hint=f"{hint}There are {', '.join(sorted(names))}.",
+                hint=f"{hint}The settings are {', '.join(sorted(names))}.",
                 id="keybits.E006",
             )
 
@@ -170,11 +170,11 @@ def _is_list_of_texts(value: Any) -> bool:
 
 _TYPES: dict[Any, tuple[str, Callable[[Any], bool]]] = {
     bool: ("True or False", lambda value: isinstance(value, bool)),
-    str: ("a text", lambda value: isinstance(value, str)),
+    str: ("a string", lambda value: isinstance(value, str)),
     Path: ("the path of a folder", lambda value: isinstance(value, str | Path)),
-    list[str]: ("a list of texts", _is_list_of_texts),
+    list[str]: ("a list of strings", _is_list_of_texts),
 }
-"""What each is called and known by, other than numbers and dicts: of those more is asked, below."""
+"""The name and the test of each type, except of numbers and dicts, which have checks of their own below."""
 
 
 def _is_well_typed(name: str) -> bool:
@@ -187,7 +187,7 @@ def _mistyped() -> Iterator[CheckMessage]:
         if not _is_well_typed(name) and name not in _CHOICES:
             yield Error(
                 f"{PREFIX}{name} is {getattr(settings, f'{PREFIX}{name}')!r}.",
-                hint=f"Write {_TYPES[declared][0]}, or leave it out for the default.",
+                hint=f"Set it to {_TYPES[declared][0]}, or remove it to use the default.",
                 id="keybits.E015",
             )
 
@@ -208,7 +208,7 @@ def _too_small() -> Iterator[CheckMessage]:
         if not _is_whole(value) or value < least:
             yield Error(
                 f"{PREFIX}{name} is {value!r}.",
-                hint=f"Give a whole number of {unit}, at least {least}, or leave it out for the default.",
+                hint=f"Set it to a whole number of {unit}, at least {least}, or remove it to use the default.",
                 id="keybits.E007",
             )
 
@@ -218,8 +218,8 @@ def _packages() -> Iterator[CheckMessage]:
         if not _is_package(package):
             yield Error(
                 f"KEYBITS_FINGERPRINT_PACKAGES has {package!r}, whose source cannot be read.",
-                hint="Make it a list of packages (folders of modules) that can be imported: a change in code "
-                "that is not listed leaves entries of the older shape in use.",
+                hint="List packages (folders of modules) that can be imported. After a change of code that is not "
+                "listed, entries made by the old code stay in use.",
                 id="keybits.E008",
             )
 
@@ -238,7 +238,7 @@ def _choices() -> Iterator[CheckMessage]:
         if value not in choices:
             yield Error(
                 f"{PREFIX}{name} is {value!r}.",
-                hint=f"Write one of {', '.join(map(repr, choices))}, or leave it out for the default.",
+                hint=f"Set it to one of {', '.join(map(repr, choices))}, or remove it to use the default.",
                 id="keybits.E009",
             )
 
@@ -249,20 +249,21 @@ def _durations() -> Iterator[CheckMessage]:
     for name in wrong:
         yield Error(
             f"{PREFIX}{name} is {getattr(settings, f'{PREFIX}{name}')!r}.",
-            hint=f"Give a number of seconds{'' if name in _MAY_BE_0 else ' above 0'}, or leave it out for the default.",
+            hint=f"Set it to a number of seconds{'' if name in _MAY_BE_0 else ' above 0'}, "
+            "or remove it to use the default.",
             id="keybits.E010",
         )
     for shorter, longer, otherwise in _IN_ORDER:
         if shorter not in wrong and longer not in wrong and getattr(conf, shorter) >= getattr(conf, longer):
             yield Error(
                 f"{PREFIX}{shorter} is not less than {PREFIX}{longer}: {otherwise}.",
-                hint=f"Shorten the one ({getattr(conf, shorter)} s) or lengthen the other "
+                hint=f"Shorten the first ({getattr(conf, shorter)} s) or lengthen the second "
                 f"({getattr(conf, longer)} s).",
                 id="keybits.E011",
             )
 
 
-_IN_ORDER = (("RELAY_INTERVAL", "RELAY_BOUND", "between two looks of a relay nothing is believed"),)
+_IN_ORDER = (("RELAY_INTERVAL", "RELAY_BOUND", "no entry would be believed between two looks of a relay"),)
 
 
 _MAY_BE_0 = ("PURGE_AGAIN",)
@@ -278,9 +279,9 @@ def _replicas() -> Iterator[CheckMessage]:
     for alias in conf.REPLICAS if _is_well_typed("REPLICAS") else []:
         if alias not in settings.DATABASES or alias == DEFAULT_DB_ALIAS:
             yield Error(
-                f"KEYBITS_REPLICAS has {alias!r}, which is no replica among DATABASES.",
-                hint=f"DATABASES has {', '.join(map(repr, settings.DATABASES))}; list those that follow "
-                f"{DEFAULT_DB_ALIAS!r}. What is read from a replica that is not listed can be kept stale.",
+                f"KEYBITS_REPLICAS has {alias!r}, which is not a replica in DATABASES.",
+                hint=f"DATABASES has {', '.join(map(repr, settings.DATABASES))}; list the replicas of "
+                f"{DEFAULT_DB_ALIAS!r}. Stale rows read from a replica that is not listed can be cached.",
                 id="keybits.E012",
             )
 
@@ -291,21 +292,21 @@ def _purgers() -> Iterator[CheckMessage]:
     except ImproperlyConfigured as error:
         yield Error(
             str(error),
-            hint="docs/purging.md has every BACKEND with its options; what cannot be read fails every answer.",
+            hint="docs/purging.md describes every BACKEND and its options. With this value, every answer fails.",
             id="keybits.E013",
         )
         return
     if configured and not _records_changes():
         yield Warning(
-            "KEYBITS_PURGERS are told of nothing: the database keeps no record of changes.",
-            hint="Let KEYBITS_TRACKING be 'triggers', on PostgreSQL or SQLite, or remove the purgers: caches "
-            "that are told of nothing show what is stale for as long as they may hold it.",
+            "KEYBITS_PURGERS are not told of any change: the database keeps no record of changes.",
+            hint="Set KEYBITS_TRACKING to 'triggers', on PostgreSQL or SQLite, or remove the purgers: caches "
+            "that are not purged show stale answers for as long as they may hold them.",
             id="keybits.W007",
         )
     if configured and COOKIELESS_MIDDLEWARE not in settings.MIDDLEWARE:
         yield Warning(
-            f"MIDDLEWARE lacks {COOKIELESS_MIDDLEWARE!r}: what caches hold for everybody has the cookies of one.",
-            hint="Put it before all that may set one, sessions and CSRF among them.",
+            f"MIDDLEWARE lacks {COOKIELESS_MIDDLEWARE!r}: shared caches may give one client's cookies to all.",
+            hint="Put it before every middleware that may set a cookie, including those for sessions and CSRF.",
             id="keybits.W012",
         )
 
@@ -313,7 +314,7 @@ def _purgers() -> Iterator[CheckMessage]:
 def _metrics() -> Iterator[CheckMessage]:
     if conf.METRICS and util.find_spec("prometheus_client") is None:
         yield Error(
-            "KEYBITS_METRICS is on, and prometheus-client is not installed: no server would start.",
+            "KEYBITS_METRICS is on, but prometheus-client is not installed: no server would start.",
             hint="Install the extra `metrics`, or set KEYBITS_METRICS to False.",
             id="keybits.E014",
         )
@@ -326,22 +327,22 @@ def _warm_base_url() -> Iterator[CheckMessage]:
     except WarmingError as error:
         yield Error(
             f"KEYBITS_WARM_BASE_URL: {error}",
-            hint="What is hot is asked for there, by `manage.py warm` and after a purge.",
+            hint="`manage.py warm`, and the warming after a purge, request pages from this address.",
             id="keybits.E016",
         )
 
 
 def _transactions() -> Iterator[CheckMessage]:
-    """Warn where every request is a transaction that may look at the past: see `transactions.may_store`."""
+    """Warn where every request is a transaction that may read an old snapshot: see `transactions.may_store`."""
     for alias, database in settings.DATABASES.items():
         always = database.get("ATOMIC_REQUESTS") or not database.get("AUTOCOMMIT", True)
         vendor = connections[alias].vendor
         if always and vendor != "postgresql":
             yield Warning(
-                f"DATABASES[{alias!r}] has every request in a transaction: on {vendor} nothing is kept then.",
-                hint="Remove ATOMIC_REQUESTS (and AUTOCOMMIT), and put what has to be written together in "
-                "transaction.atomic(), as keybits' own writes are. What such a transaction reads may be of the past, "
-                "but on PostgreSQL.",
+                f"DATABASES[{alias!r}] puts every request in a transaction: on {vendor} no answer is cached then.",
+                hint="Remove ATOMIC_REQUESTS (and AUTOCOMMIT), and put writes that belong together in "
+                "transaction.atomic(), as keybits does. Except on PostgreSQL, such a transaction may read an old "
+                "snapshot.",
                 id="keybits.W011",
             )
 
@@ -364,7 +365,7 @@ def _is_package(name: str) -> bool:
 def _host(installed: Iterable[str]) -> Iterator[CheckMessage]:
     if HOST_MIDDLEWARE not in installed:
         yield Warning(
-            f"MIDDLEWARE lacks {HOST_MIDDLEWARE!r}: a hit is served to any Host, ALLOWED_HOSTS or not.",
+            f"MIDDLEWARE lacks {HOST_MIDDLEWARE!r}: hits are served to any Host, whatever ALLOWED_HOSTS says.",
             hint="Put it first.",
             id="keybits.W002",
         )
@@ -373,8 +374,8 @@ def _host(installed: Iterable[str]) -> Iterator[CheckMessage]:
 _HARMFUL = (
     (
         ("django.middleware.common.CommonMiddleware",),
-        "gives a 304 the Content-Length 0, which a cache may take for the length of what it has stored",
-        "Remove it; keybits.middleware.content_length_middleware sets the length of what may have one.",
+        "adds Content-Length: 0 to a 304, which a cache may take for the length of its stored response",
+        "Remove it; keybits.middleware.content_length_middleware sets Content-Length where an answer may have it.",
         "keybits.W003",
     ),
     (
@@ -386,13 +387,13 @@ _HARMFUL = (
     (
         ("django.middleware.http.ConditionalGetMiddleware",),
         "decides about 304 and 412 a second time, and drops fields such as Cache-Status from its 304",
-        "Remove it; cached views answer conditional requests by themselves.",
+        "Remove it; cached views answer conditional requests themselves.",
         "keybits.W005",
     ),
     (
         ("django.middleware.cache.UpdateCacheMiddleware", "django.middleware.cache.FetchFromCacheMiddleware"),
-        "keeps answers for a fixed time, whatever is written meanwhile: they are served stale",
-        "Remove Django's cache middleware; what keybits keeps ends when it is no longer true.",
+        "stores answers for a fixed time, whatever is written meanwhile, and serves them stale",
+        "Remove Django's cache middleware; keybits stops serving an entry when it is no longer true.",
         "keybits.W006",
     ),
 )
@@ -403,26 +404,28 @@ def _harmful(installed: Iterable[tuple[str, Any]]) -> Iterator[CheckMessage]:
         for kinds, harm, hint, check_id in _HARMFUL:
             if any(_is_kind_of(middleware, kind) for kind in kinds):
                 also = (
-                    f"{hint} While it is there, every request goes through Django." if conf.FASTPATH else hint
+                    f"{hint} While it is installed, every request goes through Django."
+                    if conf.FASTPATH
+                    else hint
                 )
                 yield Warning(f"MIDDLEWARE has {name!r}, which {harm}.", hint=also, id=check_id)
 
 
 def _strange(installed: Iterable[tuple[str, Any]]) -> Iterator[CheckMessage]:
-    """Of those that something else is said of, it is enough to say that."""
+    """Warn of middlewares that keep the fast path from answering, unless another check warns of them."""
     sound = {name for name, found in installed if found is not None and not list(_harmful([(name, found)]))}
     unknown = [name for name in strangers() if name in sound] if conf.FASTPATH else []
     if unknown:
         yield Warning(
-            f"KEYBITS_FASTPATH has no effect: keybits does not know what {', '.join(unknown)} may look at, or add.",
-            hint="Name in KEYBITS_FASTPATH_MIDDLEWARE what adds the same fields to every public answer, remove the "
-            "rest, or set KEYBITS_FASTPATH to False.",
+            f"KEYBITS_FASTPATH has no effect: keybits does not know what {', '.join(unknown)} may read, or add.",
+            hint="List middlewares that add the same fields to every public answer in "
+            "KEYBITS_FASTPATH_MIDDLEWARE, remove the others, or set KEYBITS_FASTPATH to False.",
             id="keybits.W008",
         )
 
 
 def _imported(path: str) -> Any:
-    """Return what the dotted path names, or None; the importer of the setting says what is wrong with it."""
+    """Return what the dotted path names, or None; the code that uses the setting reports what is wrong with it."""
     try:
         return import_string(path)
     except ImportError:
