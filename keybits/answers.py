@@ -22,7 +22,7 @@ OF_THE_CONTENT = frozenset({"Content-Type", "Content-Language", "Content-Encodin
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A status, its header fields in order, and the content: empty for a 304, a 406 and a 412."""
+    """A status, its header fields in order, and the content: empty for a 304, 406 or 412 (callers describe errors)."""
 
     status: int
     headers: list[tuple[str, str]]

@@ -1,7 +1,7 @@
-"""The clock that bounds are told by: nobody can set it, and it goes on while the machine sleeps.
+"""The clock by which time bounds are measured: nobody can set it, and it runs on while the machine sleeps.
 
-All processes of one host share it. It is CLOCK_BOOTTIME, for Linux's CLOCK_MONOTONIC stops in sleep; where there is no
-such clock, CLOCK_MONOTONIC it is.
+All processes of one host share it. It is CLOCK_BOOTTIME, because Linux's CLOCK_MONOTONIC stops during sleep. Where
+there is no such clock, it is CLOCK_MONOTONIC.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def seconds() -> float:
-    """Return seconds since some moment before this host's processes began."""
+    """Return the seconds since some fixed moment before the processes of this host began."""
     return time.clock_gettime(_CLOCK)
 
 

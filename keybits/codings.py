@@ -1,8 +1,8 @@
-"""Content codings (RFC 9110 section 8.4.1): which there are, how they are made, and which a client is sent.
+"""Content codings (RFC 9110 section 8.4.1): which there are, how they are made, and which a client may be sent.
 
-Each is a representation with an entity tag of its own. It is made for the first who is sent it, and kept with the
-entry: one is about a tenth of a miss, all three were a quarter (`python -m benchmarks.miss`, "ours, in brotli"). The
-same body always gives the same bytes: no time, no name, no padding. Values in, values out.
+Each is a representation with an entity tag of its own. It is made when a client is first sent it, and kept with the
+entry: one costs about a tenth of a miss, all three cost a quarter (`python -m benchmarks.miss`, "ours, in brotli"). The
+same body always gives the same bytes: no time, no name, no padding. These are pure functions.
 
 The levels are those that a first answer can afford: brotli's 5 and gzip's 6 would make a list some 8% smaller, in
 twice the time.
@@ -23,10 +23,10 @@ __all__ = ["IDENTITY", "SMALLEST", "acceptable", "admitted", "encode", "entity_t
 
 IDENTITY = "identity"
 SMALLEST = 256
-"""Bodies of fewer bytes are sent as they are: what a coding saves, its headers cost."""
+"""Bodies of fewer bytes are sent as they are: a coding's header fields would cost what it saves."""
 
 LONGEST = 256
-"""Characters of an Accept-Encoding field beyond which what it admits is worked out each time: a client chooses them."""
+"""Longest Accept-Encoding field, in characters, whose meaning is remembered: clients choose what they send."""
 
 
 def _gzip(body: bytes) -> bytes:
@@ -42,7 +42,7 @@ def _brotli(body: bytes) -> bytes:
 
 
 _kept = threading.local()
-"""A compressor for each thread: to make one takes as long as to use it."""
+"""A compressor for each thread: making one takes as long as using it."""
 
 
 def _zstd(body: bytes) -> bytes:
@@ -54,7 +54,7 @@ def _zstd(body: bytes) -> bytes:
 
 
 CODINGS: dict[str, Callable[[bytes], bytes]] = {"br": _brotli, "zstd": _zstd, "gzip": _gzip}
-"""By the server's preference; a client's q-values come first."""
+"""In the server's order of preference; a client's q-values come first."""
 OFFERED = tuple(CODINGS)
 
 _ALIASES = {"x-gzip": "gzip"}  # RFC 9110 section 8.4.1.3
@@ -62,29 +62,29 @@ _QVALUE = re.compile(r"(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)\Z")
 
 
 def offered(body: bytes) -> tuple[str, ...]:
-    """Return the codings that `body` is sent in, by the server's preference: none, where it is small."""
+    """Return the codings that `body` is offered in, in the server's order of preference; none for a small body."""
     return OFFERED if len(body) >= SMALLEST else ()
 
 
 def encode(body: bytes, coding: str) -> bytes:
-    """Return the coding of `body`; of the identity itself."""
+    """Return `body` in this coding; as it is, for the identity."""
     return body if coding == IDENTITY else CODINGS[coding](body)
 
 
 def entity_tag(etag: str, coding: str) -> str:
-    """Return the tag of the coding of what `etag` is the identity's tag of (RFC 9110 section 8.8.3.3)."""
+    """Return the entity tag of this content coding of the representation tagged `etag` (RFC 9110 section 8.8.3.3)."""
     return etag if coding == IDENTITY else f'{etag[:-1]}-{coding}"'
 
 
 def entity_tags(etag: str) -> tuple[str, ...]:
-    """Return the tags under which one representation can have been sent: identity's, then that of each coding."""
+    """Return the tags under which a representation may have been sent: the identity's, then that of each coding."""
     return tuple(entity_tag(etag, coding) for coding in (IDENTITY, *CODINGS))
 
 
 def admitted(field: str | None, body: bytes) -> tuple[str, ...]:
-    """Return the codings, identity among them, in which `body` may be sent to whom the field is from, best first.
+    """Return the codings, identity included, in which `body` may be sent to the sender of this field, best first.
 
-    Who refuses the identity may be sent a small body coded all the same.
+    A client that refuses the identity may be sent even a small body in a coding.
     """
     return acceptable(field, offered(body)) or acceptable(field, OFFERED)
 
@@ -92,8 +92,9 @@ def admitted(field: str | None, body: bytes) -> tuple[str, ...]:
 def acceptable(field: str | None, available: Sequence[str]) -> tuple[str, ...]:
     """Return those of `available` codings, and of identity, that an Accept-Encoding field admits, best first.
 
-    RFC 9110 section 12.5.3: no field, anything goes, and what is plainest is sent. Without a word on it identity
-    is acceptable, after all that is named. Nothing at all: the answer is a 406. Malformed members are skipped.
+    RFC 9110 section 12.5.3: without the field every coding is acceptable, and the identity is sent. Where the field
+    does not mention the identity, it is acceptable after all codings that are named. An empty result calls for a 406.
+    Malformed members are skipped.
     """
     if field is None:
         return (IDENTITY,)

@@ -1,4 +1,4 @@
-"""The settings: every `KEYBITS_*` name, its type, unit and default, read when used and never at import."""
+"""Every `KEYBITS_*` setting: its type, unit and default. Settings are read when used, never at import."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["Conf", "conf", "is_tested", "own_packages"]
 
 
 def is_tested() -> bool:
-    """Say whether Django's test runner, or another that prepares as it does, runs in this process."""
+    """Say whether Django's test runner, or another that sets up its environment, runs in this process."""
     return hasattr(mail, "outbox")
 
 
 def own_packages() -> list[str]:
-    """Return the packages of the project itself: of its applications and its URLs, and of no library."""
+    """Return the top-level packages of the project itself: of its applications and its URLs, but of no library."""
     own = [each.name for each in apps.get_app_configs() if LIBRARIES.isdisjoint(Path(each.path).parts)]
     names = {
         name.partition(".")[0] for name in (*own, str(settings.ROOT_URLCONF)) if "." in name or name in own
@@ -47,7 +47,7 @@ class Conf:
 
     @property
     def LMDB_MAP_SIZE(self) -> int:
-        """Most bytes that the LMDB environment may take on disk. Entries are dropped when they take half of it."""
+        """Most bytes that the LMDB environment may take on disk. Entries are dropped when they fill half of it."""
         return int(self._get("LMDB_MAP_SIZE", 256 * 1024 * 1024))
 
     @property
@@ -57,28 +57,29 @@ class Conf:
 
     @property
     def ENTRY_TTL(self) -> int:
-        """Seconds after which an entry is forgotten, fresh or not: bounds what nobody asks for again."""
+        """Seconds after which an entry is deleted, fresh or not: bounds how long unused entries take up space."""
         return int(self._get("ENTRY_TTL", 86_400))
 
     @property
     def IDEMPOTENCY_TTL(self) -> int:
-        """Seconds for which an Idempotency-Key is remembered with what its request was answered."""
+        """Seconds for which an Idempotency-Key is remembered, with the answer to its request."""
         return int(self._get("IDEMPOTENCY_TTL", 86_400))
 
     @property
     def STAMP_LEASE(self) -> int:
-        """Seconds after which a stamp ends of itself: bounds how long a change that nobody reported can go unseen."""
+        """Seconds after which a stamp expires by itself: bounds how long a change that nothing reported goes unseen."""
         return int(self._get("STAMP_LEASE", 3_600))
 
     @property
     def OPEN_LEASE(self) -> float:
-        """Seconds for which a writer may hold scopes open. One that dies leaves them uncached for that long at most."""
+        """Seconds for which a writer may hold scopes open: one that dies leaves them uncached for that long at most."""
         return float(self._get("OPEN_LEASE", 10))
 
     @property
     def RELAY(self) -> str:
-        """Who closes what writers did not: `thread` (every serving process), `external` (`manage.py keybits_relay`)
-        or `off` (nobody: only for databases that nobody else writes to; the default under Django's test runner)."""
+        """Who closes scopes that writers did not close: `thread` (every serving process), `external` (`manage.py
+        keybits_relay`) or `off` (nobody: only for databases that nothing else writes to; the default under Django's
+        test runner)."""
         return str(self._get("RELAY", "off" if is_tested() else "thread"))
 
     @property
@@ -88,7 +89,7 @@ class Conf:
 
     @property
     def RELAY_BOUND(self) -> float:
-        """Seconds for which a relay's word holds: without one that long, nothing in the store is believed."""
+        """Seconds for which a relay's vouching holds: without a newer one, nothing in the store is then believed."""
         return float(self._get("RELAY_BOUND", 1))
 
     @property
@@ -98,24 +99,24 @@ class Conf:
 
     @property
     def WRITE_POLICY(self) -> str:
-        """What becomes of a write while the store is out of reach: `record` commits it, and a relay closes its scopes
-        within `RELAY_BOUND`; `refuse` fails it before commit."""
+        """What happens to a write while the store is out of reach: `record` commits it, and a relay closes its scopes
+        once it reaches the store again; `refuse` fails it before COMMIT."""
         return str(self._get("WRITE_POLICY", "record"))
 
     @property
     def TRACKING(self) -> str:
-        """How changes are noticed: `triggers` (PostgreSQL, SQLite: whoever writes) or `signals` (Django's own only)."""
+        """How changes are noticed: `triggers` (PostgreSQL and SQLite; by any writer) or `signals` (Django's only)."""
         return str(self._get("TRACKING", "triggers"))
 
     @property
     def PURGERS(self) -> dict[str, dict[str, Any]]:
-        """The caches in front that are told of every change, by name: each the `BACKEND` (dotted path of a
-        `keybits.purge.Purger`) and its options. Without any, every cache asks each time."""
+        """The caches in front that are told of every change, by name: for each the `BACKEND` (dotted path of a
+        `keybits.purge.Purger`) and its options. Without any, every cache revalidates each time."""
         return dict(self._get("PURGERS", {}))
 
     @property
     def PURGE_AGAIN(self) -> float:
-        """Seconds after which a purge that was acknowledged is sent once more, for what was under way; 0: never."""
+        """Seconds after which an acknowledged purge is sent again, for answers that were under way; 0 for never."""
         return float(self._get("PURGE_AGAIN", 2))
 
     @property
@@ -130,7 +131,7 @@ class Conf:
 
     @property
     def FINGERPRINT_SETTINGS(self) -> list[str]:
-        """Names of more settings that shape the bytes: a change of any makes all entries unreadable."""
+        """Names of more settings that shape the bytes of answers: after a change of any, no older entry is used."""
         return list(self._get("FINGERPRINT_SETTINGS", []))
 
     @property
@@ -141,7 +142,7 @@ class Conf:
     @property
     def FASTPATH_MIDDLEWARE(self) -> list[str]:
         """Dotted paths of middlewares, beside those that keybits knows, that add the same fields to every public
-        answer, whatever the request: with any other, every request goes through Django."""
+        answer, whatever the request. With any other middleware, every request goes through Django."""
         return list(self._get("FASTPATH_MIDDLEWARE", []))
 
     @property
@@ -151,7 +152,7 @@ class Conf:
 
     @property
     def MEMORY_BYTES(self) -> int:
-        """Most bytes of entries and of what goes with them that each process keeps in its own memory."""
+        """Most bytes of entries, and of what the fast path has learnt, that each process keeps in its memory."""
         return int(self._get("MEMORY_BYTES", 64 * 1024 * 1024))
 
     @property
@@ -161,34 +162,34 @@ class Conf:
 
     @property
     def FINGERPRINT_PACKAGES(self) -> list[str]:
-        """Packages whose source shapes the bytes: a change in any makes all entries unreadable. By default those of the
-        installed applications that were not installed by pip, and that of `ROOT_URLCONF`."""
+        """Packages whose source shapes the bytes of answers: after a change in any, no older entry is used. By default
+        those of the installed applications that were not installed by pip, and that of `ROOT_URLCONF`."""
         given = self._get("FINGERPRINT_PACKAGES", None)
         return own_packages() if given is None else list(given)
 
     @property
     def BULK_LIMIT(self) -> int:
-        """Most rows that a bulk operation may touch without saying `max`, and most items that one may create."""
+        """Most rows that a bulk operation may touch without `max`, and most items that one may create."""
         return int(self._get("BULK_LIMIT", 1_000))
 
     @property
     def VERSION(self) -> str:
-        """Anything else that shapes the bytes; change it to leave all entries behind."""
+        """Anything else that shapes the bytes of answers: after a change of it, no older entry is used."""
         return str(self._get("VERSION", ""))
 
     @property
     def WARM_URLS(self) -> str:
-        """Dotted path of a function that yields the paths which `manage.py warm` asks for first."""
+        """Dotted path of a function that yields the paths that `manage.py warm` requests first."""
         return str(self._get("WARM_URLS", ""))
 
     @property
     def WARM_BASE_URL(self) -> str:
-        """Scheme and host at which what is hot is asked for, where the command is not told another."""
+        """Scheme and host from which hot pages are requested, unless the command is given others."""
         return str(self._get("WARM_BASE_URL", ""))
 
     @property
     def WARM_AFTER_PURGE(self) -> list[str]:
-        """Scopes, with wildcards, after whose purge the entries made from them are asked for again."""
+        """Scopes, with wildcards, after whose purge the entries made from them are requested again."""
         return list(self._get("WARM_AFTER_PURGE", []))
 
 
