@@ -1,8 +1,8 @@
 """How declared bits become a key and a set of scopes.
 
-A constructor of ours is a key constructor of drf-extensions: called, it returns one key that changes with
-identity and freshness alike. keybits itself asks it for the two halves apart: `identity` finds the entry,
-`scopes` say which stamps must still be the ones that the entry was built under.
+A constructor here is also a key constructor of drf-extensions: called, it returns one key that changes with identity
+and freshness alike. keybits itself asks it for the two separately: `identity` is the name of the entry, and `scopes`
+are those whose stamps must still be the ones that the entry was made under.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class KeyConstructor(upstream.KeyConstructor):  # type: ignore[misc]  # drf-exte
     """Declare bits as class attributes; `params` and `memoize_for_request` work as in drf-extensions."""
 
     def identity(self, **exchange: Any) -> str:
-        """Return the entry's name: 32 hexadecimal digits, from the identity bits and the fingerprint."""
+        """Return the entry's name: 32 hexadecimal digits, made from the identity bits and the fingerprint."""
         data = {
             name: bit.get_data(params=self._params(name, bit), **exchange)
             for name, bit in self.bits.items()
@@ -49,21 +49,21 @@ class KeyConstructor(upstream.KeyConstructor):  # type: ignore[misc]  # drf-exte
         return stamps.scope_names(self._named(bits.FreshnessKeyBit, exchange))
 
     def surrogates(self, **exchange: Any) -> tuple[str, ...]:
-        """Return what a shared cache is told that the answer is made from, sorted, each once.
+        """Return the scopes whose changes purge the answer from a shared cache, sorted, each once.
 
-        The scopes, and those of `PurgeKeyBit`s; but no family that no bit names: that would say that the answer
-        is made from any member.
+        They are those of the freshness bits and of `PurgeKeyBit`s, with a family only where a bit names it: a family
+        says that the answer is made from any of its members.
         """
         return tuple(sorted(self._named(bits.FreshnessKeyBit | bits.PurgeKeyBit, exchange)))
 
     @property
     def tells_addresses_apart(self) -> bool:
-        """Say whether an entry is of one path and one query, so that it may name them."""
+        """Say whether each entry belongs to one path and one query, so that its headers may name them."""
         kinds = (bits.RouteKeyBit, bits.CanonicalQueryKeyBit)
         return all(any(isinstance(bit, kind) for bit in self.bits.values()) for kind in kinds)
 
     def prepare_key(self, key_dict: dict[str, Any]) -> str:
-        """Return 32 hexadecimal digits for the data of the bits, whatever order they come in."""
+        """Return 32 hexadecimal digits for the data of the bits, whatever their order."""
         return hashlib.blake2b(_text(key_dict).encode(), digest_size=16).hexdigest()
 
     def _named(self, kind: Any, exchange: dict[str, Any]) -> set[str]:
@@ -80,9 +80,9 @@ class KeyConstructor(upstream.KeyConstructor):  # type: ignore[misc]  # drf-exte
 
 @lru_cache(maxsize=1024)
 def headers_named(constructor: KeyConstructor) -> frozenset[str]:
-    """The request headers that tell representations apart, in lower case; `*` where anything of a request may.
+    """Return the request headers that tell representations apart, in lower case; `*` where anything of a request may.
 
-    Caches in front are told by `Vary`. It is no attribute of the constructor, for a bit may be called `headers`.
+    Caches in front are told of them by `Vary`. This is not an attribute, because a bit may be called `headers`.
     """
     named: set[str] = set()
     for name, bit in constructor.bits.items():
@@ -93,7 +93,7 @@ def headers_named(constructor: KeyConstructor) -> frozenset[str]:
 
 @lru_cache(maxsize=1024)
 def captures_named(constructor: KeyConstructor) -> frozenset[str]:
-    """The names of the URL's captures that the scopes of freshness are named by; `*` where any may be."""
+    """Return the names of the URL's captures that the scopes of freshness are made from; `*` where any may be."""
     named = (
         bit.get_captures(constructor._params(name, bit))
         for name, bit in constructor.bits.items()
@@ -103,13 +103,13 @@ def captures_named(constructor: KeyConstructor) -> frozenset[str]:
 
 
 def _header(name: str) -> str:
-    """Return the header that a bit names: as it is, as META has it, or `*` for what of META is no header."""
+    """Return the header that a bit names, as a header or as a key of META; `*` for a key of META that is no header."""
     lower = name.lower().replace("_", "-")
     return lower.removeprefix("http-") if lower.startswith("http-") or "_" not in name else "*"
 
 
 def _plain(value: Any) -> str:
-    """Write what URLs and settings hold beside JSON; anything else could share its text with another thing."""
+    """Return text for values of URLs and settings that are not JSON; refuse others, whose texts might coincide."""
     if isinstance(value, UUID | date | time | Decimal | Promise):
         return f"{type(value).__name__}:{value}"
     raise TypeError(
@@ -121,7 +121,7 @@ _text = json.JSONEncoder(sort_keys=True, default=_plain).encode
 
 
 class DefaultKeyConstructor(KeyConstructor):
-    """Which representation: view and method, route, canonical query, version, media type, language, time zone, user."""
+    """The usual identity: method of the view, route, query, version, format, media type, language, time zone, user."""
 
     unique_method_id = bits.UniqueMethodIdKeyBit()
     route = bits.RouteKeyBit()
@@ -135,8 +135,8 @@ class DefaultKeyConstructor(KeyConstructor):
 
 
 class DefaultObjectKeyConstructor(DefaultKeyConstructor):
-    """One object's representation. Add an `UpdatedAtKeyBit` that names what it is made from."""
+    """The key of one object's representation. Add an `UpdatedAtKeyBit` with the scopes that it is made from."""
 
 
 class DefaultListKeyConstructor(DefaultKeyConstructor):
-    """A list's representation. Add an `UpdatedAtKeyBit` that names what it is made from."""
+    """The key of a list's representation. Add an `UpdatedAtKeyBit` with the scopes that it is made from."""

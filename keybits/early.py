@@ -1,9 +1,9 @@
-"""What a request has read before its stamps were looked at, and when an answer that may show it can be kept.
+"""What a request has read before its stamps were looked up, and when an answer that may show it can be kept.
 
 Middlewares, authentication, permissions and a view's `initial` run before the key of an answer is known. A row that
 they have read may be older than the stamps, and nothing would ever end an entry that shows it. So where a declared
-table has been read that early, an entry is kept under no stamps but those that this process saw before the request
-began: then no change came in between.
+table has been read that early, an entry is kept only under stamps that this process had seen before the request
+began: then there was no change in between.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from keybits import stamps
 __all__ = ["Prelude", "begin", "end", "is_proven", "note", "over"]
 
 MOST_STATEMENTS = 64
-"""Whoever reads more before the handler is taken to have read everything."""
+"""A request that sends this many statements before its handler is taken to have read every table."""
 MOST_SEEN = 1024
-"""The lists of scopes whose stamps are remembered; then it begins anew, and entries are kept a miss later."""
+"""Lists of scopes whose stamps are remembered. When full, all are forgotten, and entries are kept one miss later."""
 
 
 @dataclass(slots=True)
 class Prelude:
-    """What a request has asked the database before its handler, and when it began, in seconds of `monotonic`."""
+    """The statements that a request has sent to the database before its handler, and when it began (`monotonic`)."""
 
     began: float = field(default_factory=monotonic)
     statements: list[str] = field(default_factory=list)
@@ -42,24 +42,24 @@ _seen: dict[tuple[str, ...], tuple[bytes, float]] = {}
 
 
 def begin() -> Token[Prelude | None]:
-    """A request begins: what it asks the database is noted until its prelude is over. Give the token to `end`."""
+    """Begin the prelude of a request: its statements are noted until it is over. Give the token to `end`."""
     return _present.set(Prelude())
 
 
 def end(token: Token[Prelude | None]) -> None:
-    """The request has been answered; one that it was made within, if there is one, goes on."""
+    """End the request of this token; the prelude of the request that it was made within, if any, goes on."""
     _present.reset(token)
 
 
 def note(statement: str) -> None:
-    """Remember a statement, if it is of a prelude."""
+    """Note a statement, if a prelude is under way."""
     prelude = _present.get()
     if prelude is not None and len(prelude.statements) < MOST_STATEMENTS:
         prelude.statements.append(statement)
 
 
 def over() -> Prelude | None:
-    """End the prelude and return it; None outside a request, or where an earlier handler of it has ended it."""
+    """End the prelude and return it; None outside a request, or if an earlier handler of the request has ended it."""
     prelude = _present.get()
     if prelude is not None:
         _present.set(None)
@@ -67,7 +67,7 @@ def over() -> Prelude | None:
 
 
 def is_proven(prelude: Prelude, scopes: Sequence[str], witness: bytes) -> bool:
-    """Say whether the stamps of `scopes`, which are now those of `witness`, were so before the prelude began.
+    """Say whether the stamps of `scopes`, now those of `witness`, were seen to be the same before the prelude began.
 
     They are remembered for the requests that begin from now on.
     """

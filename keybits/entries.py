@@ -1,8 +1,8 @@
-"""How a stored response is framed: no pickle, so whoever can write to the store can at most change bytes.
+"""How a stored response is framed: without pickle, so that whoever can write to the store can at most change bytes.
 
-A frame is the magic, the lengths, a JSON head, the witness (the stamps that it was built under) and the body.
-The `fingerprint` names the code and the settings that shape the bytes; it is part of every entry's key, so a
-deployment never serves an older shape, and two deployments side by side do not disturb each other.
+A frame is the magic, the lengths, a JSON head, the witness (the stamps that the entry was made under), the body and
+its content codings. The `fingerprint` stands for the code and the settings that shape the bytes. It is part of every
+entry's key, so a deployment never serves what older code made, and two deployments side by side do not interfere.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ T = TypeVar("T")
 MAGIC = b"KB\x00\x04"
 LENGTHS = struct.Struct("<4sII")
 RECORD = 900
-"""Bytes that an entry takes beside its texts: itself, and the tuples and numbers that it is made of."""
+"""Bytes that an entry takes beside its texts: for the object itself, and for its tuples and numbers."""
 SHAPING_DISTRIBUTIONS = (
     "Django",
     "djangorestframework",
@@ -55,23 +55,24 @@ SHAPING_SETTINGS = (
 
 
 class EntryError(ValueError):
-    """The bytes are no frame of ours; treat the entry as missing."""
+    """The bytes are not a frame of keybits; treat the entry as missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One stored representation.
 
-    `etag` is quoted and strong. `changed` is the first whole second (Unix time) after the content changed: no
-    other content of this URL was ever sent with that date as its Last-Modified; None where it is not kept, so that
-    nobody would remember. `headers` are those that both the 200 and, but for `Content-*`, the 304 carry; `shared`
-    are more of them, for whoever may have the answer from a shared cache: how long to hold it, and its surrogate
-    keys. `max_age` (seconds) is what they grant everybody. `expires` (Unix time) is when the passing of time alone
-    ends the entry, None where it does not. `url` is what was asked for: the path and the canonical query. `coded`
-    are the content codings of the body that somebody has been sent. `cost` is what making it took, in seconds.
+    `etag` is quoted and strong. `changed` is the first whole second (Unix time) after the content changed: no other
+    content of this URL was ever sent with that date as its Last-Modified. It is None where the entry is not kept: then
+    later content could get the same date. `headers` are sent with a 200 and, except those that describe
+    the content, with a 304. `shared` are further headers, sent where a shared cache may hold the answer: for how long,
+    and its surrogate keys. `max_age` is how many seconds these grant everybody. `expires` (Unix time) is when the
+    passing of time alone ends the entry; None for never. `url` is what was requested: the path and the canonical
+    query. `coded` are the content codings of the body that have been sent. `cost` is how many seconds the entry took
+    to make.
 
-    `stale` is for how many seconds after its end it may be shown while another is made, as long as the stamps of
-    the scopes `guard` (takedowns) are those of `guarded`.
+    `stale` is for how many seconds after its end the entry may be shown while another is made, as long as the stamps
+    of the scopes `guard` (takedowns) are those of `guarded`.
     """
 
     witness: bytes
@@ -91,12 +92,12 @@ class Entry:
 
     @property
     def size(self) -> int:
-        """Bytes that it takes in memory."""
+        """The bytes that the entry takes in memory."""
         texts = (*chain(*self.headers, *self.shared, *self.coded, self.guard), self.etag, self.url)
         return sum(map(getsizeof, (self.body, self.witness, self.guarded, *texts))) + RECORD + 16 * len(texts)
 
     def pack(self) -> bytes:
-        """Return the frame."""
+        """Return the frame of the entry."""
         sizes = [(coding, len(body)) for coding, body in self.coded]
         about = [self.etag, self.changed, self.headers, self.expires, self.url, self.shared, self.max_age]
         lately = [self.cost, self.stale, self.guard, self.guarded.hex()]
@@ -161,12 +162,12 @@ def _unless_none(read: Callable[[object], T], value: object) -> T | None:
 
 
 SOURCES = frozenset({".html", ".mo", ".py"})
-"""What files of a package shape bytes: code, templates, translations."""
+"""Suffixes of the files of a package that shape the bytes: code, templates, translations."""
 
 
 @lru_cache(maxsize=1)
 def fingerprint() -> str:
-    """Return 32 hexadecimal digits that stand for everything outside the request and the database."""
+    """Return 32 hexadecimal digits that stand for all that shapes the bytes outside the request and the database."""
     digest = hashlib.blake2b(digest_size=16)
     for distribution in SHAPING_DISTRIBUTIONS:
         with suppress(metadata.PackageNotFoundError):
@@ -180,9 +181,9 @@ def fingerprint() -> str:
 
 
 def namespace() -> str:
-    """Return what every entry's name begins with: the fingerprint, and under Django's test runner the process.
+    """Return the part of a name that all entries of a deployment share: the fingerprint, and in tests the process id.
 
-    Its databases are its own, and the store may be that of a server beside it, or of another worker of the tests.
+    A process of Django's test runner has databases of its own, but may share the store with a server or other workers.
     """
     return f"{fingerprint()} {os.getpid()}" if is_tested() else fingerprint()
 

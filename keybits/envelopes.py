@@ -1,7 +1,7 @@
-"""What middlewares put around an answer, and which are known to put the same around all answers alike.
+"""What middlewares put around an answer, and which of them are known to put the same around every answer.
 
-Decides from the settings whether anybody may answer in front of them (`strangers`) and which cookies forbid it
-(`worrying`); from what was sent, what they changed and added (`envelope`).
+From the settings this module decides whether the fast path may answer in front of them (`strangers`), and which
+cookies forbid it (`worrying`); from an answer that was sent, what they changed and added (`envelope`).
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ KNOWN_MIDDLEWARE = frozenset(
         "whitenoise.middleware.WhiteNoiseMiddleware",
     }
 )
-"""Those whose fields depend on nothing of a public request but its method, scheme, host, path and origin."""
+"""Middlewares whose fields depend on nothing of a public request but its method, scheme, host, path and origin."""
 CONSTANT = frozenset({"Vary"})
-"""Fields of an answer that they may change, to something that does not depend on the answer."""
+"""Fields of an answer that a middleware may change, to a value that does not depend on the answer."""
 
 Fields = Sequence[tuple[str, str]]
 Envelope = tuple[Mapping[str, str], tuple[tuple[str, str], ...]]
@@ -46,10 +46,10 @@ Envelope = tuple[Mapping[str, str], tuple[tuple[str, str], ...]]
 
 
 def strangers() -> list[str]:
-    """Return what `MIDDLEWARE` has that may look at more of a request, or say more than the same each time.
+    """Return the members of `MIDDLEWARE` that may read more of a request, or add fields that differ between answers.
 
-    Your own are strangers until `KEYBITS_FASTPATH_MIDDLEWARE` names them; so is django-cors-headers' where
-    receivers of its signal decide.
+    A project's own are strangers until `KEYBITS_FASTPATH_MIDDLEWARE` names them. Those for CORS are strangers where
+    receivers of django-cors-headers' signal decide.
     """
     known = KNOWN_MIDDLEWARE.union(conf.FASTPATH_MIDDLEWARE)
     return [name for name in settings.MIDDLEWARE if name not in known or (name in CORS and _asks_receivers())]
@@ -61,9 +61,9 @@ def _asks_receivers() -> bool:
 
 
 def worrying() -> re.Pattern[str]:
-    """Return what to search a Cookie field for: a session's cookie, or a CSRF cookie that Django would replace.
+    """Return a pattern to search a Cookie field for: a session cookie, or a CSRF cookie that Django would replace.
 
-    It finds too much rather than too little: Django takes white space off names, and values apart in ways of its own.
+    It matches too much rather than too little: Django strips white space from names, and parses values in its own way.
     """
     session, csrf = re.escape(settings.SESSION_COOKIE_NAME), re.escape(settings.CSRF_COOKIE_NAME)
     well_formed = r"=(?:[a-zA-Z0-9]{32}|[a-zA-Z0-9]{64})(?:;|\Z)"
@@ -71,7 +71,7 @@ def worrying() -> re.Pattern[str]:
 
 
 def envelope(given: Fields, sent: Fields) -> Envelope | None:
-    """Return what was made of the fields `given` on the way out; None where it may depend on the answer."""
+    """Return what middlewares made of the fields `given`; None where that may depend on the answer."""
     leading, added = sent[: len(given)], tuple(sent[len(given) :])
     if [name for name, _ in leading] != [name for name, _ in given]:
         return None
@@ -82,6 +82,6 @@ def envelope(given: Fields, sent: Fields) -> Envelope | None:
 
 
 def put_around(given: Fields, around: Envelope) -> list[tuple[str, str]]:
-    """Return the fields `given` as they are sent in that envelope."""
+    """Return the fields `given` as middlewares send them, with that envelope around them."""
     changed, added = around
     return [*((name, changed.get(name, value)) for name, value in given), *added]

@@ -1,7 +1,7 @@
 """Entity tags (RFC 9110 section 8.8.3): how one is made from content, and whether a list of them names one.
 
-This module alone decides what a tag looks like, and what is read out of If-Match, If-None-Match and If-Range.
-It never raises on what a client sent, and reads it in time linear in its length.
+This module alone decides what a tag looks like, and how the values of If-Match and If-None-Match are read. It never
+raises on what a client sent, and reads it in time linear in its length.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from hashlib import sha256
 
 __all__ = ["EntityTags", "is_weak", "parse", "strong", "strongly_listed", "weakly_listed"]
 
-# Section 8.8.3, with one departure: a tag may hold spaces and tabs, as the quoted strings of older
-# specifications did. obs-text is latin-1, as WSGI gives it; a backslash is an ordinary character. Every
-# repetition is possessive and every match starts where the last one ended: nothing is read over and over.
+# Section 8.8.3, with one departure: a tag may contain spaces and tabs, as the quoted strings of older
+# specifications could. obs-text is latin-1, as WSGI gives it; a backslash is an ordinary character. Every
+# repetition is possessive and every match starts where the last one ended, so matching takes linear time.
 _MEMBER = re.compile(
     r"""
     [ \t,]*+                                         # empty members are skipped (section 5.6.1.2)
     (?:
         (W/)?+ ("[\t\x20\x21\x23-\x7e\x80-\xff]*+") [ \t]*+ (?=,|\Z)
-      | (?: [^",]++ | "[^"]*+ "?+ )++                # no tag: left out, with all that its quotes enclose
+      | (?: [^",]++ | "[^"]*+ "?+ )++                # not a tag: skipped, with all that its quotes enclose
     )?+
     """,
     re.VERBOSE,
@@ -31,7 +31,7 @@ _ANY = re.compile(r"[ \t,]*+\*(?:[ \t]*+,[ \t]*+\*?+)*+[ \t]*+")
 
 @dataclass(frozen=True, slots=True)
 class EntityTags:
-    """What If-Match or If-None-Match lists; tags stand with their quotes and without `W/`."""
+    """The tags that If-Match or If-None-Match lists, with their quotes and without `W/`."""
 
     strong: frozenset[str] = frozenset()
     weak: frozenset[str] = frozenset()
@@ -65,13 +65,13 @@ def is_weak(etag: str) -> bool:
 
 
 def parse(field: str) -> EntityTags:
-    """Read a field's value, several lines joined by commas included; never raises.
+    """Return the tags that a field's value lists, also where several lines were joined by commas. Never raises.
 
-    A member that is no entity tag is left out and the others stand, as section 2.4 permits. To ignore the
-    whole field would turn a guarded write into an unguarded one (section 13.1.1: an If-Match that names
-    nothing current is false, so the write is refused), and cost a client its 304 for somebody else's error.
-    A tag is only ever taken from between two commas outside quotes, so nothing is listed that the client did
-    not quote. For the same reason `*` counts only where it stands alone (the grammar of 13.1.1 and 13.1.2).
+    A member that is not an entity tag is skipped and the others count, as section 2.4 permits. Ignoring the whole
+    field would make a conditional write unconditional (section 13.1.1: an If-Match that names nothing current is
+    false, so the write is refused), and would cost a client its 304 because of somebody else's error. A tag is only
+    taken from between two commas outside quotes, so nothing is listed that the client did not quote. For the same
+    reason `*` counts only where it stands alone (the grammar of 13.1.1 and 13.1.2).
     """
     if _ANY.fullmatch(field):
         return _ANY_TAG
@@ -85,7 +85,7 @@ def parse(field: str) -> EntityTags:
 def weakly_listed(etag: str | None, field: str) -> bool:
     """Say whether If-None-Match's value names the tag.
 
-    The usual value is not parsed: that tag as it was sent, or as a compressor on the way has weakened it.
+    The usual values are not parsed: the tag as it was sent, or as a compressor on the way has weakened it.
     """
     if field == etag or (field[:3] == 'W/"' and field[2:] == etag):
         return True
