@@ -1,8 +1,8 @@
-"""One computes, the others wait: a representation that many ask for at once is made once, whichever process they ask.
+"""Which of several requests for the same new representation makes it, and for how long the others wait.
 
 Within a process the first thread leads and the others wait for it; between processes a lease in the store says who
-leads. A leader that dies loses the lease, one that takes long loses the patience of the others: they compute for
-themselves, which is slower and never wrong. Nobody is given what was made before the stamps of now.
+leads. The lease of a leader that dies runs out. Requests that have waited too long compute for themselves, which is
+slower but never wrong. Nobody is given an entry that was made under other stamps than the present ones.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from keybits.stores import StoreError, get_store
 __all__ = ["LEASE", "PATIENCE", "Landing", "alone"]
 
 LEASE = 2.0
-"""Seconds for which another process is believed to be computing."""
+"""Seconds for which a leader keeps the lead between processes, unless it gives it back earlier."""
 PATIENCE = 5.0
-"""Seconds that a request waits for another's answer at most."""
+"""Most seconds that a request waits for another's entry."""
 FIRST_LOOK, LOOKS_EACH = 0.001, 0.004
-"""Seconds after which it is first looked what another process has made, and between two looks later on."""
+"""Seconds until the first look for the entry of another process, and between two later looks at most."""
 
 _lock = threading.Lock()
 _flights: dict[str, threading.Event] = {}
@@ -34,11 +34,11 @@ _flights: dict[str, threading.Event] = {}
 
 @dataclass(slots=True)
 class Landing:
-    """What came of waiting: somebody else's entry, or None; and whether this request is the one to compute.
+    """The outcome of waiting: another request's entry, or None; and whether this request leads, and is to compute.
 
-    One that neither leads nor has an entry has lost its patience, or waited for nothing: it computes as well. Where
-    there is nothing to wait for, everybody leads. `witness` is of what is made from now on; `holder` has the lease in
-    the store, "" has none. Set `kept` when the entry has been stored, and the lease given back with it.
+    A request that neither leads nor has an entry did not wait, or waited in vain: it computes as well. Where there is
+    nothing to wait for, every request leads. `witness` is that of what is made from now on. `holder` has the lease in
+    the store; "" for no lease. Set `kept` when the entry has been stored, and the lease given back with it.
     """
 
     entry: Entry | None = None
@@ -50,9 +50,9 @@ class Landing:
 
 @contextmanager
 def alone(key: str, scopes: Sequence[str], *, patient: bool = True) -> Iterator[Landing]:
-    """Yield what somebody else has made meanwhile, or the lead. Who is not `patient` does not wait for others.
+    """Yield the entry that another request has made meanwhile, or the lead. Wait for others only if `patient`.
 
-    Only for what `readthrough.may_keep`. Leave the context when the entry under `key` has been stored, or not.
+    Use it only where `readthrough.may_keep`. Leave the context once the entry under `key` is stored, or cannot be.
     """
     landed = threading.Event()
     with _lock:
@@ -62,7 +62,7 @@ def alone(key: str, scopes: Sequence[str], *, patient: bool = True) -> Iterator[
         return
     try:
         landing = _elsewhere(key, scopes, patient=patient)
-        if landing.witness is None:  # there is nothing that others could wait for
+        if landing.witness is None:  # nothing will be stored that others could wait for
             _land(key, landed)
         with _given_back(key, landing):
             yield landing
@@ -71,7 +71,7 @@ def alone(key: str, scopes: Sequence[str], *, patient: bool = True) -> Iterator[
 
 
 def _behind(leader: threading.Event, key: str, scopes: Sequence[str], *, patient: bool) -> Landing:
-    """Wait for another thread; return what it made, or what it takes to compute as well."""
+    """Wait for another thread; return its entry, or what this one needs to compute as well."""
     if not patient:
         return Landing(leads=False)
     entry = readthrough.fresh(key, scopes) if leader.wait(PATIENCE) else None
@@ -79,7 +79,7 @@ def _behind(leader: threading.Event, key: str, scopes: Sequence[str], *, patient
 
 
 def _elsewhere(key: str, scopes: Sequence[str], *, patient: bool) -> Landing:
-    """Wait while another process leads; return what it made, or the lead."""
+    """Wait while another process leads; return its entry, or the lead."""
     holder, pause, give_up = uuid.uuid4().hex, FIRST_LOOK, time.monotonic() + PATIENCE
     while True:
         found = readthrough.lead(key, scopes, holder, LEASE)
@@ -93,7 +93,7 @@ def _elsewhere(key: str, scopes: Sequence[str], *, patient: bool) -> Landing:
 
 @contextmanager
 def _given_back(key: str, landing: Landing) -> Iterator[None]:
-    """Give the lease back, where that was not done with the entry."""
+    """Give the lease back at the end, unless it was given back with the entry."""
     try:
         yield
     finally:
@@ -103,7 +103,7 @@ def _given_back(key: str, landing: Landing) -> Iterator[None]:
 
 
 def _land(key: str, landed: threading.Event) -> None:
-    """Let those go who wait. Landing twice is landing once: by then another may be on its way."""
+    """Wake the threads that wait. A second call does nothing: another flight of that key may be under way by then."""
     with _lock:
         if _flights.get(key) is landed:
             del _flights[key]
@@ -111,7 +111,7 @@ def _land(key: str, landed: threading.Event) -> None:
 
 
 def _forget() -> None:
-    """A child has none of the threads that were computing."""
+    """Forget all flights in a forked child, which has none of the threads that were computing."""
     global _lock  # noqa: PLW0603 - it may have been held by one of them
     _lock = threading.Lock()
     _flights.clear()

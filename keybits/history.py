@@ -1,7 +1,7 @@
-"""Whether a database goes on from where the store knows it, or has another past: then everything ends.
+"""Whether a database continues the history that the store knows. Where it does not, everything cached ends.
 
-A backup that is restored, a replica that takes over without the last transactions, another database under the same
-address: what is cached shows changes that never were, and nothing records that they were undone. So the relay keeps
+After a backup is restored, a replica takes over without the last transactions, or another database gets the address,
+what is cached shows changes that this database never had, and nothing records that they were undone. So the relay keeps
 in the store which database it is and how far the record of changes has come, and compares at each look.
 """
 
@@ -23,7 +23,7 @@ __all__ = ["NOTE", "History", "follow", "present"]
 
 logger = logging.getLogger(__name__)
 NOTE = "history:"
-"""What the store's note of a database begins with; its alias follows."""
+"""What the name of the store's note of a database begins with; the database's alias follows."""
 SEQUENCE = f"{changes.TABLE}_id_seq"
 OBJECTS = f"""
     (SELECT oid FROM pg_database WHERE datname = current_database()) || '/' || '{changes.TABLE}'::regclass::oid || '/'
@@ -34,16 +34,16 @@ POSTGRESQL = f"""
     FROM {SEQUENCE}, pg_control_system() WHERE NOT pg_is_in_recovery()
 """  # noqa: S608 - as above
 GUARDED = f"SELECT {OBJECTS}, last_value, 0 FROM {SEQUENCE} WHERE NOT pg_is_in_recovery()"  # noqa: S608 - as above
-"""For servers that do not tell everybody which one they are, and on which timeline (Aurora has neither)."""
+"""For servers that do not tell every role which server they are, and on which timeline (Aurora has neither)."""
 SQLITE = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = %s"
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """Which database it is, and on which timeline; and the last change that it has recorded.
+    """The identity of a database, including its timeline, and the last change that it has recorded.
 
-    `log` is how many bytes PostgreSQL's log then had, 0 where it does not say: after a crash its sequences go on up to
-    32 numbers ahead of what it has, and a copy of its disk that is put back begins as after a crash.
+    `log` is the position of PostgreSQL's write-ahead log in bytes; 0 where it is not known. The position alone is not
+    enough: after a crash a sequence may be up to 32 numbers ahead, and so it is in a copy of the disk that is put back.
     """
 
     name: str
@@ -51,27 +51,27 @@ class History:
     log: int = field(default=0, compare=False)
 
     def goes_on_from(self, known: History) -> bool:
-        """Say whether this is the same database, no earlier than `known`. A name may be known in part."""
+        """Say whether this is the same database as `known`, no earlier. Either name may be known in part."""
         has_gone_back = self.position < known.position or 0 < self.log < known.log
         return self.is_of(known) and not has_gone_back
 
     def is_of(self, known: History) -> bool:
-        """Say whether this is the same database as `known`, at whatever moment."""
+        """Say whether this is the same database as `known`, at any time."""
         return self.name.startswith(known.name) or known.name.startswith(self.name)
 
 
 _ended: dict[str, History] = {}
 """By alias, the history for which this process has ended everything."""
 _told: set[str] = set()
-"""The aliases of which it was said that another database has them, too."""
+"""The aliases for which it has been logged that two databases have them."""
 
 
 def follow(connection: BaseDatabaseWrapper) -> str:
-    """Return what the past of this database is called; where it does not go on as the store knows it, everything ends.
+    """Return the name of this database's past; end everything where it does not continue what the store knows.
 
-    That is to say, the store is cleared, the caches in front are to drop all, and the past has another name. What was
-    known is read before the database is: others go on meanwhile. A store that knows nothing is told. "" is that of a
-    server in recovery.
+    To end everything is to clear the store, to have the caches in front drop all, and to give the past another name.
+    The store is read before the database, because other processes go on meanwhile. A store that knows nothing is told.
+    For a server in recovery the name that the store knows is returned; "" if none.
     """
     store, note = get_store(), NOTE + connection.alias
     past, known = _read(store.noted(note))
@@ -81,7 +81,7 @@ def follow(connection: BaseDatabaseWrapper) -> str:
     if known is not None and not found.goes_on_from(known):
         if _is_contested(connection.alias, found, known):
             return past
-        logger.warning("database %s has another past than what was cached: everything ends", connection.alias)
+        logger.warning("database %s does not continue what was cached: everything ends", connection.alias)
         changes.replace(connection, (), [EVERYTHING])
         store.clear()
         _ended[connection.alias] = found
@@ -92,15 +92,15 @@ def follow(connection: BaseDatabaseWrapper) -> str:
 
 
 def _is_contested(alias: str, found: History, known: History) -> bool:
-    """Say whether the store is told of two databases in turn, where each would end what is cached of the other."""
+    """Say whether two databases use the store under one alias, where each would end what is cached of the other."""
     ended = _ended.get(alias)
     if ended is None or found.is_of(known) or not found.goes_on_from(ended):
         return False
     if alias not in _told:
         _told.add(alias)
         logger.error(
-            "two databases are called %s in one store, so that what is cached of one can be taken for true of the "
-            "other: give each project a Redis database (the number in its URL) or a KEYBITS_LMDB_PATH of its own",
+            "two databases use one store under the alias %s, so answers cached from one may be served for the other: "
+            "give each project its own Redis database (the number in its URL) or its own KEYBITS_LMDB_PATH",
             alias,
         )
     return True
@@ -115,7 +115,7 @@ def _read(note: bytes | None) -> tuple[str, History | None]:
 
 
 def present(connection: BaseDatabaseWrapper) -> History | None:
-    """Return the history of this database; None for a server in recovery, which goes its primary's way."""
+    """Return the history of this database; None for a server in recovery, which follows its primary."""
     if connection.vendor == "sqlite":
         return History(changes.file_of(connection), _fetch(connection, SQLITE, [changes.TABLE])[0][0])
     rows = _postgresql(connection)
@@ -123,7 +123,7 @@ def present(connection: BaseDatabaseWrapper) -> History | None:
 
 
 def _postgresql(connection: BaseDatabaseWrapper) -> list[Any]:
-    """Ask for all there is to ask and, where that is kept from us, over this connection no more."""
+    """Query all there is to know; after a refusal, query only the rest on this connection."""
     connection.ensure_connection()
     raw: Any = connection.connection
     if not getattr(raw, "_keybits_guarded", False):

@@ -1,7 +1,7 @@
-"""Whether what is being made depends on the name by which the client has called the server.
+"""Whether an answer that is being made depends on the Host by which the client has addressed the server.
 
-Of a Host that is allowed a client may still choose the port and, among several, the name. An answer that repeats it
-and is kept for all sends everybody there.
+Of an allowed Host a client may still choose the port and, among several, the name. An answer that repeats them and is
+kept for all sends everybody there.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ __all__ = ["noted"]
 
 @contextmanager
 def noted(request: HttpRequest) -> Iterator[list[str]]:
-    """Yield the hosts that `request` is asked for in the block, by `get_host` or `build_absolute_uri`.
+    """Yield a list of the hosts that `request` returns in the block, from `get_host` or `build_absolute_uri`.
 
-    What is asked in a block within this one is asked in this one, too.
+    A nested block adds to the list of the outer one too.
     """
     asked: list[str] = []
     own: dict[str, Any] = vars(request)
@@ -29,7 +29,7 @@ def noted(request: HttpRequest) -> Iterator[list[str]]:
         asked.append(outer() if outer else type(request).get_host(request))
         return asked[-1]
 
-    own.pop("_current_scheme_host", None)  # else nobody would be asked
+    own.pop("_current_scheme_host", None)  # a cached value would hide the call
     own["get_host"] = get_host
     try:
         yield asked

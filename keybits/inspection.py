@@ -1,8 +1,8 @@
-"""What the cache knows of scopes, for a person to look at and to end: their stamps, and entries made under them.
+"""What the cache knows of given scopes, for a person to inspect and purge: stamps, and the entries made under them.
 
 An entry keeps the stamps that it was made under, not the names of their scopes. A stamp is never used twice, so an
-entry that has the present stamp of a scope was made from it and, as far as that scope goes, is still true. What an
-ended stamp stood for nobody can tell: entries that nobody believes any more are not found.
+entry that has the present stamp of a scope was made from it and, as far as that scope goes, is still true. The scope
+of an ended stamp is not known, so stale entries are not found.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from keybits.stores import get_store
 __all__ = ["Found", "Known", "Sample", "purge_edge", "purge_store", "sample", "stamps_of"]
 
 NO_ENTRY = "keybits-inspection"
-"""A key that no entry has: the stamps alone are looked at."""
+"""A key that no entry has, to read the stamps alone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A scope and its stamp: None where it has none, is open, or no relay has vouched for the store lately."""
+    """A scope and its stamp: None where the scope has none or is open, or no relay has vouched for the store lately."""
 
     scope: str
     stamp: Stamp | None
 
     @property
     def only_purges(self) -> bool:
-        """Whether it is a takedown: part of no entry, and known to the caches in front alone."""
+        """Whether it is a takedown: part of no entry, and known only to the caches in front."""
         return self.scope.startswith(TAKEDOWN)
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """An entry: what was asked for (the path and the canonical query), its bytes, and the scopes it was found by."""
+    """An entry: its path and canonical query, the bytes of its body, and the scopes that it was found by."""
 
     url: str
     size: int
@@ -46,21 +46,21 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Entries that were found among the `seen` live ones that were looked at; the store may have more."""
+    """The entries found among the `seen` live ones that were examined; the store may have more."""
 
     found: tuple[Found, ...]
     seen: int
 
 
 def stamps_of(scopes: Iterable[str]) -> list[Known]:
-    """Return what the store has for `scopes`, sorted, by one look. Raises `StoreError`."""
+    """Return the scopes, sorted, with the stamps that the store has for them, from one look. Raises `StoreError`."""
     names = sorted(scopes)
     reading = get_store().read(NO_ENTRY, names)
     return [Known(scope, stamp) for scope, stamp in zip(names, reading.stamps, strict=True)]
 
 
 def sample(known: Sequence[Known], most: int) -> Sample:
-    """Return which of up to `most` entries were made under these stamps. Raises `StoreError`."""
+    """Return those of up to `most` entries that were made under any of these stamps. Raises `StoreError`."""
     names = {each.stamp: each.scope for each in known if each.stamp is not None}
     frames = get_store().sample(most)
     found = (_found(frame, names) for _, frame in frames)
@@ -78,10 +78,10 @@ def _found(frame: bytes, names: dict[Stamp, str]) -> Found | None:
 
 
 def purge_store(scopes: Iterable[str]) -> None:
-    """End the stamps of `scopes`: whatever was made from them is made again. Raises `StoreError`."""
+    """Close `scopes`, so that whatever was made from them is made again. Raises `StoreError`."""
     get_store().close(stamps.coarsened(scopes))
 
 
 def purge_edge(scopes: Iterable[str]) -> dict[str, str]:
-    """Purge `scopes` from the caches in front, takedowns hard; return what went wrong with which, by name."""
+    """Purge `scopes` from the caches in front, takedowns hard; return the failures by the names of the caches."""
     return {name: failure for order in orders(scopes) for name, failure in edge.purge(order).items()}
