@@ -1,9 +1,11 @@
-"""From a change to the scopes that it makes stale, and to the end of their stamps, after commit.
+"""Which scopes the rows of each model are declared to be part of, and what signals do where there are no triggers.
 
-The domain declares, per model, which scopes a row is part of, as templates over paths of fields:
-`declare(Page, "pages", "page:{slug}", "author:{author__name}")`. A change makes stale what the row was part of
-before and what it is part of afterwards. Scopes are closed when the transaction has committed, not before: a
-reader between a `save()` and its commit sees old rows, and must not find a stamp that says they are new.
+The domain declares scopes per model, as templates over paths of fields:
+`declare(Page, "pages", "page:{slug}", "author:{author__name}")`. A change makes stale what the row was part of before
+and what it is part of afterwards. By default the database notices changes, by triggers made from the declarations
+(`keybits.triggers`). Where it keeps no record of changes, or `KEYBITS_TRACKING` is `signals`, handlers of Django's
+signals close the scopes, when the transaction has committed and not before: a reader between a `save()` and its commit
+sees old rows, and must not find a stamp that says they are new.
 """
 
 from __future__ import annotations
@@ -41,14 +43,14 @@ BEFORE = "_keybits_before"
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
-    """The templates of one table, by its concrete model, and the field paths that they use, each once."""
+    """The templates of one table, given as its concrete model, and the field paths that they use, each once."""
 
     model: type[Model]
     templates: tuple[str, ...]
     paths: tuple[str, ...]
 
     def scopes(self, row: dict[str, Any]) -> Iterator[str]:
-        """Yield the scopes of one row of values; a template with a value missing names none."""
+        """Yield the scopes of one row of values; a template with a value that is None names none."""
         for template in map(parse, self.templates):
             if all(row[path] is not None for path in template.paths):
                 yield template.scope.format_map(row)
@@ -58,13 +60,13 @@ _declared: dict[type[Model], tuple[str, ...]] = {}
 
 
 def declare(model: type[Model], *templates: str) -> None:
-    """Say which scopes a row of `model` is part of, and have its changes close them.
+    """Declare which scopes a row of `model` is part of, so that its changes close them.
 
-    A template is a literal, or a kind, a colon and one field of the model, through relations with `__`; many-to-many
-    relations name one scope a row. Triggers follow foreign keys and many-to-many fields, not those that lead here.
-    `page:{slug} on title, slug` counts changes of those fields, and the end of the row, alone; where signals have
-    to do, every change. For a many-to-many relation declare its through model, and for what a model inherits from
-    another table the model of that. Declaring a model again replaces its templates; those of a proxy are added to those
+    A template is a literal, or a kind, a colon and one field of the model, through relations with `__`; a many-to-many
+    relation names one scope for each related row. Triggers follow foreign keys and many-to-many fields, but no reverse
+    relations. `page:{slug} on title, slug` counts only changes of those fields and the deletion of the row; signals
+    count every change. For a many-to-many relation declare its through model, and for columns inherited from another
+    table the model of that table. Declaring a model again replaces its templates; those of a proxy are added to those
     of its table.
     """
     _declared[model] = templates
@@ -80,19 +82,19 @@ def declare(model: type[Model], *templates: str) -> None:
 
 
 def _concrete(model: type[Model]) -> type[Model]:
-    """Return the model whose table the rows of `model` are in: its own, unless it is a proxy."""
+    """Return the model that the table of `model` belongs to: `model` itself, unless it is a proxy."""
     return cast("type[Model]", model._meta.concrete_model)
 
 
 def _kin(model: type[Model]) -> Iterator[type[Model]]:
-    """Yield `model` and every class whose instances are rows of it, too: signals are sent for that alone."""
+    """Yield `model` and its subclasses, whose instances are rows of it too: a signal is sent for one class alone."""
     yield model
     for each in model.__subclasses__():
         yield from _kin(each)
 
 
 def templates_of(app_label: str, model_name: str) -> tuple[str, ...]:
-    """Return what has been declared for the table of a model of this name; nothing for one that never was."""
+    """Return the templates declared for the table of a model of this name; none where it is not declared."""
     label = f"{app_label}.{model_name.lower()}"
     for model in _declared:
         if label in {model._meta.label_lower, _concrete(model)._meta.label_lower}:
@@ -101,17 +103,17 @@ def templates_of(app_label: str, model_name: str) -> tuple[str, ...]:
 
 
 def declarations() -> tuple[Declaration, ...]:
-    """Return all that has been declared, once for each table."""
+    """Return all declarations, one for each table."""
     return tuple(map(_declaration, dict.fromkeys(map(_concrete, _declared))))
 
 
 def tables() -> frozenset[str]:
-    """Return the tables whose rows have been declared to be part of something."""
+    """Return the tables whose rows have been declared to be part of scopes."""
     return frozenset(each._meta.db_table for each in map(_concrete, _declared))
 
 
 def _declaration(concrete: type[Model]) -> Declaration:
-    """Return what has been declared of a table, by whichever of its classes."""
+    """Return what has been declared of a table, through any of its classes."""
     every = (
         each for model, templates in _declared.items() if _concrete(model) is concrete for each in templates
     )
@@ -121,26 +123,26 @@ def _declaration(concrete: type[Model]) -> Declaration:
 
 
 def scopes_of(rows: QuerySet[Any]) -> set[str]:
-    """Return the scopes that these rows are part of at present: one query, and no cursor, which a pooler would lose."""
+    """Return the scopes that these rows are part of at present. One query; no server-side cursor, for poolers' sake."""
     declaration = _declaration(_concrete(rows.model))
     values = rows.order_by().values(*declaration.paths).distinct()
     return {scope for row in values for scope in declaration.scopes(row)}
 
 
 def scopes_of_row(instance: Model) -> set[str]:
-    """Return the scopes that the row of `instance` is part of at present, and those of the rows that it inherits."""
+    """Return the scopes that the row of `instance`, and the rows that it inherits from, are part of at present."""
     return _scopes(instance, instance._state.db or router.db_for_read(type(instance)))
 
 
 def changed(scopes: Iterable[str], using: str) -> None:
-    """Close `scopes` once the transaction on the database `using` has committed; now, where there is none.
+    """Close `scopes` once the transaction on the database `using` has committed, or now where there is none.
 
     However many changes a transaction makes, its scopes are closed together, in one round trip.
     """
     _pending(using).update(scopes)
     transaction.on_commit(partial(_close, using), using=using)
     hooks = connections[using].run_on_commit
-    if hooks:  # first: another one that fails would keep it from being run
+    if hooks:  # first, because a hook that fails keeps those after it from running
         hooks.insert(0, hooks.pop())
 
 
@@ -157,13 +159,13 @@ def _close(using: str) -> None:
 
 
 def _pending(using: str) -> set[str]:
-    """The scopes changed in the present transaction of this thread's connection."""
+    """Return the scopes changed in the current transaction of this thread's connection."""
     pending: set[str] = connections[using].__dict__.setdefault("_keybits_pending", set())
     return pending
 
 
 def _scopes(instance: Model, using: str) -> set[str]:
-    """Return what the row of `instance` is part of at present, and what its rows of tables that it inherits are."""
+    """Return the scopes of the row of `instance`, and of its rows in tables that it inherits from, at present."""
     scopes: set[str] = set()
     for model in dict.fromkeys(map(_concrete, _declared)):
         key = getattr(instance, model._meta.pk.attname) if isinstance(instance, model) else None
@@ -173,12 +175,12 @@ def _scopes(instance: Model, using: str) -> set[str]:
 
 
 def _by_signals(using: str) -> bool:
-    """Say whether signals are how changes are noticed: where the database records none by itself."""
+    """Say whether signals are how changes are noticed: by configuration, or because the database keeps no record."""
     return conf.TRACKING == "signals" or not changes.is_kept(connections[using])
 
 
 def _remember(instance: Model, using: str, **_: Any) -> None:
-    """Keep what the row was part of; outside a transaction it may be closed only once the row has changed."""
+    """Keep the scopes that the row was part of: outside a transaction they may be closed only after the change."""
     if not _by_signals(using):
         return
     before: set[str] = instance.__dict__.setdefault(BEFORE, set())
@@ -195,7 +197,7 @@ def _row_changed(instance: Model, using: str, **_: Any) -> None:
 def _relation_changed(
     sender: Any, instance: Model, action: str, reverse: bool, pk_set: set[Any] | None, using: str, **_: Any
 ) -> None:
-    """Rows of a through model: read while they exist, after an addition and before a removal."""
+    """Close the scopes of rows of a through model, read while the rows exist: after an addition, before a removal."""
     if action not in {"post_add", "pre_remove", "pre_clear"} or not _by_signals(using):
         return
     near, far = _ends(sender, type(instance), reverse)
