@@ -1,7 +1,7 @@
-"""What this process keeps of entries, so that a hit moves no bytes: bounded in bytes, never believed by itself.
+"""Which entries this process keeps in memory, so that a hit transfers no body: bounded, and never trusted by itself.
 
-An entry in memory is as good as one in the store: its stamps decide. So nothing here has to be told of a change,
-and a process that forks, sleeps or loses the store keeps nothing old alive.
+An entry in memory is treated as one in the store: its stamps decide. So nothing here has to be told of a change, and a
+process that forks, sleeps or loses the store does not keep stale entries in use.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ __all__ = ["Held", "Memory", "Slot", "entries", "footprint", "hold"]
 
 T = TypeVar("T")
 OVERHEAD = 600
-"""Bytes that keeping anything costs beside its own, measured with tracemalloc: the key, the slots, the dictionary."""
+"""Bytes that keeping a value costs beside its size, measured with tracemalloc: the key, the slot, the dictionary."""
 SHARE = 16
-"""No one thing may take more than this part of a memory."""
+"""A value may take at most the budget of a memory divided by this."""
 
 
 class Slot(Generic[T]):
-    """Where a memory keeps a value, for as long as it does: who holds the slot keeps nothing in memory."""
+    """Where a memory keeps a value, for as long as it does: a reference to the slot does not keep the value."""
 
     __slots__ = ("_value", "size", "used")
 
@@ -40,16 +40,16 @@ class Slot(Generic[T]):
         self.used = False
 
     def take(self) -> T | None:
-        """Return the value, which is then the last to go; None once the memory has let it go."""
+        """Return the value and mark it as used, so that it is dropped later; None once the memory has dropped it."""
         self.used = True
         return self._value
 
     def holds(self, value: T) -> bool:
-        """Say whether it is that value."""
+        """Say whether the slot has this very value."""
         return self._value is value
 
     def empty(self) -> None:
-        """Let the value go."""
+        """Drop the value."""
         self._value = None
 
 
@@ -57,7 +57,7 @@ class Memory(Generic[T]):
     """Values by key, at most `budget` bytes of them; the least recently used go first (second chance).
 
     Reading takes no lock and moves nothing. A value larger than a sixteenth of the budget is not kept, so that no
-    one thing drives out the rest. Safe under threads; after a fork make a new one.
+    single one drives out the rest. Safe under threads; make a new one after a fork.
     """
 
     def __init__(self, budget: int) -> None:
@@ -72,7 +72,7 @@ class Memory(Generic[T]):
         return None if slot is None else slot.take()
 
     def slot(self, key: Hashable) -> Slot[T] | None:
-        """Return where the value under `key` is kept, or None."""
+        """Return the slot of the value under `key`, or None."""
         return self._slots.get(key)
 
     def put(self, key: Hashable, value: T, size: int) -> None:
@@ -85,7 +85,7 @@ class Memory(Generic[T]):
                 self._shrink()
 
     def weigh(self, key: Hashable, value: T, size: int) -> bool:
-        """Count `value` as `size` bytes from now on; say whether it is still under `key`, and may be so large."""
+        """Count `value` as `size` bytes from now on; return False if it is not under `key` any more, or too large."""
         with self._lock:
             slot = self._slots.get(key)
             if slot is None or not slot.holds(value) or not self._fits(size):
@@ -123,7 +123,7 @@ class Memory(Generic[T]):
 
 
 def footprint(value: object) -> int:
-    """Return the bytes that text, bytes, and tuples, lists and dicts of them take, as if nobody shared any."""
+    """Return the bytes that text, bytes, and tuples, lists and dicts of them take, as if none of it were shared."""
     size = sys.getsizeof(value)
     if isinstance(value, dict):
         return size + sum(map(footprint, value.items()))
@@ -131,10 +131,10 @@ def footprint(value: object) -> int:
 
 
 class Held:
-    """An entry in memory, and the answers that it has given: pure functions of it, so they are made once.
+    """An entry in memory with the answers that it has given, which are pure functions of it and made once.
 
-    `confirmed` is when its stamps were last seen to be those of then, by `keybits.clock`; `weight` is what the
-    answers take, in bytes.
+    `confirmed` is when its stamps were last seen to be the present ones, by `keybits.clock`; `weight` is the size of
+    the answers in bytes.
     """
 
     __slots__ = ("answers", "confirmed", "entry", "key", "weight")
@@ -154,7 +154,7 @@ def entries() -> Memory[Held]:
 
 
 def hold(key: str, entry: Entry) -> Held:
-    """Keep the entry in memory, in place of what was there, and return what holds it."""
+    """Keep the entry in memory under `key`, in place of an older one, and return it as it is held there."""
     held = Held(key, entry)
     entries().put(key, held, entry.size)
     return held

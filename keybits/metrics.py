@@ -1,7 +1,8 @@
-"""What has been answered, counted: with which status, and what the cache did (RFC 9211).
+"""How answers are counted: by their status, and by what the cache did (RFC 9211).
 
-`keybits.fastpath` counts what it hands to the server, so that both ways are counted alike. prometheus-client keeps the
-numbers: in files that all processes share where `PROMETHEUS_MULTIPROC_DIR` names a folder, else in each process.
+`keybits.fastpath` counts all that it hands to the server, so that its own answers and Django's are counted alike.
+prometheus-client keeps the numbers: in files that all processes share where `PROMETHEUS_MULTIPROC_DIR` names a folder,
+else in each process.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["FOLDER", "Answers", "answers", "outcome"]
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-"""The environment variable by which prometheus-client is told where all processes keep their numbers."""
+"""The environment variable that tells prometheus-client in which folder all processes keep their numbers."""
 REASONS = frozenset({cache_status.MISS, cache_status.STALE, cache_status.BYPASS, cache_status.METHOD})
 _FORWARDED = re.compile(r"keybits; fwd=([a-z-]+)")
 
@@ -36,16 +37,17 @@ class Answers:
         self._counter = counter
 
     def count(self, code: int, told: str) -> None:
-        """Count one answer with this status, and this Cache-Status; "" where it has none."""
+        """Count one answer with this status and this Cache-Status ("" where it has none)."""
         self._counter.labels(str(code), outcome(told)).inc()
 
 
 @lru_cache(maxsize=256)
 def outcome(told: str) -> str:
-    """Return in a word what a Cache-Status says.
+    """Return what a Cache-Status says, in one word.
 
-    `hit`; `hit-stale`, of what was shown after its end; why the view was asked: `uri-miss`, `stale`, `bypass`,
-    `method`; `collapsed`, where another request's view answered; `none`, where it is not keybits that says so.
+    `hit`; `hit-stale`, for an entry shown after its end; `uri-miss`, `stale`, `bypass` or `method`, for why the view
+    was called; `collapsed`, where the view answered another request for this one; `none`, for a value that is not
+    keybits' own.
     """
     if told == cache_status.HIT:
         return "hit"
@@ -59,31 +61,31 @@ def outcome(told: str) -> str:
 
 @lru_cache(maxsize=1)
 def answers() -> Answers | None:
-    """Return what counts this process's answers; None where `KEYBITS_METRICS` is off."""
+    """Return the counter of this process's answers; None where `KEYBITS_METRICS` is off."""
     return Answers(_counter()) if conf.METRICS else None
 
 
 @cache
 def _counter() -> Counter:
-    """prometheus-client takes each name once a process."""
+    """Return the counter, which is made once: prometheus-client accepts each name once a process."""
     if folder := os.environ.get(FOLDER):
         _make(Path(folder))
     try:
-        from prometheus_client import Counter  # noqa: PLC0415 - only who counts has to have it
+        from prometheus_client import Counter  # noqa: PLC0415 - optional: needed where answers are counted
     except ImportError:
-        raise ImproperlyConfigured("KEYBITS_METRICS needs prometheus-client: the extra `metrics`.") from None
+        raise ImproperlyConfigured("KEYBITS_METRICS needs prometheus-client (extra `metrics`).") from None
     said = "Answers, by status and by what the cache did."
     return Counter("keybits_answers", said, ("status", "cache"))
 
 
 def _make(folder: Path) -> None:
-    """What cannot be kept there would be an exception with every answer: it is one when the process begins."""
+    """Create the folder and check it when the process starts: else every answer would raise an exception."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ImproperlyConfigured(f"{FOLDER} names a folder that cannot be made: {error}.") from None
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise ImproperlyConfigured(f"{FOLDER} names {str(folder)!r}, where this process may not write.")
+        raise ImproperlyConfigured(f"{FOLDER} names {str(folder)!r}, which this process cannot write to.")
 
 
 def _forget(**_: object) -> None:

@@ -1,7 +1,7 @@
-"""What must hold for every answer, cached or not: a Host that is ours, one spelling of its path, a known length.
+"""What must hold for every answer, cached or not: of its Host, scheme, path, length, CORS fields and cookies.
 
-Django checks the Host only when somebody asks for it, and no cached answer does. CommonMiddleware would set the
-length, on a 304 too, which must have none (RFC 9110 section 15.4.5).
+Django checks the Host only when code asks for it, which no cached answer does. CommonMiddleware would set the length
+of a 304, too, and to 0, which is not the length of the 200 that it stands for (RFC 9110 section 8.6).
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ __all__ = [
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
 
 _AS_IT_IS = "/!$&'()*+,=:@~"
-"""What `reverse()` leaves unescaped, beside letters, digits and `-._` (RFC 3986 section 3.3), but no semicolon."""
+"""Characters that `reverse()` leaves unescaped, beside letters, digits and `-._` (RFC 3986 3.3); not the semicolon."""
 _NO_PATH_OF_OURS = re.compile(r"\A[^/]|//|/\.{1,2}(?=/|\Z)|[;\\\x00-\x1f\x7f-\x9f]")
 _PATH = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*://[^/?]*)?([^?]*)")
 
 
 def host_middleware(get_response: GetResponse) -> GetResponse:
-    """Refuse a Host that is not in `ALLOWED_HOSTS` (400), and `get`, which is no GET (501), before anything else.
+    """Refuse a Host that is not in `ALLOWED_HOSTS` (400), and a method in lower case (501), before anything else.
 
-    Django takes methods in any case; caches and servers in front do not (RFC 9110 section 9.1). What is read of the
-    database from here on is noted, until the stamps are looked at (`keybits.early`).
+    Django accepts methods in any case; caches and servers in front do not (RFC 9110 section 9.1). Statements to the
+    database are noted from here until the stamps are looked up (`keybits.early`).
     """
 
     def middleware(request: HttpRequest) -> HttpResponseBase:
@@ -63,10 +63,10 @@ def _method_as_sent(request: HttpRequest) -> str:
 
 
 def https_middleware(get_response: GetResponse) -> GetResponse:
-    """Where `SECURE_SSL_REDIRECT` is set, send who asks by http to https; before Django's SecurityMiddleware.
+    """Redirect http to https (308) where `SECURE_SSL_REDIRECT` is set. Put it before Django's SecurityMiddleware.
 
-    That one repeats the port that the client has sent, and its 301 may be kept by guess (RFC 9110 section 15.4.2). Both
-    let the paths of `SECURE_REDIRECT_EXEMPT` be asked for by http.
+    Django's redirect repeats the port that the client sent, and its 301 is heuristically cacheable (RFC 9110 section
+    15.4.2). Both leave the paths of `SECURE_REDIRECT_EXEMPT` alone.
     """
     exempt = [re.compile(pattern) for pattern in settings.SECURE_REDIRECT_EXEMPT]
 
@@ -87,10 +87,10 @@ def https_middleware(get_response: GetResponse) -> GetResponse:
 def path_middleware(get_response: GetResponse) -> GetResponse:
     """Refuse a path that is not spelt as `reverse()` spells it (404), before anything is looked up.
 
-    A cache in front keys by the spelling: a second one is a second entry there, and where the two read a path
-    differently (an encoded slash, a dot segment, a semicolon) the one stores what the other never meant to publish.
-    ASGI servers, gunicorn and most others tell the path as it was sent. Where a server does not, as granian by
-    WSGI, an escape cannot be told from what it stands for, and the decoded path alone is judged.
+    A cache in front keys by the spelling: a second one is a second entry there, and where cache and server read a path
+    differently (an encoded slash, a dot segment, a semicolon) the cache stores what the server never meant to publish.
+    ASGI servers, gunicorn and most others pass the path as it was sent. Where a server does not, such as granian under
+    WSGI, an escape cannot be told from what it stands for, and only the decoded path is checked.
     """
 
     def middleware(request: HttpRequest) -> HttpResponseBase:
@@ -104,7 +104,7 @@ def path_middleware(get_response: GetResponse) -> GetResponse:
 
 
 def _path_as_sent(request: HttpRequest) -> str | None:
-    """Return the path of the request's target, escapes and all; None where the server does not tell."""
+    """Return the path of the request target with its escapes; None where the server does not pass it."""
     scope = getattr(request, "scope", None)
     if scope is not None:
         raw = scope.get("raw_path")
@@ -124,12 +124,12 @@ def _is_canonical(path: str) -> bool:
 
 
 def spelt(path: str) -> str:
-    """Return the one spelling of a path that is given without escapes."""
+    """Return the one accepted spelling of a path that is given without escapes."""
     return quote(path, safe=_AS_IT_IS)
 
 
 def content_length_middleware(get_response: GetResponse) -> GetResponse:
-    """Give every answer that is whole, and may have one, its Content-Length."""
+    """Give every answer that is not streamed its Content-Length, where it may have one."""
 
     def middleware(request: HttpRequest) -> HttpResponseBase:
         return measured(get_response(request))
@@ -138,7 +138,7 @@ def content_length_middleware(get_response: GetResponse) -> GetResponse:
 
 
 def measured(response: HttpResponseBase) -> HttpResponseBase:
-    """Return the response with its Content-Length, where it is whole and may have one (RFC 9110 section 8.6)."""
+    """Return the response with its Content-Length, if it is not streamed and may have one (RFC 9110 section 8.6)."""
     bodiless = response.status_code in {204, 304} or response.status_code < 200
     if not (response.streaming or bodiless or response.has_header("Content-Length")):
         response["Content-Length"] = str(len(response.content))  # type: ignore[attr-defined]
@@ -146,10 +146,10 @@ def measured(response: HttpResponseBase) -> HttpResponseBase:
 
 
 def cross_origin_middleware(get_response: GetResponse) -> GetResponse:
-    """django-cors-headers in its place; but where it lets every origin in, all are told so, also who names none.
+    """Replace django-cors-headers' own middleware; where it allows every origin, send its fields to every client.
 
-    It tells those only that send Origin, so its answers vary by that field and shared caches keep one for each
-    origin, of what is the same for all. Preflights, and what receivers of its signal decide, are left to it.
+    It sends them only in answer to an Origin, so that its answers vary by that field, and shared caches store a copy
+    of the same answer for each origin. Preflights, and what receivers of its signal decide, are left to it.
     """
     from corsheaders.middleware import CorsMiddleware  # noqa: PLC0415 - optional: keybits does not need it
     from corsheaders.signals import check_request_enabled  # noqa: PLC0415 - as above
@@ -172,7 +172,7 @@ def cross_origin_middleware(get_response: GetResponse) -> GetResponse:
 
 
 def _told_to_all() -> list[tuple[str, str]]:
-    """Return the fields that tell every origin the same; none where some are told apart."""
+    """Return the fields to send for every origin; none where not all origins are treated alike."""
     told_apart = ("CORS_ALLOW_CREDENTIALS", "CORS_ALLOW_PRIVATE_NETWORK")
     if not getattr(settings, "CORS_ALLOW_ALL_ORIGINS", False) or any(
         getattr(settings, name, False) for name in told_apart
@@ -184,7 +184,7 @@ def _told_to_all() -> list[tuple[str, str]]:
 
 
 def _stop_varying_by(response: HttpResponseBase, field: str) -> bool:
-    """Take `field` out of Vary; say whether it was there."""
+    """Remove `field` from Vary; say whether it was there."""
     names = [name.strip() for name in response.get("Vary", "").split(",")]
     others = [name for name in names if name.lower() != field]
     if len(others) == len(names):
@@ -197,10 +197,10 @@ def _stop_varying_by(response: HttpResponseBase, field: str) -> bool:
 
 
 def cookieless_middleware(get_response: GetResponse) -> GetResponse:
-    """Take cookies off every answer that anybody may store, and the `Vary: Cookie` that came with them.
+    """Remove cookies, and the `Vary: Cookie` that came with them, from every answer that shared caches may store.
 
-    Django answers a malformed `csrftoken` with a new one on any page: one such request would put a cookie into a
-    shared cache's answer for all. What depends on a cookie is private, and keeps both.
+    Django answers a malformed `csrftoken` with a new one on any page: one such request would put a cookie into the
+    answer that a shared cache gives to all. An answer that depends on a cookie is private, and keeps both.
     """
 
     def middleware(request: HttpRequest) -> HttpResponseBase:
