@@ -1,7 +1,7 @@
-"""What one query parameter accepts, how its value is best written, and how OpenAPI describes it.
+"""What one query parameter accepts, what the canonical form of its value is, and how OpenAPI describes it.
 
-One class a kind. `canonical` and `schema` say the same thing twice, to a program and to a reader: a value that
-the schema admits is accepted, any other is refused with what would have been accepted.
+There is one class for each kind. `canonical` and `schema` define the same values, one for the server and one for
+readers: a value that the schema admits is accepted; any other is refused, with what would have been accepted.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["Choice", "CommaList", "Moment", "Number", "Parameter", "Text", "Valu
 Schema = dict[str, Any]
 _DIGITS = re.compile(r"[0-9]{1,19}")
 _PRINTABLE = r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$"
-"""No control characters, and not blank; without looking ahead, for who makes examples of it by the pattern."""
+"""No control characters, and not blank. It has no lookahead, so that tools can generate examples from the pattern."""
 FIRST_YEAR, LAST_YEAR = 1900, 2099
 _SIGNED = re.compile(r"-?[0-9]{1,19}")
 _MOMENT = re.compile(
@@ -29,7 +29,7 @@ _MOMENT = re.compile(
 
 
 class ValueRefusedError(ValueError):
-    """The value is not one that the parameter accepts. `allowed` is what is, where that is a short list."""
+    """The parameter does not accept the value. `allowed` lists the values that it accepts, if these are few."""
 
     def __init__(self, detail: str, allowed: tuple[str, ...] = (), suggestion: str = "") -> None:
         super().__init__(detail)
@@ -47,7 +47,7 @@ class Parameter:
     repeatable: bool = False
 
     def canonical(self, value: str) -> str:
-        """Return the one way to write `value`, or raise `ValueRefusedError`."""
+        """Return the canonical form of `value`, or raise `ValueRefusedError`."""
         raise NotImplementedError
 
     def schema(self) -> Schema:
@@ -110,7 +110,7 @@ class Text(Parameter):
         return value.lower() if self.lower else value
 
     def schema(self) -> Schema:
-        # With an end anchor of its own in every dialect; where all else is free, no control characters and no blank.
+        # Anchored in every dialect. Without a pattern, anything but control characters and blank text is accepted.
         return {
             "type": "string",
             "minLength": 1,
@@ -121,7 +121,7 @@ class Text(Parameter):
 
 @dataclass(frozen=True, kw_only=True)
 class CommaList(Parameter):
-    """A set of up to `most` members, written with commas: of `choices`, or else of positive whole numbers."""
+    """A set of up to `most` members, separated by commas: of `choices`, or else of positive whole numbers."""
 
     most: int
     choices: tuple[str, ...] = ()
@@ -129,7 +129,7 @@ class CommaList(Parameter):
     def canonical(self, value: str) -> str:
         members = value.split(",")
         if len(members) > self.most:
-            raise ValueRefusedError(f"Give at most {self.most}.")
+            raise ValueRefusedError(f"Give at most {self.most} values.")
         if self.choices:
             return ",".join(sorted({self._choice(member) for member in members}))
         return ",".join(map(str, sorted({self._id(member) for member in members})))
@@ -149,7 +149,7 @@ class CommaList(Parameter):
 
     def _id(self, member: str) -> int:
         if not _DIGITS.fullmatch(member) or not 1 <= int(member) < 2**63:
-            raise ValueRefusedError("Write positive whole numbers with commas between them.")
+            raise ValueRefusedError("Write positive whole numbers, separated by commas.")
         return int(member)
 
 
@@ -163,10 +163,10 @@ class Moment(Parameter):
         try:
             moment = datetime.fromisoformat(value.upper())
         except ValueError as error:
-            raise ValueRefusedError(f"There is no such moment: {error}.") from None
+            raise ValueRefusedError(f"There is no such date or time: {error}.") from None
         utc = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
         if not FIRST_YEAR <= utc.year <= LAST_YEAR:
-            raise ValueRefusedError(f"Write a moment from {FIRST_YEAR} to {LAST_YEAR}, in UTC.")
+            raise ValueRefusedError(f"Write a date from {FIRST_YEAR} to {LAST_YEAR}, in UTC.")
         return utc.isoformat()
 
     def schema(self) -> Schema:
@@ -181,4 +181,4 @@ class Moment(Parameter):
 def _not_among(value: str, choices: tuple[str, ...]) -> ValueRefusedError:
     nearest = "".join(get_close_matches(value, choices, n=1))
     hint = f" Did you mean {nearest!r}?" if nearest else ""
-    return ValueRefusedError(f"{value!r} is none of {', '.join(choices)}.{hint}", choices, nearest)
+    return ValueRefusedError(f"{value!r} is not one of {', '.join(choices)}.{hint}", choices, nearest)

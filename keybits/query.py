@@ -1,8 +1,8 @@
 """What a query string means: a closed grammar, and one canonical way to write each query.
 
-Values in, values out: no request, no view. A parameter that the grammar does not know, that is repeated, empty
-or badly encoded is an error that says what would be accepted; nothing is ignored but tracking parameters, which
-are listed by name. Two query strings that mean the same have the same `canonical` text.
+Pure functions of values: no request, no view. A parameter that is unknown to the grammar, repeated, empty or badly
+encoded is an error that says what would be accepted. Nothing is ignored except tracking parameters, which are listed
+by name. Two query strings that mean the same have the same `canonical` text.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["LONGEST", "NO_QUERY", "NO_VARY_SEARCH", "Grammar", "Query", "QueryEr
 
 LONGEST = 8192
 SHORT, REMEMBERED = 128, 512
-"""Characters of a query string that may be remembered, and how many are, of one view."""
+"""Longest query string, in characters, whose meaning is remembered, and how many are remembered for one view."""
 TRACKING = re.compile(r"utm_.*|gclid|fbclid|_")
 _OF_NO_ACCOUNT = (
     *("utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content", "utm_id"),
@@ -30,16 +30,16 @@ NO_VARY_SEARCH = (
     "No-Vary-Search",
     "key-order, params=({})".format(" ".join(f'"{name}"' for name in _OF_NO_ACCOUNT)),
 )
-"""What a client's cache may leave out of its key. The field cannot say `utm_*`, so it lists those that are used."""
+"""What a client's cache may leave out of its key. The field has no `utm_*`, so it lists those in common use."""
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class QueryError(ValueError):
-    """The query string is not one that the grammar accepts.
+    """The grammar does not accept the query string.
 
-    `kind` is a problem type, `parameter` the name at fault ("" for the string as a whole), `allowed` what would
-    be accepted, `suggestion` the nearest of those or "".
+    `kind` is a problem type, `parameter` the name at fault ("" for the string as a whole), `allowed` what would be
+    accepted, and `suggestion` the nearest of those, or "".
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class QueryError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A query that the grammar accepts: `pairs` sorted and canonical, `canonical` the text they make."""
+    """A query that the grammar accepts: `pairs` are sorted and canonical, `canonical` is the text that they make."""
 
     pairs: tuple[tuple[str, str], ...]
     canonical: str = field(init=False, compare=False)
@@ -68,7 +68,7 @@ class Query:
         return [value for key, value in self.pairs if key == name]
 
     def get(self, name: str) -> str | None:
-        """Return the one value of `name`, or None where it is not given."""
+        """Return the value of `name`, or None where it is not given."""
         return next((value for key, value in self.pairs if key == name), None)
 
 
@@ -78,7 +78,7 @@ NO_QUERY = Query(())
 class Grammar:
     """The parameters that one view accepts.
 
-    What short query strings mean is remembered, for those asked for most (`python -m benchmarks server_cpu`).
+    The meaning of short query strings is remembered, least recently used first out (`python -m benchmarks server_cpu`).
     """
 
     def __init__(self, parameters: Iterable[Parameter]) -> None:
@@ -125,7 +125,7 @@ def _decoded(query_string: str) -> list[tuple[str, str]]:
         raise QueryError("query-too-long", f"A query string has at most {LONGEST:,} characters.")
     if bad := _BAD_ESCAPE.search(query_string):
         raise QueryError(
-            "malformed-query", f"The percent sign at character {bad.start() + 1} starts no escape; write %25."
+            "malformed-query", f"The % at character {bad.start() + 1} does not start an escape; write %25."
         )
     try:
         text = query_string.encode("latin-1").decode("utf-8")
@@ -138,7 +138,7 @@ def _decoded(query_string: str) -> list[tuple[str, str]]:
 
 def _canonical(parameter: Parameter, value: str) -> str:
     name = parameter.name
-    if not value.strip():  # filters take blanks for nothing, and would keep everything
+    if not value.strip():  # a filter would ignore a blank value, and return everything
         raise QueryError("malformed-parameter", f"{name!r} is empty; leave it out or give it a value.", name)
     if _CONTROL.search(value):
         raise QueryError("malformed-parameter", f"{name!r} contains a control character.", name)

@@ -249,7 +249,7 @@ class TestRefusal:
         assert (caught.value.allowed, caught.value.suggestion) == (parameter.choices, "title")
 
     def test_a_member_of_a_list_too(self) -> None:
-        with pytest.raises(ValueRefusedError, match="'galery' is none of") as caught:
+        with pytest.raises(ValueRefusedError, match="'galery' is not one of") as caught:
             WORDS.canonical("renditions,galery")
         assert caught.value.suggestion == "gallery"
 
