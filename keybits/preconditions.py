@@ -1,7 +1,7 @@
-"""Every decision between 200, 304 and 412 is made here, from values alone: no request, no clock, no cache.
+"""Every decision between 200, 304 and 412, made from values alone: no request, no clock, no cache.
 
-So are the decision between 200 and 206 that If-Range asks for, and what an HTTP-date means. The sections are
-those of RFC 9110, in the order of 13.2.2, 13.1.5 and 5.6.7.
+So are the decision between 200 and 206 that If-Range asks for, and the meaning of an HTTP-date. The sections are those
+of RFC 9110, in the order of 13.2.2, 13.1.5 and 5.6.7.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Conditions:
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, Any]) -> Conditions:
-        """Read a WSGI environ (or Django's `request.META`); without any such field it is always `NONE`."""
+        """Return the conditions in a WSGI environ (or Django's `request.META`): always `NONE` where there are none."""
         fields = tuple(map(environ.get, _ENVIRON_KEYS))
         return NONE if fields == _ABSENT else cls(*fields)
 
@@ -68,8 +68,8 @@ class Validators:
     etag: str | None = None
     """With its quotes, and with `W/` where it is weak."""
     last_modified: int | None = None
-    """Whole seconds since the epoch. If-Range takes it for a strong validator, so where ranges are served
-    leave it out of what may have changed twice in that second (section 8.8.2.2)."""
+    """Whole seconds since the epoch. If-Range takes it for a strong validator: where ranges are served, leave it out
+    if the content may have changed twice in that second (section 8.8.2.2)."""
 
 
 class Outcome(Enum):
@@ -81,9 +81,9 @@ class Outcome(Enum):
 
 
 def evaluate(method: str, conditions: Conditions, validators: Validators) -> Outcome:
-    """Decide by section 13.2.2, for a target that has a current representation.
+    """Return the outcome by section 13.2.2, for a target that has a current representation.
 
-    Ask only where the answer would otherwise be a 2xx (section 13.2.1): a 404 or a 403 comes before any
+    Call it only where the answer would otherwise be a 2xx (section 13.2.1): a 404 or a 403 takes precedence over any
     precondition. The method is case-sensitive (section 9.1).
     """
     if conditions is NONE or method in _WITHOUT_SELECTION:
@@ -100,17 +100,17 @@ def evaluate(method: str, conditions: Conditions, validators: Validators) -> Out
     # 4. If-Modified-Since, where there is no If-None-Match, of reads only.
     if method in _READS and not _if_modified_since_holds(conditions, validators):
         return Outcome.NOT_MODIFIED
-    # 5. If-Range: `range_applies`, asked by who serves ranges. 6. Otherwise:
+    # 5. If-Range: `range_applies`, for callers that serve ranges. 6. Otherwise:
     return Outcome.PROCEED
 
 
-# Section 13.2.1: they neither select nor change a representation, so their preconditions are ignored.
+# Section 13.2.1: these methods neither select nor change a representation, so their preconditions are ignored.
 _WITHOUT_SELECTION = frozenset({"CONNECT", "OPTIONS", "TRACE"})
 _READS = frozenset({"GET", "HEAD"})
 
 
 def _if_match_holds(conditions: Conditions, validators: Validators) -> bool:
-    """Section 13.1.1. Strong comparison: a write must not rest on a representation that is merely alike."""
+    """Section 13.1.1. Strong comparison: a write must not be based on a representation that is merely equivalent."""
     field = conditions.if_match
     return field is None or etags.strongly_listed(validators.etag, field)
 
@@ -138,20 +138,20 @@ def _if_modified_since_holds(conditions: Conditions, validators: Validators) -> 
 
 
 def range_applies(conditions: Conditions, validators: Validators) -> bool:
-    """Say whether a GET's Range may be honoured (section 13.1.5); if not, all of it is sent.
+    """Say whether a GET's Range may be honoured (section 13.1.5); if not, the whole representation is sent.
 
-    Without If-Range it may. A tag must be the same and strong, a date the same second: later is not enough.
+    Without If-Range it may. A tag must be the same and strong, a date exactly equal: a later one is not enough.
     """
     field = conditions.if_range
     if field is None:
         return True
-    if field.startswith('"'):  # a weak tag is neither such a tag nor a date
+    if field.startswith('"'):  # a weak tag is not one, nor a date, and never applies
         return field == validators.etag
     return validators.last_modified is not None and parse_http_date(field) == validators.last_modified
 
 
-# Section 5.6.7. Case-sensitive, single spaces, ASCII digits. The name of the day has to be one but not the
-# right one: the section asks recipients to be robust, and a date that is ignored leaves a write unguarded.
+# Section 5.6.7. Case-sensitive, single spaces, ASCII digits. The day name has to be valid but need not fit the date:
+# the section asks recipients to be robust, and ignoring a date would make a conditional write unconditional.
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _MONTH_NUMBERS = {name: number for number, name in enumerate(_MONTHS, start=1)}
 _DAY_NAME = "(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
@@ -163,15 +163,15 @@ _RFC850_DATE = re.compile(f"{_DAY_NAME_L}, (?P<day>[0-9]{{2}})-{_MONTH}-(?P<year
 _ASCTIME_DATE = re.compile(f"{_DAY_NAME} {_MONTH} (?P<day>[0-9 ][0-9]) {_TIME} (?P<year>[0-9]{{4}})")
 
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
-# 2025-01-01: two digits then mean a year from 1975 to 2074 (and the first second of 2075). HTTP is younger.
+# 2025-01-01: two digits then mean a year from 1975 to 2074 (and the first second of 2075). No HTTP date is older.
 _REFERENCE = 1_735_689_600
 
 
 def parse_http_date(value: str, now: int | None = None) -> int | None:
-    """Return whole seconds since the epoch, or None where it is no HTTP-date (section 5.6.7: three forms).
+    """Return whole seconds since the epoch, or None where `value` is no HTTP-date (section 5.6.7: three forms).
 
-    `now`, in the same seconds, serves the two-digit years of RFC 850 only: what appears to be more than fifty
-    years after it is taken for the past. Leave it out and the start of 2025 stands for the present.
+    `now`, also in seconds since the epoch, is used for the two-digit years of RFC 850 only: a date that seems to be
+    more than fifty years after it is taken to be in the past. The default is the start of 2025.
     """
     if parts := _IMF_FIXDATE.fullmatch(value) or _ASCTIME_DATE.fullmatch(value):
         return _seconds(int(parts["year"]), parts)
@@ -180,7 +180,7 @@ def parse_http_date(value: str, now: int | None = None) -> int | None:
     return None
 
 
-@lru_cache(maxsize=1024)  # asked on every hit, of few dates
+@lru_cache(maxsize=1024)  # called for every hit, with few dates
 def format_http_date(seconds: int) -> str:
     """Return the IMF-fixdate of a time in whole seconds since the epoch, up to the year 9999."""
     return formatdate(seconds, usegmt=True)
@@ -196,7 +196,7 @@ def _seconds(year: int, parts: re.Match[str]) -> int | None:
 
 
 def _full_year(parts: re.Match[str], now: int) -> int:
-    """Return the latest year that ends in these two digits and is not more than fifty years after `now`."""
+    """Return the latest year with these last two digits for which the date is at most fifty years after `now`."""
     present = time.gmtime(now)
     horizon = present.tm_year + 50
     year = horizon - (horizon - int(parts["year"])) % 100

@@ -1,4 +1,4 @@
-"""How rows whose time is over are removed: in batches, so that nobody who writes waits for longer than one takes."""
+"""How expired rows are removed: in batches, so that no other writer waits for longer than one batch takes."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ __all__ = ["prune"]
 BATCH = 5_000
 """Rows that are removed in one transaction."""
 PAUSE = 0.1
-"""Seconds between two of them: who waits for SQLite's lock looks for it no more often, and nobody hands it over."""
+"""Seconds between two batches: a writer that waits for SQLite's lock polls for it, at intervals of up to this."""
 
 
 def prune(rows: QuerySet[Any], remove: Callable[[Any], int] | None = None) -> int:
-    """Remove `rows`, from the first in their order on, and return how many they were.
+    """Remove `rows`, in their order, and return how many were removed.
 
-    `remove` is given each batch, commits its removal and returns how many rows it removed; without it they are deleted
-    as Django deletes. What is removed stays removed, whatever then ends the rest. Call it outside a transaction, with
-    an order that an index has.
+    `remove` is called with each batch, commits its removal and returns how many rows it removed; the default is
+    Django's own deletion. Batches that have been removed stay removed if a later one fails. Call it outside a
+    transaction, and order the rows by an index.
     """
     return sum(map(remove or _delete, _batches(rows.using(router.db_for_write(rows.model)))))
 
@@ -30,7 +30,7 @@ def prune(rows: QuerySet[Any], remove: Callable[[Any], int] | None = None) -> in
 def _batches(rows: QuerySet[Any]) -> Iterator[QuerySet[Any]]:
     keys = _keys(rows)
     while keys:
-        yield rows.filter(pk__in=keys)  # what is no longer one of them meanwhile stays
+        yield rows.filter(pk__in=keys)  # without those that no longer match
         if len(keys) < BATCH:
             return
         time.sleep(PAUSE)
