@@ -1,4 +1,4 @@
-"""The one table that keybits has a model for: what was answered to requests that may come again."""
+"""The one table that keybits has a model for: the answers to requests that a client may repeat."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["IdempotencyKey", "IdempotencyKeyQuerySet"]
 
 class IdempotencyKeyQuerySet(models.QuerySet["IdempotencyKey"]):
     def expired(self) -> IdempotencyKeyQuerySet:
-        """The keys that are older than `KEYBITS_IDEMPOTENCY_TTL`: they mean nothing any more."""
+        """Return the keys that are older than `KEYBITS_IDEMPOTENCY_TTL`, and no longer have a meaning."""
         return self.filter(created_at__lte=timezone.now() - timedelta(seconds=conf.IDEMPOTENCY_TTL))
 
 
 class IdempotencyKey(models.Model):
-    """A key that a client gave a request, which request it was, and what that was answered.
+    """A key that a client gave to a request, a fingerprint of the request, and the answer to it.
 
-    The row is written in the transaction of what the request did, so that there is either both or neither.
+    The row is written in the transaction of the request's own changes, so that both are committed or neither is.
     """
 
     owner = models.CharField(max_length=255)

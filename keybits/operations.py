@@ -1,4 +1,4 @@
-"""Migration operations: `TrackChanges(model)` has the database itself record what a change makes stale."""
+"""Migration operations: `TrackChanges(model)` makes the database itself record the scopes that a change makes stale."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["TrackChanges"]
 
 
 class TrackChanges(Operation):
-    """Install the triggers of one model, by its declared scopes or by those given here.
+    """Install the triggers of one model, for its declared scopes or for those given here.
 
-    Put it after the operations that create the model and what its scopes refer to. The triggers follow the
-    declarations afterwards: after each `migrate` they are made again where they differ.
+    Put it after the operations that create the model and what its scopes refer to. Later the triggers follow the
+    declarations: at the end of each `migrate` they are made again where they differ.
     """
 
     reversible = True
@@ -27,7 +27,7 @@ class TrackChanges(Operation):
         self.scopes = scopes
 
     def state_forwards(self, app_label: str, state: Any) -> None:
-        """Triggers are no part of a model's state."""
+        """Do nothing: triggers are not part of a model's state."""
 
     def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
         from keybits import invalidation  # noqa: PLC0415 - declarations are made when the apps are ready
@@ -51,14 +51,14 @@ class TrackChanges(Operation):
 
 
 def _that_can_be_followed(model: type[Model], templates: tuple[str, ...]) -> tuple[str, ...]:
-    """Leave out what is declared of columns that a later migration adds: `migrate` makes that when it has ended."""
+    """Return the templates whose columns exist; `migrate` makes triggers for later columns when it has ended."""
     return tuple(each for each in templates if not triggers.refusal(model, each))
 
 
 def _install(schema_editor: Any, model: type[Model], templates: tuple[str, ...]) -> None:
-    """Make the triggers, or only write them down where `sqlmigrate` asks for the statements.
+    """Make the triggers, or only collect their statements for `sqlmigrate`.
 
-    Where the record is not there yet, `migrate` makes them when it has ended.
+    Where the record of changes does not exist yet, `migrate` makes them when it has ended.
     """
     if not schema_editor.collect_sql:
         if changes.is_kept(schema_editor.connection):

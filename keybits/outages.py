@@ -1,6 +1,6 @@
-"""What fails again and again, and how the log is told: when it begins, once a minute, and when it is over.
+"""When a failure that lasts is logged: when it begins, once a minute while it lasts, and when it is over.
 
-What comes and goes, as a store does that can be read and not written, has one line of each a minute.
+A failure that comes and goes, as of a store that can be read but not written, is logged once a minute each way.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ EVERY = 60.0
 
 
 class Outage:
-    """Something that may fail each time, said once for all of them. Under threads it may be said twice."""
+    """Something that may fail many times in a row, logged once a minute. Threads may log it twice."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class Outage:
         self._is_on = False
 
     def goes_on(self, error: object, *, traceback: bool = False) -> None:
-        """Say that it fails, where that is news; `traceback`, from within `except`, when it begins."""
+        """Log the failure, once a minute at most; `traceback`, for use within `except`, adds one when it begins."""
         now = self._clock()
         if self._told is not None and now - self._told < EVERY:
             return
@@ -43,7 +43,7 @@ class Outage:
         self._is_on = True
 
     def is_over(self) -> None:
-        """Say that it works again, where it was said that it did not."""
+        """Log that it works again, if a failure was logged before."""
         if self._is_on:
             self._is_on = False
             self._logger.warning("%s", self._works)
