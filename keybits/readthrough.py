@@ -1,11 +1,11 @@
-"""The order of every read: stamps before the database, compared afterwards, and never believed on a doubt.
+"""The order of every read: stamps before the database, compared on the next read, and no entry believed in doubt.
 
-1. one look: the entry and the present stamps of its scopes;
-2. every stamp there, closed, and as the entry has them: a hit;
-3. else mint what is missing, *before* the database is read, and keep the new entry under those stamps. Who does so is
-   told in the same look whether to make the entry, or has it where somebody else has made it since the first.
+1. One look at the store: the entry, and the present stamps of its scopes.
+2. Where every scope has a stamp, and all are those of the entry: a hit.
+3. Otherwise mint the missing stamps, *before* the database is read, and keep the new entry under these. The same round
+   trip tells the reader whether to make the entry, or returns one that another reader has made since the first look.
 
-A store that fails is a cache that is not there: the read goes to the database, and nothing is kept.
+A store that fails is treated as no cache at all: the read goes to the database, and nothing is kept.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ __all__ = [
     "without_store",
 ]
 EARLY = 5
-"""How many times what it took to make an entry is time enough to make it again."""
+"""An entry is made anew when it has less than this many times the time left that making it took."""
 
 NO_ENTRY = "-"
-"""A key that no entry has, for a look at the stamps alone."""
+"""A key that no entry has, to read the stamps alone."""
 _no_word = Outage(
     logging.getLogger(__name__), "nothing is believed: no relay has vouched for the store lately"
 )
@@ -55,7 +55,7 @@ _no_word = Outage(
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """What the store had: the entry (also a stale one), whether it is fresh, and why the view is asked if not."""
+    """What the store had: the entry (perhaps a stale one), whether it is fresh, and if not, why the view is called."""
 
     entry: Entry | None
     fresh: bool
@@ -64,8 +64,8 @@ class Lookup:
 
 @dataclass(frozen=True, slots=True)
 class Lead:
-    """What the store said to who would make an entry: the witness of what is made from now on, or None where it must
-    not be stored; whether to make it, for nobody else does; and the entry, if it is there and true by now."""
+    """The store's answer to a reader about to make an entry: the witness of what is made from now on, or None where it
+    must not be stored; whether the reader leads, and is to make it; and the entry, if there is a fresh one by now."""
 
     witness: bytes | None
     leads: bool
@@ -77,7 +77,7 @@ _aside: ContextVar[dict[str, tuple[str, ...]] | None] = ContextVar("keybits_asid
 
 @contextmanager
 def without_store() -> Iterator[dict[str, tuple[str, ...]]]:
-    """Have views run as if there were no store. Yields the keys that were asked for, with their scopes."""
+    """Run views in the block as if there were no store; yield the keys that they look up, with their scopes."""
     asked: dict[str, tuple[str, ...]] = {}
     token = _aside.set(asked)
     try:
@@ -102,20 +102,20 @@ def look_up(key: str, scopes: Sequence[str]) -> Lookup:
 
 
 def _look(key: str, scopes: tuple[str, ...]) -> Lookup:
-    """Believe what is in memory if the stamps are its own; else ask the store for both."""
+    """Use the entry in memory if the stamps are still its own; otherwise read entry and stamps from the store."""
     held = memory.entries().get(key)
     if held is not None and confirmed(held, get_store().witness(scopes)):
         return Lookup(held.entry, True, "")
     reading = get_store().read(key, scopes)
     if not reading.vouched:
         _no_word.goes_on(
-            f"KEYBITS_RELAY is {conf.RELAY!r}; does its thread, or `manage.py keybits_relay`, run?"
+            f"KEYBITS_RELAY is {conf.RELAY!r}; is its thread, or `manage.py keybits_relay`, running?"
         )
     return _judged(key, reading)
 
 
 def _judged(key: str, reading: Reading) -> Lookup:
-    """Say whether what the store had is true, and hold it in memory if it is."""
+    """Return the entry that the store had, with whether it is fresh; keep it in memory if it is."""
     if reading.entry is None:
         return Lookup(None, False, cache_status.MISS)
     try:
@@ -129,12 +129,12 @@ def _judged(key: str, reading: Reading) -> Lookup:
 
 
 def is_fresh(entry: Entry, witness: bytes | None) -> bool:
-    """Say whether the entry is true, where the stamps of its scopes are now those of `witness`."""
+    """Say whether the entry is fresh, given that the present stamps of its scopes are those of `witness`."""
     return witness == entry.witness and (entry.expires is None or time.time() < entry.expires)
 
 
 def confirmed(held: memory.Held, witness: bytes | None) -> bool:
-    """Say whether what is in memory is true; remember when it was, where it may be shown for a while afterwards."""
+    """Say whether an entry in memory is fresh; if so, note the time, where it may be shown for a while afterwards."""
     fresh = is_fresh(held.entry, witness)
     if fresh and held.entry.stale:
         held.confirmed = clock.seconds()
@@ -142,24 +142,24 @@ def confirmed(held: memory.Held, witness: bytes | None) -> bool:
 
 
 def ends_soon(entry: Entry) -> bool:
-    """Say whether the passing of time ends the entry in less than it takes to make it, with room to spare.
+    """Say whether the entry expires before it could be made anew, with a margin.
 
-    One request makes it anew then, while it still serves the others: a lease says which, where XFetch throws dice.
+    If so, one request makes it while the others are still served it. A lease selects that request; XFetch uses chance.
     """
     return entry.expires is not None and time.time() > entry.expires - EARLY * entry.cost
 
 
 def fresh(key: str, scopes: Sequence[str]) -> Entry | None:
-    """Return the entry if it is there and true. Never raises."""
+    """Return the entry if there is a fresh one, else None. Never raises."""
     found = look_up(key, scopes)
     return found.entry if found.fresh else None
 
 
 def still_shown(key: str) -> tuple[Entry, int] | None:
-    """Return the entry in memory, if it may be shown though it has ended, and for how many seconds at most it has.
+    """Return the entry in memory, if it may be shown although it has ended, and for how many seconds at most it has.
 
-    None where its policy, or a takedown since, forbids it, or nobody knows for how long. What the store has by now may
-    be another: that of a slower process, which a takedown has overtaken.
+    None where its policy or a later takedown forbids it, or it was last confirmed too long ago. The store's entry is
+    not used: a slower process may have stored it after a takedown that it does not show.
     """
     held = memory.entries().get(key)
     if held is None or not held.entry.stale:
@@ -175,9 +175,10 @@ def still_shown(key: str) -> tuple[Entry, int] | None:
 
 
 def allow_stale(entry: Entry, scopes: Sequence[str], guard: Sequence[str], seconds: int) -> Entry:
-    """Let the entry be shown for `seconds` after its end, while none of the takedowns in `guard` has come.
+    """Return the entry, allowed to be shown for `seconds` after its end, until any takedown in `guard` happens.
 
-    The stamps of the guard are read after those of `scopes`: a takedown in between ends both, and allows nothing.
+    The stamps of the guard are read after those that the entry was made under. A takedown in between has ended the
+    entry, too; that is checked, and then nothing is allowed.
     """
     if not seconds or not entry.witness or not guard:
         return entry
@@ -189,15 +190,15 @@ def allow_stale(entry: Entry, scopes: Sequence[str], guard: Sequence[str], secon
 
 
 def may_keep(scopes: Sequence[str]) -> bool:
-    """Say whether what is made here and now may be kept, by whatever stamps.
+    """Say whether an entry that is made here and now may be kept, if its stamps allow it.
 
-    With no scopes there is nothing that could end an entry: it may not.
+    Without scopes nothing could ever end an entry, so it may not.
     """
     return bool(scopes) and _aside.get() is None and transactions.may_store()
 
 
 def lead(key: str, scopes: Sequence[str], holder: str, seconds: float) -> Lead:
-    """Begin to make an entry that `may_keep`, before the database is read; for `seconds` others are told to wait.
+    """Begin to make an entry that `may_keep`, before the database is read. Others are told to wait, for `seconds`.
 
     Never raises: where the store fails nobody leads, and nothing is kept.
     """
@@ -210,9 +211,9 @@ def lead(key: str, scopes: Sequence[str], holder: str, seconds: float) -> Lead:
 
 
 def mint(scopes: Sequence[str]) -> bytes | None:
-    """Return what an entry made from now on is witnessed by, or None where it must not be stored.
+    """Return the witness of an entry that is made from now on, or None where it must not be stored.
 
-    Call it before the database is read. For who makes something whether anybody else does or not.
+    Call it before the database is read. It is for callers that make an entry whether or not another request does.
     """
     if not may_keep(scopes):
         return None
@@ -232,19 +233,19 @@ def new_entry(
 ) -> Entry:
     """Return the entry for a body just made, at Unix time `now`, in place of the `previous` one, if that is known.
 
-    Its date is new even where its content is not: somebody may have been sent another in between, and a date from
-    before that would tell them that they have the present one. It is later than the previous content's, too, where
-    that was made by a clock that was ahead, or this one has been set back.
+    Its date is new even if its content is not: clients may have been sent other content in between, and an older date
+    would tell them that their copy is current. It is also later than the date of different previous content, which a
+    clock that was ahead may have made, or this one before it was set back.
     """
     etag, changed = etags.strong(body), math.floor(now) + 1
     if previous is not None and previous.changed is not None and previous.changed > changed:
         changed = previous.changed + (previous.etag != etag)
-    # A copy: what orjson returns keeps the room that it was written in, 4 KiB or many times its length.
+    # A copy: the bytes that orjson returns keep their whole buffer allocated, 4 KiB or many times their length.
     return Entry(witness or b"", etag, changed, tuple(headers), bytes(memoryview(body)))
 
 
 def store(key: str, entry: Entry, holder: str = "") -> bool:
-    """Keep the entry if it may be kept; say whether it was. Then `holder` does not lead any more."""
+    """Store the entry if it may be kept, which also ends the lead of `holder`; say whether it was stored."""
     if not entry.witness or len(entry.body) > conf.MAX_ENTRY_BYTES:
         return False
     try:
@@ -256,9 +257,9 @@ def store(key: str, entry: Entry, holder: str = "") -> bool:
 
 
 def is_current(entry: Entry, scopes: Sequence[str]) -> bool:
-    """Say whether the stamps are still those that the entry was made under: nothing has been purged since.
+    """Say whether the stamps are still those that the entry was made under, so that nothing has been purged since.
 
-    For what is sent to be held elsewhere. A purge that comes after this look comes after the answer was made.
+    Call it for answers that caches in front may hold. A purge after this look comes after the answer was made.
     """
     try:
         return get_store().read(NO_ENTRY, scopes).witness == entry.witness

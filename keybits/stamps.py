@@ -1,10 +1,10 @@
-"""What a stamp is, and when the stamps of now vouch for an entry of then.
+"""What a stamp is, which stamps an entry depends on, and how its witness is made of them.
 
-A stamp is the opaque token that a scope has at present. It is random: never a counter, never a clock, never
-used twice, so a store that forgets everything loses nothing but time. Every comparison of stamps is made here.
+A stamp is the opaque token that a scope has at present. It is random, never a counter or a clock, and never used
+twice: a store that forgets everything costs time, but serves nothing stale.
 
-Between the moment when a change may be about to be seen and the moment when it has been, a scope is *open*: it
-has no stamp, and nothing made from it is believed or kept.
+From just before a change may become visible until after it has, a scope is *open*: it has no stamp, and no entry made
+from it is believed or kept.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["MOST_MEMBERS", "SIZE", "Reading", "Stamp", "coarsened", "family", "n
 Stamp = bytes
 SIZE = 16
 MOST_MEMBERS = 200
-"""How many scopes of one kind a transaction closes one by one; beyond, it closes the whole kind."""
+"""Most scopes of one kind that a transaction closes one by one. With more, it closes the whole kind."""
 
 
 def new() -> Stamp:
@@ -29,13 +29,13 @@ def new() -> Stamp:
 
 
 def family(scope: str) -> str:
-    """Return the scope that stands for all of a scope's kind: `page:*` for `page:42`, "" for `pages`."""
+    """Return the scope that stands for all scopes of the same kind: `page:*` for `page:42`, "" for `pages`."""
     kind, colon, _ = scope.partition(":")
     return f"{kind}:*" if colon else ""
 
 
 def scope_names(scopes: Iterable[str]) -> tuple[str, ...]:
-    """Return the scopes, with their families, in the one order in which stamps are compared: sorted, each once."""
+    """Return the scopes and their families in the order in which stamps are compared: sorted, each once."""
     return _names(frozenset(scopes))
 
 
@@ -45,10 +45,10 @@ def _names(named: frozenset[str]) -> tuple[str, ...]:
 
 
 def coarsened(scopes: Iterable[str]) -> list[str]:
-    """Return scopes that end at least what `scopes` end, but few: a family for more than `MOST_MEMBERS` of a kind.
+    """Return fewer scopes that cover at least `scopes`: the family in place of more than `MOST_MEMBERS` of a kind.
 
-    So a change of a hundred thousand rows sends a bounded number of messages. Every reader looks at the families
-    of its scopes (`scope_names`), so nothing is missed.
+    So a change of a hundred thousand rows closes a bounded number of scopes of each kind. Every reader looks at the
+    families of its scopes too (`scope_names`), so nothing is missed.
     """
     named = set(scopes)
     kinds = Counter(map(family, named))
@@ -57,9 +57,9 @@ def coarsened(scopes: Iterable[str]) -> list[str]:
 
 
 def witness(stamps: Sequence[Stamp | None]) -> bytes | None:
-    """Return what an entry keeps of the stamps it was built under, in the order of `scope_names`.
+    """Return the witness for these stamps, given in the order of `scope_names`: the bytes that an entry keeps of them.
 
-    None where any of them is missing or open: then nothing may be stored and nothing stored may be believed.
+    None where any stamp is missing, or its scope is open: then nothing may be stored, and no entry may be believed.
     """
     if None in stamps:
         return None
@@ -68,9 +68,9 @@ def witness(stamps: Sequence[Stamp | None]) -> bytes | None:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One look at a store: the framed entry, if there, and the stamp of each scope asked for.
+    """One look at a store: the framed entry, or None, and the stamp of each scope asked for.
 
-    A stamp is None where the scope has none, or is open (a change to it may be about to be seen). All are where a
+    A stamp is None where the scope has none, or is open (a change of it may be about to be seen). All are None where a
     relay is required and none has `vouched` lately.
     """
 
