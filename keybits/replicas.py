@@ -1,10 +1,10 @@
-"""Read replicas: what fills the cache is read from the primary, for a replica may not have caught up.
+"""Which reads go to the primary and which to read replicas: what fills the cache, and a write, reads the primary.
 
-Stamps say that a representation is made from what has been committed. A replica can be behind that, by any time,
-so a fill that reads one would keep old rows under new stamps; a conditional write that reads one would be judged by
-them. So the reads of both go to the primary, whatever routers there are; what has read a replica all the same (a
-queryset that names one) is not kept, or not written. `ReplicaRouter` sends those of any other transaction there too,
-which may be about what it has just written, and all others to replicas.
+Stamps say that a representation was made from what has been committed. A replica can lag behind that by any time: a
+fill that read one would keep old rows under new stamps, and a conditional write would be judged by old rows. So both
+read the primary, whatever routers there are. One that has read a replica all the same (a queryset that names one) is
+not kept, or not written. `ReplicaRouter` also sends the reads of any other transaction to the primary, because they may
+be of what it has just written, and all other reads to replicas.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _read: ContextVar[set[str] | None] = ContextVar("keybits_replicas_read", default
 
 @contextmanager
 def filling() -> Iterator[set[str]]:
-    """While an entry is made, or a write prepared: reads go to the primary. Yields the set of the replicas that have
-    been read all the same so far."""
+    """Send reads in the block, which makes an entry or prepares a write, to the primary. Yield the set of replicas
+    that have been read all the same."""
     if conf.REPLICAS and _primary not in router.routers:
         router.routers.insert(0, _primary)
     read: set[str] = set()
@@ -46,7 +46,7 @@ def note(alias: str) -> None:
 
 
 class _PrimaryRouter:
-    """Goes before the project's own routers while `filling`: where they say a replica, it says where one writes."""
+    """A router before the project's own: while `filling`, where they name a replica, it names the one for writes."""
 
     def db_for_read(self, model: Any, **hints: Any) -> str | None:
         if _read.get() is None:
@@ -54,7 +54,7 @@ class _PrimaryRouter:
         said = next(filter(None, self._said(model, hints)), None) or _home(hints.get("instance"))
         if said not in conf.REPLICAS:
             return said
-        # Where no router says, Django takes the database of the instance, which is the replica.
+        # Where no router decides, Django takes the database of the instance, which is the replica.
         written = router.db_for_write(model, **hints)
         return router.db_for_write(model) if written in conf.REPLICAS else written
 
@@ -65,7 +65,7 @@ class _PrimaryRouter:
 
 
 def _home(instance: Any) -> str | None:
-    """Where an object was read, which is where Django reads what hangs on it."""
+    """Return the database that an object was read from, in which Django also reads its related objects."""
     return None if instance is None else instance._state.db
 
 
@@ -73,18 +73,18 @@ _primary = _PrimaryRouter()
 
 
 class ReplicaRouter:
-    """For `DATABASE_ROUTERS`: reads go to one of `KEYBITS_REPLICAS`, but for those of a fill or a transaction."""
+    """For `DATABASE_ROUTERS`: sends reads to one of `KEYBITS_REPLICAS`, except those of a fill or a transaction."""
 
     def db_for_read(self, model: Any, **hints: Any) -> str | None:
-        """Return a replica, or None for Django's own choice: the primary."""
+        """Return a replica, or None for Django's own choice, which is the primary."""
         if _read.get() is not None or not conf.REPLICAS or transaction.get_connection().in_atomic_block:
             return None
         return random.choice(conf.REPLICAS)  # noqa: S311 - any will do
 
     def allow_relation(self, one: Any, other: Any, **hints: Any) -> bool | None:
-        """Objects of the primary and of its replicas are the same objects."""
+        """Allow relations between objects of the primary and of its replicas: they are the same objects."""
         return True if {one._state.db, other._state.db} & set(conf.REPLICAS) else None
 
     def allow_migrate(self, db: str, app_label: str, **hints: Any) -> bool | None:
-        """A replica gets its tables from its primary."""
+        """Forbid migrations of a replica, which gets its tables from its primary."""
         return False if db in conf.REPLICAS else None

@@ -1,7 +1,7 @@
-"""Rows that were chosen once: which they are does not change while several statements are about them.
+"""Selections of rows that stay the same while several statements work on them.
 
-A selection is the keys of rows that are locked, in a temporary table: none of them is held in memory here, a
-statement that changes what the rows were chosen by does not change the choice, and whoever would change one waits
+A selection is the keys of locked rows, in a temporary table. None of them is held in Python's memory; a statement that
+changes the values by which rows were selected does not change the selection; and other writers of these rows wait
 until the transaction has ended.
 """
 
@@ -23,7 +23,7 @@ __all__ = ["Selection", "hold", "lock"]
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """`count` rows of `model`, in the database `using`; `table` has their keys, as `id`."""
+    """`count` rows of `model` in the database `using`; the column `id` of `table` has their keys."""
 
     model: type[Model]
     using: str
@@ -32,21 +32,21 @@ class Selection:
 
     @property
     def keys(self) -> RawSQL:
-        """The subquery that has their keys."""
+        """The subquery of their keys."""
         return RawSQL(f'SELECT id FROM "{self.table}"', [])  # noqa: S608, S611 - a name made here
 
     @property
     def rows(self) -> QuerySet[Any]:
-        """The rows that were chosen, as far as they are still there."""
+        """The selected rows that still exist."""
         return self.model._base_manager.using(self.using).filter(pk__in=self.keys)
 
 
 @contextmanager
 def hold(rows: QuerySet[Any], using: str = "") -> Iterator[Selection]:
-    """Lock `rows` and keep which they are, for the block. Three statements, in a transaction that the caller has begun.
+    """Lock `rows` and yield their selection, which lasts for the block. Three statements, in the caller's transaction.
 
-    Of the tables that `rows` joins the rows are locked too. They are those of the database `using`; without it, of
-    the one where their model is written, whatever database `rows` names.
+    Rows of tables that `rows` joins are locked too. The rows are those of the database `using`; by default, of the one
+    where their model is written, whatever database `rows` names.
     """
     using = using or router.db_for_write(rows.model)
     connection = connections[using]
@@ -59,9 +59,9 @@ def hold(rows: QuerySet[Any], using: str = "") -> Iterator[Selection]:
 
 
 def lock(rows: QuerySet[Any]) -> None:
-    """Lock `rows` in the order of `hold`, and keep nothing of them: one statement, in a transaction that has begun.
+    """Lock `rows` in the same order as `hold`, without a selection: one statement, in the caller's transaction.
 
-    Only for databases with locks of rows.
+    Only for databases with row locks.
     """
     connection = connections[router.db_for_write(rows.model)]
     sql, params = _locking(connection, rows.using(connection.alias))
@@ -71,7 +71,7 @@ def lock(rows: QuerySet[Any]) -> None:
 
 
 def _locking(connection: Any, rows: QuerySet[Any]) -> tuple[str, Any]:
-    """Return what locks `rows` in one order, so that two selections do not wait for each other; "" for none."""
+    """Return SQL that locks `rows` in order of their keys, so that two selections cannot deadlock; "" for no rows."""
     keys = rows.select_related(None).order_by("pk").select_for_update().values("pk")
     try:
         sql, params = keys.query.get_compiler(connection=connection).as_sql()

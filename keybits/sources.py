@@ -1,6 +1,7 @@
-"""Where the value of a declared template comes from: the tables that its path leads through, and the last one's column.
+"""Where a declared template's value comes from: the tables that its path leads through, and a column of the last one.
 
-Said for SQL, from Django's models; a template that no SQL can follow is refused, with the reason.
+The result is in terms of SQL, derived from Django's models. A template that SQL cannot follow is refused, with the
+reason.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ ALIKE = (
     "DateField",
     "UUIDField",
 )
-"""How the names of those types of fields end whose values are written alike by Python and by each database."""
+"""Endings of the names of field types whose values Python and every database write as the same text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """On the way to a template's value: the rows of `table` whose `column` is what the row before has as `by`.
+    """One step on the path to a template's value: to the rows of `table` whose `column` equals `by` of the row before.
 
-    `keys` are the columns by which foreign keys may refer to the table; none where it only holds pairs.
+    `keys` are the columns by which foreign keys may refer to the table; empty for the table of a many-to-many relation.
     """
 
     table: str
@@ -46,9 +47,10 @@ class Join:
 class Source:
     """Where a template's value comes from: a `column` of the row itself, or of the last table that `joins` lead to.
 
-    The scope is the value between `head` and `tail`; `head` alone, where no column is named. `watched` are the columns
-    whose change counts, with the row's `key`; none where every change does. Those of them that are `arrays` PostgreSQL
-    gathers in one array only where all have one length.
+    The scope is `head`, the value and `tail`; without a column it is `head` alone. `watched` are the columns whose
+    changes count, together with those of the row's `key`; empty where every change counts. `kind` is the type of the
+    column's field. `arrays` are the watched columns of an array type: PostgreSQL can gather their values in one array
+    only if all have the same length.
     """
 
     head: str
@@ -62,29 +64,29 @@ class Source:
 
     @property
     def rows(self) -> tuple[str, ...]:
-        """The rows of an event that count: of what is watched the old one, for what is new was never shown."""
+        """The rows of an event that count: with watched columns only the old, because the new was never shown."""
         return ("old",) if self.watched else ("old", "new")
 
     @property
     def own(self) -> str:
-        """The column of the row itself that the scope is found by; "" where it is found by none."""
+        """The column of the row itself by which the scope is found; "" for none."""
         return self.joins[0].by if self.joins else self.column
 
     @property
     def is_many(self) -> bool:
-        """Whether each row has scopes of its own in other tables: those of the new row, if that is as the old was."""
+        """Whether each row leads to scopes of its own in other tables; an unchanged row still has the same."""
         return bool(self.joins) and ((self.own,) == self.key or not self.joins[0].keys)
 
     @property
     def compared(self) -> list[str]:
-        """The columns that tell whether a row has changed."""
+        """The columns by which it is decided whether a row has changed."""
         return sorted({*self.key, *self.watched, *([self.own] if self.is_many else [])})
 
 
 def source_of(model: type[Model], text: str) -> Source:
-    """Return what the template `text`, declared of `model`, reads.
+    """Return the source of the template `text` that is declared for `model`.
 
-    Raises `ImproperlyConfigured`, with the reason, for a template that no SQL of ours follows.
+    Raises `ImproperlyConfigured`, with the reason, for a template that triggers cannot follow.
     """
     try:
         return _resolved(model, parse(text))
@@ -111,9 +113,9 @@ def _resolved(model: type[Model], template: Template) -> Source:
 
 
 def _demand_text(field: Any) -> str:
-    """Return the type of a field's values. One whose values a database writes in another way than Python is refused.
+    """Return the type of a field's values. Refuse a field whose values a database writes in another way than Python.
 
-    No reader would name that scope.
+    Triggers would then record a scope that no reader names.
     """
     valued = field
     while valued.is_relation:
@@ -139,7 +141,7 @@ def _watched(model: type[Model], name: str) -> Any:
 
 
 def _walk(model: type[Model], path: str) -> tuple[Any, tuple[Join, ...]]:
-    """Return the field that `path` ends in, and what leads to its table."""
+    """Return the field that `path` ends in, and the joins that lead to its table."""
     joins: list[Join] = []
     *relations, last = path.split("__")
     for name in relations:
@@ -157,7 +159,7 @@ def _walk(model: type[Model], path: str) -> tuple[Any, tuple[Join, ...]]:
 
 
 def _upwards(model: type[Model], field: Any) -> Iterator[Join]:
-    """Yield what leads from a row to the one that it inherits `field` from."""
+    """Yield the joins from a row to the parent row that has `field`."""
     while _ancestor(model, field):
         link: Any = model._meta.get_ancestor_link(field.model)
         yield from _joins(link)
@@ -165,12 +167,12 @@ def _upwards(model: type[Model], field: Any) -> Iterator[Join]:
 
 
 def _ancestor(model: type[Model], field: Any) -> bool:
-    """Say whether `model` has the field in the table of another model, that it inherits from."""
+    """Say whether `model` inherits the field from another model's table."""
     return field.model._meta.concrete_model is not model._meta.concrete_model
 
 
 def _joins(field: Any) -> Iterator[Join]:
-    """Yield what follows `field`: one table for a foreign key, two for a many-to-many."""
+    """Yield the joins that follow `field`: one for a foreign key, two for a many-to-many field."""
     target = field.related_model._meta
     if field.many_to_many:
         through = field.remote_field.through._meta
@@ -184,12 +186,12 @@ def _joins(field: Any) -> Iterator[Join]:
 
 
 def _keys(options: Any) -> tuple[str, ...]:
-    """Return the columns whose change PostgreSQL takes for that of a key: those that are unique by themselves."""
+    """Return the columns whose change PostgreSQL's locks treat as that of a key: those that are unique alone."""
     return tuple(sorted(field.column for field in options.concrete_fields if field.unique))
 
 
 def _field(model: type[Model], name: str) -> Any:
-    """Return the field `name`, which may be spelt as the attribute (`author_id` for `author`), or `pk`."""
+    """Return the field `name`, which may also be the name of its attribute (`author_id` for `author`), or `pk`."""
     if name == "pk":
         return model._meta.pk
     every: Any = model._meta.get_fields()
