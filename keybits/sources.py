@@ -106,7 +106,7 @@ def _resolved(model: type[Model], template: Template) -> Source:
     head, _, tail = template.scope.partition(f"{{{template.paths[0]}}}")
     if ":" not in head:
         raise ImproperlyConfigured(
-            "names a field before any kind: begin with one and a colon, as 'page:{slug}' does."
+            "names a field before any kind: begin with a kind and a colon, as 'page:{slug}' does."
         )
     field, joins = _walk(model, template.paths[0])
     return Source(head, str(field.column), tail, joins, watched, key, _demand_text(field), arrays)
@@ -126,9 +126,7 @@ def _demand_text(field: Any) -> str:
             f"names {field}, a {kind}: a scope is named by a number, a text, a date or a UUID."
         )
     if hasattr(valued, "from_db_value"):
-        raise ImproperlyConfigured(
-            f"names {field}, whose values Python does not see as the database has them."
-        )
+        raise ImproperlyConfigured(f"names {field}, whose values in Python are not those in the database.")
     return kind
 
 

@@ -1,4 +1,4 @@
-"""Which store the record of changes is closed in: see `keybits.fencing`."""
+"""The table that names the store in which the record of changes is closed: see `keybits.fencing`."""
 
 from django.db import migrations
 

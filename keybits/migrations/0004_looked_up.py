@@ -1,4 +1,4 @@
-"""The function that wakes relays looks rows up, whatever it was planned for."""
+"""The function that wakes relays finds rows by index, whatever PostgreSQL plans: see `keybits.planner`."""
 
 from django.db import migrations
 

@@ -458,7 +458,7 @@ UNFIT: dict[str, str] = {
     "page:{tag__screenshots__id}": "goes through 'screenshots'",
     "page:{slug__id}": "goes through 'slug'",
     "page:{tag__screenshots}": "names 'screenshots' of catalog.Tag, which is no column",
-    "page:{shouted}": "whose values Python does not see as the database has them",
+    "page:{shouted}": "whose values in Python are not those in the database",
     "page:{slug}:{title}": "names 2 fields",
     "line:{line}": "names 'line'",
 }
