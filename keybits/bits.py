@@ -100,7 +100,7 @@ class QueryParamsKeyBit(UpstreamQueryParamsKeyBit):  # type: ignore[misc]
 
 
 class UserKeyBit(UpstreamUserKeyBit):  # type: ignore[misc]
-    """The user who makes the request, with the user's class unless that is `AUTH_USER_MODEL`: ids may coincide.
+    """The user who makes the request, with the class unless it is `AUTH_USER_MODEL`: classes may have equal ids.
 
     A request without a user is `anonymous`; the data of a user always contains a colon.
     """
@@ -235,7 +235,7 @@ class UpdatedAtKeyBit(FreshnessKeyBit):
 class PurgeKeyBit(KeyBitBase):  # type: ignore[misc]
     """More scopes that purge the answer from the caches in front, given as to `UpdatedAtKeyBit`; not part of the key.
 
-    Use it for changes that close the scopes of freshness anyway, but of which those caches need to be told apart: a
+    Use it for changes that only those caches need to be told of, because they close the scopes of freshness anyway: a
     takedown, whose purge is hard. A family (`takedown:*`) stands for members that the request does not name.
     """
 

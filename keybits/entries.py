@@ -64,12 +64,11 @@ class Entry:
 
     `etag` is quoted and strong. `changed` is the first whole second (Unix time) after the content changed: no other
     content of this URL was ever sent with that date as its Last-Modified. It is None where the entry is not kept: then
-    later content could get the same date. `headers` are sent with a 200 and, except those that describe
-    the content, with a 304. `shared` are further headers, sent where a shared cache may hold the answer: for how long,
-    and its surrogate keys. `max_age` is how many seconds these grant everybody. `expires` (Unix time) is when the
-    passing of time alone ends the entry; None for never. `url` is what was requested: the path and the canonical
-    query. `coded` are the content codings of the body that have been sent. `cost` is how many seconds the entry took
-    to make.
+    later content could get the same date. `headers` are sent with a 200 and, except those that describe the content,
+    with a 304. `shared` are further headers, sent where a shared cache may hold the answer: for how long, and its
+    surrogate keys. `max_age` is how many seconds these grant everybody. `expires` (Unix time) is when the passing of
+    time alone ends the entry; None for never. `url` is what was requested: the path and the canonical query. `coded`
+    are the content codings of the body that have been sent. `cost` is how many seconds the entry took to make.
 
     `stale` is for how many seconds after its end the entry may be shown while another is made, as long as the stamps
     of the scopes `guard` (takedowns) are those of `guarded`.

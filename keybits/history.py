@@ -42,7 +42,7 @@ SQLITE = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = %s"
 class History:
     """The identity of a database, including its timeline, and the last change that it has recorded.
 
-    `log` is the position of PostgreSQL's write-ahead log in bytes; 0 where it is not known. The position alone is not
+    `log` is how far PostgreSQL's write-ahead log had come, in bytes; 0 where that is not known. `position` alone is not
     enough: after a crash a sequence may be up to 32 numbers ahead, and so it is in a copy of the disk that is put back.
     """
 
@@ -123,7 +123,7 @@ def present(connection: BaseDatabaseWrapper) -> History | None:
 
 
 def _postgresql(connection: BaseDatabaseWrapper) -> list[Any]:
-    """Query all there is to know; after a refusal, query only the rest on this connection."""
+    """Return the row of the full query; once the server has refused that, of `GUARDED` on this connection."""
     connection.ensure_connection()
     raw: Any = connection.connection
     if not getattr(raw, "_keybits_guarded", False):

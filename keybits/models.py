@@ -14,7 +14,7 @@ __all__ = ["IdempotencyKey", "IdempotencyKeyQuerySet"]
 
 class IdempotencyKeyQuerySet(models.QuerySet["IdempotencyKey"]):
     def expired(self) -> IdempotencyKeyQuerySet:
-        """Return the keys that are older than `KEYBITS_IDEMPOTENCY_TTL`, and no longer have a meaning."""
+        """Return the keys that are older than `KEYBITS_IDEMPOTENCY_TTL`, and no longer valid."""
         return self.filter(created_at__lte=timezone.now() - timedelta(seconds=conf.IDEMPOTENCY_TTL))
 
 

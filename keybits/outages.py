@@ -34,7 +34,7 @@ class Outage:
         self._is_on = False
 
     def goes_on(self, error: object, *, traceback: bool = False) -> None:
-        """Log the failure, once a minute at most; `traceback`, for use within `except`, adds one when it begins."""
+        """Log the failure, at most once a minute; with `traceback` (in an `except`), add one when it begins."""
         now = self._clock()
         if self._told is not None and now - self._told < EVERY:
             return

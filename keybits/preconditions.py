@@ -1,7 +1,7 @@
 """Every decision between 200, 304 and 412, made from values alone: no request, no clock, no cache.
 
-So are the decision between 200 and 206 that If-Range asks for, and the meaning of an HTTP-date. The sections are those
-of RFC 9110, in the order of 13.2.2, 13.1.5 and 5.6.7.
+The decision between 200 and 206 that If-Range asks for, and the meaning of an HTTP-date, are here too. The sections are
+those of RFC 9110, in the order of 13.2.2, 13.1.5 and 5.6.7.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def evaluate(method: str, conditions: Conditions, validators: Validators) -> Out
     # 3. If-None-Match.
     if not _if_none_match_holds(conditions, validators):
         return Outcome.NOT_MODIFIED if method in _READS else Outcome.PRECONDITION_FAILED
-    # 4. If-Modified-Since, where there is no If-None-Match, of reads only.
+    # 4. If-Modified-Since, where there is no If-None-Match, for reads only.
     if method in _READS and not _if_modified_since_holds(conditions, validators):
         return Outcome.NOT_MODIFIED
     # 5. If-Range: `range_applies`, for callers that serve ranges. 6. Otherwise:
@@ -163,7 +163,7 @@ _RFC850_DATE = re.compile(f"{_DAY_NAME_L}, (?P<day>[0-9]{{2}})-{_MONTH}-(?P<year
 _ASCTIME_DATE = re.compile(f"{_DAY_NAME} {_MONTH} (?P<day>[0-9 ][0-9]) {_TIME} (?P<year>[0-9]{{4}})")
 
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
-# 2025-01-01: two digits then mean a year from 1975 to 2074 (and the first second of 2075). No HTTP date is older.
+# 2025-01-01: two digits then mean a year from 1975 to 2074 (and the first second of 2075). HTTP is younger than that.
 _REFERENCE = 1_735_689_600
 
 

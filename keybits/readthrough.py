@@ -44,7 +44,7 @@ __all__ = [
     "without_store",
 ]
 EARLY = 5
-"""An entry is made anew when it has less than this many times the time left that making it took."""
+"""An entry is made anew when the time that it has left is less than this many times its cost."""
 
 NO_ENTRY = "-"
 """A key that no entry has, to read the stamps alone."""

@@ -1,4 +1,4 @@
-"""Which reads go to the primary and which to read replicas: what fills the cache, and a write, reads the primary.
+"""Which reads go to the primary and which to replicas: those that fill the cache or prepare a write go to the primary.
 
 Stamps say that a representation was made from what has been committed. A replica can lag behind that by any time: a
 fill that read one would keep old rows under new stamps, and a conditional write would be judged by old rows. So both

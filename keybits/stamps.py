@@ -70,7 +70,7 @@ def witness(stamps: Sequence[Stamp | None]) -> bytes | None:
 class Reading:
     """One look at a store: the framed entry, or None, and the stamp of each scope asked for.
 
-    A stamp is None where the scope has none, or is open (a change of it may be about to be seen). All are None where a
+    A stamp is None where the scope has none, or is open (a change may be about to become visible). All are None where a
     relay is required and none has `vouched` lately.
     """
 
