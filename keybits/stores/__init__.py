@@ -1,8 +1,9 @@
-"""What a store must do, and which one this process uses.
+"""The `Store` protocol, the circuit breaker around a store, and the store that this process uses.
 
-A store keeps two things: stamps (one for each scope, small, must be right) and entries (framed responses,
-large, may be lost at any time). One protocol, one adapter a module; `tests/keybits/test_stores.py` is the
-contract that every adapter passes.
+A store keeps stamps (one for each scope: small, and must be right) and entries (framed responses: large, and may be
+lost at any time). Beside these it keeps leases, counters of rates, notes, which writers have closed their scopes, and
+until when a relay vouches. Each adapter is a module of its own; `tests/keybits/test_stores.py` is the contract that
+every adapter passes.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ T = TypeVar("T")
 
 
 class StoreError(Exception):
-    """The store did not do what was asked: it is down, slow, full or broken. The cause is chained."""
+    """The store could not do what was asked: it is down, slow, full or broken. The cause is chained."""
 
 
 REMEMBERED = 60
-"""Seconds for which a store knows that a writer has closed."""
+"""Seconds for which a store remembers that a writer has closed its scopes."""
 
 LEFT_ALONE = "the store has failed and has not been seen to work since"
 
@@ -43,107 +44,108 @@ LEFT_ALONE = "the store has failed and has not been seen to work since"
 class Store(Protocol):
     """Stamps and entries, shared by every process that serves or writes the same data.
 
-    A scope is open while any writer holds it open; a hold ends with `close`, or after its lease. Every method
-    raises `StoreError`, and nothing else, when it cannot do its work, and then may have done it or not.
+    A scope is open while any writer holds it open; a hold ends with `close`, or when its lease ends. A method that
+    cannot do its work raises `StoreError`, and nothing else. The work may have been done nevertheless.
     """
 
     def read(self, key: str, scopes: Sequence[str]) -> Reading:
-        """Return the entry under `key` and the stamps of `scopes`, seen at one moment, in one round trip.
+        """Return the entry under `key` and the stamps of `scopes`, read atomically in one round trip.
 
-        Where a relay is required (`KEYBITS_RELAY`) and none has vouched lately, no stamp is, and not `vouched`.
+        Where a relay is required (`KEYBITS_RELAY`) and none vouches at present, every stamp is None and `vouched` is
+        False.
         """
 
     def witness(self, scopes: tuple[str, ...]) -> bytes | None:
-        """Return what `read` would have as its witness, and fetch no entry: one round trip at most.
+        """Return the witness that `read` would return, without fetching an entry; one round trip at most.
 
-        The hot path of every hit: `benchmarks/in_process.py` is what its implementations are written for.
+        Every hit calls this. Its implementations are optimized for `benchmarks/in_process.py`.
         """
 
     def mint(self, scopes: Sequence[str]) -> tuple[Stamp | None, ...]:
-        """Return the stamps of `scopes`, giving a new one to each that has none. None stands for an open scope."""
+        """Return the stamps of `scopes`, after giving a new one to each that has none; None for an open scope."""
 
     def lead(self, key: str, scopes: Sequence[str], holder: str, seconds: float) -> tuple[bool, Reading]:
-        """Begin to make the entry under `key`: `mint`, then `lease` by that name, then a look, at one moment.
+        """Begin to make the entry under `key`: `mint`, take the lease named `key`, and read the entry, atomically.
 
-        Returns whether `holder` has the lease, the stamps, and the entry. Where a scope is open there is no lease, for
-        nothing can be kept. There is no entry where a stamp is new, for none was made under it, nor where a relay is
-        required and none has vouched lately. One round trip.
+        Returns whether `holder` has the lease, and the stamps and the entry. Where a scope is open, no lease is given,
+        because nothing can be kept. No entry is returned where a stamp is new, because none was made under it, nor
+        where a relay is required and none vouches at present. One round trip.
         """
 
     def write(self, key: str, entry: bytes, holder: str = "") -> None:
         """Keep `entry` under `key` for at most `KEYBITS_ENTRY_TTL` seconds. It may be dropped sooner.
 
-        In the same round trip, end the lease by that name, if `holder` has it.
+        In the same round trip, end the lease named `key`, if `holder` has it.
         """
 
     def open(self, scopes: Sequence[str], writer: str) -> None:
-        """End the present stamp of each scope, and let it have none while `writer` holds it.
+        """End the present stamp of each scope. The scope has no stamp while `writer` holds it open.
 
         A hold lasts at most `KEYBITS_OPEN_LEASE` seconds. Several writers may hold a scope at once.
         """
 
     def close(self, scopes: Sequence[str], writer: str = "") -> None:
-        """End the present stamp of each scope, and the hold of `writer` on it. Closing twice is closing once.
+        """End the present stamp of each scope, and the hold of `writer` on it. Idempotent.
 
-        Remembers for a minute that `writer` has closed.
+        That `writer` has closed is remembered for `REMEMBERED` seconds.
         """
 
     def closed(self, writers: Sequence[str]) -> set[str]:
         """Return those of `writers` that are known to have closed their scopes."""
 
     def now(self) -> int:
-        """Return the store's own time, in milliseconds; for `vouch`."""
+        """Return the time by the store's own clock, in milliseconds, for `vouch`."""
 
     def vouch(self, until: int) -> bool:
-        """Say that all that was committed when the caller began has been closed here; it holds until that time.
+        """State that everything committed before the caller looked has been closed here. It holds until `until`.
 
-        The time is the store's (`now`, taken before looking, and `KEYBITS_RELAY_BOUND` at most added to it): a word
-        that arrives late holds shorter, or not at all. It never shortens another's, but where the store's clock, set
-        back, has drawn that out. Returns whether there was one that still held.
+        `until` is a time of the store's clock: `now()`, taken before the caller looked, plus `KEYBITS_RELAY_BOUND`
+        seconds at most. A late call therefore holds for less time, or not at all. It never shortens an earlier one,
+        except one that the store's clock has prolonged by being set back. Returns whether an earlier one still held.
         """
 
     def vouched(self) -> float:
-        """Return for how many seconds the present word still holds, to a millisecond; 0 where there is none."""
+        """Return the seconds, to a millisecond, for which a relay still vouches; 0 where none does."""
 
     def lease(self, name: str, holder: str, seconds: float) -> bool:
-        """Give `holder` the lease of this name, or prolong it, unless another has it; say whether it has it now.
+        """Give `holder` the lease `name`, or prolong it, unless another holder has it. Return whether `holder` has it.
 
-        It ends after `seconds`, or with `release`. A store that forgets may give it to two: for work that is worth
-        doing once and harmless to do twice.
+        The lease ends after `seconds`, or with `release`. A store that loses its data may give it to two holders: use
+        it for work that should be done once but may be done twice.
         """
 
     def release(self, name: str, holder: str) -> None:
-        """End the lease of this name, if `holder` has it."""
+        """End the lease `name`, if `holder` has it."""
 
     def take(self, name: str, most: int, seconds: float) -> tuple[int, float]:
-        """Take one of the `most` that there are under this name, exactly, however many take at once.
+        """Take one of the `most` tokens under `name`. The count is exact, however many callers there are.
 
-        Returns how many are left, -1 where none was there to take, and the seconds until all of them are there again:
-        `seconds` after the first was taken. A store that forgets gives all of them anew.
+        Returns how many are left, or -1 where there was none to take, and the seconds until all of them are available
+        again: `seconds` after the first was taken. A store that loses its data makes all of them available.
         """
 
     def note(self, name: str, value: bytes, server: str = "") -> None:
-        """Keep a note under this name for as long as the store keeps anything; with `server`, on that one alone."""
+        """Keep a note under `name` for as long as the store keeps anything; with `server`, for that server alone."""
 
     def noted(self, name: str) -> bytes | None:
-        """Return the note that was last kept under this name; None where there is none."""
+        """Return the note last kept under `name`, or None."""
 
     def noted_by(self, name: str) -> tuple[str, bytes | None]:
-        """Return which server has answered, and what `noted` would; "" where there never is another."""
+        """Return the name of the server that answered ("" for a store without servers), and the note as `noted`."""
 
     def sample(self, most: int) -> list[tuple[str, bytes]]:
-        """Return up to `most` entries and their keys, in no order."""
+        """Return up to `most` pairs of key and entry, in no particular order."""
 
     def clear(self) -> None:
-        """Forget all that is there as it begins; what others add meanwhile may be left."""
+        """Delete everything that is there when the call begins. What others add meanwhile may remain."""
 
 
 class Breaker:
-    """A store that, once it has failed, is left alone until it has been seen to work again.
+    """A circuit breaker: a store that has failed is left alone until it has been seen to work again.
 
-    Meanwhile every call raises `StoreError` at once, so that requests do not queue up behind time-outs. One caller
-    at a time, each `KEYBITS_STORE_RETRY` seconds at most, finds out whether it works; never a reader where a relay
-    runs in the process, for that does it anyway.
+    While tripped, every call but `close` raises `StoreError` at once, so that requests do not queue up behind
+    time-outs. Every `KEYBITS_STORE_RETRY` seconds at most, one caller tries the store. Where the relay runs in a
+    thread of the process, `read` and `witness` never do, because the relay does.
     """
 
     def __init__(self, store: Store, clock: Callable[[], float] = time.monotonic) -> None:
@@ -181,7 +183,7 @@ class Breaker:
         self._run(self.store.open, scopes, writer)
 
     def close(self, scopes: Sequence[str], writer: str = "") -> None:
-        """Always tried: a writer that has opened and committed must not be told to wait."""
+        """Close the scopes, even while tripped: they have been opened and the change is committed."""
         self._try(self.store.close, scopes, writer)
 
     def closed(self, writers: Sequence[str]) -> set[str]:
@@ -221,7 +223,7 @@ class Breaker:
         self._run(self.store.clear)
 
     def trip(self, error: StoreError) -> None:
-        """Leave the store alone from now on: it has just been seen to fail."""
+        """Leave the store alone from now on, because it has just failed with `error`."""
         self._next_trial = self._clock() + conf.STORE_RETRY
         self.is_tripped = True
         self._outage.goes_on(error)
@@ -250,7 +252,7 @@ class Breaker:
 
 @lru_cache(maxsize=1)
 def get_store() -> Breaker:
-    """Return the store that `KEYBITS_STORE` names, one for this process, behind a circuit breaker."""
+    """Return this process's instance of the store that `KEYBITS_STORE` names, behind a circuit breaker."""
     return Breaker(import_string(conf.STORE)())
 
 
@@ -260,4 +262,4 @@ def _forget(*, setting: str, **_: object) -> None:
 
 
 setting_changed.connect(_forget)
-os.register_at_fork(after_in_child=get_store.cache_clear)  # a lock that another thread held would stay held
+os.register_at_fork(after_in_child=get_store.cache_clear)  # a lock held by another thread would stay held

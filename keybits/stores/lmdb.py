@@ -1,7 +1,7 @@
 """The store of one machine: an LMDB environment that all processes of the host map into memory.
 
-Reads take no lock and no round trip, and see every committed write of every process at once. Nothing here
-survives a reboot on purpose: pages that were not yet on disk could come back older than the database.
+Reads take no lock and no round trip, and see every committed write of every process at once. Nothing survives a
+reboot, on purpose: pages that had not reached the disk could come back older than the database.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from keybits.stores import REMEMBERED, StoreError
 __all__ = ["LMDBStore"]
 
 T = TypeVar("T")
-LONGEST_KEY = 400  # LMDB allows 511 bytes; the rest is for the prefix of a digest
-DEADLINE = 8  # bytes of the deadline that stands before every value
+LONGEST_KEY = 400  # LMDB allows 511 bytes; the rest leaves room for prefixes
+DEADLINE = 8  # bytes of the deadline that begins every value
 STAMPED = DEADLINE + stamps.SIZE
 WRITER = 32  # bytes of a writer's name
 HOLD = DEADLINE + WRITER
 NEVER = b"\xff" * DEADLINE
-OPEN = b"\x00" * (stamps.SIZE + 1)  # longer than a stamp: what the holds of an open scope follow
+OPEN = b"\x00" * (stamps.SIZE + 1)  # precedes the holds of an open scope; longer than a stamp
 VOUCHED = b"vouched"
 DONE = b"done:"
 LEASE = b"lease:"
@@ -41,20 +41,20 @@ TAKEN = b"taken:"
 NOTE = b"note:"
 SWEPT = 100
 READERS = 1024
-LOCK_BYTES = 64 * READERS + 4096  # LMDB needs 64 for each reader, and less than a page before them
+LOCK_BYTES = 64 * READERS + 4096  # LMDB needs 64 bytes for each reader, and a header of less than a page
 NANO = 1_000_000_000
 MOST_KNOWN = 1_024
-"""Witnesses that a process remembers of one snapshot."""
+"""Most witnesses that a process remembers for one snapshot."""
 
 Known = tuple[int, dict[tuple[str, ...], tuple[bytes, int]]]
-"""A snapshot, and the witnesses that were read of it, each with the moment in nanoseconds that ends it."""
+"""A snapshot's transaction id, and the witnesses read in it, each with the time (nanoseconds) when it ends."""
 
 
 class LMDBStore:
     """Stamps and entries in `KEYBITS_LMDB_PATH`. Safe under threads and after fork.
 
-    A stamp's value is its deadline and the stamp; an open scope's is a deadline, nothing, and then a deadline
-    and a name for each writer that holds it.
+    The value of a scope with a stamp is a deadline and the stamp. The value of an open scope is a deadline, `OPEN`,
+    and then a deadline and a name for each writer that holds it open.
     """
 
     _known: Known
@@ -81,7 +81,7 @@ class LMDBStore:
     def witness(self, scopes: tuple[str, ...]) -> bytes | None:
         try:
             txn = self._environment().begin()
-            try:  # a `with` takes twice as long as all else of a transaction: `benchmarks/in_process.py`
+            try:  # `with` takes twice as long as the rest of the transaction: `benchmarks/in_process.py`
                 return self._witness(txn, scopes)
             finally:
                 txn.abort()
@@ -89,7 +89,7 @@ class LMDBStore:
             raise StoreError(f"LMDB at {conf.LMDB_PATH}: {error}") from error
 
     def _witness(self, txn: Any, scopes: tuple[str, ...]) -> bytes | None:
-        """As `Reading.witness`. Nothing but time changes what was read of the same snapshot, whoever writes."""
+        """As `Reading.witness`. What was read in a snapshot stays true of it, until a deadline passes."""
         snapshot, now = txn.id(), clock.nanoseconds()
         known = self._known
         if known[0] != snapshot or len(known[1]) >= MOST_KNOWN:
@@ -103,7 +103,7 @@ class LMDBStore:
         return found[0]
 
     def _looked_up(self, txn: Any, scopes: tuple[str, ...]) -> tuple[bytes, int] | None:
-        """Return the witness and when it ends; None where a scope has no stamp."""
+        """Return the witness and when it ends (nanoseconds); None where a scope has no stamp."""
         get, stamps = txn.get, self._stamps
         found, ends = [], [get(VOUCHED, b"", self._meta)] if self._needs_word else []
         for name in _names(scopes):
@@ -235,7 +235,7 @@ class LMDBStore:
         return tuple(_stamp(txn.get(_name(scope), db=self._stamps), now) for scope in scopes)
 
     def _entry(self, txn: Any, key: str) -> bytes | None:
-        """Return the entry that may be believed, if its stamps are right."""
+        """Return the entry under `key`, or None where it has expired or no relay vouches. Stamps are not compared."""
         now = clock.nanoseconds()
         return _live(txn.get(_name(key), db=self._entries), now) if self._is_vouched(txn, now) else None
 
@@ -259,9 +259,9 @@ class LMDBStore:
         return present if len(present) == stamps.SIZE else None
 
     def _make_room(self, txn: Any) -> None:
-        """Forget all entries when they take half of the map, all stamps when they take a quarter.
+        """Drop all entries when they take half of the map, and all stamps when they take a quarter.
 
-        A map that is full cannot even be cleared: to delete takes pages, too.
+        A full map cannot even be cleared, because deleting takes pages, too.
         """
         for db, share in ((self._entries, 2), (self._stamps, 4)):
             found = txn.stat(db)
@@ -285,7 +285,7 @@ class LMDBStore:
             txn.delete(name, db=self._stamps)
 
     def _sweep(self, txn: Any, kind: bytes) -> None:
-        """Forget what need not be remembered any more, of one kind; a few at a time, from where it last stopped."""
+        """Delete expired values of one kind; at most `SWEPT` are looked at, from where the last sweep stopped."""
         now = clock.nanoseconds()
         with txn.cursor(db=self._meta) as cursor:
             found = cursor.set_range(self._swept.pop(kind, kind))
@@ -299,7 +299,8 @@ class LMDBStore:
     def _write(self, change: Callable[[Any], T]) -> T:
         """Run `change` in one write transaction; where the map is full, make room and run it once more.
 
-        Entries are dropped, and readers that were killed are forgotten: what they could have read takes room till then.
+        All entries are dropped, and the slots of killed readers are freed: pages that those could still read are not
+        reused until then.
         """
         with _errors(), _environments.lock:
             environment = self._environment()
@@ -314,7 +315,7 @@ class LMDBStore:
                     return change(txn)
 
     def _environment(self) -> Any:
-        """Return the environment as this process has opened it since it was forked, or last forked."""
+        """Return the environment, opened again where this process was forked, or has forked, since it was opened."""
         if self._opened != _environments.count:
             with _environments.lock:
                 if self._opened != _environments.count:
@@ -343,11 +344,11 @@ class LMDBStore:
 
 
 class _Environments:
-    """Every environment that this process has open: LMDB allows one handle each, and none to be carried across fork.
+    """Every environment that this process has open. LMDB allows one handle for each, and none to be used across fork.
 
-    So all are closed before a fork, and both processes open them again when they need them. Whoever reads just then
-    finds that the store has failed. `lock` is held by who opens, and by who writes: closing waits for a write, for
-    ever where an error that somebody keeps holds it.
+    All are therefore closed before a fork, and both processes open them again when they need them. A read at that very
+    moment fails with `StoreError`. `lock` is held while opening and while writing, so closing waits for a write; it
+    waits for ever where somebody keeps an error whose traceback holds the write transaction.
     """
 
     def __init__(self) -> None:
@@ -356,7 +357,7 @@ class _Environments:
         self._open: dict[str, Any] = {}
 
     def open(self, path: str) -> Any:
-        """Open the environment at `path`, if it is not open yet."""
+        """Return the environment at `path`, opening it if it is not open yet."""
         if path not in self._open:
             _allocate_lock_file(path)
             self._open[path] = lmdb.open(
@@ -366,7 +367,7 @@ class _Environments:
         return self._open[path]
 
     def close(self) -> None:
-        """Close all, and let nobody open any until `go_on`."""
+        """Close all environments, and let nobody open one until `go_on`."""
         self.lock.acquire()
         self.count += 1
         while self._open:
@@ -385,9 +386,9 @@ os.register_at_fork(
 
 
 def _allocate_lock_file(path: str) -> None:
-    """Take the lock file's room on the disk: LMDB maps a hole, and who then finds no room is killed (SIGBUS).
+    """Allocate the lock file's disk space. LMDB would map a sparse file, and a full disk then kills with SIGBUS.
 
-    Only where this process does not have the environment open: to close the file would give up its locks on it.
+    Call it only while this process does not have the environment open: closing the file gives up its locks on it.
     """
     descriptor = os.open(f"{path}/lock.mdb", os.O_RDWR | os.O_CREAT, 0o644)
     try:
@@ -410,7 +411,7 @@ def _name(text: str) -> bytes:
     return name if len(name) <= LONGEST_KEY else b"#" + blake2b(name, digest_size=32).digest()
 
 
-@lru_cache(maxsize=8_192)  # some 500 bytes each, and beside KEYBITS_MEMORY_BYTES
+@lru_cache(maxsize=8_192)  # some 500 bytes each, not counted in KEYBITS_MEMORY_BYTES
 def _names(scopes: tuple[str, ...]) -> tuple[bytes, ...]:
     return tuple(map(_name, scopes))
 
@@ -420,12 +421,12 @@ def _until(seconds: float) -> bytes:
 
 
 def _left(deadline: bytes) -> float:
-    """Return the seconds until then; 0 where it has passed."""
+    """Return the seconds until `deadline`; 0 where it has passed."""
     return max(0.0, (int.from_bytes(deadline, "big") - clock.nanoseconds()) / NANO)
 
 
 def _live(value: bytes | None, now: int) -> bytes | None:
-    """Return what follows the deadline of `value`, or None where it has passed."""
+    """Return what follows the deadline of `value`, or None where the deadline has passed."""
     if value is None or int.from_bytes(value[:DEADLINE], "big") <= now:
         return None
     return value[DEADLINE:]
@@ -437,7 +438,7 @@ def _stamp(value: bytes | None, now: int) -> Stamp | None:
 
 
 def _holders(value: bytes) -> dict[bytes, bytes]:
-    """Return the deadlines of the writers whose hold in `value` (without its deadline) has not run out."""
+    """Return, by writer, the deadlines of the holds in `value` (without its own deadline) that have not passed."""
     now = clock.nanoseconds().to_bytes(DEADLINE, "big")
     holds = (value[start : start + HOLD] for start in range(len(OPEN), len(value), HOLD))
     return {hold[DEADLINE:]: hold[:DEADLINE] for hold in holds if hold[:DEADLINE] > now}
@@ -448,8 +449,8 @@ def _held(holders: dict[bytes, bytes]) -> bytes:
 
 
 def _boot() -> bytes:
-    """Name this boot of the machine."""
+    """Return an identifier of the machine's present boot."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_bytes()
-    except OSError:  # not Linux: the moment of booting, to ten seconds
+    except OSError:  # not Linux: the boot time, to ten seconds
         return str(round((time.time() - time.monotonic()) / 10)).encode()

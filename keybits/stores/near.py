@@ -1,10 +1,11 @@
-"""The store of many machines with the stamps near: Redis says which have ended, and a hit asks nobody.
+"""The store of many machines with stamps kept in each process: Redis says which have ended, and a hit asks nobody.
 
-A connection of each process tracks every stamp (CLIENT TRACKING in broadcast mode, Redis 6 and later) and is read
-empty at each hit, before anything is believed. What Redis has sent by then counts; what is still on its way does not:
-a reader can be behind a write by the time that one message takes from Redis to this process. A message that never
-arrives is bounded as everything is, by the relays' word, which is asked for over the same connection and holds for
-`KEYBITS_RELAY_BOUND` seconds at most. `keybits.stores.redis` itself, with a round trip for each hit, has no such bound.
+Each process has one connection that tracks every stamp (CLIENT TRACKING in broadcast mode, Redis 6 and later). At each
+hit, all that Redis has sent over it is read before anything is believed. An invalidation that is still on its way is
+not seen: a reader can be behind a write by the time that one message takes from Redis to this process. If a message
+never arrives, the relay's vouching bounds the delay, as it does everywhere: it is read over the same connection, and
+holds for `KEYBITS_RELAY_BOUND` seconds at most. `keybits.stores.redis`, with a round trip for each hit, has no such
+delay.
 """
 
 from __future__ import annotations
@@ -28,15 +29,15 @@ from keybits.stores.redis import REDIS_ERRORS, RedisStore, failed, redis_errors
 __all__ = ["NearRedisStore"]
 
 MOST_STAMPS = 100_000
-"""Stamps that a process remembers, some 200 bytes each; beyond, it begins anew."""
+"""Most stamps that a process remembers, some 200 bytes each; when there are more, it starts from none."""
 MOST_KNOWN = 1_024
-"""Witnesses that are remembered of them."""
+"""Most witnesses of them that a process remembers."""
 LONGEST = 60.0
-"""Seconds for which stamps are remembered at most: Redis tells of the end of a lease only when it comes across it."""
+"""Most seconds for which stamps are remembered: Redis reports an expired key only when it comes across it."""
 
 
 class NearRedisStore(RedisStore):
-    """As `RedisStore`, but a hit takes no round trip where this process has the stamps. Opt in by `KEYBITS_STORE`."""
+    """As `RedisStore`, but a hit takes no round trip where this process has the stamps. Opt in with `KEYBITS_STORE`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,19 +45,19 @@ class NearRedisStore(RedisStore):
         self._tracked: _Tracked | None = None
 
     def witness(self, scopes: tuple[str, ...]) -> bytes | None:
-        try:  # as `with redis_errors()`, whose generator every hit would pay for: `benchmarks/in_process.py`
+        try:  # not `with redis_errors()`, whose generator would cost every hit: `benchmarks/in_process.py`
             return self._here().witness(scopes)
         except REDIS_ERRORS as error:
             raise failed(error) from error
 
     def vouch(self, until: int) -> bool:
-        """As `RedisStore.vouch`; and hear what Redis has said, for where nothing is read nobody else does."""
+        """As `RedisStore.vouch`; also read pending invalidations, which otherwise only hits would read."""
         was_believed = super().vouch(until)
         self._hear()
         return was_believed
 
     def vouched(self) -> float:
-        """As `RedisStore.vouched`; a relay that leaves it to others to vouch hears as well."""
+        """As `RedisStore.vouched`; also read pending invalidations, for a relay that leaves vouching to others."""
         found = super().vouched()
         self._hear()
         return found
@@ -68,7 +69,7 @@ class NearRedisStore(RedisStore):
                 tracked.hear()
 
     def _here(self) -> _Tracked:
-        """This process's own connection: after a fork, another one."""
+        """Return this process's own connection; after a fork, a new one."""
         tracked = self._tracked
         if tracked is None or tracked.pid != os.getpid():
             with self._making:
@@ -79,7 +80,7 @@ class NearRedisStore(RedisStore):
 
 
 class _Tracked:
-    """The stamps that Redis has not said have ended, and the connection over which it says so. Safe under threads."""
+    """The stamps that Redis has not invalidated, and the connection over which it would. Safe under threads."""
 
     def __init__(self, dial: Callable[[], Any], *, needs_word: bool) -> None:
         self.pid = os.getpid()
@@ -94,7 +95,7 @@ class _Tracked:
         self._begun = 0.0
 
     def witness(self, scopes: tuple[str, ...]) -> bytes | None:
-        """Hear what Redis has said, then look; ask for what is not here. Anything that fails forgets everything."""
+        """Read pending invalidations, then look up; ask Redis for what is missing. Any failure drops everything."""
         with self._lock:
             try:
                 return self._witness(scopes)
@@ -103,7 +104,7 @@ class _Tracked:
                 raise
 
     def hear(self) -> None:
-        """Take in what Redis has said: it keeps that, without bound, until it is read."""
+        """Read pending invalidations, which Redis buffers without bound until they are read."""
         with self._lock:
             try:
                 if self._connection is not None and not self._hear():
@@ -134,7 +135,7 @@ class _Tracked:
         return found
 
     def _remember(self, scopes: tuple[str, ...], found: bytes) -> None:
-        """Know it until a stamp is set or ends, or the word does: whatever changes the stamps forgets it."""
+        """Remember the witness until any stamp is set or ends, or the relay's vouching ends."""
         if len(self._known) >= MOST_KNOWN:
             self._known.clear()
         self._known[scopes] = found
@@ -142,22 +143,22 @@ class _Tracked:
         self._known_until = min(begun_until, self._word_holds) if self._needs_word else begun_until
 
     def _ask(self, scopes: Sequence[str], now: float) -> None:
-        """Ask for the relay's word and the stamps, in one round trip."""
+        """Ask how long the relay vouches, and for the stamps, in one round trip."""
         run = self._run
         names = [f"{run}:s:{scope}" for scope in scopes]
         self._send(["PTTL", f"{run}:vouched"], ["MGET", *names])
         left, found = self._answer(), self._answer()
-        self._word_holds = now + min(left / 1000, conf.RELAY_BOUND)  # a clock that is set back draws it out
+        self._word_holds = now + min(left / 1000, conf.RELAY_BOUND)  # a clock that is set back prolongs it
         self._known.clear()
         for scope, stamp in zip(scopes, found, strict=True):
             if stamp is not None:
                 self._stamps[scope] = stamp
             else:
                 self._stamps.pop(scope, None)
-        self._take_in()  # what came in the wake of the answer
+        self._take_in()  # invalidations that came right after the answer
 
     def _hear(self) -> bool:
-        """Take in what Redis has sent unasked; say whether the connection is still there."""
+        """Process pending invalidations; return whether the connection is still open."""
         while self._poll.poll(0) or self._pending():
             data = self._receive()
             if not data:
@@ -171,7 +172,7 @@ class _Tracked:
             self._note(message)
 
     def _note(self, message: Any) -> None:
-        """Forget the stamps that an invalidation names: all, where it names none."""
+        """Forget the stamps that an invalidation names, or all where it names none."""
         if not isinstance(message, hiredis.PushNotification) or message[0] != b"invalidate":
             raise RedisConnectionError(f"{message!r} was not asked for")
         self._known.clear()
@@ -182,7 +183,7 @@ class _Tracked:
             self._stamps.pop(name[self._prefix :].decode(), None)
 
     def _answer(self) -> Any:
-        """Return the next answer; invalidations may come before it."""
+        """Return the next answer, processing the invalidations that come before it."""
         while True:
             answer = self._reader.gets()
             if isinstance(answer, hiredis.PushNotification):
@@ -215,7 +216,7 @@ class _Tracked:
         connection.connect()
         self._connection = connection
         self._socket = connection._sock
-        self._pending = getattr(self._socket, "pending", int)  # what TLS has, and the socket does not show
+        self._pending = getattr(self._socket, "pending", int)  # bytes buffered by TLS, unseen by poll
         self._timeout = connection.socket_timeout or 5.0
         self._run = connection.namespace
         self._prefix = len(f"{self._run}:s:")

@@ -1,9 +1,8 @@
 """The store of many machines: one Redis, reached through the connection settings of django-redis.
 
-A stamp is a string; an open scope is a hash of the writers that hold it, so that one MGET tells them apart: it
-reads nothing where a scope is open. Every name begins with the server's `run_id`, learnt when a connection is
-made: a server that came back with an old snapshot has another one, and finds nothing of it. Values are our own
-bytes, never pickles.
+A stamp is a string; an open scope is a hash of the writers that hold it. One MGET tells them apart, because it returns
+nil for a hash. Every name begins with the server's `run_id`, read when a connection is made: a server that restarts
+from an old snapshot has another `run_id`, and finds nothing of the old data. Values are our own bytes, never pickles.
 """
 
 from __future__ import annotations
@@ -36,9 +35,9 @@ from keybits.stores import REMEMBERED, StoreError
 __all__ = ["REDIS_ERRORS", "RedisStore", "failed", "redis_errors"]
 
 QUESTIONS = 2_000
-"""Packed questions that a connection remembers, some 1,000 bytes each, beside `KEYBITS_MEMORY_BYTES`."""
+"""Most packed commands that a connection remembers, some 1,000 bytes each, not counted in `KEYBITS_MEMORY_BYTES`."""
 
-# KEYS: stamps. The time is the server's own: leases end by one clock.
+# KEYS: stamps. Leases are measured by one clock, the server's.
 NOW = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -100,7 +99,7 @@ end
 """
 )
 
-# A word that holds for longer than ARGV[2] is one that the clock, set back, has drawn out: it is shortened.
+# A clock that was set back has prolonged whatever holds for longer than ARGV[2]: it is shortened.
 VOUCH = """
 local time = redis.call('TIME')
 local left = ARGV[1] - (time[1] * 1000 + math.floor(time[2] / 1000))
@@ -124,7 +123,7 @@ RELEASE = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 """
 
-# KEYS: stamps, the lease, the entry, and the relay's word where it is required.
+# KEYS: stamps, the lease, the entry, and the relay's vouching where it is required.
 BEGIN = (
     MINTED
     + LEASED
@@ -150,7 +149,7 @@ WRITE = (
 redis.call('SET', KEYS[2], ARGV[2], 'EX', ARGV[3])
 """
 )
-# A period that has longer to go than ARGV[2] is one that the clock, set back, has drawn out: it is shortened.
+# A clock that was set back has prolonged a period with longer to go than ARGV[2]: it is shortened.
 TAKE = """
 local used = tonumber(redis.call('GET', KEYS[1]) or 0)
 if redis.call('PTTL', KEYS[1]) > tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
@@ -190,22 +189,22 @@ class RedisStore:
         return self._over_a_line(_Line.witness, scopes)
 
     def _call(self, command: Command) -> Any:
-        """Send one command, named by the server that this very connection reaches, and return its answer."""
+        """Send one command, with the names of the server that this connection reaches, and return the answer."""
         return self._over_a_line(_Line.call, command)
 
     def _over_a_line(self, ask: Callable[[_Line, T], R], what: T) -> R:
-        try:  # as `with redis_errors()`, whose generator every hit would pay for: `benchmarks/in_process.py`
+        try:  # not `with redis_errors()`, whose generator would cost every hit: `benchmarks/in_process.py`
             line = self._idle_line()
             answer = ask(line, what)
-            self._idle.append(line)  # one that failed is left behind
+            self._idle.append(line)  # a line that failed is not returned
             return answer
         except REDIS_ERRORS as error:
             raise failed(error) from error
 
     def _idle_line(self) -> _Line:
-        """Return a line that nobody talks on, made in this process: another's answers would be mixed up with ours.
+        """Return an idle line that was made in this process: answers on an inherited one could be another process's.
 
-        They belong to no thread: Django's ASGI handler has a new one for each request.
+        Lines are pooled, not kept per thread: Django's ASGI handler uses a new thread for each request.
         """
         try:
             line = self._idle.pop()
@@ -282,7 +281,7 @@ class RedisStore:
         return int(left), int(wait) / 1000
 
     def note(self, name: str, value: bytes, server: str = "") -> None:
-        """As the protocol has it: another server than `server` keeps it by that one's name, and never finds it."""
+        """As `Store.note`. Where another server is reached by now, it stores the note under a name it never reads."""
         self._call(lambda run: ["SET", f"{server or run}:note:{name}", value])
 
     def noted(self, name: str) -> bytes | None:
@@ -307,13 +306,13 @@ class RedisStore:
         return [(key, value) for key, value in zip(keys, values, strict=True) if value is not None]
 
     def clear(self) -> None:
-        """Forget all that is there as it begins; the stamps first, for without them nothing is believed."""
+        """As `Store.clear`. Stamps are deleted first, because without them nothing is believed."""
         for pattern in ("s:*", "*"):
             for names in filter(None, self._names(pattern)):
                 self._call(partial(_unlink, names))
 
     def _names(self, pattern: str) -> Iterator[list[bytes]]:
-        """Yield the names that match, of this server's, some at a time: all of those that stay there meanwhile."""
+        """Yield this server's names that match, in batches; each name that exists throughout the scan is included."""
         cursor: Any = None
         while cursor != b"0":
             cursor, names = self._call(partial(_scan, cursor or b"0", pattern))
@@ -321,9 +320,10 @@ class RedisStore:
 
     @cached_property
     def _dial(self) -> Callable[[], Any]:
-        """What makes a connection to the primary (a replica may not have heard of a stamp's end) that knows its server.
+        """Return the factory of connections to the primary that know their server's `run_id`.
 
-        Never a redis-py pool: that one counts the connections it has made, and gives none after the hundredth.
+        Never to a replica, which may not know yet that a stamp has ended. Never from a redis-py pool, which counts the
+        connections that it has made, and gives none after the hundredth.
         """
         theirs: Any = get_redis_connection(self._alias, write=True).connection_pool
         known = type("NamedConnection", (_Named, theirs.connection_class), {})
@@ -332,7 +332,7 @@ class RedisStore:
 
 
 class _Named:
-    """A connection that asks, once it is made, which server it reaches: `run_id` is new at every start of one."""
+    """A connection that, once made, asks for the server's `run_id`, which is new at every start of a server."""
 
     namespace = ""
 
@@ -347,15 +347,15 @@ class _Named:
 
 
 REDIS_ERRORS = (RedisError, ConnectionInterrupted, OSError)
-"""What may go wrong between here and Redis."""
+"""The errors of talking to Redis."""
 
 
 class _Line:
-    """One connection: redis-py makes it (TLS, password, database), we talk over its socket.
+    """One connection: redis-py makes it (TLS, password, database), and we use its socket directly.
 
-    What every hit asks is packed once for each set of scopes, and answers are read by hiredis alone: redis-py's own
-    way there costs more than the network (`benchmarks/in_process.py`). Where the server has hung up, it is called
-    again: to be told something twice changes nothing, except that `take` may then count one too many.
+    The command of every hit is packed once for each set of scopes, and hiredis alone parses the answers: redis-py's own
+    code costs more than the network (`benchmarks/in_process.py`). Where the server has closed the connection, it is
+    made anew and the command is sent again. Commands are idempotent, except that `take` may then count one too many.
     """
 
     def __init__(self, dial: Callable[[], Any], *, needs_word: bool) -> None:
@@ -366,7 +366,7 @@ class _Line:
         self._questions: dict[tuple[str, ...], bytes] = {}
 
     def witness(self, scopes: tuple[str, ...]) -> bytes | None:
-        """Ask for the stamps of `scopes`, and the relay's word."""
+        """Return the witness of `scopes`; None where a scope has no stamp, or no relay vouches."""
         return self._heard(self._ask, scopes)
 
     def call(self, command: Command) -> Any:
@@ -395,7 +395,7 @@ class _Line:
         return self._exchange(b"".join(connection.pack_command(*command(connection.namespace))))
 
     def _exchange(self, packed: bytes) -> Any:
-        """Send, and return what comes back; after anything but an answer, hang up: it might be taken for the next."""
+        """Send a command and return the answer. On failure disconnect: a late answer would be taken for the next."""
         try:
             self._socket.sendall(packed)
             answer = self._answer()
@@ -439,11 +439,11 @@ class _Line:
 
 
 def _have_the_kernel_wait(line: socket.socket) -> None:
-    """Give the time-out of a plain socket to the kernel: Python would ask before each call whether it would wait.
+    """Let the kernel enforce a plain socket's time-out, instead of Python, which polls before each call.
 
-    The time-out is then a `BlockingIOError`. A hit takes two calls of the system where it took four
-    (`python -m benchmarks in_process --variants bare-view,fast-redis`). gevent and eventlet put sockets of their own in
-    place of `socket.socket`, which the kernel never blocks: theirs would wait for ever.
+    A time-out then raises `BlockingIOError`. A hit takes two system calls instead of four
+    (`python -m benchmarks in_process --variants bare-view,fast-redis`). The sockets by which gevent and eventlet
+    replace `socket.socket` never block in the kernel: without Python's time-out they would wait for ever.
     """
     seconds = line.gettimeout()
     if isinstance(line, _socket.socket) and not isinstance(line, ssl.SSLSocket) and seconds:
@@ -455,7 +455,7 @@ def _have_the_kernel_wait(line: socket.socket) -> None:
 
 @contextmanager
 def redis_errors() -> Iterator[None]:
-    """Have whatever goes wrong between here and Redis raised as `StoreError`."""
+    """Raise every error of `REDIS_ERRORS` in the block as `StoreError`."""
     try:
         yield
     except REDIS_ERRORS as error:
@@ -463,7 +463,7 @@ def redis_errors() -> Iterator[None]:
 
 
 def failed(error: Exception) -> StoreError:
-    """Return what is raised for it."""
+    """Return the `StoreError` to raise for `error`."""
     return StoreError(f"Redis: {error}")
 
 
