@@ -1,12 +1,12 @@
-"""Hits and 304s in front of Django's handler: what has been answered once is answered again while it is true.
+"""Hits and 304s in front of Django's handler: an answer is repeated for as long as it is true.
 
-There is no second way to decide. The first time, a request goes the long way, through every middleware and the
-viewset mixin, which notes what it decided from: the entry's key, its scopes, the answer. What the middlewares made of
-that answer is learnt, per address and per everything about a request that they look at. From then on the same
-question is put to `keybits.answers` here, if the stamps of now vouch for the entry, and gets the same envelope.
+Nothing is decided here a second time. A request first takes the long way, through every middleware and the viewset
+mixin, which notes what it decided from: the entry's key, its scopes, and its answer. What the middlewares added to that
+answer is learnt for the address and for everything in a request that they look at. When the same question comes again
+and the current stamps vouch for the entry, it is put to `keybits.answers` here, and gets the same envelope.
 
-Only questions of a closed world are considered: public GET and HEAD without a body, of views whose key, permissions
-and authentication are known to look at nothing else, behind middlewares that are known to add constants.
+Only closed questions are considered: public GET and HEAD without content, of views whose key, permissions and
+authentication are known to look at nothing else, behind middlewares that are known to add constants.
 """
 
 from __future__ import annotations
@@ -45,27 +45,27 @@ __all__ = [
 ]
 
 HOLDER = "keybits.holder"
-"""Where a request (its WSGI environ or ASGI scope) carries what the mixin notes."""
+"""The key of a request's WSGI environ or ASGI scope under which the mixin finds the `Holder`."""
 Fields = Sequence[tuple[str, str]]
 
 MOST_CONTEXTS = 16
 MOST_FINALS = 64
-"""Different contexts of an address, and answers of an entry, that are remembered; a client can make up any number."""
+"""Most contexts remembered of an address, and most answers of an entry: clients can make up any number."""
 LONGEST = 2_048
-"""Bytes of a context, or of what is asked of an entry, beyond which nothing is remembered of it."""
+"""Longest context, and longest `Ask`, in bytes, that is remembered."""
 PATIENCE = 5.0
-"""Seconds that a request waits at most for another of the same process that went the long way before it."""
+"""Most seconds that a request waits for another one of its process that takes the long way with the same question."""
 MOST_UNLEARNT = 4_096
-"""Questions that are known to teach nothing."""
+"""Most questions remembered whose answers could not be learnt."""
 OF_THE_REQUEST = frozenset({406, 412, 429})
-"""What one request is answered, and the next one with other fields, or from elsewhere, is not."""
+"""Statuses that say nothing about the next request, which may have other fields or another client."""
 RECORD_BYTES = 600
-"""Bytes that an object of ours takes with its dictionary, beside what it says."""
+"""Bytes that an object of ours and its dictionary take, without their values."""
 
 
 @dataclass(slots=True, eq=False)
 class Holder:
-    """What the mixin noted of one request: nothing, where it is not to be learnt from."""
+    """What the mixin noted of one request. Empty where nothing may be learnt from it."""
 
     key: str = ""
     scopes: tuple[str, ...] = ()
@@ -73,18 +73,18 @@ class Holder:
 
 
 Ask = tuple[str | None, ...]
-"""The method, Accept-Encoding, and the fields of `Conditions` in order: all that an entry's answer depends on."""
+"""The method, Accept-Encoding, and the fields of `Conditions` in order: all that the answer of an entry depends on."""
 Question = tuple[Hashable, Hashable, Ask]
-"""The address, the context (all that middlewares and views look at beside it), and what is asked of the entry."""
+"""The address, the context (everything else that middlewares and views look at), and the `Ask`."""
 RawRequest = tuple[Any, ...]
-"""All that a question is made of, as the server hands it over."""
+"""All that a question is made from, as the server passes it."""
 
 
 @dataclass(frozen=True, slots=True)
 class WireResponse:
-    """A whole answer: `200 OK`, its header fields in order, and the content.
+    """A complete answer: the status (`200 OK`), the header fields in order, and the content.
 
-    `second` is the only one, in Unix time, that it is right in; None where its dates do not move.
+    `second` is the only second (Unix time) in which it is right; None where it holds no field that changes with time.
     """
 
     status: str
@@ -97,7 +97,7 @@ class WireResponse:
 
 @dataclass(frozen=True, slots=True)
 class Departure:
-    """Who goes the long way for a question at present, if anybody waits for anybody: this request, or another."""
+    """Who takes the long way for a question: this request (`leads`), or one to wait for (`leader`), or each (None)."""
 
     question: Question
     place: int
@@ -107,16 +107,16 @@ class Departure:
 
 @dataclass(slots=True, eq=False)
 class _Context:
-    """What middlewares made of answers in one context, by status."""
+    """What middlewares added to answers in one context, by status."""
 
     envelopes: Mapping[int, Envelope] = field(default_factory=dict)
     is_right: bool = True
-    """False from when the middlewares have been seen to make something else of them."""
+    """False once the middlewares have been seen to add something else."""
 
 
 @dataclass(slots=True, eq=False)
 class _Target:
-    """What an address means: an entry's key, its scopes, and the contexts that it has been asked in."""
+    """What an address leads to: an entry's key, its scopes, and the contexts in which it was requested."""
 
     key: str
     scopes: tuple[str, ...]
@@ -124,19 +124,19 @@ class _Target:
 
     @property
     def size(self) -> int:
-        """Bytes that it takes."""
+        """The bytes that it takes."""
         known = tuple(self.contexts.items())
         contexts = sum(RECORD_BYTES + footprint(name) + footprint(each.envelopes) for name, each in known)
         return RECORD_BYTES + footprint(self.scopes) + contexts
 
 
 _Asked = tuple[_Context, Ask]
-"""What an entry's answer depends on, and what middlewares make of it."""
+"""The context of an answer, and all else that it depends on."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Understood:
-    """What was meant by what was said, so that it is not worked out for each hit (`benchmarks/in_process.py`)."""
+    """What a raw request means, so that no hit has to work it out again (`benchmarks/in_process.py`)."""
 
     target: Slot[_Target]
     asked: _Asked
@@ -145,7 +145,8 @@ class _Understood:
 class AnswerCache:
     """What has been learnt, in a quarter of `KEYBITS_MEMORY_BYTES`. Safe under threads; after a fork make a new one.
 
-    `worrying` finds the cookies whose requests go the long way, `proxied` is the field that tells the scheme.
+    `worrying` matches the cookies whose requests take the long way. `proxied` is the field (as a key of WSGI's environ)
+    that states the scheme behind a proxy, or "".
     """
 
     def __init__(self) -> None:
@@ -157,7 +158,7 @@ class AnswerCache:
         self.proxied = (settings.SECURE_PROXY_SSL_HEADER or ("",))[0]
 
     def again(self, said: RawRequest) -> WireResponse | None:
-        """Return what `answer` would to the question made of `said`, if it has answered that before."""
+        """Return what `answer` would return for the question made from `said`; None if it has not answered that yet."""
         found = self._understood.get(said)
         if found is None or not found.asked[0].is_right:
             return None
@@ -167,9 +168,9 @@ class AnswerCache:
     def answer(
         self, address: Hashable, context: Hashable, ask: Ask, said: RawRequest | None = None
     ) -> WireResponse | None:
-        """Return the answer to a question that was learnt and whose entry is true; None sends it the long way.
+        """Return the answer to a learnt question whose entry is true; None where the request has to take the long way.
 
-        `said` is what it was made of, for `again`; None where nobody will say the same.
+        `said` is what the question was made from, to be remembered for `again`; None where no other request is alike.
         """
         slot = self._targets.slot(address)
         target = None if slot is None else slot.take()
@@ -182,7 +183,7 @@ class AnswerCache:
         return final
 
     def learn(self, address: Hashable, context: Hashable, holder: Holder, code: int, fields: Fields) -> bool:
-        """Remember what the long way answered, where it can be answered again from what it noted; say whether."""
+        """Learn the answer of the long way, where it can be repeated from what was noted; return whether it can."""
         if holder.answer is None or code != holder.answer.status or code not in STATUS:
             return False
         around = envelope(holder.answer.headers, fields)
@@ -194,10 +195,10 @@ class AnswerCache:
         return is_known and memory.entries().get(holder.key) is not None
 
     def depart(self, question: Question) -> Departure:
-        """Say who goes the long way for a question, and whom the others wait for: what that one learns answers them.
+        """Return who takes the long way for a question. The others wait for that one, and get the answer that it learns.
 
-        Nobody waits for what could not be learnt the last time, nor where something stale may be shown meanwhile, nor
-        while the store is left alone, for then nothing can be believed that somebody else has made.
+        Nobody waits where the last answer could not be learnt, where a stale answer may be shown meanwhile, or while
+        the store is left alone, because then nothing that another request made can be believed.
         """
         address, context, _ = question
         place = hash((address, context))
@@ -208,7 +209,7 @@ class AnswerCache:
         return Departure(question, place, leader, leads=leader is mine)
 
     def land(self, departure: Departure, *, learnt: bool, code: int = 0) -> None:
-        """Let those who wait look again; `code` is the status that was answered, 0 for none. Twice is once."""
+        """Let those who wait look again; `code` is the status that was answered, 0 for none. Idempotent."""
         if learnt:
             self._unlearnt.discard(departure.place)
         if departure.leader is None or not departure.leads or departure.leader.done():
@@ -242,7 +243,7 @@ STATUS = {200: "200 OK", 304: "304 Not Modified"}
 
 
 def _admit(target: _Target, context: Hashable, code: int, around: Envelope) -> None:
-    """Add what was learnt. Nothing that others may be reading is changed in place."""
+    """Add what was learnt, without changing in place what other threads may be reading."""
     present = target.contexts.get(context)
     if present is None and len(target.contexts) >= MOST_CONTEXTS:
         target.contexts = {}
@@ -254,7 +255,7 @@ def _admit(target: _Target, context: Hashable, code: int, around: Envelope) -> N
 
 
 def _given(target: _Target, asked: _Asked) -> WireResponse | None:
-    """Return the answer, if the entry is there and true: the one that was given before, or made now."""
+    """Return the answer, as given before or made now; None where the entry is missing or cannot be believed."""
     held = memory.entries().get(target.key)
     if held is None or not _is_true(held, target.scopes):
         return None
@@ -265,7 +266,7 @@ def _given(target: _Target, asked: _Asked) -> WireResponse | None:
 
 
 def _is_true(held: Held, scopes: tuple[str, ...]) -> bool:
-    """As `readthrough.look_up` would find it. A store that fails is left alone at once: the long way need not try."""
+    """Return whether `readthrough.look_up` would find a hit. A store that fails is tripped: the long way need not try."""
     store = get_store()
     if store.is_tripped or transactions.sees_its_own_writes():
         return False
@@ -278,14 +279,14 @@ def _is_true(held: Held, scopes: tuple[str, ...]) -> bool:
 
 
 def _made(held: Held, asked: _Asked) -> WireResponse | None:
-    """Ask `answers`, and put what it says into the envelope; remember it, if only for this second.
+    """Make the answer by `keybits.answers`, put it into the envelope, and remember it, if only for this second.
 
-    Who storms a list asks for it in the first second that there is one (`benchmarks/stampede.py`).
+    A stampede asks for a new list within its first second (`benchmarks/stampede.py`).
     """
     known, (method, accept_encoding, *conditional) = asked
     conditions = Conditions(*conditional)
     if missing_coding(held.entry, method or "", conditions, accept_encoding):
-        return None  # the long way makes it, and keeps it
+        return None  # the long way makes the coding and keeps it
     now = time.time()
     terms = Terms(now=now, cache_status=cache_status.HIT, accept_encoding=accept_encoding)
     given = answer(held.entry, method or "", conditions, terms)
@@ -305,9 +306,9 @@ def _final(given: Answer, around: Envelope, second: int | None) -> WireResponse:
 
 
 def _remember(held: Held, key: _Asked, final: WireResponse) -> None:
-    """Keep the answer beside its entry; where they would be too many or too large, begin again.
+    """Keep the answer beside its entry; where the answers would be too many or too large, drop the others.
 
-    That of another second is as large, and takes its place.
+    An answer replaces that of an earlier second, which is as large.
     """
     if key in held.answers:
         held.answers = {**held.answers, key: final}
@@ -329,7 +330,7 @@ def _weight(item: tuple[_Asked, WireResponse]) -> int:
 
 @lru_cache(maxsize=1)
 def answer_cache() -> AnswerCache | None:
-    """Return this process's cache; None where `KEYBITS_FASTPATH` is off, or a middleware is not known."""
+    """Return this process's cache; None where `KEYBITS_FASTPATH` is off, or a middleware is unknown."""
     return AnswerCache() if conf.FASTPATH and not strangers() else None
 
 

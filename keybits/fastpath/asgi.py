@@ -1,4 +1,4 @@
-"""The fast path of ASGI (specification 3, HTTP 2.5): which scopes are questions of its world, and their answers."""
+"""The fast path of ASGI (specification 3, HTTP 2.5): which scopes it may answer, and how it sends the answers."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ ASKED = (
 FIRST = (b"cookie", b"authorization", b"content-length", b"content-type", b"transfer-encoding")
 OF_SCOPE = ("method", "scheme", *ADDRESS)
 OF_FIELDS = (*FIRST, *CONTEXT, *ASKED)
-"""What a question is made of, but for what tells the scheme behind a proxy."""
+"""What a question is made from, except the field that states the scheme behind a proxy."""
 COOKIE = len(OF_SCOPE) + FIRST.index(b"cookie")
 OF_ADDRESS = slice(2, len(OF_SCOPE))
 OF_FIRST = slice(OF_ADDRESS.stop, OF_ADDRESS.stop + len(FIRST))
@@ -53,18 +53,19 @@ OF_ASKED = slice(OF_CONTEXT.stop, OF_CONTEXT.stop + len(ASKED))
 class FastPath:
     """An ASGI application in front of Django's: `application = FastPath(get_asgi_application())`.
 
-    What else there is in front of Django goes around it: what it put around answers would be repeated. The stamps
-    are read in the event loop: from LMDB in microseconds, from Redis with a round trip that it waits for.
+    Wrap Django's application directly, and put any other middleware outside: what it adds to one answer would otherwise
+    be repeated on the next. Stamps are read in the event loop: from LMDB in microseconds, from Redis with a round trip
+    that blocks the loop.
     """
 
     def __init__(self, application: ASGIHandler) -> None:
         if not isinstance(application, ASGIHandler):
             raise ImproperlyConfigured(
-                f"FastPath goes directly around Django's application, not around {application!r}: wrap that around "
+                f"FastPath must wrap Django's application directly, not {application!r}: wrap that around "
                 "FastPath(get_asgi_application()) instead."
             )
         self.application = application
-        answers()  # what it lacks is missed now, and not by the first request
+        answers()  # a missing requirement raises now, and not at the first request
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -90,7 +91,7 @@ class FastPath:
     async def _ask(
         self, known: AnswerCache, said: RawRequest, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        """Answer what was not said in these words before, where it was learnt; else go the long way, or wait for it."""
+        """Answer a request that `again` does not know: from what was learnt, or by waiting, or the long way."""
         question = _question(said, known)
         if question is None:
             await self.application(scope, receive, send)
@@ -107,7 +108,7 @@ class FastPath:
     async def _learn(
         self, known: AnswerCache, departure: Departure, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        """Go the long way, and remember what came of it."""
+        """Take the long way, and learn the answer."""
         address, context, _ = departure.question
         holder = scope[HOLDER] = Holder()
 
@@ -118,7 +119,7 @@ class FastPath:
                 ]
                 code = message["status"]
                 learnt = known.learn(address, context, holder, code, fields)
-                # Now, and not at the end: a client that reads slowly keeps nobody waiting.
+                # Not at the end of the response: nobody should wait for a client that reads slowly.
                 known.land(departure, learnt=learnt, code=code)
             await send(message)
 
@@ -129,9 +130,9 @@ class FastPath:
 
 
 def _with_one_cookie(scope: Scope) -> Scope:
-    """Return the scope with what HTTP/2 may send in several fields in one (RFC 9113 section 8.2.3).
+    """Return the scope with its cookie fields joined; HTTP/2 may send several (RFC 9113 section 8.2.3).
 
-    Django would put commas between them, and then finds no cookie but the first.
+    Django would join them with commas, and then find only the first cookie.
     """
     crumbs = [value for name, value in scope["headers"] if name == b"cookie"]
     if len(crumbs) < 2:
@@ -151,7 +152,7 @@ def _counted(counter: Answers, send: Send) -> Send:
 
 
 async def _awaited(departure: Departure, known: AnswerCache) -> WireResponse | None:
-    """Wait for who is on the long way with the same question; return the answer, if that has brought one."""
+    """Wait for the request that takes the long way with the same question; return the answer, if one was learnt."""
     if departure.leader is None:
         return None
     with suppress(TimeoutError):
@@ -160,7 +161,7 @@ async def _awaited(departure: Departure, known: AnswerCache) -> WireResponse | N
 
 
 def _question(said: RawRequest, known: AnswerCache) -> Question | None:
-    """Return what is asked; None where it is not for everybody, or says more than an address and conditions."""
+    """Return the question; None where the answer may not be public, or the request has more than this module reads."""
     method, scheme = said[: OF_ADDRESS.start]
     cookie, authorization, length, content_type, transfer_encoding = said[OF_FIRST]
     context = said[OF_CONTEXT]
@@ -176,13 +177,13 @@ def _question(said: RawRequest, known: AnswerCache) -> Question | None:
 
 
 def _shared(said: RawRequest) -> RawRequest | None:
-    """Return what others may say in the same words, or None: cookies are one's own."""
+    """Return `said` where another request may be the same; None where it has cookies, which differ by client."""
     return said if said[COOKIE] is None else None
 
 
 @cache
 def _name(key: str) -> bytes:
-    """Return the name of a field as ASGI has it, by its key in WSGI's environ."""
+    """Return the ASGI name of the field with this key in WSGI's environ."""
     return key.removeprefix("HTTP_").replace("_", "-").lower().encode()
 
 

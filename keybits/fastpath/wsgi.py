@@ -1,4 +1,4 @@
-"""The fast path of WSGI (PEP 3333): which environs are questions of its world, and how they are answered."""
+"""The fast path of WSGI (PEP 3333): which environs it may answer, and how it sends the answers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["FastPath"]
 
 NO_LENGTH = frozenset({"", "0", None})
 NO_TYPE = frozenset({"", "text/plain", None})
-"""What servers say of a request without content; a charset would change how its query is read."""
+"""Content types that servers give a request without content. A charset would change how Django reads its query."""
 
 
 ADDRESS = (
@@ -46,7 +46,7 @@ FIRST = (
     *("CONTENT_LENGTH", "CONTENT_TYPE", "HTTP_TRANSFER_ENCODING"),
 )
 SAID = (*FIRST, *ADDRESS, *CONTEXT, *ASKED)
-"""All that a question is made of, but for what tells the scheme behind a proxy."""
+"""What a question is made from, except the field that states the scheme behind a proxy."""
 COOKIE = SAID.index("HTTP_COOKIE")
 OF_ADDRESS = slice(len(FIRST), len(FIRST) + len(ADDRESS))
 OF_CONTEXT = slice(OF_ADDRESS.stop, OF_ADDRESS.stop + len(CONTEXT))
@@ -56,17 +56,18 @@ OF_ASKED = slice(OF_CONTEXT.stop, OF_CONTEXT.stop + len(ASKED))
 class FastPath:
     """A WSGI application in front of Django's: `application = FastPath(get_wsgi_application())`.
 
-    What else there is in front of Django goes around it: what it put around answers would be repeated.
+    Wrap Django's application directly, and put any other middleware outside: what it adds to one answer would otherwise
+    be repeated on the next.
     """
 
     def __init__(self, application: WSGIHandler) -> None:
         if not isinstance(application, WSGIHandler):
             raise ImproperlyConfigured(
-                f"FastPath goes directly around Django's application, not around {application!r}: wrap that around "
+                f"FastPath must wrap Django's application directly, not {application!r}: wrap that around "
                 "FastPath(get_wsgi_application()) instead."
             )
         self.application = application
-        answers()  # what it lacks is missed now, and not by the first request
+        answers()  # a missing requirement raises now, and not at the first request
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         known, counter = answer_cache(), answers()
@@ -87,7 +88,7 @@ class FastPath:
         environ: dict[str, Any],
         start_response: Callable[..., Any],
     ) -> Iterable[bytes]:
-        """Answer what was not said in these words before, where it was learnt; else go the long way, or wait for it."""
+        """Answer a request that `again` does not know: from what was learnt, or by waiting, or the long way."""
         question = _question(said, known)
         if question is None:
             return self.application(environ, start_response)
@@ -106,7 +107,7 @@ class FastPath:
         environ: dict[str, Any],
         start_response: Callable[..., Any],
     ) -> Iterable[bytes]:
-        """Go the long way, and remember what came of it."""
+        """Take the long way, and learn the answer."""
         address, context, _ = departure.question
         holder = environ[HOLDER] = Holder()
         learnt, code = False, 0
@@ -138,7 +139,7 @@ def _counted(counter: Answers, start_response: Callable[..., Any]) -> Callable[.
 
 
 def _awaited(departure: Departure, known: AnswerCache) -> WireResponse | None:
-    """Wait for who is on the long way with the same question; return the answer, if that has brought one."""
+    """Wait for the request that takes the long way with the same question; return the answer, if one was learnt."""
     if departure.leader is None:
         return None
     wait((departure.leader,), PATIENCE)
@@ -146,7 +147,7 @@ def _awaited(departure: Departure, known: AnswerCache) -> WireResponse | None:
 
 
 def _question(said: RawRequest, known: AnswerCache) -> Question | None:
-    """Return what is asked; None where it is not for everybody, or says more than an address and conditions."""
+    """Return the question; None where the answer may not be public, or the request has more than this module reads."""
     method, scheme, host, cookie, authorization, length, content_type, transfer_encoding = said[: len(FIRST)]
     if (method != "GET" and method != "HEAD") or host is None:  # noqa: PLR1714
         return None
@@ -160,5 +161,5 @@ def _question(said: RawRequest, known: AnswerCache) -> Question | None:
 
 
 def _shared(said: RawRequest) -> RawRequest | None:
-    """Return what others may say in the same words, or None: cookies are one's own."""
+    """Return `said` where another request may be the same; None where it has cookies, which differ by client."""
     return said if said[COOKIE] is None else None
