@@ -195,7 +195,7 @@ class AnswerCache:
         return is_known and memory.entries().get(holder.key) is not None
 
     def depart(self, question: Question) -> Departure:
-        """Return who takes the long way for a question. The others wait for that one, and get the answer that it learns.
+        """Return who takes the long way for a question. The others wait for it, and get the answer that it learns.
 
         Nobody waits where the last answer could not be learnt, where a stale answer may be shown meanwhile, or while
         the store is left alone, because then nothing that another request made can be believed.
@@ -266,7 +266,7 @@ def _given(target: _Target, asked: _Asked) -> WireResponse | None:
 
 
 def _is_true(held: Held, scopes: tuple[str, ...]) -> bool:
-    """Return whether `readthrough.look_up` would find a hit. A store that fails is tripped: the long way need not try."""
+    """Return whether `readthrough.look_up` would find a hit. Trip a store that fails: the long way need not try it."""
     store = get_store()
     if store.is_tripped or transactions.sees_its_own_writes():
         return False
