@@ -1,4 +1,4 @@
-"""keybits for REST framework: the only package here that imports it."""
+"""keybits for REST framework. No other package of keybits imports REST framework."""
 
 from keybits.drf.caching import (
     CacheResponseAndETAGMixin,

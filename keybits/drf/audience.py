@@ -1,7 +1,7 @@
-"""Whom an answer is for: everybody, or those alone whom a credential or code of the project's own has let in.
+"""Whom an answer is for: everybody, or only those whom a credential, or code of the project's own, has let in.
 
-Where more decides than the method, the address and who is asking, keybits does not know what: caches in front are not
-given such an answer, and what a permission says of one object is not remembered for another request.
+Where more than the method, the address and the user decides, keybits does not know what does. Caches in front are then
+not given the answer, and what a permission says of one object is not remembered for another request.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ __all__ = [
 
 KNOWN = OPEN_TO_ALL | {IsAuthenticated, IsAdminUser, DjangoModelPermissions}
 REFUSING = ("dispatch", "initial", "check_permissions")
-"""The steps in which a view of the project's own may turn a request away, by whatever it looks at."""
+"""The steps in which a project's view may refuse a request, whatever it looks at."""
 SHOWN = "CSRF_COOKIE_NEEDS_UPDATE"
-"""What Django's `get_token` leaves in META."""
+"""What Django's `get_token` sets in META."""
 PARTS = ("op1_class", "op2_class", "op1", "op2")
-"""Where REST framework's `&`, `|` and `~` have what they combine."""
+"""The attributes in which REST framework's `&`, `|` and `~` keep what they combine."""
 
 
 def credentialed(request: Request) -> bool:
-    """Say whether the client showed who it is, or tried to: such an answer is `private, no-store`."""
+    """Return whether the client sent a credential, valid or not: such an answer is `private, no-store`."""
     asked = request._request
     if "HTTP_AUTHORIZATION" in asked.META or settings.SESSION_COOKIE_NAME in asked.COOKIES:
         return True
@@ -50,14 +50,14 @@ def credentialed(request: Request) -> bool:
 
 
 def lacks_primary_key(request: Request) -> bool:
-    """Say whether somebody asks who has no primary key, and cannot be told from others of the kind."""
+    """Return whether the user has no primary key, and so cannot be told from others without one."""
     return _is_somebody(request.user) and request.user.pk is None
 
 
 def shows_unknown_credential(request: Request, constructor: KeyConstructor) -> bool:
-    """Say whether the client has shown something that led to no user, and that no bit of the key names.
+    """Return whether the client sent a credential that led to no user, and that no bit of the key names.
 
-    A permission or the view may go by it, and tell people apart who are one and the same by the key.
+    A permission or the view may act on it, although the key cannot tell such clients apart.
     """
     if _is_somebody(request.user):
         return False
@@ -72,7 +72,7 @@ def _is_somebody(user: Any) -> bool:
 
 
 def is_for_some(view: Any) -> bool:
-    """Say whether a permission, or a step of the view's own, may look at more than who asks for what: see `closed`."""
+    """Return whether a permission, or a step that the view overrides, may look at more than `closed` allows."""
     if not vars(view).keys().isdisjoint(REFUSING):  # given to `as_view`
         return True
     kind: Any = type(view)
@@ -81,7 +81,7 @@ def is_for_some(view: Any) -> bool:
 
 @lru_cache(maxsize=1024)
 def _looks_further(view: Any, versioning: Any, negotiation: Any) -> bool:
-    """Say whether a step that decides what is shown, or to whom, is the project's own."""
+    """Return whether the project overrides a step that decides what is shown, or to whom."""
     return not (
         all(is_known(view, step) for step in REFUSING)
         and (versioning is None or is_known(versioning, "determine_version"))
@@ -91,16 +91,16 @@ def _looks_further(view: Any, versioning: Any, negotiation: Any) -> bool:
 
 @lru_cache(maxsize=1024)
 def has_unknown_bit(constructor: KeyConstructor) -> bool:
-    """Say whether a bit tells answers apart by what no `Vary` can name: one of the project's own, or of no header."""
+    """Return whether a bit depends on what no `Vary` can name: the project's own, or one of META but of no header."""
     apart = (bit for bit in constructor.bits.values() if not isinstance(bit, FreshnessKeyBit | PurgeKeyBit))
     return "*" in headers_named(constructor) or not all(is_known(type(bit), "get_data") for bit in apart)
 
 
 def has_chosen_locale(request: Request, constructor: KeyConstructor) -> bool:
-    """Say whether the language or the time zone was, or may have been, chosen by what no `Vary` names.
+    """Return whether the language or the time zone was, or may have been, chosen by what no `Vary` names.
 
-    Django's LocaleMiddleware goes by a cookie before Accept-Language, and names that field alone. Of one of the
-    project's own nobody knows what it goes by, but where the key names a header or the host.
+    Django's LocaleMiddleware looks at a cookie before Accept-Language, but names only Accept-Language in `Vary`. A
+    project's own middleware may look at anything; where the key names a header or the host, it is assumed to use that.
     """
     asked: Any = request._request
     if hasattr(asked, "LANGUAGE_CODE") and settings.LANGUAGE_COOKIE_NAME in asked.COOKIES:
@@ -111,7 +111,7 @@ def has_chosen_locale(request: Request, constructor: KeyConstructor) -> bool:
 
 
 def _is_asked_for(asked: Any) -> bool:
-    """Say whether Django's LocaleMiddleware has chosen the language, or another one the same: by path or field."""
+    """Return whether the language is the one that Django's LocaleMiddleware would choose by path or header field."""
     if not hasattr(asked, "LANGUAGE_CODE"):
         return False
     return get_language() in {get_language_from_request(asked), get_language_from_path(asked.path_info)}
@@ -119,7 +119,7 @@ def _is_asked_for(asked: Any) -> bool:
 
 @lru_cache(maxsize=1024)
 def _names_more(constructor: KeyConstructor) -> bool:
-    """Say whether the key names something of a request that default keys do not, and caches in front know of."""
+    """Return whether the key names a header field or the host, which caches in front know of; default keys do not."""
     return bool(headers_named(constructor)) or any(
         isinstance(bit, OriginKeyBit) for bit in constructor.bits.values()
     )
@@ -127,7 +127,7 @@ def _names_more(constructor: KeyConstructor) -> bool:
 
 @contextmanager
 def watched_permissions(view: Any) -> Iterator[list[str]]:
-    """Yield the names of what is asked of an object in the block and is not known: permissions, or the view's check."""
+    """Yield a list that collects the unknown checks made of an object in the block: permissions, or the view's own."""
     asked: list[str] = []
     given, check = vars(view).get("check_object_permissions"), view.check_object_permissions
 
@@ -148,7 +148,7 @@ def watched_permissions(view: Any) -> Iterator[list[str]]:
 
 @contextmanager
 def watched_session(asked: Any) -> Iterator[list[str]]:
-    """Yield a list of what of the visitor's own is looked into in the block: the session, the CSRF token."""
+    """Yield a list that collects what is read in the block of the visitor's own: the session, the CSRF token."""
     looked: list[str] = []
     session, meta = getattr(asked, "session", None), asked.META
     asked_for_token = meta.pop(SHOWN, None)
@@ -167,7 +167,7 @@ def watched_session(asked: Any) -> Iterator[list[str]]:
 
 
 def _unknown(view: Any) -> tuple[type[Any], ...]:
-    """Return the classes of the view's permissions that keybits does not know; remembered of classes alone."""
+    """Return the classes of the view's permissions that keybits does not know. Only results for classes are cached."""
     if (
         "get_permissions" not in vars(view)
         and type(view).get_permissions.__module__ == "rest_framework.views"
@@ -183,7 +183,7 @@ def _strangers(permissions: tuple[Any, ...]) -> tuple[type[Any], ...]:
 
 
 def _kinds(permission: Any) -> Iterator[type[Any]]:
-    """Yield the classes of a permission, or of those that it combines."""
+    """Yield the class of a permission, or the classes of those that it combines."""
     parts = [vars(permission)[name] for name in PARTS if name in vars(permission)]
     for part in parts:
         yield from _kinds(part)

@@ -1,9 +1,9 @@
 """Cached, conditional reads for viewsets: `CacheResponseAndETAGMixin`, which drf-extensions no longer offers.
 
-Decides which of REST framework's responses may be stored and how a stored one becomes a response again. When an
-entry is believed is `keybits.readthrough`'s to say, what it answers `keybits.answers`'. Permissions have been
-checked before anything here runs, but for those of an object, which are asked when it is found; throttles count misses
-alone.
+Decides which of REST framework's responses may be stored, and how a stored one becomes a response again.
+`keybits.readthrough` decides whether an entry may be believed, `keybits.answers` what it answers. Permissions have been
+checked before anything here runs, except those of an object, which are checked when it is found. Throttles count only
+what has to be computed, except those with `counts_hits`, which count every request.
 """
 
 from __future__ import annotations
@@ -78,11 +78,11 @@ logger = logging.getLogger(__name__)
 Handler = Callable[..., Any]
 ANSWERING, EXPIRES = "_keybits_answering", "_keybits_expires"
 MOST_NAMED, LONGEST_NAMED = 1024, 512
-"""Questions whose key is remembered, and the characters of the longest."""
+"""Most questions whose key is remembered, and the length of the longest in characters."""
 FAILURES = {
     406: (
         "not-acceptable",
-        "No content coding that there is is acceptable; identity, gzip, br and zstd are.",
+        "No available content coding is acceptable; identity, gzip, br and zstd are available.",
     ),
     412: ("precondition-failed", "The representation is not the one that the request was meant for."),
 }
@@ -92,18 +92,18 @@ DECIDED = frozenset(
         *("expires", "last-modified", "transfer-encoding", "vary"),
     }
 )
-"""Fields of a response that are said anew of each answer; all others are kept with it."""
+"""Response fields that are made anew for each answer; all others are kept with the entry."""
 TOLD_APART = frozenset({"accept", "accept-encoding", "authorization"})
-"""Fields of a request that need no bit: what they lead to, a renderer, a coding or a user, is told apart."""
+"""Request fields that need no bit: answers differ by the renderer, the coding or the user that they lead to."""
 
 
 def cache_response_and_etag(key_func: str | KeyConstructor) -> Callable[[Handler], Handler]:
     """Make a handler for GET and HEAD cached and conditional.
 
     `key_func` is a keybits `KeyConstructor` or the name of the view's attribute that holds one. A constructor
-    whose bits name no scope caches nothing, because nothing would ever end its entries. What such a handler asks of
-    another one of its view is part of its own answer, and of no other entry. Raises `ImproperlyConfigured` for a
-    coroutine, as add-ons of REST framework have them, and for a function view.
+    whose bits name no scope caches nothing, because nothing would ever end its entries. A cached handler called by
+    another one of its view has no entry of its own: its result is part of the caller's answer. Raises
+    `ImproperlyConfigured` for a coroutine, as some add-ons of REST framework have, and for a function view.
     """
 
     def decorate(method: Handler) -> Handler:
@@ -111,7 +111,7 @@ def cache_response_and_etag(key_func: str | KeyConstructor) -> Callable[[Handler
             raise ImproperlyConfigured(f"{method.__qualname__} is a coroutine, which cannot be cached.")
         if next(iter(signature(method).parameters), None) == "request":
             raise ImproperlyConfigured(
-                f"{method.__qualname__} is no method of a view: cache `get` of an APIView in place of a function."
+                f"{method.__qualname__} is not a method of a view: cache `get` of an APIView instead of a function."
             )
 
         @wraps(method)
@@ -139,10 +139,10 @@ def _constructor(view: Any, key_func: str | KeyConstructor) -> KeyConstructor:
 
 
 def expire(request: Request, at: datetime) -> None:
-    """Say that the representation being made for `request` is true until `at` at the latest, whatever is written.
+    """Declare that the representation being made for `request` is true until `at` at the latest, whatever is written.
 
-    For what the passing of time changes: something that is to be published at a moment. Of several the first counts.
-    No purge goes with the passing of time, so the caches in front ask each time.
+    For what the passing of time changes, such as something to be published at a set time. Of several calls the earliest
+    time counts. The passing of time purges nothing, so caches in front have to revalidate each time.
     """
     present = getattr(request, EXPIRES, None)
     setattr(request, EXPIRES, min(at.timestamp(), present or math.inf))
@@ -151,8 +151,8 @@ def expire(request: Request, at: datetime) -> None:
 class _Exchange:
     """One request to one handler.
 
-    `asked` is Django's own: REST framework's looks for each of its attributes in two places, and a hit needs a dozen
-    (`python -m benchmarks in_process`).
+    `asked` is Django's own request: REST framework's looks up each attribute in two places, and a hit needs a dozen of
+    them (`python -m benchmarks in_process`).
     """
 
     def __init__(self, view: Any, method: Handler, request: Request, args: Any, kwargs: Any) -> None:
@@ -194,18 +194,18 @@ class _Exchange:
             return self._send(self._with_coding(found.entry), cache_status.HIT)
         unkept = found.reason == cache_status.BYPASS or not readthrough.may_keep(self.scopes)
         if unkept or self._has_read_too_early():
-            return self._fill(found.reason or cache_status.STALE, Landing())  # nobody could wait for it
+            return self._fill(found.reason or cache_status.STALE, Landing())  # nobody may wait for it
         return self._alone(found)
 
     def _has_read_too_early(self) -> bool:
-        """Say whether what was read before the handler may be older than any stamps that there are now."""
+        """Return whether what was read before the handler may be older than the present stamps."""
         if self.prelude is None or not self.prelude.reads(tables()):
             return False
         self.proven = readthrough.mint(self.scopes)
         return self.proven is None or not early.is_proven(self.prelude, self.scopes, self.proven)
 
     def _alone(self, found: readthrough.Lookup) -> HttpResponse:
-        """Have one request make it: the others wait, or show what they have, where that is still allowed."""
+        """Let one request make the entry: the others wait for it, or send a stale entry where that is still allowed."""
         present = found.entry if found.fresh else None
         ended = None if found.fresh or found.entry is None else readthrough.still_shown(self.key)
         with flight.alone(self.key, self.scopes, patient=present is None and ended is None) as landing:
@@ -220,7 +220,7 @@ class _Exchange:
             return self._fill(found.reason or cache_status.STALE, landing)  # without a reason, it ends soon
 
     def _fill(self, reason: str, landing: Landing) -> HttpResponse:
-        """Compute it, and keep it where that may be."""
+        """Compute the response, keep it where it may be kept, and return it."""
         self._throttle()
         start = monotonic()
         with (
@@ -247,20 +247,20 @@ class _Exchange:
         return self._keep(replace(made, cost=round(monotonic() - start, 6)), tagged, reason, landing)
 
     def _is_told_apart(self, hosts_named: list[str], permissions: list[str], own: list[str]) -> bool:
-        """Say whether no other question has the same key, or scopes of another name; tell the log if one may."""
+        """Return whether no other question can have the same key, and none other scopes; log why, if one may."""
         why = next(self._doubts(hosts_named, permissions, own), "")
         if why:
             _warn(type(self.view).__qualname__, why)
         return not why
 
     def _doubts(self, hosts_named: list[str], permissions: list[str], own: list[str]) -> Iterator[str]:
-        """Yield why another question may have the same key, or scopes of another name."""
+        """Yield the reasons for which another question may have the same key, or the scopes may be misspelt."""
         if hosts_named and not any(isinstance(bit, OriginKeyBit) for bit in self.constructor.bits.values()):
             yield "it holds the Host, and no OriginKeyBit is in its key"
         if not is_as_rows_have_it(self.view, captures_named(self.constructor)):
             yield "its address spells what it names in another way than its scopes do"
         if permissions:
-            yield f"{permissions[0]} is to be asked of the object each time, unless it is said to be closed"
+            yield f"{permissions[0]} has to be asked of the object each time, unless it is declared closed"
         if own:
             yield f"it looks into {' and '.join(own)}, which no bit of its key names"
         if lacks_primary_key(self.request):
@@ -272,9 +272,9 @@ class _Exchange:
     def _send_unkept(
         self, response: HttpResponse, headers: list[tuple[str, str]], reason: str
     ) -> HttpResponse:
-        """Send what nobody may keep, with its validator: a write can be made on condition of it.
+        """Send what nobody may keep, with its entity tag, on which a write can be made conditional.
 
-        It is made each time, so nothing knows since when it is so, and a date would only be that of the request.
+        It has no Last-Modified: it is made each time, so the only date to give would be that of the request.
         """
         self.is_private = True
         made = replace(self._made(response, headers, None), changed=None)
@@ -288,7 +288,10 @@ class _Exchange:
         return replace(made, expires=getattr(self.request, EXPIRES, None), url=url)
 
     def _headers(self, response: HttpResponse, *, addressed: bool) -> list[tuple[str, str]]:
-        """The fields of 200 and 304 that do not depend on who asks, nor by which address if several share them."""
+        """Return the fields of 200 and 304 that are the same for every client, and for every address of the entry.
+
+        `addressed` says that the entry has one address only, which then is its Content-Location.
+        """
         fields = [
             field
             for field in response.items()
@@ -301,7 +304,7 @@ class _Exchange:
         return [*fields, NO_VARY_SEARCH] if isinstance(getattr(self.view, "query", None), Query) else fields
 
     def _varies(self) -> list[str]:
-        """Return what of the request the answer depends on, beside its address: the view's word, and the key's."""
+        """Return the request fields that the answer depends on: those of the view's `Vary`, and those of the key."""
         named = headers_named(self.constructor) - {"host"}
         if not issubclass(self.view.content_negotiation_class, JSONContentNegotiation):
             named |= {"accept"}
@@ -309,7 +312,7 @@ class _Exchange:
         return self.varies + [name.title() for name in sorted(named - known)]
 
     def _keep(self, made: Entry, tagged: _Tagged, reason: str, landing: Landing) -> HttpResponse:
-        """Store what was made, if it may be stored, and send it; only what is current here is held elsewhere."""
+        """Store what was made, if it may be stored, and send it; other caches may hold only what is current here."""
         kept = tagged.on(self._coded(made), held=made.expires is None)
         landing.kept = readthrough.store(self.key, tagged.guarded(kept), landing.holder)
         if not landing.kept:
@@ -319,19 +322,19 @@ class _Exchange:
         return self._send(kept, cache_status.forwarded(reason, stored=landing.kept))
 
     def _url(self) -> str:
-        """The canonical address of what was asked for: its path, and its query as the key has it."""
+        """Return the canonical address of the request: its path, and its query as the key has it."""
         path = escape_leading_slashes(spelt(self.request.path))
         query = canonical_query(self.view, self.request)
         return f"{path}?{query}" if query else path
 
     def _throttle(self) -> None:
-        """Count the request, if that was put off until it had to be computed."""
+        """Ask the throttles that were deferred until a response has to be computed."""
         throttle = getattr(self.view, "check_throttles_now", None)
         if throttle is not None:
             throttle(self.request)
 
     def _render(self) -> HttpResponse:
-        """Run the handler as for GET, whose answer HEAD is to describe, and render what it returns."""
+        """Run the handler as for GET, whose answer HEAD describes, and render what it returns."""
         method, self.asked.method = self.asked.method, "GET"
         try:
             return self._rendered()
@@ -344,7 +347,7 @@ class _Exchange:
             response: HttpResponse = self.method(self.view, self.request, *self.args, **self.kwargs)
         finally:
             del vars(self.view)[ANSWERING]
-        said = response.get("Vary", "").split(",")  # its own: the framework adds more
+        said = response.get("Vary", "").split(",")  # the view's own, before the framework adds more
         self.varies = [name.strip() for name in said if name.strip()]
         finalized: HttpResponse = self.view.finalize_response(
             self.request, response, *self.args, **self.kwargs
@@ -352,7 +355,7 @@ class _Exchange:
         return finalized.render() if isinstance(finalized, SimpleTemplateResponse) else finalized
 
     def _bypass(self) -> HttpResponse:
-        """A page for people: rendered each time, kept by nobody."""
+        """Return a page for people: rendered each time, and kept by nobody."""
         self._throttle()
         response = self._render()
         response["Cache-Control"] = cache_control.PRIVATE
@@ -365,7 +368,7 @@ class _Exchange:
         return response
 
     def _with_coding(self, entry: Entry) -> Entry:
-        """Return what is stored with the coding that is sent: whoever is the first to be sent it, keeps it there."""
+        """Return the entry with the content coding to be sent; store it so when the coding is new."""
         coded = self._coded(entry)
         if coded is not entry:
             readthrough.store(self.key, coded)
@@ -383,7 +386,7 @@ class _Exchange:
         return Conditions.from_environ(self.asked.META)
 
     def _send(self, entry: Entry, status: str, age: int | None = None) -> HttpResponse:
-        for name in ("Allow", "Vary"):  # REST framework would add them, and the entry does without
+        for name in ("Allow", "Vary"):  # REST framework would add these, which the entry does not have
             self.view.headers.pop(name, None)
         given = answer(
             entry,
@@ -402,7 +405,7 @@ class _Exchange:
         return _http_response(given, entry.body)
 
     def _note(self, given: Answer) -> None:
-        """Tell the fast path, if it asks, what this answer was made from; not where it is for one person."""
+        """Note for the fast path what this answer was made from, unless it is for one person."""
         source = getattr(self.asked, "scope", self.asked.META)
         holder: Holder | None = source.get(HOLDER)
         if holder is not None and not self.is_private and is_closed(self.view, self.method, self.constructor):
@@ -412,7 +415,7 @@ class _Exchange:
 
 @lru_cache(maxsize=1024)
 def _warn(view: str, why: str) -> None:
-    """Tell the log, once in each process, why what a view answers is made each time."""
+    """Log, once in each process, why a view's answers are not kept."""
     logger.warning("%s is not kept: %s", view, why)
 
 
@@ -420,7 +423,7 @@ _named: dict[Hashable, tuple[str, tuple[str, ...]]] = {}
 
 
 def _names(constructor: KeyConstructor, exchange: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
-    """Return the key of the entry and its scopes; the same question has them from memory (`python -m benchmarks`)."""
+    """Return the entry's key and scopes; from memory, where the same question came before (`python -m benchmarks`)."""
     question = _question(constructor, exchange)
     if question is None:
         return constructor.identity(**exchange), constructor.scopes(**exchange)
@@ -433,13 +436,13 @@ def _names(constructor: KeyConstructor, exchange: dict[str, Any]) -> tuple[str, 
 
 
 def _question(constructor: KeyConstructor, exchange: dict[str, Any]) -> Hashable:
-    """Return all that a closed constructor looks at; None where it is not closed, or that is long."""
+    """Return all that a closed constructor looks at; None where it is not closed, or that is too long."""
     view, request = exchange["view_instance"], exchange["request"]
     asked = request._request
     meta, path, captured = asked.META, asked.path, tuple(exchange["kwargs"].items())
     kind: Any = type(view)
     version = None if request.version is None else str(request.version)
-    found = (request.accepted_media_type, version or "")  # by whatever negotiation and versioning
+    found = (request.accepted_media_type, version or "")  # whatever the negotiation and the versioning are
     texts = (path, canonical_query(view, request), *found, meta.get("HTTP_HOST", ""))
     plain = all(type(value) is str for _, value in captured) and not exchange["args"]
     if not plain or sum(map(len, texts)) > LONGEST_NAMED or not are_closed(kind, constructor):
@@ -454,7 +457,7 @@ def _question(constructor: KeyConstructor, exchange: dict[str, Any]) -> Hashable
 
 @dataclass(frozen=True, slots=True)
 class _Tagged:
-    """What shared caches are told of an answer: how long to hold it, and the keys of what it was made from."""
+    """What shared caches are told of an answer: how long to hold it, and its surrogate keys."""
 
     scopes: tuple[str, ...]
     surrogates: tuple[str, ...]
@@ -463,8 +466,10 @@ class _Tagged:
     more: tuple[tuple[str, str], ...]
 
     def on(self, entry: Entry, *, held: bool) -> Entry:
-        """Return the entry with these fields; the view's own stand in place of the policy's, but where caches that we
-        purge are not to hold it."""
+        """Return the entry with these fields.
+
+        The view's own Cache-Control replaces the policy's, except where caches that we purge must not hold the answer.
+        """
         if self.own is not None and (held or not edge.purgers()):
             fields = [("Cache-Control", self.own), *edge.key_fields(self.surrogates)]
             seconds = cache_control.max_age(self.own)
@@ -475,23 +480,23 @@ class _Tagged:
         return replace(entry, shared=shared, max_age=policy.everybody.max_age)
 
     def guarded(self, entry: Entry) -> Entry:
-        """Return the entry with leave to be shown after its end, where the policy gives it to everybody."""
+        """Return the entry; it may be shown stale, where the policy for everybody has stale-while-revalidate."""
         seconds = 0 if self.own is not None else self.policy.everybody.stale_while_revalidate
         takedowns = sorted(set(self.surrogates) - set(self.scopes))
         return readthrough.allow_stale(entry, self.scopes, takedowns, seconds)
 
 
 def _policy(view: Any) -> Policy | None:
-    """The view's policy for what it has just shown; None where nobody may keep that."""
+    """Return the view's policy for what it has just shown; None where nobody may keep it."""
     decide = getattr(view, "get_cache_policy", None)
     policy: Policy | None = decide() if decide else getattr(view, "cache_policy", Policy())
     return policy
 
 
 def _may_be_kept(response: HttpResponse) -> bool:
-    """Say whether the response is whole, and the view does not forbid to keep it, or to show it to others.
+    """Return whether the response is complete, and the view does not forbid to keep it, or to show it to others.
 
-    `Vary: *` forbids both (RFC 9111 section 4.1). What is no response of REST framework's was made past its renderers.
+    `Vary: *` forbids both (RFC 9111 section 4.1). Only a response of REST framework's has gone through its renderers.
     """
     if not isinstance(response, Response) or "Content-Encoding" in response:
         return False
@@ -508,16 +513,16 @@ def _http_response(result: Answer, representation: bytes) -> HttpResponse:
     else:
         response = RepresentationResponse(result.body, representation, result.status)
         del response["Content-Type"]
-    # Past Django's own check of each: they were checked when the entry was made (`python -m benchmarks server_cpu`).
+    # Without Django's check of each field: it was made when the entry was (`python -m benchmarks server_cpu`).
     response.headers._store.update((name.lower(), (name, value)) for name, value in result.headers)
     return response
 
 
 class DeferredThrottlesMixin:
-    """Throttles count what has to be computed: a hit costs nothing and counts nothing.
+    """Throttles count only what has to be computed: a hit costs nothing and counts nothing.
 
-    Except those that say that they count hits, which are asked at once. The viewset mixins have it; give it to an
-    APIView whose `get` is cached.
+    Those with `counts_hits` are asked on every request. The viewset mixins include this; add it to an APIView whose
+    `get` is cached.
     """
 
     throttle_classes: Any
@@ -529,12 +534,12 @@ class DeferredThrottlesMixin:
         self._ask(request, (True,) if self._are_put_off else (True, False))
 
     def check_throttles_now(self, request: Request) -> None:
-        """Ask the throttles that were put off, if any were."""
+        """Ask the throttles that were deferred, if any were."""
         if self._are_put_off:
             self._ask(request, (False,))
 
     def _ask(self, request: Request, kinds: tuple[bool, ...]) -> None:
-        """Ask the throttles of these kinds; of the others none is made (`python -m benchmarks server_cpu`)."""
+        """Ask the throttles of these kinds. The others are not instantiated (`python -m benchmarks server_cpu`)."""
         declared, given = self.throttle_classes, vars(self).get("get_throttles")
         self.throttle_classes = [each for each in declared if _counts_hits(each) in kinds]
         made: Any = self.get_throttles()  # a view may make its own
@@ -565,14 +570,14 @@ class ListCacheResponseAndETAGMixin(DeferredThrottlesMixin):
 class RetrieveCacheResponseAndETAGMixin(DeferredThrottlesMixin):
     """`retrieve`, cached and conditional, under the constructor declared on the class.
 
-    What is asked for by another spelling of its key (`01`, a UUID in capitals) is shown and not kept: the scopes that a
-    change of it ends are spelt as the database has it.
+    A row requested by another spelling of its key (`01`, a UUID in capitals) is shown but not kept, because a change of
+    the row ends the scopes as the database spells them.
     """
 
     object_cache_key_func: KeyConstructor = DefaultObjectKeyConstructor()
 
     def get_object(self) -> Any:
-        """Return what the address names, and note whether that is how it is written."""
+        """Return the object that the address names, and note whether the address spells its key as the row does."""
         found = super().get_object()  # type: ignore[misc]
         capture = self.lookup_url_kwarg or self.lookup_field  # type: ignore[attr-defined]
         compare_row(self, capture, self.lookup_field, found)  # type: ignore[attr-defined]

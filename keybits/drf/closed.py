@@ -1,9 +1,10 @@
-"""Which views answer everybody alike from the address alone, so that the fast path may repeat their answers.
+"""Which views are closed: they answer from the address, the negotiated context and the user alone.
 
-Decided from how the view was reached and from its classes: the bits of the key, the permissions, the
-authentication, and whoever overrides a step that REST framework takes before the handler. What is not known to look
-at nothing else keeps the long way; `closed` says of a class or a function of one's own that it looks at nothing but
-the method, the address, the Accept and Host fields, and who is asking.
+The fast path repeats answers of closed views only. It is decided from how the view was reached and from its classes:
+the bits of the key, the permissions, the authentication, and the steps that REST framework takes before the handler
+and a class may override. Whatever is not known to look at nothing else keeps to the long way. `closed` declares of a
+project's own class or function that it looks at nothing but the method, the address, the Accept and Host fields, and
+who is asking.
 """
 
 from __future__ import annotations
@@ -95,9 +96,9 @@ STEPS = frozenset(
         "setup",
     }
 )
-"""What is called of a view on the way to a handler and back, and a project may override."""
+"""The methods of a view that are called before and after a handler, and that a project may override."""
 NAMING = frozenset({"identity", "prepare_key", "scopes", "_named", "_params"})
-"""What makes a constructor's bits a key and scopes."""
+"""The methods of a constructor that make a key and scopes of its bits."""
 OURS = ("django.", "rest_framework.", "rest_framework_extensions.", "keybits.", "drf_spectacular.")
 ROUTED_BY = ("django.views.decorators.csrf", "django.views.generic.base", "rest_framework.")
 WRAPPED_BY = ("keybits.", "drf_spectacular.")
@@ -105,16 +106,16 @@ WRAPPED_BY = ("keybits.", "drf_spectacular.")
 
 
 def closed(thing: T) -> T:
-    """Say of a class, or a function that names scopes, that it looks at nothing beside what this module names.
+    """Declare of a class, or a function that names scopes, that it looks only at what this module names.
 
-    A subclass has to say it again, of what it adds.
+    A subclass is not covered: it has to be declared closed itself.
     """
     thing.keybits_closed = True  # type: ignore[attr-defined]
     return thing
 
 
 def is_closed(view: Any, method: Callable[..., Any], constructor: KeyConstructor) -> bool:
-    """Say whether what `view` answers by the cached `method` may be repeated in front of Django."""
+    """Return whether the answers of the cached `method` of `view` may be repeated in front of Django."""
     counting = (each for each in view.throttle_classes if getattr(each, "counts_hits", False))
     policies = (*view.permission_classes, *view.authentication_classes, *counting)
     return (
@@ -131,7 +132,7 @@ def is_closed(view: Any, method: Callable[..., Any], constructor: KeyConstructor
 
 
 def _is_reached_directly(view: Any) -> bool:
-    """Say whether the URL leads to this view with nothing in between: a decorator may refuse, or change things."""
+    """Return whether the URL leads to this view with no decorator in between that may refuse or change requests."""
     route = getattr(view.request.resolver_match, "func", None)
     return getattr(route, "cls", None) is type(view) and all(
         _is_of(each, ROUTED_BY) or each is type(view).dispatch for each in _links(route)
@@ -143,7 +144,7 @@ def _handler(view: Any) -> Any:
 
 
 def _leads_straight(handler: Any, method: Any) -> bool:
-    """Say whether what is called of the view is the cached method, with nobody's code around it."""
+    """Return whether the handler is the cached method, wrapped by known code at most."""
     for each in _links(handler):
         if each is method:
             return True
@@ -161,19 +162,19 @@ def _links(function: Any) -> Iterator[Any]:
 
 
 def _is_of(function: Any, modules: tuple[str, ...]) -> bool:
-    """Say where a function is from; decorators copy `__module__`, but not this."""
+    """Return whether a function is defined in one of `modules`. Decorators copy `__module__`, but not `__globals__`."""
     return bool(getattr(function, "__globals__", {}).get("__name__", "").startswith(modules))
 
 
 def _is_given(view: Any, constructor: KeyConstructor) -> bool:
-    """Say whether the constructor is the handler's, or an attribute as it stands: a property may look at anything."""
+    """Return whether the constructor is the handler's, or a plain attribute: a property may look at anything."""
     key = _handler(view).keybits_key
     return key is constructor or getattr_static(view, key) is constructor
 
 
 @lru_cache(maxsize=1024)
 def are_closed(view: Any, constructor: KeyConstructor) -> bool:
-    """Say whether a class of views and its constructor look at nothing else: they name the same each time."""
+    """Return whether a view class and its constructor are closed, and so name the same key and scopes each time."""
     return (
         all(_looks_at_nothing_else(type(bit), BITS) for bit in constructor.bits.values())
         and all(_is_said(constructor, name) for name in constructor.bits)
@@ -183,14 +184,14 @@ def are_closed(view: Any, constructor: KeyConstructor) -> bool:
 
 
 def _is_said(constructor: KeyConstructor, name: str) -> bool:
-    """Say whether a bit's parameters are written down, or of a function that is closed."""
+    """Return whether a bit's parameters are literal, or come from a function that is declared closed."""
     bit = constructor.bits[name]
     source = constructor.params.get(name, bit.params)
     return not callable(source) or isinstance(bit, bits.PurgeKeyBit) or hasattr(source, "keybits_closed")
 
 
 def is_said_closed(kind: Any) -> bool:
-    """Say whether the project has said of a class, not of one that it inherits from, that it is closed."""
+    """Return whether this very class, not one that it inherits from, is declared closed."""
     return bool(vars(kind).get("keybits_closed"))
 
 
@@ -199,6 +200,6 @@ def _looks_at_nothing_else(kind: Any, known: frozenset[Any]) -> bool:
 
 
 def is_known(kind: type[Any], step: str) -> bool:
-    """Say whether every class that defines the step is REST framework's, ours, or says that it is closed."""
+    """Return whether every class that defines the step is of a known package, or is declared closed."""
     definers = [each for each in kind.__mro__ if step in vars(each)]
     return all(each.__module__.startswith(OURS) or vars(each).get("keybits_closed") for each in definers)

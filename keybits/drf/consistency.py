@@ -1,8 +1,8 @@
-"""Is a stored entry what its view would make now? One entry at a time, without disturbing anything.
+"""Whether a stored entry is what its view would make now. One entry at a time, without changing anything.
 
-The view is run again, through the whole application, with the store out of the way. Only an entry whose stamps
-hold before and after that is compared: what changes meanwhile says nothing. What disagrees is stale for ever, or
-was made for somebody else, so the finding says what no scope or bit accounts for.
+The view is run again, through the whole application, with the store bypassed. The entry is compared only if its stamps
+still hold afterwards; if they do not, a change in between could explain a difference. An entry that differs is stale
+for ever, or was made for somebody else, so the finding says what no scope or bit accounts for.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["Finding", "examine"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What became of one entry: `consistent`, `inconsistent` (with `fault`) or `skipped` (not fresh, not public)."""
+    """The result for one entry: `consistent`, `inconsistent` (with `fault`) or `skipped` (not fresh, not public)."""
 
     url: str
     verdict: str
@@ -31,7 +31,7 @@ class Finding:
 
 
 def examine(key: str, frame: bytes) -> Finding:
-    """Compare the entry in `frame`, stored under `key`, with what the database says now."""
+    """Compare the entry in `frame`, stored under `key`, with what its view makes now, and return the finding."""
     try:
         entry = Entry.unpack(frame)
     except EntryError:

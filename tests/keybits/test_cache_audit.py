@@ -51,7 +51,7 @@ def test_an_entry_that_a_change_did_not_end_is_named_with_its_scopes(asked: Any)
     assert "1 of 3 entries are consistent (33.33%)" in report
     assert "/api/v1/tags/x/: changed without ending any of its scopes" in report
     assert "tag:x" in report
-    assert "2 entries are not what the database says." in report
+    assert "2 entries differ from what the database says." in report
 
 
 def test_it_leaves_the_store_as_it_was(asked: Any) -> None:

@@ -528,7 +528,7 @@ class TestKeyFunction:
             return Response([])
 
         for function in (names, api_view(["GET"])(names)):
-            with pytest.raises(ImproperlyConfigured, match="is no method of a view"):
+            with pytest.raises(ImproperlyConfigured, match="is not a method of a view"):
                 cache_response_and_etag(ProbeKey())(function)
 
     def test_a_coroutine_is_refused_where_it_is_decorated(self) -> None:

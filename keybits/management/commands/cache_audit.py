@@ -1,4 +1,4 @@
-"""`manage.py cache_audit`: are the live entries what the database says now?"""
+"""`manage.py cache_audit`: whether live entries are what their views would make now."""
 
 from __future__ import annotations
 
@@ -12,13 +12,11 @@ from keybits.stores import StoreError, get_store
 
 
 class Command(BaseCommand):
-    help = (
-        "Sample live entries, make them again from the database at the same stamps, and say how many agree."
-    )
+    help = "Sample live entries, make them again from the database under the same stamps, and report how many agree."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
-            "--sample", type=int, default=1000, help="Entries to look at, at most (default 1000)."
+            "--sample", type=int, default=1000, help="Most entries to compare (default 1000)."
         )
         parser.add_argument("--quiet", action="store_true", help="No progress bar.")
 
@@ -33,7 +31,7 @@ class Command(BaseCommand):
         self._report(findings)
 
     def _report(self, findings: list[Finding]) -> None:
-        """Print the figure, and what is at fault; exit with 1 where anything is inconsistent."""
+        """Print how many agree, and each fault. Raises `CommandError` where any entry is inconsistent."""
         wrong = [finding for finding in findings if finding.verdict == "inconsistent"]
         compared = [finding for finding in findings if finding.verdict != "skipped"]
         for finding in wrong:
@@ -43,4 +41,4 @@ class Command(BaseCommand):
         skipped = len(findings) - len(compared)
         self.stdout.write(f"{agreed} of {len(compared)} entries are consistent{share}; {skipped} skipped")
         if wrong:
-            raise CommandError(f"{len(wrong)} entries are not what the database says.")
+            raise CommandError(f"{len(wrong)} entries differ from what the database says.")
