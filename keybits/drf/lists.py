@@ -1,7 +1,7 @@
 """Lists that are read as columns where their serializer can be compiled, and by the serializer where it cannot.
 
-Decides for each view, and each shape of its items, which of the two it is: `explain` says it. Both give the same
-bytes. `keybits.drf.projection` says what can be compiled.
+Decides which of the two, for each view and each shape of its items; `explain` says which. Both give the same bytes.
+`keybits.drf.projection` decides what can be compiled.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 class ProjectedListMixin:
     """REST framework's `list`, over stand-ins (`keybits.drf.rows`) in place of instances wherever that is possible.
 
-    `projected` are the paths that the view itself reads of the rows of a page, beside those that the items show.
+    `projected` are the paths that the view itself reads from the rows of a page, in addition to those of the items.
     """
 
     projected: tuple[str, ...] = ()
@@ -52,7 +52,7 @@ class ProjectedListMixin:
 
 
 def explain(view: Any) -> Projection | str:
-    """Return the projection by which `view` shows its list, or why its serializer does."""
+    """Return the projection by which `view` makes its list, or the reason why its serializer does."""
     behind: Any = super(ProjectedListMixin, view)
     if getattr(behind, "list", None) is None or behind.list.__func__ is not ListModelMixin.list:
         return f"{type(view).__name__} has a list of its own"

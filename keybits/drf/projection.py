@@ -1,14 +1,14 @@
 """A serializer compiled for lists: the columns that it shows, and how a page of them becomes its items.
 
-The serializer stays the one definition of the shape. What is compiled is what REST framework would do: its fields,
-their sources and the values that they make. Anything of which that is not known refuses the whole serializer
-(`NoProjectionError`), and the view then uses the serializer itself; nothing is ever half compiled.
+The serializer stays the single definition of the shape. What REST framework would do with its fields, their sources and
+their values is compiled. If any of that is unknown, the whole serializer is refused (`NoProjectionError`), and the view
+uses the serializer itself; nothing is ever compiled in part.
 
-What a computed field reads is not to be found out, so it says it: a method of a `SerializerMethodField` with
-`@reads(...)`, a field of one's own (`source="*"`) with an attribute `reads`. That is a promise that the value is made
-from those paths alone. Where it is quicker, such a field makes the values of a page at once, by a method
-`of_columns`: it is given a column for each path, of lists where the path leads over a relation to many. A serializer
-of which a request chooses the fields has `shape(view)`, which returns what it chooses them by.
+What a computed field reads cannot be found out, so the field declares it: a method of a `SerializerMethodField` with
+`@reads(...)`, a field class of the project's own (`source="*"`) with an attribute `reads`. That is a promise that the
+value is made from those paths alone. Where it is quicker, such a field makes the values of a whole page at once, in a
+method `of_columns`: it is given one column for each path, of lists where the path leads over a to-many relation. A
+serializer whose fields the request chooses has `shape(view)`, which returns what they are chosen by.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ Maker = Callable[[Sequence[Values], Sequence[Column]], Iterable[Any]]
 Binder = Callable[[Layout], Maker]
 F = TypeVar("F", bound=Callable[..., Any])
 MOST = 512
-"""Compiled shapes that are remembered: sparse fields are chosen by clients."""
+"""Most compiled shapes that are remembered: clients choose sparse fields."""
 
 
 def reads(*paths: str) -> Callable[[F], F]:
-    """Say what a method of a `SerializerMethodField` reads off its object: it reads nothing else, from nowhere."""
+    """Declare the paths that a method of a `SerializerMethodField` reads from its object. It may read nothing else."""
 
     def declare(method: F) -> F:
         method.reads = paths  # type: ignore[attr-defined]
@@ -54,9 +54,9 @@ def reads(*paths: str) -> Callable[[F], F]:
 
 
 class Projection:
-    """What one serializer shows of each row of a list, whatever the list.
+    """What one serializer shows of each row, for any list.
 
-    `besides` are paths that the view reads of its rows.
+    `besides` are the paths that the view itself reads from its rows.
     """
 
     def __init__(self, serializer: serializers.BaseSerializer[Any], besides: tuple[str, ...] = ()) -> None:
@@ -67,7 +67,7 @@ class Projection:
         self._layouts: dict[tuple[str, ...], Layout] = {}
         self._makers: dict[Layout, list[tuple[str, Maker]]] = {}
         self._bound(())
-        serializer._context = _Sealed()  # what is kept must know no request
+        serializer._context = _Sealed()  # a projection is kept across requests
         projection = self
 
         class Rows(BaseIterable):  # type: ignore[type-arg]
@@ -78,7 +78,7 @@ class Projection:
         self._rows = Rows
 
     def refusal(self, queryset: QuerySet[Any]) -> str:
-        """Say why rows of `queryset` cannot be read as columns; "" where they can."""
+        """Return why rows of `queryset` cannot be read as columns; "" where they can."""
         query = queryset.query
         if queryset.model is not self.reads.model or queryset._iterable_class is not ModelIterable:
             return "the queryset does not give plain instances of the serializer's model"
@@ -91,17 +91,17 @@ class Projection:
         return ""
 
     def over(self, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Return `queryset` so that it gives stand-ins (`rows.Row`); it is filtered, ordered and sliced as before."""
+        """Return `queryset` made to yield stand-ins (`rows.Row`); it can be filtered, ordered and sliced as before."""
         plain = queryset.prefetch_related(None)
         plain._iterable_class = self._rows
         return plain
 
     def items(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
-        """Return what the serializer makes of these rows, which a queryset from `over` gave."""
+        """Return what the serializer would make of these rows, which come from a queryset of `over`."""
         return _items(self._makers[rows[0].layout], [row.values for row in rows]) if rows else []
 
     def _bound(self, order: tuple[str, ...]) -> Layout:
-        """Return the layout for an order, whose columns are read too: pages begin and end at them."""
+        """Return the layout for an order. The order's columns are read too, because pagination needs them."""
         if order not in self._layouts:
             wanted = deepcopy(self.reads)
             for name in order:
@@ -113,21 +113,21 @@ class Projection:
 
 
 class _Sealed(Mapping[str, Any]):
-    """The context of a compiled serializer: there is none."""
+    """The context of a compiled serializer: any use of it raises `UndeclaredReadError`."""
 
     def __getitem__(self, key: str) -> Any:
         raise UndeclaredReadError(
-            f"the serializer's context is asked for {key!r}, which belongs to one request"
+            f"the serializer reads {key!r} from its context, which belongs to one request"
         )
 
     def __iter__(self) -> Any:
-        raise UndeclaredReadError("the serializer's context is asked for, which belongs to one request")
+        raise UndeclaredReadError("the serializer reads its context, which belongs to one request")
 
     __len__ = __iter__
 
 
 def _order(queryset: QuerySet[Any]) -> tuple[str, ...]:
-    """The model's own plain columns among those by which `queryset` is ordered."""
+    """Return the model's own plain columns among those by which `queryset` is ordered."""
     names = queryset.query.order_by or queryset.model._meta.ordering
     model: Any = queryset.model
     own = _columns(model)
@@ -167,7 +167,7 @@ def projection(view: Any) -> Projection | str:
 
 
 def give_up(found: Projection, reason: str) -> None:
-    """Never again use `found`: something was read that had not been declared."""
+    """Never use `found` again, because something was read that had not been declared."""
     for key, known in list(_known.items()):
         if known is found:
             _known[key] = reason
@@ -175,7 +175,7 @@ def give_up(found: Projection, reason: str) -> None:
 
 def _made(view: Any) -> Projection | str:
     if type(view).get_serializer.__module__ != "rest_framework.generics":
-        return f"{type(view).__name__} makes its serializers in a way of its own"
+        return f"{type(view).__name__} overrides get_serializer"
     try:
         return Projection(view.get_serializer(), tuple(view.projected))
     except (NoProjectionError, UndeclaredReadError) as refusal:
@@ -183,7 +183,7 @@ def _made(view: Any) -> Projection | str:
 
 
 def _shape(cls: type[Any], view: Any) -> Hashable:
-    """Return what the request chooses the fields by: nothing, unless the serializer says otherwise."""
+    """Return what the request chooses the fields by: None, unless the serializer has `shape(view)`."""
     shape: Hashable = cls.shape(view) if hasattr(cls, "shape") else None
     return shape
 
@@ -205,23 +205,23 @@ def _model(serializer: Any) -> Any:
 
 
 def _compiled(serializer: Any, place: Reads, prefix: str = "") -> list[tuple[str, Binder]]:
-    """Return what makes each member, in order; `place` is told what is read, `prefix` leads to it."""
+    """Return each member's name and binder, in order. Adds what is read to `place`, to which `prefix` leads."""
     _insist(serializer, serializers.Serializer)
     _insist_on_shape(serializer)
     if _model(serializer) is not place.model:
-        raise NoProjectionError(f"{type(serializer).__name__} is of another model than what it is given")
+        raise NoProjectionError(f"{type(serializer).__name__} is for another model than the relation's")
     return [(field.field_name, _field(field, place, prefix)) for field in serializer._readable_fields]
 
 
 def _insist(field: Any, stock: Any) -> None:
-    """Refuse a field that does anything of its own between its object and its value."""
+    """Refuse a field that overrides how its value is made from its object."""
     for name in ("to_representation", "get_attribute"):
         if getattr(type(field), name) is not getattr(stock, name):
             raise NoProjectionError(f"{_named(field)} has {name} of its own")
 
 
 def _insist_on_shape(serializer: Any) -> None:
-    """Refuse a serializer whose fields may depend on what the shape of the whole does not tell."""
+    """Refuse a serializer whose fields may depend on what the root serializer's `shape` does not cover."""
     cls, whole = type(serializer), type(serializer.root)
     if (
         getattr(cls.Meta, "list_serializer_class", serializers.ListSerializer)
@@ -233,7 +233,7 @@ def _insist_on_shape(serializer: Any) -> None:
         owner = next(base for base in cls.__mro__ if name in vars(base))
         if not told and owner.__module__ not in {serializers.__name__, serializers.Field.__module__}:
             raise NoProjectionError(
-                f"{cls.__name__} has {name} of its own, and the whole no shape(view) for it"
+                f"{cls.__name__} has {name} of its own, and the root serializer no shape(view) for it"
             )
 
 
@@ -265,7 +265,7 @@ def _field(field: Any, place: Reads, prefix: str) -> Binder:
 
 
 def _own(field: Any, place: Reads, prefix: str) -> Binder:
-    """A field of one's own: given the whole object, or with `of_columns` what it reads of a page at once."""
+    """Bind a project's own field, which is given whole objects, or with `of_columns` the columns of a page."""
     declared = getattr(field, "reads", None)
     if declared is None or not hasattr(field, "of_columns"):
         return _computed(
@@ -282,7 +282,7 @@ def _own(field: Any, place: Reads, prefix: str) -> Binder:
 
 
 def _picked(layout: Layout, prefix: str, path: str) -> Callable[[Sequence[Column]], Column]:
-    """Return what takes a path's values out of the columns of a page: lists, where it leads over a relation to many."""
+    """Return a getter of a path's values from the columns of a page: lists, where it leads over a to-many relation."""
     name, _, rest = path.partition(LOOKUP_SEP)
     if prefix + name not in layout.slots:
         return itemgetter(layout.index[prefix + path])
@@ -291,7 +291,7 @@ def _picked(layout: Layout, prefix: str, path: str) -> Callable[[Sequence[Column
 
 
 def _computed(field: Any, declared: Any, make: Convert, place: Reads, prefix: str) -> Binder:
-    """A member that is made from stand-ins."""
+    """Bind a member that is computed from stand-ins."""
     if declared is None:
         raise NoProjectionError(f"{_named(field)} does not say what it reads; declare it with @reads(...)")
     for path in declared:
@@ -305,7 +305,7 @@ def _computed(field: Any, declared: Any, make: Convert, place: Reads, prefix: st
 
 
 def _column(field: Any, path: str, convert: Convert, prefix: str) -> Binder:
-    """A member that is one column's value."""
+    """Bind a member that is one column's value."""
 
     def bind(layout: Layout) -> Maker:
         position = layout.index[prefix + path]
@@ -315,7 +315,7 @@ def _column(field: Any, path: str, convert: Convert, prefix: str) -> Binder:
 
 
 def _one(field: Any, place: Reads, prefix: str) -> Binder:
-    """A serializer of what a foreign key refers to; None where it refers to nothing."""
+    """Bind a serializer of the row that a foreign key refers to; its value is None where the key is NULL."""
     name = _single(field)
     inner = f"{prefix}{name}{LOOKUP_SEP}"
     binders = _compiled(field, place.foreign(name), inner)
@@ -335,7 +335,7 @@ def _one(field: Any, place: Reads, prefix: str) -> Binder:
 
 
 def _many(field: Any, place: Reads, prefix: str) -> Binder:
-    """A serializer of each row of a to-many relation."""
+    """Bind a serializer of each row of a to-many relation."""
     _insist(field, serializers.ListSerializer)
     name = _single(field)
     binders = _compiled(field.child, place.relation(name))
@@ -356,7 +356,7 @@ def _many(field: Any, place: Reads, prefix: str) -> Binder:
 
 def _single(field: Any) -> str:
     if len(field.source_attrs) != 1:
-        raise NoProjectionError(f"{_named(field)} goes a way of several steps")
+        raise NoProjectionError(f"{_named(field)} has a source of several steps")
     return str(field.source_attrs[0])
 
 
@@ -364,7 +364,7 @@ def _single(field: Any) -> str:
 
 
 def _converted(field: Any, place: Reads) -> tuple[str, Convert]:
-    """Return the path of the column that `field` shows, and what makes its values."""
+    """Return the path of the column that `field` shows, and the conversion of its values."""
     if isinstance(field, RelatedField):
         return _related(field, place)
     if type(field).get_attribute is not serializers.Field.get_attribute:
@@ -374,11 +374,11 @@ def _converted(field: Any, place: Reads) -> tuple[str, Convert]:
 
 
 def _leaf(path: str, place: Reads) -> Any:
-    """Have `path` read, and return the model's field at its end; None for an annotation."""
+    """Add `path` to what is read, and return the model's field at its end; None for an annotation."""
     *ways, name = path.split(LOOKUP_SEP)
     for way in ways:
         if place.field(way) is not None and place.field(way).null:
-            raise NoProjectionError(f"{place.model._meta.label}: {way} can lead nowhere")
+            raise NoProjectionError(f"{place.model._meta.label}: {way} can be NULL")
         place = place.foreign(way)
     found = place.field(name)
     if found is not None and (found.is_relation or not hasattr(found, "attname")):
@@ -388,7 +388,7 @@ def _leaf(path: str, place: Reads) -> Any:
 
 
 def _related(field: Any, place: Reads) -> tuple[str, Convert]:
-    """A foreign key, shown as another column of what it refers to, or as its own."""
+    """Return path and conversion of a foreign key, shown as a column of the row it refers to, or as itself."""
     name = _single(field)
     if isinstance(field, serializers.SlugRelatedField):
         _insist(field, serializers.SlugRelatedField)
@@ -404,9 +404,9 @@ def _related(field: Any, place: Reads) -> tuple[str, Convert]:
 
 
 def _conversion(field: Any, column: Any) -> Convert:
-    """Return what makes a column's values into those of `field`: what REST framework would, and no slower than need be.
+    """Return the conversion of a column's values into those of `field`: as REST framework would, only faster.
 
-    Only of its own fields is it known that they look at the value alone.
+    Only REST framework's own fields are known to look at the value alone.
     """
     method = type(field).to_representation
     if method in _PLAIN:
@@ -418,7 +418,7 @@ def _conversion(field: Any, column: Any) -> Convert:
     if method is serializers.ChoiceField.to_representation and _means_itself(field, column):
         return _each(str)
     if method not in _PURE or getattr(field, "localize", False):
-        raise NoProjectionError(f"{_named(field)} makes its value in a way of its own")
+        raise NoProjectionError(f"{_named(field)} makes its value in an unknown way")
     return _each(field.to_representation)
 
 
@@ -448,7 +448,7 @@ def _as_it_is(values: Column) -> Column:
 
 
 def _each(convert: Callable[[Any], Any]) -> Convert:
-    """REST framework shows None as None, whatever the field."""
+    """Apply `convert` to each value but None, which REST framework shows as None, whatever the field."""
 
     def column(values: Column) -> Column:
         if None in values:
@@ -463,7 +463,7 @@ def _is_written_as_text(field: Any) -> bool:
 
 
 def _means_itself(field: Any, column: Any) -> bool:
-    """Say whether every text that the column can have is shown as it is."""
+    """Return whether every text that the column can hold is shown unchanged."""
     choices = field.choice_strings_to_values.items()
     if isinstance(column, GeneratedField):
         column = column.output_field
@@ -473,7 +473,7 @@ def _means_itself(field: Any, column: Any) -> bool:
 
 
 def _moments(field: Any) -> Convert:
-    """Dates with times; in the common case, which is UTC in ISO 8601, without asking for the time zone each time."""
+    """Convert datetimes; in the common case (UTC in ISO 8601) without looking up the time zone for each."""
     stock = _each(field.to_representation)
 
     def column(values: Column) -> Column:

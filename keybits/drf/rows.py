@@ -1,8 +1,8 @@
-"""Rows that stand in for model instances: what has been read, and nothing else, by the names that the model has.
+"""Rows that stand in for model instances: they have only what was read, under the model's names.
 
-Decides how a path (`gallery__slug`, `tags__slug`) is read off a model: own columns and those behind foreign keys by
-one statement, to-many relations by one more each. A stand-in has what was read, the model's own properties over it,
-and no way back to the database: anything else that is asked of it raises `UndeclaredReadError`.
+Decides how a path (`gallery__slug`, `tags__slug`) is read: a model's own columns and those behind foreign keys by one
+statement, each to-many relation by one more. A stand-in has what was read, the model's own properties computed from
+it, and no access to the database: any other attribute raises `UndeclaredReadError`.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ Values = Sequence[Any]
 
 
 class NoProjectionError(Exception):
-    """This cannot be read as columns. The message says what, for whoever wonders why."""
+    """Something cannot be read as columns. The message says what."""
 
 
 class UndeclaredReadError(Exception):
-    """Something was asked of a stand-in that had not been declared, and so was not read."""
+    """An attribute of a stand-in was read that had not been declared, and so was not fetched."""
 
 
 class Row:
-    """One row as the model would have it. Rows are equal as instances are: by model and key."""
+    """One row, with the model's attribute names. Rows compare as instances do: by model and primary key."""
 
     __slots__ = ("values",)
     model: ClassVar[type[Model]]
@@ -56,14 +56,14 @@ class Row:
         self.values = values
 
     def __getattr__(self, name: str) -> Any:
-        """Return the model's property of this name, over what was read."""
+        """Return the model's property of this name, computed from what was read."""
         if name.startswith("__"):
             raise AttributeError(name)
         found = getattr_static(self.model, name, None)
         if isinstance(found, property) and found.fget is not None and name != "pk":
             return found.fget(self)
         raise UndeclaredReadError(
-            f"{self.model._meta.label}.{name} is read; declare it with @reads({name!r})"
+            f"{self.model._meta.label}.{name} is read but not declared; declare it with @reads({name!r})"
         )
 
     def __eq__(self, other: object) -> bool:
@@ -73,11 +73,11 @@ class Row:
         return hash(self.pk)
 
     def __str__(self) -> str:
-        return str(self.model.__str__(self))  # as the model would, of what was read
+        return str(self.model.__str__(self))  # the model's, computed from what was read
 
 
 def referred(rows: Sequence[Any], name: str) -> list[Any]:
-    """Return what the foreign key `name` of these rows, or instances, refers to, each once: None, where to nothing."""
+    """Return what the foreign key `name` of these rows or instances refers to, each once; None for NULL."""
     if rows and isinstance(rows[0], Row):
         key = rows[0].layout.index[f"{name}{LOOKUP_SEP}pk"]
         unlike = {row.values[key]: row for row in rows}
@@ -87,7 +87,7 @@ def referred(rows: Sequence[Any], name: str) -> list[Any]:
 
 
 class Related:
-    """The rows of a to-many relation, as a manager has them: `all()`, and nothing that would ask the database."""
+    """The rows of a to-many relation, in place of its manager: `all()`, and nothing that would query the database."""
 
     __slots__ = ("rows",)
 
@@ -99,14 +99,14 @@ class Related:
 
     def __getattr__(self, name: str) -> Any:
         raise UndeclaredReadError(
-            f"{name}() of a relation is asked for; rows that have been read have all() only"
+            f"{name}() of a relation is called; rows that have been read have all() only"
         )
 
 
 class Reads:
     """What is read of one model: a tree of paths.
 
-    `annotations` are names that the model does not have: the queryset must.
+    `annotations` are names that the model does not have and the queryset must have.
     """
 
     def __init__(self, model: type[Model]) -> None:
@@ -118,7 +118,7 @@ class Reads:
         self.many: dict[str, Reads] = {}
 
     def add(self, path: str) -> None:
-        """Read what `path` leads to, or raise `NoProjectionError`."""
+        """Add what `path` leads to, or raise `NoProjectionError`."""
         name, _, rest = path.partition(LOOKUP_SEP)
         if name in {"pk", self._pk} and not rest:
             return
@@ -136,18 +136,18 @@ class Reads:
         """Return what is read behind a foreign key."""
         field = self.field(name)
         if not isinstance(field, ForeignKey) or not field.target_field.primary_key:
-            raise self._no(f"{name} is no foreign key to a primary key")
+            raise self._no(f"{name} is not a foreign key to a primary key")
         return self.ones.setdefault(name, Reads(field.related_model))
 
     def relation(self, name: str) -> Reads:
         """Return what is read of each row of a to-many relation."""
         field = self.field(name)
         if field is None or not _is_many(field):
-            raise self._no(f"{name} is no relation to many")
+            raise self._no(f"{name} is not a to-many relation")
         return self.many.setdefault(name, Reads(field.related_model))
 
     def field(self, name: str) -> Any:
-        """Return the field, or the relation from elsewhere, that the model's attribute `name` stands for."""
+        """Return the field, or the reverse relation, behind the model's attribute `name`; None where there is none."""
         for relation in self.model._meta.related_objects:
             if relation.get_accessor_name() == name:
                 return relation
@@ -165,12 +165,12 @@ class Reads:
         static = getattr_static(self.model, field.attname, None)
         plain = type(static) in {DeferredAttribute, ForeignKeyDeferredAttribute}
         if path != field.attname or not field.concrete or not plain:
-            raise self._no(f"{path} is no plain column")
+            raise self._no(f"{path} is not a plain column")
         self.columns[path] = None
 
     def _annotation(self, path: str) -> None:
         if LOOKUP_SEP in path or getattr_static(self.model, path, None) is not None:
-            raise self._no(f"{path} is no column")
+            raise self._no(f"{path} is not a column")
         self.annotations.add(path)
         self.columns[path] = None
 
@@ -183,7 +183,7 @@ def _is_many(field: Any) -> bool:
 
 
 def _insist_on_plain(model: type[Model]) -> None:
-    """Refuse a model whose instances are not simply what the database has."""
+    """Raise `NoProjectionError` for a model that customizes how its instances are made from rows."""
     made_as_usual = (
         model.from_db.__func__ is Model.from_db.__func__  # type: ignore[attr-defined]
         and model.__init__ is Model.__init__
@@ -191,11 +191,11 @@ def _insist_on_plain(model: type[Model]) -> None:
     )
     listened_to = any(signal.has_listeners(model) for signal in (signals.pre_init, signals.post_init))
     if not made_as_usual or listened_to:
-        raise NoProjectionError(f"{model._meta.label}: its instances are not made as usual")
+        raise NoProjectionError(f"{model._meta.label} customizes how its instances are made")
 
 
 class Layout:
-    """Where in a tuple each thing that `reads` names is: columns first, then a list for each to-many relation."""
+    """Where in a row's tuple each path of `reads` is: columns first, then a list for each to-many relation."""
 
     def __init__(self, reads: Reads) -> None:
         self.reads = reads
@@ -208,7 +208,7 @@ class Layout:
         self.row = self._row(reads, "")
 
     def _row(self, reads: Reads, prefix: str) -> type[Row]:
-        """Return the class of the stand-ins for the rows that `prefix` leads to."""
+        """Return the class of stand-ins for the rows that `prefix` leads to."""
         members: dict[str, Any] = {name: _value(self.index[prefix + name]) for name in reads.columns}
         own = str(reads.model._meta.pk.attname)
         members[own] = members["pk"]
@@ -227,7 +227,7 @@ class Layout:
         return next(each for each in self.many if each.name == name)
 
     def read(self, queryset: QuerySet[Any]) -> list[Row]:
-        """Return the rows of `queryset` in this layout of this layout: one statement, and one for each relation."""
+        """Return the rows of `queryset` in this layout: one statement, and one more for each to-many relation."""
         return [self.row(values) for values in self._values(queryset)]
 
     def _values(self, queryset: QuerySet[Any]) -> list[Values]:
@@ -272,7 +272,7 @@ class Attached:
         self._statements: dict[tuple[str, int], str | None] = {}
 
     def read(self, keys: Sequence[Any], using: str) -> dict[Any, list[Values]]:
-        """Return the rows by the key of what they belong to."""
+        """Return the related rows, by the primary key of the row that they belong to."""
         found: defaultdict[Any, list[Values]] = defaultdict(list)
         for row in self._rows(keys, using):
             found[row[-1]].append(row)
@@ -293,10 +293,10 @@ class Attached:
         return rows.values_list(*self.layout.paths, self.key)
 
     def _statement(self, using: str, count: int) -> str | None:
-        """Return the SQL of that queryset for so many keys, if it is always the same and what it gives is plain.
+        """Return the SQL of `_queryset` for `count` keys; None where it may vary, or where values need converting.
 
-        PostgreSQL is given the keys as one array: its driver takes every statement of more than 50 parameters apart
-        anew (`benchmarks/miss.py`).
+        PostgreSQL is given the keys as one array: its driver parses every statement of more than 50 parameters anew
+        (`benchmarks/miss.py`).
         """
         count = 1 if _knows_arrays(connections[using]) else count
         if (using, count) not in self._statements:
@@ -324,10 +324,10 @@ def _with_an_array(statement: str) -> str | None:
 
 
 def _way_back(field: Any) -> tuple[str, str]:
-    """Return how the rows of a relation name what they belong to: the relation, and its key."""
+    """Return the lookups by which a relation's rows refer to what they belong to: the relation, and its key."""
     if field.many_to_many:
         name = field.related_query_name() if field.concrete else field.field.name
         return name, f"{name}{LOOKUP_SEP}pk"
     if not field.field.target_field.primary_key:
-        raise NoProjectionError(f"{field.field} refers to no primary key")
+        raise NoProjectionError(f"{field.field} does not refer to a primary key")
     return field.field.name, field.field.attname

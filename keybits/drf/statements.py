@@ -1,11 +1,11 @@
-"""The SQL of a page that has been asked for before, so that Django need not write it again.
+"""The SQL of a page that was requested before, so that Django need not compile it again.
 
-Decides when two querysets are sure to be one statement: by their order, their slice, their joins and their conditions,
-each compared by all that it is made of but the values that only are its parameters. What cannot be compared so is
-written anew each time. Conditions that are made of more than a column and a value can be compared where they are the
-very same objects (`settled` says of a queryset that it is kept, and others are made from it), where they say what they
-are made of, as `keybits_made_of`, or what but for their `Value`s, as `keybits_shape`. Rows are always read; only the
-writing is saved (`python -m benchmarks.miss`).
+Decides when two querysets are certain to have the same statement: by their order, slice, joins and conditions, each
+compared by all that it is made of, except values that are only parameters. What cannot be compared is compiled each
+time. Conditions of more than a column and a value can be compared in three cases: where they are the same objects
+(`settled` marks a queryset that is kept, and that others are made from), where their `keybits_made_of` says what they
+are made of, or where their `keybits_shape` says so except for their `Value`s. Rows are always read; only compiling is
+saved (`python -m benchmarks.miss`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from django.db.models.sql.where import WhereNode
 __all__ = ["Statements", "settled"]
 
 MOST = 1_024
-"""Statements that are remembered in all, some 6,000 bytes each: their shapes are chosen by clients."""
+"""Most statements that are remembered, some 6,000 bytes each: clients choose their shapes."""
 PLAIN = str | int | float | date | datetime | None
 COMPARISONS = frozenset(
     {
@@ -46,7 +46,7 @@ Q = TypeVar("Q", bound=QuerySet[Any])
 
 
 def settled(queryset: Q) -> Q:
-    """Say that `queryset` is kept for good, so that its conditions and annotations will be the same objects again."""
+    """Declare that `queryset` is kept for good, so that its conditions and annotations stay the same objects."""
     for condition in (*_leaves(queryset.query.where), *queryset.query.annotations.values()):
         condition.keybits_settled = True
     return queryset
@@ -61,7 +61,7 @@ def _leaves(node: Any) -> Iterator[Any]:
 
 
 class _Same:
-    """One object and no other: equal to itself alone, and alive as long as it is compared with."""
+    """Compares an object by identity, and keeps it alive so that its id is not reused."""
 
     __slots__ = ("what",)
 
@@ -76,11 +76,11 @@ class _Same:
 
 
 class _IncomparableError(Exception):
-    """Nothing says whether this would be the same statement."""
+    """It is unknown whether two querysets have the same statement."""
 
 
 class _Shape:
-    """What the statement of a queryset follows from, and the values in it that are only parameters of it.
+    """What determines the statement of a queryset (`key`), and the values that are only its parameters (`slots`).
 
     Raises `_IncomparableError` where that is not known.
     """
@@ -128,7 +128,7 @@ def _is_value(node: Any) -> bool:
 
 
 def _is_parameter(node: Any) -> bool:
-    """Say whether the statement is the same whatever the value: numbers that no column can hold make another one."""
+    """Return whether the statement is the same for any value. It is not for numbers that no column can hold."""
     if type(node) not in COMPARISONS or type(node.lhs) is not Col:
         return False
     value = node.rhs
@@ -154,13 +154,13 @@ _known: dict[Hashable, _Statement] = {}
 
 
 class Statements:
-    """The statements that read these columns, by what they follow from."""
+    """The statements that read the columns `paths`, by what determines them."""
 
     def __init__(self, paths: Sequence[str]) -> None:
         self.paths = paths
 
     def rows(self, queryset: QuerySet[Any]) -> list[Sequence[Any]]:
-        """Return the columns of the rows of `queryset`."""
+        """Return the values of the columns for each row of `queryset`."""
         try:
             shape = _Shape(queryset)
             return self._statement(shape, queryset).rows(queryset.db, shape.slots)
@@ -184,11 +184,11 @@ class Statements:
 
 
 class _Mark:
-    """Stands for the value of a slot while the statement is written."""
+    """Stands for the value of a slot while the statement is compiled."""
 
 
 class _Statement:
-    """SQL with its parameters, some of them to be filled in, and the columns whose values are not yet Python's."""
+    """SQL with its parameters, some of which are filled in for each call, and the columns that need converting."""
 
     def __init__(self, query: Any, using: str, slots: Sequence[Any]) -> None:
         marks = {id(slot): _Mark() for slot in slots}
@@ -201,7 +201,7 @@ class _Statement:
         self.places = [places[marks[id(slot)]] for slot in slots]
 
     def _places(self, mark: _Mark) -> list[int]:
-        """Return where the value goes, which must be somewhere."""
+        """Return the positions of the value among the parameters. Raises `_IncomparableError` where there is none."""
         found = [place for place, parameter in enumerate(self.parameters) if parameter is mark]
         if not found:
             raise _IncomparableError
@@ -226,9 +226,9 @@ class _Statement:
 
 
 def _parameter(slot: Any, connection: Any) -> Any:
-    """Return the value as the driver wants it."""
+    """Return the slot's value as the driver expects it."""
     if isinstance(slot, Value):
-        sql, parameters = slot.as_sql(None, connection)  # type: ignore[arg-type]  # only placeholders ask for one
+        sql, parameters = slot.as_sql(None, connection)  # type: ignore[arg-type]  # only placeholders need a compiler
     else:
         sql, parameters = slot.get_db_prep_lookup(slot.rhs, connection)
     if sql != "%s":
@@ -238,7 +238,7 @@ def _parameter(slot: Any, connection: Any) -> Any:
 
 
 def _marked(node: Any, marks: Mapping[int, _Mark]) -> Any:
-    """Return a copy of the conditions with a mark in place of the value of each slot."""
+    """Return a copy of the conditions with a mark in place of each slot's value."""
     if id(node) in marks:
         written = ("%s", [marks[id(node)]])
         name = "as_sql" if isinstance(node, Value) else "get_db_prep_lookup"
@@ -261,7 +261,7 @@ def _changed(node: Any, **attributes: Any) -> Any:
 
 
 def _column(convert: Any, column: Any, connection: Any, values: Sequence[Any]) -> list[Any]:
-    """Return the values converted; SQLite's dates, which have no zone, as Django does it and without a call each."""
+    """Return the values converted; naive datetimes (SQLite) with Django's result, but without a call for each."""
     zone = connection.timezone
     naive = zone is not None and convert == getattr(connection.ops, "convert_datetimefield_value", None)
     return [

@@ -1,4 +1,4 @@
-"""`manage.py projections`: which lists are read as columns, and why the others are read by their serializer."""
+"""`manage.py projections`: which lists are read as columns, and why others are read by their serializer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from keybits.drf.projection import Projection
 
 
 class Command(BaseCommand):
-    help = "Says of every list whether it is read as columns, as it is without a query."
+    help = "Print for every list, requested without a query, whether it is read as columns."
 
     def handle(self, *args: Any, **options: Any) -> None:
         for name, view in _lists(get_resolver().url_patterns):
@@ -24,7 +24,7 @@ class Command(BaseCommand):
 
 
 def _lists(patterns: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the name of each route that lists, and its view as it is when it is asked."""
+    """Yield the name of each list route, and its view as a request without a query would find it."""
     for pattern in patterns:
         if not isinstance(pattern, URLPattern):
             yield from _lists(pattern.url_patterns)
