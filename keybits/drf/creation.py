@@ -1,4 +1,4 @@
-"""What POST makes in a list: at most once for each Idempotency-Key, answered with its address and its entity tag."""
+"""How POST to a list creates: at most once for each Idempotency-Key, answered with Location and the entity tag."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["AlreadyExistsError", "CreateETAGMixin"]
 
 
 class AlreadyExistsError(APIException):
-    """409: what is to be created is there already; 412 to a client that asked to create it only if it is not."""
+    """409: what is to be created exists already. Answered as 412 to a request with `If-None-Match: *`."""
 
     status_code = 409
     members = {"type": "already-exists"}
@@ -26,9 +26,9 @@ class AlreadyExistsError(APIException):
 class CreateETAGMixin(WriteMixin):
     """`create`: a 201 with Location and the ETag of what was made (RFC 9110 section 9.3.3).
 
-    If-None-Match and If-Match are about what is to be made: with `If-None-Match: *` the 409 of one that is there
-    already is a 412, and no If-Match can hold. Where no router has a route of the new one, override `get_address`: else
-    no Location is told.
+    If-None-Match and If-Match apply to what is to be created: with `If-None-Match: *` an `AlreadyExistsError` becomes a
+    412, and If-Match always fails (412). Where no router has a route for the new object, override `get_address`;
+    otherwise no Location is sent.
     """
 
     def create(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
@@ -54,5 +54,5 @@ class CreateETAGMixin(WriteMixin):
             return failed(str(error.detail))
 
     def perform_create(self, serializer: Any) -> None:
-        """Save what was validated."""
+        """Save the validated serializer."""
         serializer.save()

@@ -1,9 +1,9 @@
-"""Requests that may be sent again: what the field Idempotency-Key means, and what a repeat is answered.
+"""Requests that may be sent again: what the field Idempotency-Key means, and how a repeat is answered.
 
-By draft-ietf-httpapi-idempotency-key-header-07. A key is its user's; what was answered is kept beside what was done,
-in one transaction, for `KEYBITS_IDEMPOTENCY_TTL` seconds. A repeat that comes while the first is being answered waits
-for it: the draft has it refused (409), which tells the client to do just that. Only what was done is remembered: a
-request that was refused may be sent again, mended or not, under its key.
+As in draft-ietf-httpapi-idempotency-key-header-07. A key belongs to its user. The answer is kept in the transaction of
+the change itself, for `KEYBITS_IDEMPOTENCY_TTL` seconds. A repeat that comes while the first request is being answered
+waits for it, where the draft would answer 409, which asks the client to wait. Only successful requests are remembered:
+a request that was refused may be sent again under its key, changed or not.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _PLAIN = "[-A-Za-z0-9._:~+/=]"
 _STRING = re.compile(f'"({_CHARACTER}*)"')
 _TOKEN = re.compile(f"{_PLAIN}+")
 PATTERN = f'^(?:"{_CHARACTER}{{1,{LONGEST}}}"|{_PLAIN}{{1,{LONGEST}}})$'
-"""What the field may be, as OpenAPI has it (ECMA-262)."""
+"""The syntax of the field as an ECMA-262 regular expression, for OpenAPI."""
 
 
 class IdempotencyKeyError(APIException):
-    """400: the field is not one that can be read."""
+    """400: the field is malformed, or the client is anonymous."""
 
     status_code = 400
     default_detail = (
@@ -45,20 +45,20 @@ class IdempotencyKeyError(APIException):
 
 
 class KeyReusedError(APIException):
-    """422: the key was given to another request."""
+    """422: the key was used for another request."""
 
     status_code = 422
     default_detail = (
-        "Idempotency-Key was given to another request, of another address or body. Take a new one."
+        "Idempotency-Key was used for another request, with another address or body. Use a new one."
     )
     members = {"type": "idempotency-key-reused", "header": "Idempotency-Key"}
 
 
 def once(request: Request, work: Callable[[], Written]) -> Written:
-    """Run `work`, or return what it came to when the request was sent first. Call it in a transaction.
+    """Run `work` and return its result, or the result of when the request was first sent. Call it in a transaction.
 
-    Without an Idempotency-Key, `work` is run. Raises `IdempotencyKeyError` for a field that cannot be read, or that
-    nobody in particular sends, and `KeyReusedError` for the key of another request.
+    Without an Idempotency-Key, `work` is run. Raises `IdempotencyKeyError` for a field that is malformed or sent by an
+    anonymous client, and `KeyReusedError` for a key that was used for another request.
     """
     field = request.META.get("HTTP_IDEMPOTENCY_KEY")
     if field is None:
@@ -79,13 +79,13 @@ def once(request: Request, work: Callable[[], Written]) -> Written:
 
 
 def _owner(request: Request) -> str:
-    """Return whose the key is, "" for nobody's. Users of another class may have the same primary key."""
+    """Return the key's owner, or "" for nobody. It names the user's class: primary keys are unique in a class only."""
     pk = getattr(request.user, "pk", None)
     return "" if pk is None else f"{user_class(request)}:{pk}".removeprefix(":")
 
 
 def _key(field: str) -> str:
-    """Return the key: a string (RFC 9651), or as many clients write it, the same without quotes."""
+    """Return the key: a string (RFC 9651 section 3.3.3), or the same without quotes, as many clients write it."""
     quoted = _STRING.fullmatch(field)
     key = re.sub(r'\\(["\\])', r"\1", quoted[1]) if quoted else field
     if not 1 <= len(key) <= LONGEST or not (quoted or _TOKEN.fullmatch(key)):
@@ -94,13 +94,13 @@ def _key(field: str) -> str:
 
 
 def _fingerprint(request: Request) -> str:
-    """Return what tells requests apart: method, address, and what the body says, however it is laid out."""
+    """Return a digest of the method, the address, and the parsed body, however it is formatted."""
     said = [request.method, request.get_full_path(), request.data]
     return sha256(orjson.dumps(said, default=_told, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def _told(value: Any) -> str:
-    """Return a text for what JSON has none for: of a file, which is read again afterwards, what is in it."""
+    """Return a text for a value that JSON cannot express; for a file, a digest of its content. Rewinds the file."""
     if not isinstance(value, File):
         return str(value)
     content = sha256()

@@ -1,4 +1,4 @@
-"""Which members a body may have: those that can be set, and those that say what is so already. Nothing is ignored."""
+"""Which members a body may have: those that can be set, and others with their present value. None is ignored."""
 
 from __future__ import annotations
 
@@ -14,23 +14,22 @@ from rest_framework.settings import api_settings
 __all__ = ["ClosedMembersMixin"]
 
 MOST_NAMED = 12
-"""Members that a refusal names. Of more it says how many: each is compared with all that can be set."""
+"""Most members that a refusal names. Each costs a comparison with all that can be set; the rest are counted."""
 
 
 class ClosedMembersMixin:
-    """A serializer of bodies that refuses each member which it would not set, by name, with the nearest that it would.
-    Of many it names the first dozen, and says how many more there are.
+    """A serializer of bodies that refuses, by name, each member that it cannot set, and suggests the nearest it can.
 
-    A member that says what the representation says already is accepted and sets nothing, so that a client can send
-    back what it was sent. A whole representation (PUT) has to have every member that can be set and is shown: one
-    that is left out would else be lost, or kept, without a word. The context's `represented` is the representation
-    that is to be changed.
+    Of many it names the first `MOST_NAMED`, and says how many more there are. A member whose value equals that of the
+    representation is accepted and sets nothing, so that clients can send back what they received. A complete
+    representation (PUT) must have every member that can be set and is shown; one left out would otherwise be lost, or
+    kept, silently. `represented` in the context is the representation to be changed.
     """
 
     def __init__(self, instance: Any = None, data: Any = ..., **kwargs: Any) -> None:
         self.is_whole = instance is not None and not kwargs.get("partial")
         if instance is not None:
-            kwargs["partial"] = True  # what is missing from a whole is said here
+            kwargs["partial"] = True  # `to_internal_value` refuses what PUT leaves out
         given = {} if data is ... else {"data": data}
         super().__init__(instance, **given, **kwargs)  # type: ignore[call-arg]  # a serializer's
 
@@ -43,7 +42,9 @@ class ClosedMembersMixin:
         errors = _refusals([name for name in changed if name not in settable], settable, represented)
         if self.is_whole:
             missing = (name for name in settable if name in represented and name not in data)
-            errors |= {name: ["PUT replaces it all: say this too, or use PATCH."] for name in missing}
+            errors |= {
+                name: ["PUT replaces the whole: send this member too, or use PATCH."] for name in missing
+            }
         if errors:
             raise ValidationError(errors)
         return super().to_internal_value(changed)  # type: ignore[misc]
@@ -66,7 +67,7 @@ def _refusals(
     errors = {name: [_refusal(name, settable, represented)] for name in refused[:MOST_NAMED]}
     if len(refused) > MOST_NAMED:
         more = len(refused) - MOST_NAMED
-        errors[api_settings.NON_FIELD_ERRORS_KEY] = [f"Of the members of the body {more} more cannot be set."]
+        errors[api_settings.NON_FIELD_ERRORS_KEY] = [f"{more} more members of the body cannot be set."]
     return errors
 
 

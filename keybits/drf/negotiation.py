@@ -18,11 +18,11 @@ from rest_framework.request import Request
 __all__ = ["JSONContentNegotiation", "accepts"]
 
 SHORT = 256
-"""Characters of an Accept field beyond which what it admits is worked out each time: a client chooses them."""
+"""Longest Accept field, in characters, whose result is remembered: clients choose the field."""
 
 
 class JSONContentNegotiation(BaseContentNegotiation):
-    """Choose by `?format=` where it is given, else the first renderer, if the client takes its media type."""
+    """Choose by `?format=` where it is given, otherwise the first renderer, if the client accepts its media type."""
 
     def select_parser(self, request: Request, parsers: Iterable[Any]) -> Any:
         """Return the parser of the request's media type, or None (415)."""
@@ -32,7 +32,7 @@ class JSONContentNegotiation(BaseContentNegotiation):
     def select_renderer(
         self, request: Request, renderers: Iterable[BaseRenderer], format_suffix: str | None = None
     ) -> tuple[BaseRenderer, str]:
-        """Return the renderer and its media type, or raise `NotAcceptable`."""
+        """Return the renderer and its media type. Raises `NotAcceptable`, or `NotFound` for an unknown `?format=`."""
         renderers = list(renderers)
         wanted = _wanted(request)
         if wanted and wanted != renderers[0].format:
@@ -43,7 +43,7 @@ class JSONContentNegotiation(BaseContentNegotiation):
 
 
 def _wanted(request: Request) -> str | None:
-    """Return what `?format=` says. Most query strings need not be taken apart to see that it is not there."""
+    """Return the value of `?format=`, or None. Most query strings need not be parsed to see that it is missing."""
     text = request.META.get("QUERY_STRING", "")
     return request.query_params.get("format") if "format" in text or "%" in text else None
 
@@ -56,10 +56,10 @@ def _by_format(renderers: Sequence[BaseRenderer], wanted: str) -> tuple[BaseRend
 
 
 def accepts(field: str, media_type: str) -> bool:
-    """Say whether an Accept field admits `media_type`: the most specific range decides, and q=0 refuses.
+    """Return whether an Accept field admits `media_type`: the most specific range decides, and q=0 refuses.
 
-    Parameters other than q are of no account: they change nothing that is sent. A malformed member is skipped; a
-    field in which nothing can be read accepts everything.
+    Parameters other than q are ignored: they change nothing that is sent. A malformed member is skipped; a field with
+    no valid member accepts everything.
     """
     return (_accepts if len(field) <= SHORT else _accepts.__wrapped__)(field, media_type)
 
@@ -73,7 +73,7 @@ def _accepts(field: str, media_type: str) -> bool:
     return max(matching)[1] > 0 if matching else not ranges
 
 
-# Every repetition is possessive: what has been read is not read another way.
+# Every repetition is possessive, so that matching never backtracks.
 _MEMBERS = re.compile(r'(?:[^,"]++|"(?:[^"\\]|\\.)*+"?+)++')
 _WORD = r"[-!#$%&'*+.^_`|~0-9A-Za-z]++"
 _RANGE = re.compile(
@@ -84,7 +84,7 @@ _QVALUE = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
 
 
 def _range(member: str) -> tuple[str, float] | None:
-    """Return a media range (RFC 9110 section 12.5.1) and its weight, or None for what is no range."""
+    """Return the media range (RFC 9110 section 12.5.1) and its weight; None for a malformed member."""
     found = _RANGE.fullmatch(member)
     if found is None or (found[1].startswith("*/") and found[1] != "*/*"):
         return None

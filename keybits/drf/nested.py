@@ -18,10 +18,10 @@ PREFIX = extensions_api_settings.DEFAULT_PARENT_LOOKUP_KWARG_NAME_PREFIX
 
 
 class NestedViewSetMixin(UpstreamNestedViewSetMixin):  # type: ignore[misc]  # drf-extensions is untyped
-    """drf-extensions' mixin, with the parent asked for when a page has come out empty.
+    """drf-extensions' mixin, with a query for the parent when a page is empty.
 
-    A page with rows proves its parent; only an empty one costs the extra query. A URL that names none, as that of the
-    viewset at the root, asks for none. A parent by another spelling of its key (`01`) has its list shown, which is not
+    A page with rows proves that its parent exists; only an empty one costs the extra query. A URL without parents, as
+    of the viewset at the root, costs none. A list under another spelling of its parent's key (`01`) is shown but not
     kept.
     """
 
@@ -29,11 +29,11 @@ class NestedViewSetMixin(UpstreamNestedViewSetMixin):  # type: ignore[misc]  # d
         """Return the immediate parents that the URL names and the client may see: one row, or none."""
         raise NotImplementedError(
             f"{type(self).__name__} is nested: define get_parent_queryset() to return the parent that the URL "
-            "names, as far as the client may see it."
+            "names, if the client may see it."
         )
 
     def filter_queryset_by_parents_lookups(self, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Filter by the URL's parents; a value that the field cannot hold is a parent that does not exist."""
+        """Filter by the URL's parents. Raises `Http404` for a value that the field cannot hold."""
         parents = self.get_parents_query_dict()
         if not all(_can_be_held(str(value)) for value in parents.values()):
             raise Http404
@@ -53,7 +53,7 @@ class NestedViewSetMixin(UpstreamNestedViewSetMixin):  # type: ignore[misc]  # d
 
 
 def _can_be_held(value: str) -> bool:
-    """Say whether a database can be asked for `value`: numbers end at 64 bits, and PostgreSQL's text has no NUL."""
+    """Return whether a database can be asked for `value`: numbers end at 64 bits, and PostgreSQL's text has no NUL."""
     if value.isdecimal() and len(value) > 18:
         return len(value) <= 19 and int(value) < 2**63
     return "\x00" not in value

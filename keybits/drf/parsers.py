@@ -1,6 +1,7 @@
-"""What a body is: one JSON text in UTF-8, of bounded length and depth. Whatever else comes is refused.
+"""What a body is, and when it is read.
 
-And when it is taken in: whole, before anything is locked for its sake.
+It is one JSON text in UTF-8, of bounded length and depth; anything else is refused. It is read completely before any
+row is locked for it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from rest_framework.request import Request
 __all__ = ["MOST_NESTED", "CodedContentError", "JSONParser", "LengthRequiredError", "TooLongError", "take_in"]
 
 MOST_NESTED = 64
-"""Arrays and objects within each other: who reads or writes them goes a few frames down for each."""
+"""Deepest nesting of arrays and objects: code that reads or writes them takes a few stack frames for each level."""
 
 
 class TooLongError(APIException):
@@ -34,7 +35,7 @@ class TooLongError(APIException):
 
 
 class LengthRequiredError(APIException):
-    """411: content whose length is not said, of which a WSGI server shows nothing (RFC 9110 section 15.5.12)."""
+    """411: content of undeclared length, which a WSGI server does not pass on (RFC 9110 section 15.5.12)."""
 
     status_code = 411
     default_detail = "Send Content-Length with the body, and not Transfer-Encoding: chunked."
@@ -64,7 +65,7 @@ class JSONParser(BaseParser):
         try:
             data = orjson.loads(content)
         except orjson.JSONDecodeError as error:
-            raise ParseError(f"The body is no JSON: {error}.") from None
+            raise ParseError(f"The body is not JSON: {error}.") from None
         if _is_deeper(data):
             raise ParseError(f"The body has arrays and objects more than {MOST_NESTED} levels deep.")
         json.loads(content, object_pairs_hook=_once, parse_int=str)
@@ -72,11 +73,11 @@ class JSONParser(BaseParser):
 
 
 def take_in(request: Request) -> None:
-    """Have the body of an unsafe request here from now on: who sends it slowly keeps nobody waiting for a lock.
+    """Read the body of an unsafe request now, so that a client that sends it slowly never does so under a row lock.
 
-    It is in memory, but for files, which are where Django's upload handlers put them.
+    It is kept in memory, except uploaded files, which are where Django's upload handlers put them.
 
-    Raises `TooLongError`, `LengthRequiredError`, `CodedContentError`, and `ParseError` where the client goes away
+    Raises `TooLongError`, `LengthRequiredError`, `CodedContentError`, and `ParseError` where the client disconnects
     meanwhile.
     """
     received = request._request
@@ -88,18 +89,18 @@ def take_in(request: Request) -> None:
         raise CodedContentError
     try:
         if _is_upload(request):
-            request.data  # noqa: B018 - into files, within Django's own bounds of them
+            request.data  # noqa: B018 - reads into files, within Django's own limits
             return
         content = _read(received)
     except UnreadablePostError as error:
         raise ParseError("The body did not arrive.") from error
-    received._body = content  # what Django itself keeps of a body that has been read
-    if content:  # over ASGI it is whole even where its length was not said
+    received._body = content  # where Django itself keeps a body that was read
+    if content:  # over ASGI it is complete even without a declared length
         request.META["CONTENT_LENGTH"] = str(len(content))
 
 
 def _is_upload(request: Any) -> bool:
-    """Say whether what reads the body is REST framework's parser of files, which are not to be held in memory."""
+    """Return whether the body's parser is one of REST framework's for files, which must not be held in memory."""
     parser = request.negotiator.select_parser(request, request.parsers)
     return isinstance(parser, MultiPartParser | FileUploadParser)
 
@@ -113,7 +114,7 @@ def _read(stream: Any) -> bytes:
 
 
 def _is_unsaid(request: Request) -> bool:
-    """Say whether there may be content that WSGI does not show; HTTP/2 has it without any field that says so."""
+    """Return whether there may be content that WSGI does not show. HTTP/2 may have it without a field that says so."""
     meta = request.META
     if meta.get("CONTENT_LENGTH") or hasattr(request._request, "scope"):
         return False
@@ -122,11 +123,11 @@ def _is_unsaid(request: Request) -> bool:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> None:
-    """Raise `ParseError` for a name that an object has twice: one of the values would be lost without a word."""
+    """Raise `ParseError` for a name that an object has twice: one of the values would be lost silently."""
     seen: set[str] = set()
     for name, _ in pairs:
         if name in seen:
-            raise ParseError(f"The body says {name!r} twice in one object.")
+            raise ParseError(f"The body has the member {name!r} twice in one object.")
         seen.add(name)
 
 

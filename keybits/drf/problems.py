@@ -1,4 +1,4 @@
-"""REST framework's exceptions as problem details (RFC 9457)."""
+"""REST framework's exceptions as problem details (RFC 9457): which members each has."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["exception_handler"]
 
 
 def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | None:
-    """Return the problem that `exc` is, with the headers REST framework gives it; None leaves it to Django.
+    """Return a problem document for `exc`, with the headers that REST framework sets; None leaves `exc` to Django.
 
-    An exception's `members` (a mapping, optional) are added to the document. Errors are `private, no-store`.
+    An exception's `members` (an optional mapping) are added to the document. Errors are `private, no-store`.
     """
     response = upstream_handler(exc, context)
     if response is None:
@@ -34,12 +34,12 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
 
 def _detail(exc: Exception) -> str:
     if isinstance(exc, Http404):
-        return "There is no such thing here, or it is not for you to see."
+        return "There is no such resource, or you may not see it."
     if isinstance(exc, PermissionDenied):
-        return "This is not for you to do."
+        return "You may not do this."
     detail = getattr(exc, "detail", "")
     if isinstance(detail, dict) and not isinstance(exc, exceptions.ValidationError):
-        detail = detail.get("detail", detail)  # as simplejwt has it, beside a code
+        detail = detail.get("detail", detail)  # simplejwt has it so, with a code beside it
     return "Some values cannot be used." if isinstance(detail, dict | list) else str(detail)
 
 
@@ -51,7 +51,7 @@ def _members(exc: Exception) -> dict[str, Any]:
 
 
 def _media_types(exc: Exception, view: Any) -> dict[str, Any]:
-    """Return what would have been accepted, where it was the media type that was not."""
+    """Return the media types that would have been accepted, where the media type was refused."""
     if isinstance(exc, exceptions.NotAcceptable):
         offered = exc.available_renderers or ()
     elif isinstance(exc, exceptions.UnsupportedMediaType) and view is not None:

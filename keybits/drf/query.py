@@ -1,4 +1,4 @@
-"""The closed query grammar at the door of a view: what is not in it never reaches filters, pages or keys."""
+"""A view's closed query grammar: what it does not accept never reaches filters, pagination or keys."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["FORMAT", "ClosedQueryMixin", "InvalidQueryError", "query_string"]
 FORMAT = Choice(
     name="format",
     choices=("json", "api"),
-    description="`api` answers with a page for people, which no cache keeps; `json` is what one gets anyway.",
+    description="`api` answers with a page for people, which no cache keeps; `json` is the default.",
 )
 
 
@@ -39,17 +39,17 @@ class InvalidQueryError(APIException):
 class ClosedQueryMixin:
     """Parse the query string before anything else reads it.
 
-    The view then sees the canonical query alone, as `view.query` and in `request.query_params`.
+    The view sees only the canonical query, as `view.query` and in `request.query_params`.
     """
 
     query: Query = NO_QUERY
 
     def get_query_parameters(self) -> list[Parameter]:
-        """Return what this view accepts: `format`, and what subclasses add."""
+        """Return the parameters that this view accepts: `format`, and what subclasses add."""
         return [FORMAT]
 
     def get_grammar(self) -> Grammar:
-        """Return the grammar of these parameters; a class whose views all have the same can keep it."""
+        """Return the grammar of these parameters. A class whose views all have the same parameters can cache it."""
         return Grammar(self.get_query_parameters())
 
     def initialize_request(self, request: Any, *args: Any, **kwargs: Any) -> Request:
@@ -63,13 +63,13 @@ class ClosedQueryMixin:
             raise InvalidQueryError(self._query_error)
 
     def options(self, request: Any, *args: Any, **kwargs: Any) -> Any:
-        """As REST framework's; what a client may do depends on who it is, so that nobody keeps it."""
+        """As REST framework's, but stored by no shared cache: what a client may do depends on who it is."""
         response: Response = super().options(request, *args, **kwargs)  # type: ignore[misc]
         response["Cache-Control"] = cache_control.PRIVATE
         return response
 
     def _close(self, request: Any) -> QueryError | None:
-        """Replace the request's query by the canonical one, where it is another; after an error, by none."""
+        """Replace the request's query by the canonical one, or after an error by none. Return the error, or None."""
         error = None
         self.query = NO_QUERY
         text = query_string(request)
@@ -83,13 +83,13 @@ class ClosedQueryMixin:
 
 
 def _without_default_format(query: Query) -> Query:
-    """`format=json` is what one gets anyway."""
+    """Return `query` without `format=json`, which is the default."""
     if ("format", "json") not in query.pairs:
         return query
     return Query(tuple(pair for pair in query.pairs if pair != ("format", "json")))
 
 
 def query_string(request: Any) -> str:
-    """Return the query's bytes as latin-1, as WSGI has them; Django's ASGI handler has decoded them already."""
+    """Return the query's bytes decoded as latin-1, as in WSGI. Django's ASGI handler has decoded them as UTF-8."""
     text: str = request.META.get("QUERY_STRING", "")
     return text.encode().decode("latin-1") if hasattr(request, "scope") else text

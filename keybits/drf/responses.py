@@ -1,4 +1,4 @@
-"""Responses of bytes that were made before, in place of REST framework's, which are rendered as they are sent."""
+"""Responses of bytes that are already made, in place of REST framework's, which are rendered when they are sent."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["RepresentationResponse"]
 
 
 class RepresentationResponse(HttpResponse):
-    """The content as it is sent, and `data` as REST framework's have it: for tests, and for a `finalize_response`.
+    """The content as it is sent, and `data` as in REST framework's responses: for tests, and for `finalize_response`.
 
-    `data` is what the representation says, also where less is sent of it (304, HEAD) or another coding. What is set in
-    its place changes nothing that is sent.
+    `data` is the parsed representation, also where less (304, HEAD) or a content coding of it is sent. Assigning to it
+    does not change what is sent.
     """
 
     def __init__(self, content: bytes, representation: bytes, status: int) -> None:

@@ -1,6 +1,7 @@
-"""Whether an address spells what it names as the row does: scopes are named by addresses, and changes by rows.
+"""Whether an address spells a key as its row does: reads name scopes by the address, changes name them by the row.
 
-`01` finds the row of `1`, and a UUID in capitals its own; a change of either ends what is spelt as the database has it.
+`01` finds the row `1`, and a UUID in capitals finds its row, but a change of the row ends only the scope that is spelt
+as in the database.
 """
 
 from __future__ import annotations
@@ -20,34 +21,35 @@ NUMBER_OR_UUID: tuple[Callable[[str], Any], ...] = (int, UUID)
 
 
 def compare_row(view: Any, capture: str, lookup: str, row: Any) -> None:
-    """Note whether `capture` of the view's URL is what `lookup` reads from the row that was found by it.
+    """Note whether `capture` of the view's URL equals what `lookup` reads from the row that was found.
 
-    Where the URL has no such capture, the row was found in another way, and there is nothing to note.
+    Where the URL has no such capture, the row was found in another way, and nothing is noted.
     """
     if capture not in view.kwargs:
         return
     found: Any = None
-    with suppress(AttributeError):  # of a lookup such as iexact no row tells
+    with suppress(AttributeError):  # no row has the value of a lookup such as iexact
         found = str(value_of(row, lookup))
     _compared(view)[capture] = found == str(view.kwargs[capture])
 
 
 def value_of(row: Any, lookup: str) -> Any:
-    """Return what `lookup` reads from a row; raise `AttributeError` for one that no row tells of, such as iexact."""
+    """Return what `lookup` reads from a row. Raises `AttributeError` for one that names no value, such as iexact."""
     return reduce(getattr, lookup.split("__"), row)
 
 
 def compare_field(view: Any, capture: str, model: type[Model], path: str) -> None:
     """Note whether `capture` of the view's URL is how the field at the end of `path` writes its value.
 
-    No field tells of a lookup such as iexact. Raises what the field raises for what it cannot hold.
+    Where `path` ends in a lookup such as iexact, it is noted as different. Raises what the field's `to_python` raises
+    for a value that it cannot hold.
     """
     field, value = _field(model, path), view.kwargs[capture]
     _compared(view)[capture] = field is not None and str(field.to_python(value)) == str(value)
 
 
 def _field(model: type[Model], path: str) -> Any:
-    """Return the field at the end of `path`, or the one that it refers to; None where there is none."""
+    """Return the field at the end of `path`, or the one that it refers to; None where `path` does not end in one."""
     field: Any = None
     for name in path.split("__"):
         try:
@@ -59,9 +61,9 @@ def _field(model: type[Model], path: str) -> Any:
 
 
 def is_as_rows_have_it(view: Any, captures: Collection[str]) -> bool:
-    """Say whether all that was compared is the same, and no other of `captures` a number or a UUID spelt otherwise.
+    """Return whether all noted captures are equal, and each other one of `captures` is plain.
 
-    `*` among them stands for all that the URL has.
+    Plain is what is not a number or a UUID, or is spelt as databases write it. `*` stands for all captures of the URL.
     """
     compared = _compared(view)
     names = view.kwargs if "*" in captures else captures
@@ -75,7 +77,7 @@ def _compared(view: Any) -> dict[str, bool]:
 
 
 def _is_plain(value: str) -> bool:
-    """Say whether a number or a UUID is written as databases write it. What is neither is plain."""
+    """Return whether a number or a UUID is spelt as databases write it; True for anything else."""
     for kind in NUMBER_OR_UUID:
         with suppress(ValueError):
             return str(kind(value)) == value

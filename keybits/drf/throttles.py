@@ -1,8 +1,8 @@
-"""Rates that hold exactly, however many processes count: each request takes one of so many from the store.
+"""Throttles whose rates hold exactly, however many processes count, because the store counts.
 
-The periods of a rate do not slide: one begins with the first request that counts, and no more than the rate's number
-are let through until it ends. Where the store cannot count, requests are let through: an outage is not the client's
-fault. A throttle with `counts_hits` is asked on every request, the others only for what has to be computed.
+Periods do not slide: one begins with the first request that counts, and no more than the rate's number of requests are
+allowed until it ends. Where the store cannot count, requests are allowed, because an outage is not the client's fault.
+A throttle with `counts_hits` is asked on every request, the others only for what has to be computed.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _outage = Outage(logging.getLogger(__name__), "nobody is throttled", "rates are 
 
 
 class _ExactRate(SimpleRateThrottle):
-    """A rate of REST framework's, counted in the store. A refusal ends it: no throttle after it counts."""
+    """A rate of REST framework's, counted in the store. A refusal raises at once, so that no later throttle counts."""
 
     counts_hits = False
     num_requests: int | None
     duration: int | None
 
     def allow_request(self, request: Request, view: Any) -> bool:
-        """Count the request; refuse it, with the time to wait, where the rate is used up (429)."""
+        """Count the request. Where the rate is used up, raise `Throttled` (429) with the seconds to wait."""
         key = None if self.rate is None else self.get_cache_key(request, view)
         if key is None or get_store().is_tripped:
             return True
@@ -50,14 +50,14 @@ class _ExactRate(SimpleRateThrottle):
 
 
 class AnonymousThrottle(_ExactRate, AnonRateThrottle):
-    """The rate `anon`, of each client address, for those who have shown no credentials."""
+    """The rate `anon`, counted for each client address, of requests without credentials."""
 
     def get_cache_key(self, request: Request, view: Any) -> str | None:
         return None if request.auth is not None else super().get_cache_key(request, view)
 
 
 class UserThrottle(_ExactRate, UserRateThrottle):
-    """The rate `user`, of each user, by whatever credentials; nobody else is counted. Hits are."""
+    """The rate `user`, counted for each user, whatever the credentials. Counts hits, but no anonymous requests."""
 
     counts_hits = True
     keybits_closed = True
@@ -67,7 +67,7 @@ class UserThrottle(_ExactRate, UserRateThrottle):
 
 
 class ScopedThrottle(_ExactRate, ScopedRateThrottle):
-    """The rate that the view's `throttle_scope` names, of each user; of each address, where nobody has signed in."""
+    """The rate that the view's `throttle_scope` names, counted for each user, or each address of anonymous clients."""
 
     def allow_request(self, request: Request, view: Any) -> bool:
         self.scope = getattr(view, self.scope_attr, None)
@@ -86,6 +86,6 @@ def _key(throttle: Any, user: Any) -> str | None:
 
 
 def _user_of(request: Request) -> Any:
-    """Return whose credentials the client showed; None for nobody. Credentials may be another's than `request.user`."""
+    """Return the user whose credentials were sent, who need not be `request.user`; None for nobody."""
     user = getattr(request.auth, "user", None) or request.user
     return user if user and user.is_authenticated else None

@@ -115,8 +115,8 @@ EXCEPTIONS: list[tuple[Exception, int, str]] = [
     (exceptions.ValidationError({"detail": "Odd."}), 400, "Some values cannot be used."),
     (exceptions.AuthenticationFailed({"detail": "Odd.", "code": "odd"}), 401, "Odd."),
     (PreconditionRequiredException(), 428, ""),
-    (Http404("secret"), 404, "There is no such thing here, or it is not for you to see."),
-    (PermissionDenied("secret"), 403, "This is not for you to do."),
+    (Http404("secret"), 404, "There is no such resource, or you may not see it."),
+    (PermissionDenied("secret"), 403, "You may not do this."),
     (InvalidQueryError(QueryError("unknown-parameter", "Odd.")), 400, "Odd."),
 ]
 each = pytest.mark.parametrize(

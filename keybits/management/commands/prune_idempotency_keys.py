@@ -1,4 +1,4 @@
-"""`manage.py prune_idempotency_keys`: what is remembered of requests that may come again goes when its time is over."""
+"""`manage.py prune_idempotency_keys`: delete expired idempotency keys, with the answers kept under them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ class Command(BaseCommand):
     help = "Removes the idempotency keys that are older than KEYBITS_IDEMPOTENCY_TTL seconds."
 
     def handle(self, **_: Any) -> None:
-        """Prune in batches, and say how many keys there were."""
+        """Delete in batches, and print how many keys there were."""
         pruned = prune(IdempotencyKey.objects.expired().order_by("created_at"))
         self.stdout.write(f"{pruned:,} keys removed.")
