@@ -1,8 +1,8 @@
-"""Which keys tag an answer in a shared cache, and which keys a change purges there: scopes, by other names.
+"""Which surrogate keys tag an answer in a shared cache, and which keys a change purges there.
 
 A key is a keyed hash of a scope, so that what the scope names (a private slug, an id) cannot be read from it. An
-answer made from more scopes than a cache has room for is tagged with fewer keys that stand for more. Whatever is
-tagged, and however coarse the change: an answer that a change made stale shares a key with its purge.
+answer made from more scopes than a cache has room for is tagged with fewer keys that stand for more. An answer that a
+change made stale always shares a key with the change's purge, however coarse the tags or the change are.
 
 | key of | tags | is purged by |
 | --- | --- | --- |
@@ -28,22 +28,22 @@ from keybits.stamps import family
 __all__ = ["EVERYTHING", "MOST_BYTES", "MOST_KEYS", "key", "keys", "purged", "tags"]
 
 MOST_KEYS = 50
-"""Keys an answer is tagged with at most; Fastly and Cloudflare have room for more, not every cache has."""
+"""Most keys that an answer is tagged with. Fastly and Cloudflare have room for more, but not every cache has."""
 MOST_BYTES = 16 * 1024
-"""Bytes of a field of keys at most (Cloudflare's and Fastly's limit): 50 keys take less than one of them."""
+"""Most bytes in a header field of keys (Cloudflare's and Fastly's limit). 50 keys take less than 1 KiB."""
 SIZE = 9
-"""Bytes of a key: 12 characters. Should two scopes ever share one, each purges the other's answers as well."""
+"""Bytes of a key, which make 12 characters. Should two scopes share a key, each also purges the other's answers."""
 EVERYTHING = "*"
 ANYTHING = "+"
 
 
 def key(scope: str) -> str:
-    """Return 12 characters of the URL-safe alphabet of RFC 4648 section 5 that stand for `scope`."""
+    """Return the key of `scope`: 12 characters of the URL-safe alphabet of RFC 4648 section 5."""
     return _key(scope, settings.SECRET_KEY)
 
 
 def keys(scope: str) -> tuple[str, ...]:
-    """Return the key of `scope`, and those that it had under `SECRET_KEY_FALLBACKS`: caches may hold them yet."""
+    """Return the key of `scope`, and its keys under `SECRET_KEY_FALLBACKS`, which caches may still hold."""
     return tuple(_key(scope, secret) for secret in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS))
 
 
@@ -59,9 +59,9 @@ def _hashed(secret: str) -> bytes:
 
 
 def tags(scopes: Iterable[str], most: int = MOST_KEYS) -> tuple[str, ...]:
-    """Return the keys of an answer made from `scopes`, at most `most` of them (two at the least), sorted.
+    """Return the keys of an answer made from `scopes`, sorted: at most `most`, but two where `most` is less.
 
-    A family (`kind:*`) among the scopes says that the answer is made from members which it cannot name.
+    A family (`kind:*`) among the scopes says that the answer is made from members that it cannot name.
     """
     kinds = _by_kind(scopes)
     named = set(_named(kinds))
@@ -75,7 +75,7 @@ def tags(scopes: Iterable[str], most: int = MOST_KEYS) -> tuple[str, ...]:
 
 
 def _by_kind(scopes: Iterable[str]) -> defaultdict[str, set[str]]:
-    """Return the members of each kind, its colon included; under "" the scopes that have none."""
+    """Return the members of each kind, which includes its colon; under "" the scopes without a kind."""
     kinds: defaultdict[str, set[str]] = defaultdict(set)
     for scope in scopes:
         kind = family(scope).removesuffix("*")
@@ -94,7 +94,7 @@ def _named(kinds: dict[str, set[str]]) -> Iterable[str]:
 
 
 def purged(scopes: Iterable[str]) -> tuple[str, ...]:
-    """Return the keys that a change of `scopes` purges, sorted: of what names them, and of what may have."""
+    """Return the keys that a change of `scopes` purges, sorted: of answers made from them, or that may have been."""
     named = {ANYTHING}
     for scope in scopes:
         named.add(scope)

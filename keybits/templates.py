@@ -1,7 +1,7 @@
 """What a declared template says: the scope that a row is part of, and which of the row's changes count.
 
-`gallery:{slug}` names a scope by a field, `{author__name}` by one of a related row. `takedown:{slug} on visibility`
-counts less: a change of the fields named, or the end of the row.
+`gallery:{slug}` names a scope by a field, `{author__name}` by a field of a related row. `takedown:{slug} on visibility`
+counts fewer changes: of the fields named, and the deletion of the row.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["Template", "parse"]
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """`scope` with its `{fields}`, the paths of those, and the fields `watched`; none where any change counts."""
+    """A `scope` with `{fields}`, the `paths` of these, and the fields `watched`; none where any change counts."""
 
     scope: str
     paths: tuple[str, ...]
@@ -24,7 +24,7 @@ class Template:
 
 @lru_cache(maxsize=1024)
 def parse(text: str) -> Template:
-    """Return what the template says."""
+    """Return the parsed template."""
     scope, _, watched = text.partition(" on ")
     paths = tuple(name for _, name, _, _ in Formatter().parse(scope) if name)
     return Template(scope, paths, tuple(name.strip() for name in watched.split(",") if name.strip()))

@@ -1,7 +1,8 @@
-"""What `migrate` does with the triggers: each declared table has its own when it has ended, and no other table any.
+"""What `migrate` does with triggers: afterwards each declared table has its triggers, and no other table has any.
 
-A migration may rename or remake what triggers read. PostgreSQL's would then fail every write of their tables, and
-SQLite refuses to remake a table that the trigger of another reads. So those, and no others, are dropped before it.
+A migration may rename or remake what triggers read. On PostgreSQL every write of the triggers' tables would then fail,
+and SQLite refuses to remake a table that a trigger of another table reads. Those triggers, and no others, are therefore
+dropped before the migration.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ ALTERING = (
     RenameField,
     RenameModel,
 )
-"""What renames or removes something, whichever way it goes."""
+"""The operations that rename or remove something, applied or reversed."""
 REMAKING = (
     *ALTERING,
     AddConstraint,
@@ -65,7 +66,7 @@ REMAKING = (
 
 
 def check_declarations(**_: Any) -> list[CheckMessage]:
-    """Check that triggers can follow what is declared, each table once and with its parents, and a record is there."""
+    """Check that triggers can follow what is declared: each table once, with its parents, and with a record."""
     if conf.TRACKING != "triggers":
         return []
     declared = {each.model: each for each in invalidation.declarations()}
@@ -88,13 +89,13 @@ def _doubled(model: type[Model], declared: Iterable[type[Model]]) -> Iterator[Ch
         if other is not model and other._meta.db_table == model._meta.db_table:
             yield Error(
                 f"{model._meta.label} is declared, and so is {other._meta.label}, which has the same table.",
-                hint="Declare one of them, with the scopes of both: a table has one set of triggers.",
+                hint="Declare only one of them, with the scopes of both: a table has one set of triggers.",
                 id="keybits.E018",
             )
 
 
 def _unfit(declaration: invalidation.Declaration) -> Iterator[CheckMessage]:
-    hint = "Declare what a row's own columns say, or those that its foreign keys and many-to-many fields lead to."
+    hint = "Name the row's own columns, or columns that its foreign keys and many-to-many fields lead to."
     for template in declaration.templates:
         if reason := triggers.refusal(declaration.model, template):
             yield Error(reason, hint=hint, id="keybits.E017")
@@ -104,8 +105,8 @@ def _unrecorded(model: type[Model], using: str) -> Iterator[CheckMessage]:
     if not router.allow_migrate(using, "keybits"):
         yield Warning(
             f"{model._meta.label} is written in the database {using!r}, which has no record of changes.",
-            hint="Have the router allow the migrations of keybits there: of what Django's signals do not tell, such as "
-            "bulk operations and SQL of others, nothing is noticed.",
+            hint="Have the router allow the migrations of keybits there: what Django's signals do not report, such as "
+            "bulk operations and raw SQL, is not noticed otherwise.",
             id="keybits.W009",
         )
 
@@ -115,15 +116,16 @@ def _halved(model: type[Model], declared: Container[type[Model]]) -> Iterator[Ch
         if parent not in declared:
             yield Warning(
                 f"{model._meta.label} is declared, and {parent._meta.label} is not, which has a part of its rows.",
-                hint="Declare it, too, with the scopes of what shows this part: a change of that alone is not noticed.",
+                hint="Declare the parent, too, with the scopes of what shows its part: a change of that part alone is "
+                "not noticed.",
                 id="keybits.W010",
             )
 
 
 def keep(app_config: AppConfig, using: str, apps: Apps = registry, **_: Any) -> None:
-    """See that an application's tables have the triggers that are declared; say where there can be none.
+    """Give an application's tables the triggers that are declared; log where there can be none.
 
-    `apps` has the models as the database has them: a migrate may stop before what the code declares, or go back.
+    `apps` has the models as the database has them: `migrate` may stop before the code's state, or go back.
     """
     connection = connections[using]
     declared = [each for each in invalidation.declarations() if router.allow_migrate_model(using, each.model)]
@@ -144,9 +146,9 @@ def keep(app_config: AppConfig, using: str, apps: Apps = registry, **_: Any) -> 
 
 
 def _keep_other(connection: BaseDatabaseWrapper, model: type[Model], templates: tuple[str, ...]) -> None:
-    """Drop the triggers of what is declared no more; where a migration has given it scopes, see to those.
+    """Make the triggers of scopes that a migration has given the model; drop the others, no longer declared.
 
-    Of tables beside the application's they may be another project's.
+    Only tables of the application are looked at: triggers of other tables may be another project's.
     """
     if templates:
         _sync(connection, model, templates)
@@ -155,8 +157,7 @@ def _keep_other(connection: BaseDatabaseWrapper, model: type[Model], templates: 
 
 
 def _as_migrated(model: type[Model], apps: Apps, operations: list[Any]) -> type[Model]:
-    """Return the model as the database has it, whatever it is called there; `model` itself, where no migrations are
-    about it."""
+    """Return the model as the database has it, under whatever name; `model` itself, where no migration mentions it."""
     for name, _ in _past(model, operations):
         with suppress(LookupError):
             return apps.get_model(model._meta.app_label, name)
@@ -164,7 +165,7 @@ def _as_migrated(model: type[Model], apps: Apps, operations: list[Any]) -> type[
 
 
 def _given(model: type[Model], operations: list[Any]) -> tuple[str, ...]:
-    """Return the scopes that a migration has given the model, beside what is declared; the last one's."""
+    """Return the scopes of the last migration that has given the model any, beside what is declared."""
     for name, operation in _past(model, operations):
         if isinstance(operation, TrackChanges) and operation.model_name.lower() == name:
             return operation.scopes or ()
@@ -172,9 +173,9 @@ def _given(model: type[Model], operations: list[Any]) -> tuple[str, ...]:
 
 
 def _past(model: type[Model], operations: list[Any]) -> Iterator[tuple[str, Any]]:
-    """Yield what the model is called after each operation, the last one first; and before them all, with None.
+    """Yield the model's name after each operation, last operation first; at the end its first name, with None.
 
-    The model of a many-to-many relation is called by its owner and the field.
+    The model of a many-to-many relation is named by its owner and the field.
     """
     made_for: Any = model._meta.auto_created
     owner = str((made_for or model)._meta.model_name)
@@ -188,7 +189,7 @@ def _past(model: type[Model], operations: list[Any]) -> Iterator[tuple[str, Any]
 
 
 def _operations(app_label: str) -> list[Any]:
-    """Return the operations of an application's migrations, on the database and the state, in their order."""
+    """Return the operations of an application's migrations, on the database and on the state, in order."""
     graph = MigrationLoader(None).graph
     plans = (graph.forwards_plan(leaf) for leaf in graph.leaf_nodes(app_label))
     keys = dict.fromkeys(key for plan in plans for key in plan if key[0] == app_label)
@@ -196,7 +197,7 @@ def _operations(app_label: str) -> list[Any]:
 
 
 def _sync(connection: BaseDatabaseWrapper, model: type[Model], templates: tuple[str, ...]) -> None:
-    """See that a table has its triggers: those that can be, for one that reads what is not there fails every write."""
+    """Give a table its triggers, without any that would read a missing table, which would make every write fail."""
     kind = triggers.kind(connection, model._meta.db_table)
     if kind == "table":
         refusals = {template: refusal(connection, model, template) for template in templates}
@@ -219,7 +220,7 @@ def _warn(model: type[Model], using: str, why: str) -> None:
 
 
 def step_aside(using: str, plan: list[tuple[Migration, bool]], apps: Any, **_: Any) -> None:
-    """Drop the triggers that read what the plan is about to rename or remake: `keep` makes them again."""
+    """Drop the triggers that read what the plan is about to rename or remake. `keep` makes them again."""
     connection = connections[using]
     altered = [each for migration, _ in plan for each in _altered(connection.vendor, migration, apps)]
     for table, columns in altered if changes.is_kept(connection) else ():
@@ -228,7 +229,7 @@ def step_aside(using: str, plan: list[tuple[Migration, bool]], apps: Any, **_: A
 
 
 def _altered(vendor: str, migration: Migration, apps: Any) -> Iterator[tuple[str, list[str]]]:
-    """Yield the tables that a migration alters so that what reads them fails: or, with columns, what reads those."""
+    """Yield the tables whose readers a migration would break, with columns where it breaks only readers of these."""
     kinds = REMAKING if vendor == "sqlite" else ALTERING
     for operation in _flat(migration.operations):
         model = _model(operation, apps.all_models[migration.app_label])
@@ -241,7 +242,7 @@ def _altered(vendor: str, migration: Migration, apps: Any) -> Iterator[tuple[str
 
 
 def _flat(operations: Iterable[Any], *, state: bool = False) -> Iterator[Any]:
-    """Yield what operations do to the database; with `state`, what they do to that alone as well."""
+    """Yield the operations on the database; with `state`, also those on the state alone."""
     for operation in operations:
         within = getattr(operation, "database_operations", None)
         if within is None:
@@ -251,14 +252,14 @@ def _flat(operations: Iterable[Any], *, state: bool = False) -> Iterator[Any]:
 
 
 def _model(operation: Any, models: dict[str, type[Model]]) -> type[Model] | None:
-    """Return the model that an operation is of, whichever way it goes; None where the plan itself makes it."""
+    """Return the model of an operation, applied or reversed; None where the plan itself creates it."""
     said = ("model_name",) if hasattr(operation, "model_name") else ("name", "new_name")
     names = [str(getattr(operation, each, "")).lower() for each in said]
     return next((models[name] for name in names if name in models), None)
 
 
 def _is_added_in_place(model: type[Model], operation: Any) -> bool:
-    """Say whether SQLite adds the field without remaking the table; one that is there already is removed."""
+    """Return whether SQLite adds a field without remaking the table. A field that is there already is to be removed."""
     if not isinstance(operation, AddField) or _fields(model, operation):
         return False
     field = operation.field
@@ -267,7 +268,7 @@ def _is_added_in_place(model: type[Model], operation: Any) -> bool:
 
 
 def _remade(model: type[Model], operation: Any) -> Iterator[type[Model]]:
-    """Yield `model`, and those that refer to what the operation alters of it."""
+    """Yield `model`, and the models that refer to what the operation alters of it."""
     yield model
     fields = _fields(model, operation) if isinstance(operation, FieldOperation) else []
     yield from (field.remote_field.through for field in fields if field.many_to_many)
@@ -277,7 +278,7 @@ def _remade(model: type[Model], operation: Any) -> Iterator[type[Model]]:
 
 
 def _renamed(model: type[Model], operation: Any) -> Iterator[tuple[str, list[str]]]:
-    """Yield what PostgreSQL calls by another name after an operation on a field, or not at all."""
+    """Yield the tables and columns that an operation on a field renames or removes on PostgreSQL."""
     for field in _fields(model, operation):
         if field.many_to_many:
             yield field.remote_field.through._meta.db_table, []
@@ -290,6 +291,6 @@ def _has_another_column(old: Any, new: Any) -> bool:
 
 
 def _fields(model: type[Model], operation: Any) -> list[Any]:
-    """Return the field of an operation, whichever way it goes; none where the plan itself makes it."""
+    """Return the fields that an operation names, applied or reversed; none where the plan itself creates them."""
     names = {getattr(operation, each, None) for each in ("name", "old_name", "new_name")}
     return [field for field in model._meta.get_fields() if field.name in names and not field.auto_created]

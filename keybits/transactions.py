@@ -1,10 +1,10 @@
-"""Two-phase invalidation around COMMIT: open what is about to change, commit, close.
+"""Two-phase invalidation around COMMIT: open the scopes that are about to change, commit, close them.
 
-The one choke point below the ORM. Every connection is watched: a statement that writes marks its transaction,
-and a transaction that wrote claims its record of changes, opens their scopes, commits, and closes them, whether
-Django ends it or a COMMIT in SQL. A statement outside any transaction gets one, but for those that may commit by
-themselves: what these have recorded is closed as they return. Reading costs nothing; a long transaction is held open
-for nobody but for the moment of its COMMIT.
+This is the single choke point below the ORM. Every connection is watched. A statement that writes marks its
+transaction. A transaction that wrote claims its record of changes, opens the scopes, commits, and closes them, whether
+Django commits or a COMMIT in SQL does. A write outside any transaction gets one, except statements that may commit by
+themselves: what these have recorded is closed when they return. Reading costs nothing. A long transaction holds scopes
+open only while it commits.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ __all__ = [
 
 STATE = "_keybits_written"
 CURSORS = "_keybits_cursors"
-"""Where an SQLite connection has the cursors that something has been executed by, while there are any."""
+"""The attribute in which an SQLite connection keeps its live cursors that have executed a statement."""
 IDLE = "keybits_idle"
-"""A function of SQLite that nobody calls: see `_is_idle`."""
+"""An SQL function that nobody calls: see `_is_idle`."""
 IN_TRANSACTION, FAILED = 2, 3
-"""What libpq says of a connection in a transaction, and in one that has failed: that can only be rolled back."""
-# From where the first comment begins to where any ends: PostgreSQL's may stand within each other.
+"""libpq's status of a connection in a transaction, and in a failed one, which can only be rolled back."""
+# From the start of the first comment to the end of any: PostgreSQL's comments nest.
 _SKIPPED = r"(?:\s|\(|--[^\n]*+\n)*+"
 _BEFORE = rf"{_SKIPPED}(?:/\*.*\*/{_SKIPPED})?"
 _WRITE = r"(?:INSERT|UPDATE|DELETE|REPLACE|MERGE|COPY|TRUNCATE|CALL|DO|EXECUTE)\b"
@@ -60,15 +60,15 @@ _outage = Outage(logger, "the relay closes what is written", "the store is told 
 
 
 class WriteRefusedError(DatabaseError):
-    """The store is out of reach and `KEYBITS_WRITE_POLICY` is `refuse`: nothing was committed. Try again later."""
+    """The store is unreachable and `KEYBITS_WRITE_POLICY` is `refuse`: nothing was committed. Try again later."""
 
 
 _writing: set[int] = set()
-"""The connections whose transaction has written; mostly none, so that a read asks no connection."""
+"""The ids of connections whose transaction has written; usually empty, so that a read need not ask connections."""
 
 
 def watch(connection: BaseDatabaseWrapper) -> None:
-    """Watch a connection from now on, and again when it has been made anew; watching twice is watching once."""
+    """Watch a connection from now on. Call it again when the connection is made anew. Idempotent."""
     if connection.vendor == "sqlite" and connection.connection is not None:
         connection.connection.create_function(IDLE, 0, _nothing)
         connection.__dict__[CURSORS] = WeakSet()
@@ -76,7 +76,7 @@ def watch(connection: BaseDatabaseWrapper) -> None:
     if STATE in connection.__dict__:
         return
     _mark(connection, written=False)
-    # The outermost, which no block of `execute_wrapper` takes off as it ends: a connection may be opened within one.
+    # The outermost wrapper: a connection may be opened within `execute_wrapper`, which pops the innermost at its end.
     connection.execute_wrappers.insert(0, _watched)
     connection._commit = partial(_commit, connection, connection._commit)  # type: ignore[attr-defined]
     connection._rollback = partial(_rollback, connection, connection._rollback)  # type: ignore[attr-defined]
@@ -91,20 +91,20 @@ def _mark(connection: BaseDatabaseWrapper, *, written: bool) -> None:
 
 
 def has_written(connection: BaseDatabaseWrapper) -> bool:
-    """Say whether the present transaction has written: then it sees what nobody else may."""
+    """Return whether the present transaction has written, and so sees rows that nobody else sees yet."""
     return bool(connection.__dict__.get(STATE, False)) and _in_transaction(connection)
 
 
 def sees_its_own_writes() -> bool:
-    """Say whether this thread is in a transaction that has written: what is stored is older than what it sees."""
+    """Return whether this thread is in a transaction that has written, and so sees newer rows than entries show."""
     return bool(_writing) and any(map(has_written, connections.all(initialized_only=True)))
 
 
 def may_store() -> bool:
-    """Say whether what this thread reads now is what everybody may be shown.
+    """Return whether what this thread reads now may be shown to everybody.
 
-    Not in a transaction that has written or failed, and not in one that looks at the past: only PostgreSQL's READ
-    COMMITTED sees, statement by statement, what has been committed.
+    Not in a transaction that has written or failed, and not in one that reads an old snapshot: only in PostgreSQL's
+    READ COMMITTED does each statement see everything committed before it.
     """
     return all(_sees_the_present(connection) for connection in connections.all(initialized_only=True))
 
@@ -121,10 +121,11 @@ def _sees_the_present(connection: BaseDatabaseWrapper) -> bool:
 
 
 def _is_idle(connection: BaseDatabaseWrapper) -> bool:
-    """Say whether every statement has been read to its end: what others read meanwhile is as old as the first of them.
+    """Return whether every statement was read to its end. While one is unfinished, others read its old snapshot.
 
-    SQLite tells nobody, but lets no function be replaced meanwhile. It then compiles every statement anew, which is a
-    tenth of a miss (`python -m benchmarks.miss --stack embedded`): so it is asked only while there is a cursor.
+    SQLite does not report this, but refuses to replace a function meanwhile. Replacing one makes it compile every
+    statement anew, a tenth of a miss (`python -m benchmarks.miss --stack embedded`), so it is tried only while there
+    are cursors.
     """
     if not connection.__dict__[CURSORS]:
         return True
@@ -139,8 +140,11 @@ def _nothing() -> None: ...
 
 
 def _is_read_committed(connection: BaseDatabaseWrapper) -> bool:
-    """Ask: a transaction can be told its level in SQL, and a connection by its server; and many ways of writing look
-    like none, but take a number for the transaction."""
+    """Return whether the transaction is READ COMMITTED and has no transaction id, which every write assigns.
+
+    The server is asked, because SQL or the server's configuration may set the level, and many writes do not look like
+    one.
+    """
     if connection.vendor != "postgresql":
         return False
     with connection.cursor() as cursor:
@@ -153,14 +157,14 @@ def _in_transaction(connection: BaseDatabaseWrapper) -> bool:
 
 
 def _is_open(connection: BaseDatabaseWrapper) -> bool:
-    """Say whether the database itself is in a transaction: SQL may have begun one."""
+    """Return whether the database itself is in a transaction, which SQL may have begun."""
     if connection.vendor == "postgresql":
         return _status(connection) in {IN_TRANSACTION, FAILED}
     return bool(getattr(connection.connection, "in_transaction", False))
 
 
 def _has_failed(connection: BaseDatabaseWrapper) -> bool:
-    """Say whether PostgreSQL refuses whatever comes before the end of the transaction."""
+    """Return whether PostgreSQL refuses all statements until the end of the transaction."""
     return connection.vendor == "postgresql" and _status(connection) == FAILED
 
 
@@ -170,7 +174,7 @@ def _status(connection: BaseDatabaseWrapper) -> int | None:
 
 
 def _watched(execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
-    """Note a write, and see that it has a transaction to be committed with, or is closed when it has had its own."""
+    """Execute a statement. Mark a write's transaction, begin one where there is none, or close what it recorded."""
     connection = context["connection"]
     replicas.note(connection.alias)
     if connection.vendor == "sqlite":
@@ -193,7 +197,7 @@ def _watched(execute: Callable[..., Any], sql: Any, params: Any, many: bool, con
 
 
 def _text(sql: Any, connection: BaseDatabaseWrapper) -> str:
-    """Return what a statement says, which drivers also take as bytes, or composed."""
+    """Return a statement as text; drivers also accept bytes and composed SQL."""
     if isinstance(sql, bytes):
         return sql.decode(errors="replace")
     return str(sql.as_string(connection.connection) if hasattr(sql, "as_string") else sql)
@@ -205,7 +209,7 @@ def _is_write(text: str) -> bool:
 
 
 def _run(connection: BaseDatabaseWrapper, run: Callable[[], Any], text: str) -> Any:
-    """Run what writes nothing; it may end, in SQL, a transaction that has written."""
+    """Run a statement that is not a write. It may be SQL that ends a transaction that has written."""
     if not connection.__dict__[STATE]:
         return run()
     if _COMMITS.match(text) and not _has_failed(connection):
@@ -216,7 +220,7 @@ def _run(connection: BaseDatabaseWrapper, run: Callable[[], Any], text: str) -> 
 
 
 def _closed_afterwards(connection: BaseDatabaseWrapper, run: Callable[[], Any]) -> Any:
-    """Run what may commit by itself, and so in no transaction; close whatever nobody has claimed then."""
+    """Run a statement that may commit by itself, outside any transaction; then close whatever nobody has claimed."""
     result = run()
     if conf.TRACKING == "triggers" and changes.is_kept(connection):
         scopes = coarsened(scope for _, scope, writer in changes.recorded(connection) if not writer)
@@ -226,7 +230,7 @@ def _closed_afterwards(connection: BaseDatabaseWrapper, run: Callable[[], Any]) 
 
 
 class _ReadCursor:
-    """A cursor whose rows have been read already; everything else is the cursor's own."""
+    """A cursor whose rows were already read; everything else is delegated to the cursor."""
 
     def __init__(self, cursor: Any) -> None:
         self._cursor = cursor
@@ -253,7 +257,7 @@ class _ReadCursor:
 
 
 def _read_now(cursor: Any) -> None:
-    """Read the rows of a RETURNING: SQLite commits nothing while any are still to be read."""
+    """Read the rows of a RETURNING now: SQLite cannot commit while rows are unread."""
     cursor.cursor = _ReadCursor(cursor.cursor)
 
 
@@ -265,7 +269,7 @@ def _rollback(connection: BaseDatabaseWrapper, original: Callable[[], Any]) -> A
 def _set_autocommit(
     connection: BaseDatabaseWrapper, original: Callable[[bool], Any], autocommit: bool
 ) -> Any:
-    """SQLite commits where it is told to do so by itself from now on."""
+    """Treat switching autocommit on as a commit, which it is on SQLite."""
     change = partial(original, autocommit)
     return _commit(connection, change) if autocommit else change()
 
@@ -288,7 +292,7 @@ def _commit(connection: BaseDatabaseWrapper, original: Callable[[], Any]) -> Any
 
 
 def _unclaim(connection: BaseDatabaseWrapper, writer: str) -> None:
-    """Have another COMMIT of the same transaction, if there is one, claim anew what this one has claimed."""
+    """Release what this COMMIT has claimed, so that another COMMIT of the same transaction claims it anew."""
     changes.release(connection, writer)
     _mark(connection, written=True)
 
@@ -299,10 +303,10 @@ def _commit_open(
     try:
         result = original()
     except Exception:
-        # A connection that is gone may have committed, or may yet: the scopes stay open until the relay knows.
+        # A lost connection may have committed, or may yet: the scopes stay open until the relay knows.
         if connection.is_usable():
             _close(scopes, writer)
-        if _is_open(connection):  # SQLite lets it be tried again
+        if _is_open(connection):  # SQLite allows to retry a failed COMMIT
             _unclaim(connection, writer)
         raise
     _close(scopes, writer)
@@ -316,7 +320,7 @@ def _open(connection: BaseDatabaseWrapper, scopes: list[str], writer: str) -> No
     except StoreError as error:
         if conf.WRITE_POLICY == "refuse":
             raise WriteRefusedError(
-                "Nothing was written: the cache is out of reach, and KEYBITS_WRITE_POLICY says to refuse."
+                "Nothing was written: the cache's store is unreachable, and KEYBITS_WRITE_POLICY is 'refuse'."
             ) from error
         _outage.goes_on(error)
         logger.debug("the store is out of reach; the relay will close %d scopes", len(scopes))

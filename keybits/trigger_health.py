@@ -1,7 +1,7 @@
-"""Whether the triggers of a database are those of what this process declares: where they are not, nobody may believe.
+"""Whether a database has the triggers that this process declares. Where it has not, the store must not be believed.
 
-`migrate` makes them right (`keybits.tracking`). A release that declares something else, a trigger that somebody has
-turned off, and a `migrate` that is under way are what this is for.
+`migrate` makes the triggers (`keybits.tracking`). They differ after a release with other declarations, after somebody
+has disabled a trigger, and while a `migrate` is under way.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ __all__ = ["UntrackedError", "refusal", "see_to_it"]
 
 Wanted = dict[type[Model], set[str]]
 WANTED = "_keybits_wanted"
-"""Where a connection has the names of the triggers that are to fire, by the model."""
+"""The attribute in which a connection keeps the names of the triggers that have to fire, by model."""
 
 
 class UntrackedError(Exception):
-    """Changes of what is declared are not recorded, or not by what this process declares."""
+    """Changes are not recorded, or not as this process declares."""
 
 
 def see_to_it(connection: BaseDatabaseWrapper) -> None:
-    """Raise `UntrackedError` unless the triggers fire that record what this process declares. One statement, mostly."""
+    """Raise `UntrackedError` unless all triggers that this process declares can fire. Usually one statement."""
     if conf.TRACKING != "triggers" or not changes.can_be_kept(connection.vendor):
         return
     wanted = connection.__dict__.get(WANTED)
@@ -33,10 +33,10 @@ def see_to_it(connection: BaseDatabaseWrapper) -> None:
         return
     wanted = connection.__dict__[WANTED] = _wanted(
         connection
-    )  # what templates lead through may be there since
+    )  # tables on a template's path may have been created
     if missing := _missing(connection, wanted):
         raise UntrackedError(
-            f"the triggers of {', '.join(missing)} in the database {connection.alias!r} are not those of what is "
+            f"the triggers of {', '.join(missing)} in the database {connection.alias!r} do not match what is "
             "declared: run migrate"
         )
 
@@ -47,7 +47,7 @@ def _missing(connection: BaseDatabaseWrapper, wanted: Wanted) -> list[str]:
 
 
 def _wanted(connection: BaseDatabaseWrapper) -> Wanted:
-    """Return what the triggers are called that each declared table written here is to have."""
+    """Return, by model, the names of the triggers that each declared table written in this database has to have."""
     written = [
         each for each in invalidation.declarations() if router.db_for_write(each.model) == connection.alias
     ]

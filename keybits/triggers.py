@@ -1,9 +1,9 @@
-"""Triggers that record which scopes a change makes stale, made from the same declarations as everything else.
+"""The SQL of the triggers that record which scopes a change makes stale, made from the declarations.
 
-On PostgreSQL they fire once a statement, over its transition tables, and record a whole family where a statement
-touches very many of a kind; on SQLite they fire once a row. They are derived from the code, like an index from a
-field: `sync` makes them right again after every migration, and `keybits.operations.TrackChanges` puts them into
-one. This module alone writes their SQL.
+On PostgreSQL they fire once for each statement, over its transition tables, and record a whole family where a statement
+touches very many scopes of a kind; on SQLite they fire once for each row. They are derived from the code, as an index
+is from a field: `sync` brings them up to date after every migration, and `keybits.operations.TrackChanges` makes them
+in one.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 VERSION = 13
-"""Change it when the statements change for the same declarations."""
+"""Increase it when the statements change for the same declarations."""
 
 KIND = {
     "sqlite": "SELECT type FROM sqlite_master WHERE type IN ('table', 'view') AND '\"' || name || '\"' = %s",
@@ -50,13 +50,13 @@ KIND = {
 PRESENT = {
     "sqlite": "SELECT name, '\"' || name || '\"', 1 FROM sqlite_master "
     "WHERE type = 'trigger' AND '\"' || tbl_name || '\"' = %s",
-    # whether it fires for who writes as anybody does, and not for nobody (DISABLE) or replication alone (REPLICA)
+    # Whether it fires for ordinary writes: it may be disabled (DISABLE), or fire in replication only (REPLICA).
     "postgresql": "SELECT tgname, tgfoid::regprocedure::text, tgenabled IN ('O', 'A') FROM pg_trigger "
     "WHERE tgrelid = to_regclass(%s) AND NOT tgisinternal",
 }
 OURS = {
     "sqlite": "SELECT name, '\"' || name || '\"', sql FROM sqlite_master WHERE type = 'trigger'",
-    # Where they are made, for others may have theirs in other schemas; those, too, that have lost their table.
+    # In the schema where we make them, as others may have theirs elsewhere; also functions that lost their trigger.
     "postgresql": "SELECT DISTINCT proname, called.oid::regprocedure::text, '\"' || relname || '\" ' || prosrc "
     "FROM pg_proc called LEFT JOIN (pg_trigger JOIN pg_class ON pg_class.oid = tgrelid) ON tgfoid = called.oid "
     "WHERE pronamespace = current_schema()::regnamespace",
@@ -71,10 +71,10 @@ EVENTS = {"INSERT": ("new",), "UPDATE": ("old", "new"), "DELETE": ("old",)}
 
 
 def sync(connection: BaseDatabaseWrapper, model: type[Model], templates: tuple[str, ...]) -> bool:
-    """See that the triggers of `model` record `templates`; say whether any had to be made.
+    """Make the triggers of `model` record `templates`; return whether any had to be made.
 
-    A trigger's name holds a digest of what it does, so that one look at the names tells whether all is well. What
-    was written while there were none is not known: where they are made, whole families are recorded.
+    A trigger's name includes a digest of what it does, so that the names tell whether all are up to date. Writes made
+    without triggers are unknown: where triggers are made, the whole families are recorded as changed.
     """
     wanted = _triggers(connection.vendor, model, templates)
     present = _present(connection, model)
@@ -88,24 +88,27 @@ def sync(connection: BaseDatabaseWrapper, model: type[Model], templates: tuple[s
 
 
 def firing(connection: BaseDatabaseWrapper, models: Iterable[type[Model]]) -> set[str]:
-    """Return the names of the triggers that fire on the tables of these models, others among them. One statement."""
+    """Return the names of all triggers that fire on the tables of these models, not only ours. One statement."""
     tables = [_name(model._meta.db_table) for model in models]
     sql = FIRING[connection.vendor].format(", ".join(["%s"] * len(tables)))
     return {name for (name,) in _rows_of(connection, sql, *tables)} if tables else set()
 
 
 def names(vendor: str, model: type[Model], templates: tuple[str, ...]) -> set[str]:
-    """Return what the triggers of `model` are called that record `templates`: nothing else is called so."""
+    """Return the names of the triggers of `model` that record `templates`. No other trigger has such a name."""
     return set(_triggers(vendor, model, templates))
 
 
 def drop(connection: BaseDatabaseWrapper, model: type[Model]) -> None:
-    """Drop the triggers of `model`, where there are any."""
+    """Drop our triggers of `model`, if there are any."""
     _drop(connection, [known_as for _, known_as, _ in _present(connection, model)])
 
 
 def drop_readers(connection: BaseDatabaseWrapper, table: str, columns: Iterable[str]) -> bool:
-    """Drop the triggers that name the table, or read it, and one of its columns; any of them where none is named."""
+    """Drop the triggers that name the table and one of `columns`, or without columns all that name the table.
+
+    Returns whether there were any.
+    """
     names = [_name(column) for column in columns]
     found = [
         known_as
@@ -117,12 +120,12 @@ def drop_readers(connection: BaseDatabaseWrapper, table: str, columns: Iterable[
 
 
 def drop_all(connection: BaseDatabaseWrapper) -> None:
-    """Drop every trigger that writes the record of this database."""
+    """Drop all our triggers in this database."""
     _drop(connection, [known_as for known_as, _ in _ours(connection)])
 
 
 def kind(connection: BaseDatabaseWrapper, table: str) -> str:
-    """Return what the database has by the name of the table: a "table", something else, or nothing ("")."""
+    """Return what the database has under the name `table`: "table", "view" and the like, or "" for nothing."""
     found = _rows_of(connection, KIND[connection.vendor], _name(table))
     return str(found[0][0]) if found else ""
 
@@ -133,7 +136,7 @@ def _drop(connection: BaseDatabaseWrapper, known_as: Iterable[str]) -> None:
 
 
 def _present(connection: BaseDatabaseWrapper, model: type[Model]) -> list[tuple[str, str, bool]]:
-    """Return the names of our triggers on the table of `model`, with what each is dropped by and whether it fires."""
+    """Return our triggers on the table of `model`: the name, the name to drop it by, and whether it fires."""
     if connection.vendor not in PRESENT:
         return []
     found = _rows_of(connection, PRESENT[connection.vendor], _name(model._meta.db_table))
@@ -141,7 +144,7 @@ def _present(connection: BaseDatabaseWrapper, model: type[Model]) -> list[tuple[
 
 
 def _ours(connection: BaseDatabaseWrapper) -> list[tuple[str, str]]:
-    """Return what each of our triggers is dropped by, with its source."""
+    """Return the name to drop each of our triggers by, with its source."""
     found = _rows_of(connection, OURS[connection.vendor]) if connection.vendor in OURS else []
     return [(known_as, str(source)) for name, known_as, source in found if _OURS.fullmatch(name)]
 
@@ -160,7 +163,7 @@ def _execute(connection: BaseDatabaseWrapper, statements: Iterable[str]) -> None
 
 
 def statements(vendor: str, model: type[Model], templates: tuple[str, ...]) -> list[str]:
-    """Return the statements that create the triggers of `model`; none for a database we have none for."""
+    """Return the statements that create the triggers of `model`; none for an unsupported database."""
     return list(chain.from_iterable(_triggers(vendor, model, templates).values()))
 
 
@@ -174,7 +177,7 @@ def refusal(model: type[Model], template: str) -> str:
 
 
 def reads(model: type[Model], template: str) -> set[str]:
-    """Return the tables beside the model's own that a template which triggers can follow leads through."""
+    """Return the tables, beside the model's own, that a template leads through. Triggers must be able to follow it."""
     return {join.table for join in source_of(model, template).joins}
 
 
@@ -191,17 +194,17 @@ def _triggers(vendor: str, model: type[Model], templates: tuple[str, ...]) -> di
 
 
 def _stem(table: str, sources: list[Source]) -> str:
-    """What the names of a table's triggers begin with: within 63 bytes in all, and telling what they do."""
+    """Return the prefix of the names of a table's triggers, with a digest of what they do; names fit into 63 bytes."""
     does = f"{VERSION} {MOST_MEMBERS} {table} {sources}"
     plain = re.sub("[^0-9A-Za-z_]", "_", table)[:30]
     return f"keybits_{plain}_{hashlib.blake2b(does.encode(), digest_size=6).hexdigest()}"
 
 
 def _scope(source: Source, row: str, *, has_types: bool) -> str:
-    """Return the expression of the scope, over `row` of the last table, with the value as Python writes it.
+    """Return the SQL expression of the scope, over `row` of the last table, with the value as Python writes it.
 
-    A database that has no type for them keeps the digits of UUIDs alone; one that has writes dates as its client
-    wants them.
+    A database without a UUID type stores only the digits of a UUID. One with a date type formats dates as the client
+    has configured.
     """
     if not source.column:
         return _quoted(source.head)
@@ -220,7 +223,7 @@ def _with_dashes(digits: str) -> str:
 
 
 def _name(name: str) -> str:
-    """Quote a name as Django does: one that is quoted already stays as it is."""
+    """Quote a name as Django does: a name that is already quoted stays as it is."""
     return name if name.startswith('"') and name.endswith('"') else f'"{name}"'
 
 
@@ -243,10 +246,10 @@ def _sqlite(table: str, stem: str, sources: list[Source]) -> Iterator[tuple[str,
 
 
 def _insert_row(source: Source, row: str, event: str) -> str:
-    """Record the scopes of one row, each as a new row of the record.
+    """Return the statements that record the scopes of one row, each as a new row of the record.
 
-    What nobody has claimed yet is recorded once a scope, but never under the old id: a relay that has closed that
-    one knows it by its id, and would take the new change for the old.
+    An unclaimed scope is recorded once, but never under its old id: a relay that has closed the old row knows it by its
+    id, and would take the new change for the old one.
     """
     tables = [f"{_name(join.table)} j{depth}" for depth, join in enumerate(source.joins)]
     rows = [row, *(f"j{depth}" for depth in range(len(tables)))]
@@ -292,7 +295,7 @@ def _postgresql(
 
 
 def _rows(source: Source, rows: str, event: str) -> str:
-    """Name those of `rows` that `source` counts."""
+    """Return a table expression for those of `rows` whose change `source` counts."""
     if event == "UPDATE" and source.watched:
         return _changed(source)
     if event == "UPDATE" and rows == "new_rows" and source.is_many:
@@ -301,22 +304,22 @@ def _rows(source: Source, rows: str, event: str) -> str:
 
 
 def _changed(source: Source) -> str:
-    """Name the rows of which a watched column is not what it was."""
+    """Return a table expression for the rows in which a watched column has changed."""
     columns = ", ".join(map(_name, sorted({*source.compared, *([source.own] if source.own else [])})))
     changed = f"SELECT {columns} FROM old_rows EXCEPT SELECT {columns} FROM new_rows"
     return f"(SELECT * FROM ({changed}) changed WHERE {_unlike(source)})"
 
 
 def _unlike(source: Source) -> str:
-    """Say that some row may have changed: a condition that spares reading rows of which none has."""
+    """Return a condition that some row may have changed; where it is false, the rows need not be read."""
     return f"(SELECT {' OR '.join(map(_name, source.compared))} FROM unlike)"
 
 
 def _unlikes(sources: list[Source]) -> list[str]:
-    """Name `unlike`: of each column that is asked for, whether it is not the same from the first row to the last.
+    """Return the CTE `unlike`: for each compared column, whether its values differ between the old and the new rows.
 
-    If it is, it belongs to the same rows. That both tables have their rows in one order is no promise of
-    PostgreSQL's; where they had not, rows would only be read for nothing.
+    Equal arrays mean that no row has changed in it. PostgreSQL does not promise that both transition tables have the
+    same order; if they had not, rows would only be read needlessly.
     """
     names = sorted({name for each in sources if each.watched or each.is_many for name in each.compared})
     if not names:
@@ -332,13 +335,13 @@ def _unlikes(sources: list[Source]) -> list[str]:
 
 
 _Place = tuple[str, tuple[Join, ...]]
-"""Some rows, and what leads on from them."""
+"""A table of rows, and the joins that lead on from it."""
 _Steps = dict[_Place, set[str]]
-"""The columns that are asked of the rows at each place."""
+"""The columns that are read at each place."""
 
 
 def _steps(found: list[tuple[str, Source]]) -> _Steps:
-    """Return each table on the way to a scope once, however many ways lead through it, and what is asked of it."""
+    """Return each table on the path to a scope once, however many paths share it, with the columns read from it."""
     steps: _Steps = {}
     for rows, source in found:
         asked = (*(join.by for join in source.joins[1:]), source.column)
@@ -348,7 +351,7 @@ def _steps(found: list[tuple[str, Source]]) -> _Steps:
 
 
 def _step(name: str, before: str, place: _Place, steps: _Steps) -> str:
-    """Read a table by what the rows before say, so that a hundred thousand of one gallery are one."""
+    """Return the CTE of a step: a table's distinct rows, so that a hundred thousand rows of one gallery become one."""
     _, (*_, join) = place
     wanted = ", ".join(f"j.{_name(column)}" for column in sorted(steps[place]))
     found = looked_up(f"j.{_name(join.column)}", f"SELECT {_name(join.by)} FROM {before} b")
@@ -360,37 +363,38 @@ def _step(name: str, before: str, place: _Place, steps: _Steps) -> str:
 
 
 def _is_held(place: _Place, steps: _Steps) -> bool:
-    """Say whether the rows of a step are asked for more than keys, or for what others are paired with them."""
+    """Return whether more than keys is read from the rows of a step, or other rows are paired with them."""
     rows, joins = place
     has_pairs = any(at == rows and way[:-1] == joins and not way[-1].keys for at, way in steps)
     return bool(joins[-1].keys) and (has_pairs or not steps[place].issubset(joins[-1].keys))
 
 
 def _holds(sources: list[Source], rows: tuple[str, ...]) -> Iterator[str]:
-    """Keep the rows that scopes are found by from being changed before COMMIT; wait where somebody is about to.
+    """Yield statements that lock, until COMMIT, the rows by which scopes are found.
 
-    Of two writers who do not see each other's rows yet, one would record what a row is part of and the other what that
-    is called, each as it was. What others are paired with is seen by a statement that begins after the wait.
+    Without locks, of two writers that do not see each other's rows yet, one would record what a row is part of, and the
+    other the name of that, each as it was before. Pairings that another writer adds are seen by the statement after the
+    lock was waited for.
     """
     steps = _steps([(f"{row}_rows", each) for row in rows for each in sources if row in each.rows])
     for place in steps:
         name, joins = place
         if _is_held(place, steps):
-            # Who writes what refers to a row writes that row in the end: of those only one may go on.
+            # Writers of what refers to a row end up writing that row: only one of them may go on.
             mode = "SHARE" if joins[1:] else "NO KEY UPDATE"
             table, column = _name(joins[-1].table), _name(joins[-1].column)
             yield f"PERFORM FROM {table} WHERE {_found(name, joins)} ORDER BY {column} FOR {mode}; "
 
 
 def _found(name: str, joins: tuple[Join, ...]) -> str:
-    """Return the condition of the rows that `joins` lead to."""
+    """Return the condition for the rows that `joins` lead to."""
     *earlier, join = joins
     rows = f"{_name(earlier[-1].table)} WHERE {_found(name, tuple(earlier))}" if earlier else name
     return looked_up(_name(join.column), f"SELECT {_name(join.by)} FROM {rows}")
 
 
 def _select_all(source: Source, rows: str) -> str:
-    """Name the scopes of `rows`: of a family no more than it takes to record that."""
+    """Return a SELECT of the scopes of `rows`, at most as many as it takes to record their family instead."""
     if not source.column:
         return f"SELECT {_scope(source, '', has_types=True)} AS scope FROM (SELECT FROM {rows} b LIMIT 1) r"
     column = _name(source.column)
@@ -401,9 +405,9 @@ def _select_all(source: Source, rows: str) -> str:
 
 
 def _unseen(sources: list[Source]) -> list[str]:
-    """Name the families of which each row has scopes in other tables, where the transaction sees but one snapshot.
+    """Return SELECTs of the families whose scopes are found in other tables, for transactions with one snapshot.
 
-    It does not see what others have added to its rows since, and PostgreSQL lets it change them all the same.
+    Such a transaction does not see what others have since added to its rows, but PostgreSQL lets it change the rows.
     """
     families = sorted({_family(f"{each.head}{{}}") for each in sources if each.is_many})
     sees_one = "current_setting('transaction_isolation') NOT LIKE 'read%'"
@@ -411,9 +415,10 @@ def _unseen(sources: list[Source]) -> list[str]:
 
 
 def _insert_some(found: list[tuple[str, Source]], first: list[str], more: list[str]) -> str:
-    """Record the scopes of what was found and of what is named by `more`, each once, with the `first` tables at hand.
+    """Return the statement that records the scopes of `found` and of the SELECTs `more`, each once.
 
-    A family is recorded for more than `MOST_MEMBERS` of it: see `stamps.coarsened`.
+    `first` are CTEs that come before the steps. A family replaces more than `MOST_MEMBERS` members: see
+    `stamps.coarsened`.
     """
     steps = _steps(found)
     names = {place: f"step{number}" for number, place in enumerate(steps)} | {
@@ -438,17 +443,17 @@ def _insert_families(templates: tuple[str, ...]) -> str:
 
 
 def _families(templates: tuple[str, ...]) -> list[str]:
-    """Return what stands for every scope of `templates`."""
+    """Return the families, or plain scopes, that cover every scope of `templates`."""
     return sorted({_family(parse(template).scope) for template in templates})
 
 
 def _family(text: str) -> str:
-    """Return what stands for every scope of a template: its kind, where it names a field."""
+    """Return what covers every scope of a template: the family of its kind where it names a field, else itself."""
     return text.split(":", maxsplit=1)[0] + ":*" if "{" in text else text
 
 
 def _trigger(name: str, when: str, body: str) -> tuple[str, str]:
-    """Return what makes a function, in place of one that was left without its trigger, and what has it called."""
+    """Return the statements that create a trigger and its function, replacing a function left without its trigger."""
     return (
         f'CREATE OR REPLACE FUNCTION "{name}"() RETURNS trigger LANGUAGE plpgsql {SETTINGS} '
         f"AS $$ BEGIN {body} RETURN NULL; END $$",

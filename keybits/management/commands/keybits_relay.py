@@ -1,4 +1,4 @@
-"""`manage.py keybits_relay`: relay the record of changes to the store, in a process of its own."""
+"""`manage.py keybits_relay`: run the relay, from the record of changes to the store, in a process of its own."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from keybits.stores import StoreError
 
 
 class Command(BaseCommand):
-    help = "Close what writers did not: changes by raw SQL, by other services, by processes that died."
+    help = "Close the scopes that writers did not: of raw SQL, of other services, of processes that died."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
-            "--once", action="store_true", help="Look once and say how many rows were seen to."
+            "--once", action="store_true", help="Look once and print how many rows were handled."
         )
 
     def handle(self, *args: Any, once: bool, **options: Any) -> None:
