@@ -1,9 +1,8 @@
-"""Which URLs are hot, and how they are asked for again: politely, from outside, as anybody would ask.
+"""Which URLs are hot, and how they are requested again: politely, from outside, as any client would.
 
-A walk goes through one base URL (a CDN's edge, or the origin) at one pace, however many threads it has. Nothing
-here is on the way of a request: what is hot is read from the entries that requests have left in the store, by
-when they were made. An entry is made again only for somebody who asks after a change, so what was made last is
-what is asked for.
+A walk requests its URLs at one base URL (a CDN's edge, or the origin), at one rate however many threads it has. Nothing
+here runs during a client's request: hot URLs are found from the entries in the store, by when they were made. An entry
+is made again only when a client asks for it after a change, so the entries made last are those in demand.
 """
 
 from __future__ import annotations
@@ -60,25 +59,25 @@ logger = logging.getLogger(__name__)
 
 USER_AGENT = "keybits-warm/1 (cache warming; manage.py warm)"
 BROWSERS = ("gzip, deflate, br, zstd", "gzip, deflate, br")
-"""Accept-Encoding of Chrome, Edge and Firefox, and of Safari, over TLS."""
+"""The Accept-Encoding of Chrome, Edge and Firefox, and that of Safari, over TLS."""
 SAMPLE = 1000
-"""Entries that a look at the store reads at most."""
+"""Most entries that one look at the store reads."""
 ATTEMPTS = 3
-"""Requests for one representation at most, where the answer is 429 or 503."""
+"""Most requests for one representation, where the answer is 429 or 503."""
 MOST_FAILURES = 5
-"""Failures in a row after which a base URL is given up."""
+"""Consecutive failures after which a base URL is given up."""
 DEFAULT_PAUSE = 5.0
-"""Seconds to stop for, after a 429 or a 503 that does not say how long."""
+"""Seconds to pause after a 429 or a 503 without a valid Retry-After."""
 LONGEST_PAUSE = 120.0
-"""Seconds to stop for at most; a base URL that asks for more is given up."""
+"""Longest pause in seconds; a base URL that asks for more is given up."""
 MOST_AFTER_PURGE = 100
-"""URLs that are warmed at most for the purges of one lull."""
+"""Most URLs that are warmed for the purges of one lull."""
 LULL = 2.0
-"""Seconds for which purges are gathered before the store is looked at, and so between two looks at least."""
+"""Seconds for which purges are collected before the store is looked at, and so the least between two looks."""
 
 
 class WarmingError(ValueError):
-    """Nothing can be warmed that way; the message says what to give instead."""
+    """The arguments cannot be used for warming; the message says what to give instead."""
 
 
 # --- What is hot --------------------------------------------------------------------------------------------
@@ -86,35 +85,38 @@ class WarmingError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Hot:
-    """A URL to warm: path and query, escaped. `etags` are those of its entry; where it has one, it may be gone."""
+    """A URL to warm: path and query, escaped. `etags` are those of its entry, if any; with one, a 404 is no failure."""
 
     url: str
     etags: tuple[str, ...] = ()
 
 
 def given(lines: Iterable[str]) -> list[Hot]:
-    """Return the URLs of `lines`, each once; empty lines and comments (`#`) are none. Raises `WarmingError`.
+    """Return the URLs of `lines`, each once, without empty lines and comments (`#`). Raises `WarmingError`.
 
-    Of an absolute URL, path and query count: it is asked for at every base URL.
+    Of an absolute URL only path and query are used: it is requested at every base URL.
     """
     texts = (line.strip() for line in lines)
     return once(Hot(_target(text)) for text in texts if text and not text.startswith("#"))
 
 
 def _target(text: str) -> str:
-    """Return path and query of a URL, as they are sent."""
+    """Return the path and query of a URL, as they are sent."""
     try:
         parts = urlsplit(text)
     except ValueError:
         parts = urlsplit("")
     is_http = parts.scheme in {"http", "https"} if parts.netloc else not parts.scheme
     if not is_http or not parts.path.startswith("/"):
-        raise WarmingError(f"{text!r} is no URL to warm. Give /path?query, or http(s)://host/path?query.")
+        raise WarmingError(f"{text!r} is not a URL to warm. Give /path?query, or http(s)://host/path?query.")
     return iri_to_uri(parts._replace(scheme="", netloc="", fragment="").geturl())
 
 
 def declared() -> list[Hot]:
-    """Return what the function of `KEYBITS_WARM_URLS` yields, in its order; nothing where none is set."""
+    """Return the URLs that the function of `KEYBITS_WARM_URLS` yields, in its order; none where it is not set.
+
+    Raises `WarmingError`.
+    """
     if not conf.WARM_URLS:
         return []
     try:
@@ -125,7 +127,7 @@ def declared() -> list[Hot]:
 
 
 def stored(most: int = SAMPLE) -> list[Hot]:
-    """Return the URLs of up to `most` entries that anybody may ask for, stale ones too, most recently made first.
+    """Return the URLs of the public ones among up to `most` entries, stale or not, most recently made first.
 
     Raises `StoreError`.
     """
@@ -133,7 +135,7 @@ def stored(most: int = SAMPLE) -> list[Hot]:
 
 
 def stored_under(scopes: Iterable[str], most: int = SAMPLE) -> list[Hot]:
-    """Return those of `stored` whose entries a purge of `scopes` takes from the caches in front."""
+    """Return those of `stored` whose entries a purge of `scopes` removes from the caches in front."""
     purged = frozenset(surrogates.purged(scopes))
     return _hottest(entry for entry in _entries(most) if not purged.isdisjoint(_keys(entry)))
 
@@ -158,12 +160,12 @@ _TOKEN = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def _keys(entry: Entry) -> Iterator[str]:
-    """The surrogate keys of an entry, however a cache wants them written; among words that are none."""
+    """Yield the words of the fields for caches: the surrogate keys, in whatever syntax, among others."""
     return chain.from_iterable(_TOKEN.findall(value) for _, value in entry.shared)
 
 
 def once(hots: Iterable[Hot]) -> list[Hot]:
-    """Return the first of each URL, in order."""
+    """Return the first item for each URL, in order."""
     first: dict[str, Hot] = {}
     for hot in hots:
         first.setdefault(hot.url, hot)
@@ -175,11 +177,11 @@ def once(hots: Iterable[Hot]) -> list[Hot]:
 
 @dataclass(frozen=True, slots=True)
 class Manners:
-    """How URLs are asked for: `rate` requests a second and `concurrency` URLs at a time, at most.
+    """How URLs are requested: at most `rate` requests a second, and `concurrency` URLs at a time.
 
-    Each is asked for once with every Accept-Encoding of `codings`. `timeout` is in seconds: to connect, and again
-    between two pieces of an answer. `host` is sent, and expected of the certificate, in place of the base URL's.
-    `conditional` says what the store has, so that what is unchanged there sends no content.
+    Each is requested once with every Accept-Encoding of `codings`. `timeout` is in seconds: to connect, and between two
+    pieces of an answer. `host` is sent, and expected in the certificate, in place of the base URL's. `conditional`
+    sends the entity tags of the store's entry, so that an unchanged representation is answered without content.
     """
 
     rate: float = 10.0
@@ -190,21 +192,21 @@ class Manners:
     conditional: bool = False
 
     def headers(self, hot: Hot, coding: str) -> dict[str, str]:
-        """Return the fields of a request; there is nobody's name or cookie in them."""
+        """Return the fields of a request, which has neither credentials nor cookies."""
         fields = {"User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": coding}
         named = {"Host": self.host} if self.host else {}
         known = {"If-None-Match": ", ".join(hot.etags)} if self.conditional and hot.etags else {}
         return fields | named | known
 
     def extensions(self) -> dict[str, Any]:
-        """Return what httpx has to know beside the fields: whom the certificate has to name."""
+        """Return httpx's extensions of a request: the host name that the certificate has to have."""
         name = urlsplit(f"//{self.host}").hostname
         return {"sni_hostname": name} if name else {}
 
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """What became of one representation: the status, the error, or `not asked`; and what the nearest cache said."""
+    """The result for one representation: the status, the error, or `not asked`; and the nearest cache's verdict."""
 
     url: str
     outcome: str
@@ -214,19 +216,19 @@ class Visit:
 
 NOT_ASKED = "not asked"
 _OF_THE_URL = frozenset({"400", "404", "406", "410", "414"})
-"""Statuses that say something of the URL, and nothing against the server."""
+"""Statuses that are failures of the URL, not of the server."""
 
 
 @dataclass(slots=True)
 class Report:
-    """What became of a walk: visits by outcome and by what the nearest cache said, and those that failed."""
+    """The result of a walk: visits counted by outcome and by the nearest cache's verdict, and those that failed."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
     caches: Counter[str] = field(default_factory=Counter)
     failures: list[Visit] = field(default_factory=list)
 
     def add(self, visit: Visit) -> None:
-        """Count a visit, keep one that failed."""
+        """Count a visit, and keep it if it failed."""
         self.outcomes[visit.outcome] += 1
         if visit.cache:
             self.caches[visit.cache] += 1
@@ -235,7 +237,7 @@ class Report:
 
     @property
     def not_asked(self) -> int:
-        """Representations that the walk did not come to."""
+        """The number of representations that were not requested."""
         return self.outcomes[NOT_ASKED]
 
     def __str__(self) -> str:
@@ -247,13 +249,13 @@ def _counted(counter: Counter[str]) -> str:
 
 
 def base_url(text: str) -> httpx.URL:
-    """Return scheme, host and port to ask at. Raises `WarmingError` where that is not all there is."""
+    """Return the URL `text`: scheme, host and optional port. Raises `WarmingError` where there is less, or more."""
     with suppress(httpx.InvalidURL):
         url = httpx.URL(text)
         if url.scheme in {"http", "https"} and url.host and not url.userinfo and url.raw_path == b"/":
             return url
     raise WarmingError(
-        f"{_redacted(text)!r} is no base URL. Give scheme and host, and a port if need be, as in "
+        f"{_redacted(text)!r} is not a base URL. Give scheme and host, and a port if needed, as in "
         "https://gallery.example: no user, password or path."
     )
 
@@ -270,17 +272,17 @@ def warm(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], object] | None = None,
 ) -> Report:
-    """Ask for each URL at `base`, and return what became of it; `on_visit` hears of each visit, in order.
+    """Request each URL at `base`, and return a report; `on_visit` is called with each visit, in order.
 
-    What answers 429 or 503 is left alone for as long as it asks, and asked again; a base URL that goes on failing
-    is given up, and the rest not asked for. Raises only what `on_visit` does, and then asks for nothing more.
+    After a 429 or 503 the walk pauses for as long as it says, and asks again. A base URL that keeps failing is given
+    up, and the rest is not requested. Raises only what `on_visit` raises, and then requests nothing more.
     """
     with _client(manners) as client:
         return _Walk(base, manners, client, clock, sleep).go(hots, on_visit)
 
 
 def _client(manners: Manners) -> httpx.Client:
-    """A client that goes straight to the base URL, through no proxy, and neither keeps nor sends cookies."""
+    """Return a client that uses no proxy, follows no redirect, and neither keeps nor sends cookies."""
     return httpx.Client(
         timeout=manners.timeout,
         limits=httpx.Limits(max_connections=manners.concurrency),
@@ -292,7 +294,7 @@ def _client(manners: Manners) -> httpx.Client:
 
 
 class _Pace:
-    """When the next request is due: `rate` a second at most, and none in a pause. Threads take turns."""
+    """When the next request is due: at most `rate` a second, and none during a pause. Threads take turns."""
 
     def __init__(
         self,
@@ -310,7 +312,7 @@ class _Pace:
         self._pausing = threading.Lock()
 
     def wait(self) -> bool:
-        """Return when a request is due, or with False when there is to be none."""
+        """Wait until a request is due. Return False where the walk has been stopped and none is to be made."""
         with self._turn:
             while (left := self._left()) > 0 and not self._stopped.is_set():
                 self._sleep(left)
@@ -318,7 +320,7 @@ class _Pace:
         return not self._stopped.is_set()
 
     def pause(self, seconds: float) -> None:
-        """Have no request go for `seconds`, also none that waits already."""
+        """Delay every request by `seconds` from now, including those that wait already."""
         with self._pausing:
             self._paused_until = max(self._paused_until, self._clock() + seconds)
 
@@ -353,10 +355,8 @@ class _Walk:
         return report
 
     def _visits(self, hots: Sequence[Hot]) -> Iterator[Visit]:
-        """Yield what becomes of each. Whoever stops listening ends the walk, and whoever waits in it."""
-        if (
-            self._manners.concurrency == 1
-        ):  # without a pool: a process that ends waits for every pool's threads
+        """Yield each visit. Closing the generator ends the walk, and all threads that wait in it."""
+        if self._manners.concurrency == 1:  # no pool: a process that exits waits for pool threads
             yield from chain.from_iterable(map(self._visit, hots))
             return
         with ThreadPoolExecutor(self._manners.concurrency) as pool:
@@ -366,11 +366,11 @@ class _Walk:
                 self._stopped.set()
 
     def _visit(self, hot: Hot) -> list[Visit]:
-        """Ask for one coding after the other: the first has the origin make what is coded."""
+        """Request one content coding after the other: the first request has the origin make the representation."""
         return [self._insist(hot, coding) for coding in self._manners.codings]
 
     def _insist(self, hot: Hot, coding: str) -> Visit:
-        """Ask until the answer is not to come back later, `ATTEMPTS` times at most."""
+        """Request until the answer is not 429 or 503, at most `ATTEMPTS` times."""
         visit = Visit(hot.url, NOT_ASKED)
         for _ in range(ATTEMPTS):
             if not self._pace.wait():
@@ -383,7 +383,7 @@ class _Walk:
         return visit
 
     def _ask(self, hot: Hot, coding: str) -> tuple[Visit, float | None]:
-        """Ask once; return what became of it, and for how many seconds to stop, if at all."""
+        """Request once; return the visit, and the seconds to pause before another attempt, or None."""
         try:
             with self._client.stream(
                 "GET",
@@ -403,7 +403,7 @@ class _Walk:
         self._pace.pause(seconds)
 
     def _count(self, visit: Visit) -> None:
-        """Give up where the server, rather than the URL, has failed too often in a row."""
+        """Stop the walk where the server, rather than the URL, has failed `MOST_FAILURES` times in a row."""
         with self._counting:
             is_at_fault = visit.failed and visit.outcome not in _OF_THE_URL
             self._in_a_row = self._in_a_row + 1 if is_at_fault else 0
@@ -412,14 +412,14 @@ class _Walk:
 
 
 def _visited(hot: Hot, response: httpx.Response) -> Visit:
-    is_gone = bool(hot.etags) and response.status_code in {404, 410}  # since it was stored
+    is_gone = bool(hot.etags) and response.status_code in {404, 410}  # deleted since it was stored
     is_well = response.is_success or response.status_code == 304 or is_gone
     cache = _nearest(response.headers.get("Cache-Status", ""))
     return Visit(hot.url, str(response.status_code), cache, failed=not is_well)
 
 
 def _pause(response: httpx.Response) -> float | None:
-    """Return the seconds to stop for (RFC 9110 section 10.2.3), or None."""
+    """Return the seconds to pause (Retry-After, RFC 9110 section 10.2.3), or None for no further attempt."""
     if response.status_code not in {429, 503}:
         return None
     asked = response.headers.get("Retry-After", "")
@@ -436,7 +436,7 @@ _PART = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^;"])+')
 
 
 def _nearest(cache_status: str) -> str:
-    """Return name and verdict of the cache that answered, the last of a Cache-Status (RFC 9211 section 2)."""
+    """Return name and verdict of the nearest cache, which is the last in Cache-Status (RFC 9211 section 2)."""
     members = _MEMBER.findall(cache_status)
     if not members:
         return ""
@@ -449,10 +449,10 @@ def _nearest(cache_status: str) -> str:
 
 
 def warm_after(scopes: Iterable[str]) -> None:
-    """Have what was made from those of `scopes` that `KEYBITS_WARM_AFTER_PURGE` names asked for again, soon.
+    """Request again, soon, what was made from those of `scopes` that match `KEYBITS_WARM_AFTER_PURGE`.
 
-    To be called when the caches in front have acknowledged the purge. Returns at once; a thread of this
-    process does it, and what it has not done when the process ends, nobody does.
+    Call it when the caches in front have acknowledged the purge. Returns at once: a thread of this process makes the
+    requests. Requests that are still to be made when the process ends are lost.
     """
     hot = [scope for scope in scopes if any(fnmatchcase(scope, like) for like in conf.WARM_AFTER_PURGE)]
     if hot:
@@ -460,10 +460,10 @@ def warm_after(scopes: Iterable[str]) -> None:
 
 
 class Afterwards:
-    """Gathers what was purged, and warms it in a thread that ends when there is nothing left.
+    """Collects purged scopes, and warms their URLs in a thread that ends when there is nothing left.
 
-    One walk at a time, one request at a time, `MOST_AFTER_PURGE` URLs at most; what is purged meanwhile waits for
-    the next, each scope once.
+    One walk at a time, one request at a time, at most `MOST_AFTER_PURGE` URLs. Scopes purged meanwhile wait for the
+    next walk, each once.
     """
 
     def __init__(
@@ -479,8 +479,8 @@ class Afterwards:
         self._lock = threading.Lock()
 
     def add(self, scopes: Iterable[str]) -> None:
-        """Have `scopes` seen to. Too many of a kind become the kind."""
-        with self._lock, suppress(RuntimeError):  # no thread starts in a process that ends
+        """Add `scopes` to those to be warmed. Too many of a kind are replaced by its family (`stamps.coarsened`)."""
+        with self._lock, suppress(RuntimeError):  # no thread can start while the process exits
             self._waiting = coarsened([*self._waiting, *scopes])
             if not self._is_running:
                 self.thread = threading.Thread(target=self._run, name="keybits-warming", daemon=True)
@@ -495,7 +495,7 @@ class Afterwards:
                 logger.warning("what was purged is not warmed", exc_info=True)
 
     def _next(self) -> list[str]:
-        """Return what was purged until now, after a lull; nothing, where the thread is to end."""
+        """Wait for a lull and return the scopes purged until then; nothing where the thread is to end."""
         with self._lock:
             self._is_running = bool(self._waiting)
         if not self._is_running:
@@ -515,5 +515,5 @@ class Afterwards:
 
 @lru_cache(maxsize=1)
 def _afterwards(process: int) -> Afterwards:
-    """The one of this process: a thread does not survive a fork, nor do locks in whatever state."""
+    """Return the instance of this process: threads do not survive a fork, and locks may be copied while held."""
     return Afterwards()

@@ -1,4 +1,4 @@
-"""`manage.py warm`: ask for what is hot, at the caches in front or the origin, with a progress bar and a summary."""
+"""`manage.py warm`: request hot URLs from the caches in front or the origin, with a progress bar and a summary."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from keybits.warming import Hot, Manners, Report, WarmingError
 
 T = TypeVar("T", int, float)
 MOST_NAMED = 20
-"""Failures that are named of each base URL; the summary counts all."""
+"""Most failures that are printed for each base URL; the summary counts all."""
 _HOST = re.compile(r"(?:(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]+)?)?")
 _VISIBLE = re.compile(r"[ -~]*")
 
 
 class Command(BaseCommand):
     help = (
-        "Ask for hot URLs, so that the next client finds them cached: the project's first pages, then what the "
-        "store has entries of, latest first. With URLs given, those alone. Exits with 1 where any failed."
+        "Request hot URLs, so that the next client finds them cached: the project's first pages, then what the "
+        "store has entries of, latest first. With URLs given, only those. Exits with 1 if any failed."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -39,7 +39,7 @@ class Command(BaseCommand):
         _how(parser)
 
     def handle(self, *args: Any, dry_run: bool, quiet: bool, **options: Any) -> None:
-        """Ask at one base URL after the other, and report on each."""
+        """Request the URLs at one base URL after the other, and report on each."""
         try:
             bases = [warming.base_url(text) for text in options["base_url"] or _configured()]
             hots = _hot(**options)[: options["limit"]]
@@ -75,14 +75,16 @@ class Command(BaseCommand):
 
 
 def _which(parser: CommandParser) -> None:
-    parser.add_argument("urls", nargs="*", metavar="URL", help="Paths, or URLs of which the path is taken.")
+    parser.add_argument(
+        "urls", nargs="*", metavar="URL", help="Paths, or URLs whose path and query are used."
+    )
     parser.add_argument("--file", help="A file of URLs, one a line; - for standard input.")
-    parser.add_argument("--limit", type=_whole, default=1000, help="URLs at most (default 1000).")
+    parser.add_argument("--limit", type=_whole, default=1000, help="Most URLs (default 1000).")
     parser.add_argument(
         "--sample",
         type=_whole,
         default=warming.SAMPLE,
-        help=f"Entries to look at, at most (default {warming.SAMPLE}).",
+        help=f"Most entries to look at (default {warming.SAMPLE}).",
     )
 
 
@@ -91,44 +93,46 @@ def _where(parser: CommandParser) -> None:
         "--base-url",
         action="append",
         metavar="URL",
-        help="Scheme and host to ask at; again for another (default: KEYBITS_WARM_BASE_URL).",
+        help="Scheme and host to send requests to; repeatable (default: KEYBITS_WARM_BASE_URL).",
     )
     parser.add_argument(
-        "--host", type=_host, default="", help="Host to ask for, where the URL has an address."
+        "--host", type=_host, default="", help="Host to send, where the base URL has an IP address."
     )
 
 
 def _how(parser: CommandParser) -> None:
     usual = Manners()
     add = parser.add_argument
-    add("--rate", type=_positive, default=usual.rate, help=f"Requests a second (default {usual.rate:g}).")
+    add(
+        "--rate", type=_positive, default=usual.rate, help=f"Most requests a second (default {usual.rate:g})."
+    )
     add(
         "--concurrency",
         type=_whole,
         default=usual.concurrency,
-        help=f"URLs asked for at a time (default {usual.concurrency}).",
+        help=f"Most URLs requested at a time (default {usual.concurrency}).",
     )
     add(
         "--codings",
         type=_field,
         action="append",
         metavar="FIELD",
-        help="An Accept-Encoding to ask with; again for another (default: those of browsers).",
+        help="An Accept-Encoding to send; repeatable (default: those of browsers).",
     )
     add("--timeout", type=_positive, default=usual.timeout, help=f"Seconds (default {usual.timeout:g}).")
-    add("--conditional", action="store_true", help="Ask only for what differs from what the store has.")
-    add("--dry-run", action="store_true", help="List what would be asked for.")
+    add("--conditional", action="store_true", help="Fetch only what differs from what the store has.")
+    add("--dry-run", action="store_true", help="List what would be requested.")
     add("--quiet", action="store_true", help="No progress bar.")
 
 
 def _configured() -> list[str]:
     if not conf.WARM_BASE_URL:
-        raise WarmingError("Say where to ask: --base-url https://gallery.example, or KEYBITS_WARM_BASE_URL.")
+        raise WarmingError("Give --base-url, as in https://gallery.example, or set KEYBITS_WARM_BASE_URL.")
     return [conf.WARM_BASE_URL]
 
 
 def _hot(urls: list[str], file: str | None, sample: int, **_: Any) -> list[Hot]:
-    """Return what was given, if anything was; else the first pages, and then what the store has."""
+    """Return the URLs given, if any were; otherwise the project's first pages, and then what the store has."""
     if urls or file is not None:
         return warming.given([*urls, *_lines(file)])
     return warming.once(chain(warming.declared(), warming.stored(sample)))
