@@ -1,4 +1,4 @@
-"""The site of the admin: decides which addresses are none that it has, and what its lists and forms cannot be asked."""
+"""The site of the admin: which queries and actions it refuses as malformed before the database would fail on them."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from django.views.decorators.cache import never_cache
 __all__ = ["Site", "forged"]
 
 SCRIPT = "i18n_javascript"
-"""The one view of the admin that holds nothing of anybody."""
+"""The only view of the admin that depends on no user, and so may be cached."""
 
 
 class Site(AdminSite):
-    """Django's, whose searches and filters would pass on to the database what that refuses with an error."""
+    """Django's, which answers 400 to searches and filters that the database would refuse with an error."""
 
     def admin_view(self, view: Any, cacheable: bool = False) -> Any:
         @wraps(view)
         def checked(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
             if any("\x00" in text for name, values in request.GET.lists() for text in (name, *values)):
-                raise BadRequest("No row holds the character NUL; leave it out of the address.")
+                raise BadRequest("No row contains the character NUL; leave it out of the address.")
             try:
                 return view(request, *args, **kwargs)
             except OverflowError as error:
-                raise BadRequest("No row has a number as large as one of these.") from error
+                raise BadRequest("A number in the request is larger than any that a row has.") from error
 
         return super().admin_view(checked, cacheable and view.__name__ == SCRIPT)
 
     def register(self, model_or_iterable: Any, admin_class: Any = None, **options: Any) -> None:
-        """Register as Django does, whichever app's admin it is, with the lists of ours."""
+        """Register as Django does, with `AskedLists` added to every app's admin class."""
         own = admin_class or ModelAdmin
         members = {"__module__": own.__module__, "__doc__": own.__doc__}
         super().register(model_or_iterable, type(own.__name__, (AskedLists, own), members), **options)
@@ -45,18 +45,18 @@ class Site(AdminSite):
 
 @never_cache
 def forged(request: HttpRequest, reason: str = "") -> HttpResponse:
-    """Refuse a form without its token as Django does, for nobody to keep."""
+    """Refuse a form without its CSRF token as Django does, in a response that nobody may store."""
     return csrf_failure(request, reason)
 
 
 class AskedLists:
-    """Lists that answer what they cannot be asked as Django answers a filter that it cannot read: `?e=1`."""
+    """Lists that answer an impossible query as Django does a filter that it cannot read: with `?e=1`."""
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         try:
             return super().get_changelist_instance(request)  # type: ignore[misc]
         except (IndexError, OverflowError, ValueError, DatabaseError) as error:
-            if request.GET.keys() <= {ERROR_FLAG}:  # then it is not about what was asked
+            if request.GET.keys() <= {ERROR_FLAG}:  # no query, so it is not to blame
                 raise
             raise IncorrectLookupParameters(error) from error
 

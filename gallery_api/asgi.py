@@ -15,9 +15,9 @@ from keybits.relay import ensure_running
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gallery_api.settings")
 
 application = FastPath(get_asgi_application())
-for database in settings.DATABASES.values():  # a thread of its own for each request: none is asked again
+for database in settings.DATABASES.values():  # each request has its own thread: none reuses one
     database["CONN_MAX_AGE"] = 0
-BaseCommand().check(tags=[Tags.caches])  # servers run no checks, and what these find fails every request
-import_module(settings.ROOT_URLCONF)  # now, and not by the first request
+BaseCommand().check(tags=[Tags.caches])  # servers run no checks, and these errors would fail every request
+import_module(settings.ROOT_URLCONF)  # now, and not at the first request
 ensure_running()
-gc.freeze()  # none of this ends before the process: a look through it is a pause (`python -m benchmarks in_process`)
+gc.freeze()  # all this lives as long as the process: to scan it is a pause (`python -m benchmarks in_process`)

@@ -1,6 +1,7 @@
-"""The environment, read strictly: an empty variable counts as none, and what cannot be meant is refused by name.
+"""The environment, read strictly: an empty variable counts as unset, and an invalid one is refused by name.
 
-That is said as the settings are read, by `ImproperlyConfigured`: servers run no system checks.
+Every function raises `ImproperlyConfigured` for an invalid value while the settings are read, because servers run no
+system checks.
 """
 
 from __future__ import annotations
@@ -60,20 +61,20 @@ def whole(name: str, *, default: int, least: int = 0, most: int = MOST) -> int:
 
 
 def choice(name: str, choices: Collection[str], *, default: str) -> str:
-    """Return one of `choices`, however it is capitalized."""
+    """Return one of `choices`; case is ignored."""
     known = {each.lower(): each for each in choices}
     return _read(name, lambda given: known[given.lower()], default, f"one of {', '.join(choices)}")
 
 
 def names(name: str, *, default: list[str]) -> list[str]:
-    return _read(name, _members, default, "names with commas between them")
+    return _read(name, _members, default, "names separated by commas")
 
 
 def hosts(name: str, *, default: list[str]) -> list[str]:
     def parse(given: str) -> list[str]:
         return [_sound(each, HOST.fullmatch(each)) for each in _members(given)]
 
-    accepted = "host names without scheme or port, with commas between them; .example.org has all below it"
+    accepted = "host names without scheme or port, separated by commas; .example.org includes its subdomains"
     return _read(name, parse, default, accepted)
 
 
@@ -83,12 +84,12 @@ def rate(name: str, *, default: str) -> str:
 
 
 def folder(name: str, *, default: Path) -> Path:
-    """Return a folder that there is, made where it was missing."""
+    """Return the path of a folder, which is created if it is missing."""
     path = Path(text(name, default=str(default)))
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError:
-        raise _refusal(name, repr(str(path)), "the path of a folder that is there or can be made") from None
+        raise _refusal(name, repr(str(path)), "the path of a folder that exists or can be created") from None
     return path
 
 
@@ -106,7 +107,7 @@ def redis_url(name: str, *, default: str) -> str:
 
 
 def database(name: str, *, default: str) -> dict[str, Any]:
-    """Return an entry of `DATABASES`. Django's pool of connections is none for those that are kept, and fails each."""
+    """Return an entry of `DATABASES`. Django's connection pool is refused: with persistent connections it raises."""
     accepted = "a URL such as postgres://user:password@host:5432/name, without a pool"
     return _read(name, _database, None, accepted, is_secret=True) or _database(default)
 
@@ -129,7 +130,7 @@ def _read(name: str, parse: Callable[[str], T], default: T, accepted: str, *, is
         return parse(given)
     except (ValueError, KeyError, TypeError):
         shown = "something else" if is_secret else repr(given)
-    raise _refusal(name, shown, accepted)  # out here, without the cause, which may show a secret
+    raise _refusal(name, shown, accepted)  # outside the `except`, so that no cause shows a secret
 
 
 def _refusal(name: str, shown: str, accepted: str) -> ImproperlyConfigured:
@@ -147,9 +148,9 @@ def _members(given: str) -> list[str]:
 
 
 def _redis_url(given: str) -> str:
-    from redis import ConnectionPool  # noqa: PLC0415 - it takes long to load, and many have no Redis
+    from redis import ConnectionPool  # noqa: PLC0415 - slow to import, and not every deployment has Redis
 
-    ConnectionPool.from_url(given).make_connection()  # which connects to nothing yet
+    ConnectionPool.from_url(given).make_connection()  # does not connect yet
     url = urlsplit(given)
     return _sound(given, url.scheme == "unix" or re.fullmatch(r"\d*", url.path.strip("/"), re.ASCII))
 

@@ -1,4 +1,4 @@
-"""Where the signing key comes from when the environment gives none: made once, kept beside the data."""
+"""The signing key of a deployment whose environment gives none: made once, and kept beside the data."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from django.core.exceptions import ImproperlyConfigured
 
 
 def secret_key(path: Path) -> str:
-    """Return the key kept in `path`; make it first (mode 0600) where there is none.
+    """Return the key kept in `path`; where there is no file, create it (mode 0600). Raises `ImproperlyConfigured`.
 
-    Several processes may start at once: the first to create the file decides, the others read it.
+    Of several processes that start at once, the first to create the file decides, and the others read it.
     """
     staged = path.with_name(f".{path.name}.{os.getpid()}")
     if not path.exists():
@@ -33,5 +33,5 @@ def _kept(path: Path) -> str:
         if (key := path.read_text(encoding="ascii")).strip():
             return key
     raise ImproperlyConfigured(
-        f"{path} holds no key of ASCII characters; remove it to have another made, or set SECRET_KEY."
+        f"{path} holds no key of ASCII characters; remove it to have a new key made, or set SECRET_KEY."
     )

@@ -1,7 +1,7 @@
-"""Django's session, user and messages of a request; below the API, of one that sends a session's cookie alone.
+"""Where Django's session, user and messages are looked for: below the API, only with a session's cookie.
 
-Nobody signs in below the API, so that a request without the cookie has none of the three. To find that out takes a
-twentieth of a hit by the viewset mixin alone (`python -m benchmarks server_cpu --variants bare-view,mixin-lmdb`).
+Nobody signs in below the API, so a request without the cookie has none of the three. Looking for them would take a
+twentieth of a hit through the viewset mixin (`python -m benchmarks server_cpu --variants bare-view,mixin-lmdb`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from django.http import HttpRequest
 __all__ = ["AuthenticationMiddleware", "MessageMiddleware", "SessionMiddleware"]
 
 SIGNED_IN_ELSEWHERE = "/api/"
-"""Where a path begins below which no session does."""
+"""The path prefix below which no session begins."""
 _PRINTABLE = re.compile(r"[\x21-\x7e]*")
 
 
@@ -37,8 +37,7 @@ class _WhereThereMayBeOne:
 class SessionMiddleware(_WhereThereMayBeOne, sessions.SessionMiddleware):
     """`request.session`, where there may be one.
 
-    A cookie that can name none is taken for none: what Django makes of a quoted one may hold NUL, which PostgreSQL
-    refuses to look for.
+    A cookie that cannot name a session is ignored: decoding a quoted one may yield NUL, which PostgreSQL refuses.
     """
 
     def __call__(self, request: HttpRequest) -> Any:
@@ -48,8 +47,8 @@ class SessionMiddleware(_WhereThereMayBeOne, sessions.SessionMiddleware):
 
 
 class AuthenticationMiddleware(_WhereThereMayBeOne, users.AuthenticationMiddleware):
-    """`request.user`, where a session may tell."""
+    """`request.user`, where there may be a session."""
 
 
 class MessageMiddleware(_WhereThereMayBeOne, messages.MessageMiddleware):
-    """Messages, where a session may keep them."""
+    """Messages, where there may be a session to keep them."""

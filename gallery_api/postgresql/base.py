@@ -1,8 +1,8 @@
-"""Django's PostgreSQL, with another way to find out whether a connection that is kept is still good.
+"""Django's PostgreSQL backend, with another check of whether a persistent connection is still usable.
 
-Django asks `SELECT 1` before the first statement of each request: a third round trip beside the two of a miss
-(`python -m benchmarks.miss --stack server`). A server that has ended a connection has said so, though, and what it
-said waits to be read. So it is asked only where there is something to be read, or a transaction was left open.
+Django sends `SELECT 1` before the first statement of each request: a third round trip beside the two of a miss
+(`python -m benchmarks.miss --stack server`). But a server that has closed a connection has sent something that waits to
+be read. So the query is sent only where something is readable, or a transaction was left open.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["DatabaseWrapper"]
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
-    """Django's own, whose `is_usable` believes a connection on which nothing waits, and that is in no transaction."""
+    """Django's own, whose `is_usable` accepts a connection that has nothing to read and is in no transaction."""
 
     connection: Any
 
@@ -26,7 +26,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
 
 def _is_idle(connection: Any) -> bool:
-    """Say whether it is open, in no transaction, and nothing has come over it: all of that without asking."""
+    """Return whether it is open, in no transaction, and has nothing to read; without a round trip."""
     if connection.closed or connection.info.transaction_status is not TransactionStatus.IDLE:
         return False
     poll = select.poll()
