@@ -1,8 +1,8 @@
-"""The one list of what each change makes stale, and of what each representation is made from.
+"""Which scopes each change ends, and which scopes each representation is made from: the only list of both.
 
 Two of the scopes are coarse on purpose: `galleries` and `tags` end with a change of *any* gallery's or tag's own
-row, which is rare, and stand for what representations show of rows that the request does not name. Everything
-else is as fine as the filters: a change in one gallery leaves the pages of the others as they are.
+row, which is rare. They cover what representations show of rows that the request does not name. All others are as
+fine as the filters: a change in one gallery does not make the pages of other galleries stale.
 
 | scope | ends when |
 | --- | --- |
@@ -14,14 +14,14 @@ else is as fine as the filters: a change in one gallery leaves the pages of the 
 | `domain:{name}` | any screenshot of that domain changes |
 | `screenshot:{id}` | that screenshot, its tags or its renditions change |
 
-A takedown ends nothing more here, but its purge removes from the caches in front what an ordinary one only has them
-check again (`keybits.surrogates`):
+A takedown scope ends no further entry here. Its purge is hard (`keybits.delivery`): it removes answers from the caches
+in front, where an ordinary purge only makes them revalidate:
 
 | scope | ends when |
 | --- | --- |
-| `takedown:gallery/{slug}` | that gallery goes, or who may see it changes |
+| `takedown:gallery/{slug}` | that gallery is deleted, or who may see it changes |
 | `takedown:among/{slug}` | any screenshot leaves that gallery |
-| `takedown:screenshot/{id}` | that screenshot goes, leaves its gallery, or loses a rendition |
+| `takedown:screenshot/{id}` | that screenshot is deleted, leaves its gallery, or loses a rendition |
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from keybits.query import Query
 
 
 def declare() -> None:
-    """Tell keybits which scopes each row is part of. Called once, when the models are known."""
+    """Declare to keybits which scopes each row is part of. Called once, when the models are loaded."""
     from catalog.models import Gallery, Rendition, Screenshot, Tag  # noqa: PLC0415 - the models must be loaded
 
     _declare(Gallery, "galleries", "gallery:{slug}", "takedown:gallery/{slug} on visibility, slug")
@@ -58,25 +58,25 @@ def declare() -> None:
 
 
 def gallery_list() -> tuple[str, ...]:
-    """Galleries with their counts and covers."""
+    """Return the scopes of the list of galleries with their counts and covers."""
     return ("galleries", "screenshots")
 
 
 def gallery(slug: str) -> tuple[str, ...]:
-    """One gallery, with its count and its cover, which is one of its own screenshots."""
+    """Return the scopes of one gallery with its count and its cover, which is one of its own screenshots."""
     return (f"gallery:{slug}",)
 
 
 def screenshot_list(query: Query, gallery: str | None = None, tag: str | None = None) -> tuple[str, ...]:
-    """A list of screenshots: of a gallery or a tag where the address names one, as fine as the filters allow.
+    """Return the scopes of a list of screenshots: as narrow as the filters, or a gallery or tag in the address, allow.
 
-    One of the filters that every item passes is enough: an item that comes or goes was or is part of it.
+    The scope of a single filter is enough: an item that enters or leaves the list was or is in that scope.
     """
     return (_narrowest(query, gallery, tag), "galleries", "tags")
 
 
 NARROWING = ("gallery", "tag", "domain")
-"""The filters that lists are narrowed by to one scope, of which there may be nothing for the client to see."""
+"""The filters that narrow a list to one scope, in which there may be nothing that the client can see."""
 
 
 def _narrowest(query: Query, gallery: str | None, tag: str | None) -> str:
@@ -91,29 +91,29 @@ def _narrowest(query: Query, gallery: str | None, tag: str | None) -> str:
 
 
 def screenshot(id: str) -> tuple[str, ...]:
-    """One screenshot or its renditions; its gallery decides who sees it."""
+    """Return the scopes of one screenshot or its renditions; its gallery decides who may see it."""
     return (f"screenshot:{id}", "galleries", "tags")
 
 
 def tag_list() -> tuple[str, ...]:
-    """Tags with the number of screenshots that the client may see."""
+    """Return the scopes of the list of tags, with the numbers of screenshots that the client may see."""
     return ("tags", "screenshots", "galleries")
 
 
 def tag(slug: str) -> tuple[str, ...]:
-    """One tag with its count."""
+    """Return the scopes of one tag with its count."""
     return (f"tag:{slug}", "tags", "galleries")
 
 
 ANY_TAKEDOWN = "takedown:*"
-"""For what shows things of galleries that the request does not name."""
+"""The takedown scope of answers that show rows of galleries which the request does not name."""
 
 
 def gallery_takedown(slug: str) -> tuple[str, ...]:
-    """What takes down a gallery's own pages, or something on them."""
+    """Return the takedown scopes of a gallery's own pages: of the gallery, and of what they show."""
     return (f"takedown:gallery/{slug}", f"takedown:among/{slug}")
 
 
 def screenshot_takedown(id: int, gallery: str) -> tuple[str, ...]:
-    """What takes down one screenshot, or a file of it."""
+    """Return the takedown scopes of one screenshot and its files."""
     return (f"takedown:screenshot/{id}", f"takedown:gallery/{gallery}")

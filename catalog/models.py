@@ -1,7 +1,7 @@
 """What a gallery, a screenshot, a rendition and a tag are, and who may see them.
 
-Visibility is decided here alone: `listed_for` says what appears in lists and counts, `reachable_by` what
-answers to somebody who knows the gallery's slug.
+Visibility is decided here alone: `listed_for` selects what appears in lists and counts, `reachable_by` what
+can be fetched by a client that knows the gallery's slug.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ hex_color = RegexValidator(r"^#[0-9a-f]{6}\Z", "Write a colour as # and six lowe
 hex_digest = RegexValidator(r"^[0-9a-f]{64}\Z", "Write 64 lower-case hexadecimal digits.")
 
 LONGEST_AGE = 31_536_000
-"""Seconds of a year: RFC 9111 knows no longer age that means more."""
+"""One year in seconds; nothing is gained by a longer max-age."""
 LARGEST = 2**31 - 1
-"""The number that the column of a whole number holds at the most: SQLite would take more, which PostgreSQL refuses."""
+"""The largest value of an integer column on PostgreSQL. SQLite would accept more."""
 LONGEST_DESCRIPTION = 5_000
-"""Characters: a list may repeat that of its gallery with each row."""
+"""Characters. It is bounded because a list may repeat its gallery's description with each row."""
 MOST_TAGS = 100
-"""How many tags people may name at once, and give one screenshot."""
+"""Most tags that one screenshot may have, and that a request may name at once."""
 FILE_EXTENSIONS = {"webp": "webp", "jpeg": "jpg"}
 
 
@@ -66,7 +66,7 @@ class ColorScheme(models.TextChoices):
 
 
 def _owned_by(viewer: Viewer, path: str) -> Q:
-    """The condition that `path` (the way to the gallery, or "") belongs to `viewer`."""
+    """Return the condition that `viewer` owns the row at `path`, the lookup prefix of a gallery ("" for the row)."""
     if viewer is None or not viewer.is_authenticated:
         return Q()
     return Q(**{f"{path}owner": viewer.pk})
@@ -74,15 +74,15 @@ def _owned_by(viewer: Viewer, path: str) -> Q:
 
 class GalleryQuerySet(models.QuerySet["Gallery"]):
     def listed_for(self, viewer: Viewer) -> GalleryQuerySet:
-        """Public galleries, and the viewer's own."""
+        """Select public galleries, and the viewer's own."""
         return self.filter(Q(visibility=Visibility.PUBLIC) | _owned_by(viewer, ""))
 
     def reachable_by(self, viewer: Viewer) -> GalleryQuerySet:
-        """What answers at its own address: public, unlisted, and the viewer's own."""
+        """Select what can be fetched at its own address: public, unlisted, and the viewer's own."""
         return self.filter(~Q(visibility=Visibility.PRIVATE) | _owned_by(viewer, ""))
 
     def counted(self) -> GalleryQuerySet:
-        """Each with the number of its screenshots, as `screenshot_count`."""
+        """Annotate each gallery with the number of its screenshots, as `screenshot_count`."""
         inside = Screenshot.objects.filter(gallery=OuterRef("pk")).order_by().values("gallery")
         number = Subquery(inside.annotate(n=Count("pk")).values("n"), output_field=models.IntegerField())
         return self.annotate(screenshot_count=Coalesce(number, 0))
@@ -90,25 +90,25 @@ class GalleryQuerySet(models.QuerySet["Gallery"]):
 
 class ScreenshotQuerySet(models.QuerySet["Screenshot"]):
     def listed_for(self, viewer: Viewer) -> ScreenshotQuerySet:
-        """Screenshots of public galleries, and of the viewer's own."""
+        """Select screenshots of public galleries, and of the viewer's own."""
         return self.filter(Q(gallery__visibility=Visibility.PUBLIC) | _owned_by(viewer, "gallery__"))
 
     def reachable_by(self, viewer: Viewer) -> ScreenshotQuerySet:
-        """Screenshots of every gallery that is reachable by its slug."""
+        """Select screenshots of galleries that the viewer can reach by their slug."""
         return self.filter(~Q(gallery__visibility=Visibility.PRIVATE) | _owned_by(viewer, "gallery__"))
 
 
 class TagQuerySet(models.QuerySet["Tag"]):
     def listed_for(self, viewer: Viewer) -> TagQuerySet:
-        """Tags that a screenshot has which the viewer may see, and those that are offered.
+        """Select the tags of screenshots that the viewer may see in lists, and those that are offered.
 
-        A word that only private galleries use is theirs, and nobody's when they use it no more. That they use one which
-        is offered shows nowhere.
+        A word that only private galleries use is seen only by their owners, and by nobody once they use it no longer.
+        That private galleries use an offered tag does not show.
         """
         return self.filter(_seen_by(viewer) | Q(offered=True))
 
     def hidden_from(self, viewer: Viewer) -> TagQuerySet:
-        """The other words: to the viewer they are as if there were none."""
+        """Select all other tags: for the viewer they do not exist."""
         return self.filter(~_seen_by(viewer), offered=False)
 
 
@@ -118,7 +118,7 @@ def _seen_by(viewer: Viewer) -> models.Exists:
 
 
 def _tagged() -> models.QuerySet[Any]:
-    """What has a tag, for each row of a query over tags."""
+    """Return the pairs of screenshot and tag, for each row of an outer query over tags."""
     return Screenshot.tags.through.objects.filter(tag=models.OuterRef("pk"))
 
 
@@ -173,7 +173,7 @@ class Gallery(models.Model):
         return self.title
 
     def clean(self) -> None:
-        """Refuse a cover from another gallery: it would show what that gallery may hide."""
+        """Raise `ValidationError` for a cover from another gallery: it could show what that gallery hides."""
         if self.cover is not None and self.cover.gallery_id != self.pk:
             raise ValidationError({"cover": "Choose a screenshot of this gallery."})
 
@@ -215,12 +215,12 @@ class Screenshot(models.Model):
     """One picture of one page, with where it came from and how it was taken.
 
     `width` and `height` are pixels of the original picture; `viewport_*` are CSS pixels.
-    `captured_at` is when the picture was taken and, until it is, when it was asked for.
+    `captured_at` is when the picture was taken; until it is taken, when it was requested.
     """
 
     gallery = models.ForeignKey(
         Gallery, on_delete=models.CASCADE, related_name="screenshots", db_index=False
-    )  # five indexes begin with it
+    )  # five indexes begin with this column
     position = models.PositiveIntegerField(default=0, validators=[MaxValueValidator(LARGEST)])
     title = models.CharField(max_length=200)
     alt = models.CharField(max_length=500, blank=True)
@@ -292,7 +292,7 @@ class Screenshot(models.Model):
             models.Index(fields=["-updated_at", "-id"], name="screenshot_by_update"),
             models.Index(fields=["title", "id"], name="screenshot_by_title"),
             models.Index(fields=["domain", "-captured_at", "-id"], name="screenshot_by_domain"),
-            SelectiveIndex(  # nearly all are ready, and found along the captures
+            SelectiveIndex(  # nearly all are ready, and found by the index of captures
                 fields=["state", "-captured_at", "-id"],
                 condition=~Q(state="ready"),
                 name="screenshot_by_state",
@@ -306,7 +306,7 @@ class Screenshot(models.Model):
         return self.title
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Keep `domain` (lower case, without port) in step with the page that was pictured."""
+        """Save, with `domain` (lower case, without port) set from the page that was pictured."""
         self.domain = domain_of(self.final_url or self.source_url)
         fields = kwargs.get("update_fields")
         if fields is not None and {"source_url", "final_url"} & set(fields):
@@ -323,7 +323,7 @@ class Rendition(models.Model):
 
     screenshot = models.ForeignKey(
         Screenshot, on_delete=models.CASCADE, related_name="renditions", db_index=False
-    )  # a unique index begins with it
+    )  # a unique index begins with this column
     width = models.PositiveIntegerField(default=0)
     height = models.PositiveIntegerField(default=0)
     format = models.CharField(max_length=4, choices=Format, default=Format.WEBP)
@@ -343,15 +343,15 @@ class Rendition(models.Model):
 
     @property
     def address(self) -> str:
-        """Where the bytes are served: a path made of their sha256, the same for ever and on every host."""
+        """The path at which the bytes are served; made of their sha256, so the same for ever and on every host."""
         return address("file", name=f"{self.sha256}.{FILE_EXTENSIONS[self.format]}")
 
 
 class BulkOperation(models.Model):
-    """The record of one bulk operation, written with it: who had what done to which list, when, and to how many.
+    """The record of one bulk operation, written in its transaction: who did what to which list, when, to how many rows.
 
-    `query` is the list's filters in canonical form, `changes` what was asked for, `key` the API key by its prefix.
-    `username` stays when the user goes.
+    `query` is the list's filters in canonical form, `changes` the requested changes, `key` the prefix of the API key.
+    `username` stays when the user is deleted.
     """
 
     class Kind(models.TextChoices):
@@ -386,24 +386,24 @@ class BulkOperation(models.Model):
 
 class TombstoneQuerySet(models.QuerySet["Tombstone"]):
     def listed_for(self, viewer: Viewer) -> TombstoneQuerySet:
-        """Of what was public, and of the viewer's own."""
+        """Select tombstones of what was public, and of what the viewer owned."""
         return self.filter(Q(visibility=Visibility.PUBLIC) | _owned_by(viewer, ""))
 
     def reachable_by(self, viewer: Viewer) -> TombstoneQuerySet:
-        """Of what answered at its own address: public, unlisted, and the viewer's own."""
+        """Select tombstones of what could be fetched at its own address: public, unlisted, and the viewer's own."""
         return self.filter(~Q(visibility=Visibility.PRIVATE) | _owned_by(viewer, ""))
 
     def standing(self) -> TombstoneQuerySet:
-        """Those of the last `TOMBSTONE_DAYS` days."""
+        """Select tombstones of the last `TOMBSTONE_DAYS` days."""
         return self.filter(deleted_at__gt=self._end())
 
     def of(self, kind: Tombstone.Kind, name: str, alive: models.QuerySet[Any]) -> TombstoneQuerySet:
-        """That of this thing, unless there is one of its name again among those that are `alive`."""
+        """Select tombstones of this kind and name, unless a row of `alive` has the name again."""
         named = "pk" if kind == Tombstone.Kind.SCREENSHOT else "slug"
         return self.filter(~models.Exists(alive.filter(**{named: name})), kind=kind, name=name)
 
     def fallen(self) -> TombstoneQuerySet:
-        """Those that are older."""
+        """Select tombstones that are older than `TOMBSTONE_DAYS` days."""
         return self.filter(deleted_at__lte=self._end())
 
     @staticmethod
@@ -412,10 +412,10 @@ class TombstoneQuerySet(models.QuerySet["Tombstone"]):
 
 
 class Tombstone(models.Model):
-    """That there was a gallery, a screenshot or a tag, and who could see it when it was deleted.
+    """The record that a gallery, a screenshot or a tag existed, and who could see it when it was deleted.
 
-    The database writes these itself: see `catalog.tombstones`. One name may have several: who was told of one is told
-    as long as it stands, whatever had the name since.
+    `catalog.tombstones` writes them, mostly by triggers. One name may have several: each counts for as long as it
+    stands, for those who could see what it is of, whatever had the name since.
     """
 
     class Kind(models.TextChoices):

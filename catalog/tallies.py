@@ -1,13 +1,13 @@
-"""How many screenshots of each gallery have each tag: numbers that the database keeps as it is written to.
+"""How many screenshots of each gallery have each tag: numbers that the database maintains on every write.
 
-A tag's count reads the tag's tallies, one or so for each gallery, in the place of its screenshots. Triggers keep
-them, so they are right in the transaction of every write, whoever makes it; who may see a gallery is no part of them.
-`mend` puts back what a migration dropped, and then counts anew; `recount` does so at any time.
+The count of a tag reads its tallies, about one for each gallery, instead of its screenshots. Triggers maintain them, so
+they are right within the transaction of every write, whoever makes it; they do not depend on who may see a gallery.
+`mend` restores what a migration has dropped, and then counts anew; `recount` counts anew at any time.
 
-Nobody waits for a tally. On PostgreSQL a writer adds a row of its own and takes in those that no other writer is about
-to, so a tally is the sum of a few rows. What a writer does wait for is a screenshot that another one is moving to
-another gallery or deleting: a unique index that its gallery is part of makes a move conflict with the lock (FOR KEY
-SHARE) that a tag's foreign key takes anyway. The index of a gallery's creations is that one. SQLite has one writer at a
+Nobody waits for a tally. On PostgreSQL a writer adds a row of its own and merges into it the rows that no other writer
+has locked, so a tally is the sum of a few rows. A writer does wait for a screenshot that another writer is moving to
+another gallery or deleting: a unique index that includes the gallery makes a move conflict with the lock (FOR KEY
+SHARE) that a tag's foreign key takes anyway. That is the index of a gallery's creations. SQLite has one writer at a
 time, and one row for each tally.
 """
 
@@ -51,20 +51,20 @@ class TagCount(Subquery):
 
 
 def create(connection: BaseDatabaseWrapper) -> None:
-    """Make the table and its triggers, and count what is there."""
+    """Create the table and its triggers, and count the existing rows."""
     execute(connection, *(_POSTGRESQL_TABLE if connection.vendor == "postgresql" else _SQLITE_TABLE))
     make_moves_exclusive(connection)
     mend(connection)
 
 
 def make_moves_exclusive(connection: BaseDatabaseWrapper) -> None:
-    """On PostgreSQL, have the index of a gallery's creations be the unique one that writers of tags rely on."""
+    """On PostgreSQL, make the index of a gallery's creations unique, as writers of tags need it (see above)."""
     if connection.vendor == "postgresql":
         execute(connection, *_EXCLUSIVE_MOVES)
 
 
 def replace_functions(connection: BaseDatabaseWrapper) -> None:
-    """On PostgreSQL, have the triggers that there are do what they are made to do now."""
+    """On PostgreSQL, replace the functions of existing triggers by the present ones."""
     TRIGGERS.replace_functions(connection)
 
 
@@ -75,12 +75,12 @@ def drop(connection: BaseDatabaseWrapper) -> None:
 
 
 def mend(connection: BaseDatabaseWrapper) -> bool:
-    """Make the triggers that are not there, and then count anew; say whether any had to be made."""
+    """Make the missing triggers, and then count anew; return whether any had to be made."""
     return TRIGGERS.mend(connection, then=recount)
 
 
 def recount(connection: BaseDatabaseWrapper) -> None:
-    """Count anew what the triggers keep; writers wait meanwhile."""
+    """Count anew what the triggers maintain. Writers wait meanwhile."""
     counted = (
         f"SELECT t.tag_id, s.gallery_id, count(*) FROM {TAGGED} t "
         f"JOIN {SHOTS} s ON s.id = t.screenshot_id GROUP BY 1, 2"
@@ -138,7 +138,7 @@ def _postgresql() -> dict[str, tuple[str, str]]:
 
 
 def _of_tags(rows: dict[str, int]) -> str:
-    """Screenshots that get or lose tags: their galleries are those of now, and stay so until COMMIT."""
+    """Return the statement for screenshots that get or lose tags. It locks them, so that they stay in their gallery."""
     of = " UNION ".join(f"SELECT screenshot_id FROM {row}_rows" for row in rows)
     source = " UNION ALL ".join(
         f"SELECT r.tag_id, h.gallery_id, {sign} AS number "
@@ -150,9 +150,9 @@ def _of_tags(rows: dict[str, int]) -> str:
 
 
 def _of_screenshots(rows: dict[str, int]) -> str:
-    """Screenshots that come, go or move with the tags that they have.
+    """Return the statement for screenshots that are added, deleted or moved with the tags that they have.
 
-    Tags that the very statement gave them were counted with the tags.
+    Tags that the same statement gave them were counted by the trigger of the tags.
     """
     each = " UNION ALL ".join(
         f"SELECT id, gallery_id, {sign} AS number FROM {row}_rows" for row, sign in rows.items()
@@ -172,7 +172,7 @@ def _of_screenshots(rows: dict[str, int]) -> str:
 
 
 def _unless_alike(rows: dict[str, int]) -> str:
-    """Spare an UPDATE the comparison where ids and galleries are the same from the first row to the last."""
+    """Return a condition by which an UPDATE that changes no id and no gallery is recognized without comparing rows."""
     if len(rows) < 2:
         return ""
     old, new = (f"SELECT ROW(array_agg(id), array_agg(gallery_id)) FROM {row}_rows" for row in rows)

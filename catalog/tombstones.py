@@ -1,8 +1,8 @@
-"""What is remembered of what was deleted, whoever deleted it, in the same transaction.
+"""How tombstones of deleted rows are written, in the transaction that deletes.
 
-Galleries and screenshots by triggers, at one statement for each that deletes on PostgreSQL and each row on SQLite.
-Whether a tag was to be seen the database cannot tell once its screenshots are off it, so its tombstone is made before,
-by a signal; a tag that is deleted by SQL of somebody's own leaves none.
+Triggers write those of galleries and screenshots, whoever deletes them: by one statement for each DELETE on PostgreSQL,
+for each row on SQLite. Whether a tag was visible cannot be told once its screenshots have lost it, so a signal writes
+its tombstone before the deletion; a tag deleted by raw SQL leaves none.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ VALUES = {
 
 
 def make_triggers(connection: BaseDatabaseWrapper) -> None:
-    """Make those of the triggers that are not there, if there is the table."""
+    """Make the triggers that are missing, if their table exists."""
     TRIGGERS.mend(connection)
 
 
@@ -36,7 +36,7 @@ def drop_triggers(connection: BaseDatabaseWrapper) -> None:
 
 
 def replace_functions(connection: BaseDatabaseWrapper) -> None:
-    """On PostgreSQL, have the triggers that there are do what they are made to do now."""
+    """On PostgreSQL, replace the functions of existing triggers by the present ones."""
     TRIGGERS.replace_functions(connection)
 
 
@@ -58,7 +58,7 @@ def _read(kind: str) -> tuple[str, ...]:
 
 
 def _insert(kind: str, rows: str, now: str, gallery: str) -> str:
-    """Return what remembers `rows`; a screenshot with its gallery, which `gallery` joins."""
+    """Return the INSERT of the tombstones of `rows`; of screenshots with their gallery, which `gallery` joins."""
     joined = gallery if kind == "screenshot" else ""
     return (
         f"INSERT INTO catalog_tombstone ({COLUMNS}) "  # noqa: S608 - constants
@@ -74,7 +74,7 @@ TRIGGERS = Triggers(
 
 
 def bury_tag(instance: Tag, **_: Any) -> None:
-    """Remember a tag that everybody sees, just before it is deleted."""
+    """Write the tombstone of a tag that everybody sees, just before the tag is deleted."""
     if not Tag.objects.listed_for(None).filter(pk=instance.pk).exists():
         return
     Tombstone.objects.create(

@@ -1,7 +1,7 @@
-"""The domain's own triggers: how those of a set that a database has not are made, and how all are dropped.
+"""The domain's own triggers: how the missing ones of a set are made, and how all of them are dropped.
 
-When they fire and what they do is up to the module that they serve. SQLite drops those of a table that a migration
-alters, so each set is mended after every `migrate`. Databases other than PostgreSQL and SQLite have none.
+When they fire and what they do is up to the module that defines the set. SQLite drops the triggers of a table that a
+migration remakes, so each set is mended after every `migrate`. Databases other than PostgreSQL and SQLite have none.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from keybits.planner import SETTINGS
 __all__ = ["Triggers", "execute"]
 
 PRESENT = {
-    # Of this schema: another may have the same tables, each with triggers of its own.
+    # Of this schema only: another may have the same tables, with triggers of their own.
     "postgresql": "SELECT tgname FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid "
     "WHERE NOT tgisinternal AND relnamespace = current_schema()::regnamespace",
     "sqlite": "SELECT name FROM sqlite_master WHERE type = 'trigger'",
@@ -29,7 +29,7 @@ class Triggers:
     """A set of triggers that need `table`: by name, when each fires and the statements that it then runs.
 
     On PostgreSQL each calls a function of its own name, or all of them call `function`. Where they read a `column` that
-    the table has not had from the start, they need that, too.
+    a later migration has added to the table, they need that, too.
     """
 
     table: str
@@ -41,7 +41,7 @@ class Triggers:
     def mend(
         self, connection: BaseDatabaseWrapper, then: Callable[[BaseDatabaseWrapper], None] = lambda _: None
     ) -> bool:
-        """Make those that are not there, if what they need is; say whether any had to be made.
+        """Make the triggers that are missing, if what they need exists; return whether any had to be made.
 
         If so, `then` is called in the same transaction.
         """
@@ -54,7 +54,7 @@ class Triggers:
         return True
 
     def drop(self, connection: BaseDatabaseWrapper) -> None:
-        """Drop those that are there, and their functions."""
+        """Drop the triggers that exist, and their functions."""
         if connection.vendor == "postgresql":
             functions = [self.function] if self.function else self.postgresql
             execute(connection, *(f"DROP FUNCTION IF EXISTS {name}() CASCADE" for name in functions))
@@ -62,12 +62,12 @@ class Triggers:
             execute(connection, *(f"DROP TRIGGER IF EXISTS {name}" for name in self.sqlite))
 
     def replace_functions(self, connection: BaseDatabaseWrapper) -> None:
-        """On PostgreSQL, have those that are there do what they are made to do now."""
+        """On PostgreSQL, replace the functions of existing triggers by the present ones."""
         if connection.vendor == "postgresql":
             execute(connection, *(self._on_postgresql(name)[0] for name in self.postgresql))
 
     def _missing(self, connection: BaseDatabaseWrapper) -> list[str]:
-        """Return the statements that make those that are not there."""
+        """Return the statements that make the missing triggers."""
         wanted = self._statements(connection.vendor)
         if not wanted:
             return []
@@ -84,7 +84,7 @@ class Triggers:
         return not self.column or self.column in {each.name for each in columns}
 
     def _statements(self, vendor: str) -> dict[str, tuple[str, ...]]:
-        """Return what makes each of them, by its name; nothing for a database that has none."""
+        """Return the statements that make each trigger, by its name; none for an unsupported database."""
         if vendor == "postgresql":
             return {name: self._on_postgresql(name) for name in self.postgresql}
         return {name: (self._on_sqlite(name),) for name in self.sqlite} if vendor == "sqlite" else {}
@@ -103,7 +103,7 @@ class Triggers:
 
 
 def execute(connection: BaseDatabaseWrapper, *statements: str) -> None:
-    """Execute `statements`, which have no parameters, one after the other."""
+    """Execute `statements`, which have no parameters, in order."""
     with connection.cursor() as cursor:
         for statement in statements:
             cursor.execute(statement)
