@@ -1,5 +1,5 @@
-"""Changes by people to galleries, screenshots and tags: each a function that is atomic and called by keywords.
+"""Changes that people make to galleries, screenshots and tags: each is an atomic function, called by keywords.
 
-What a function is given has the types of the models; who may ask for it is in `ownership`. What a capture has measured
-no function here writes.
+Arguments have the types of the models. `ownership` decides who may make a change. No function here writes what a
+capture has measured.
 """

@@ -1,9 +1,9 @@
-"""What people do to many rows at once: to all of them or to none, by statements whose number does not grow with theirs.
+"""What people do to many rows at once: to all of them or none, by statements whose number does not grow with the rows.
 
-Every function is given the rows of a list as its reader sees them and says no before it writes, where one of them is
-not the actor's to change, where a formula would spoil one, or where there are more than was allowed. What happens
-meanwhile does not get past that: only rows that the actor may change are written, and their number is looked at again
-before COMMIT. The record of the operation is written in the same transaction.
+`update` and `delete` are given the rows of a list as its reader sees them. They refuse before they write anything,
+where the actor may not change one of the rows, where a formula would spoil one, or where there are more than allowed.
+Concurrent changes do not get around that: only rows that the actor may change are written, and their number is checked
+again before COMMIT. The record of the operation is written in the same transaction.
 """
 
 from __future__ import annotations
@@ -44,21 +44,22 @@ __all__ = [
 ]
 
 BATCH = 500
-"""Rows of an INSERT. A row has some thirty values, and SQLite takes 32,766 in a statement."""
+"""Rows in one INSERT. A row has some thirty values, and SQLite accepts 32,766 in a statement."""
 MOST_PAIRS = 20_000
-"""Tags that are put on and taken off at once, of all screenshots: for each, SQLite's triggers look at all that its
-screenshot has by then, while nobody else writes. With 100 for each of a thousand that took longer than others wait.
-PostgreSQL's look once a statement; there the tags of new screenshots alone are bounded, which all come into Python."""
+"""Most tags that one operation may add and remove, summed over all screenshots. For each, SQLite's triggers look at all
+tags that its screenshot has by then, while nobody else can write; 100 tags for each of 1,000 screenshots took longer
+than others wait for the lock. PostgreSQL's triggers fire once for each statement; there only the tags of new
+screenshots are bounded, which are all held in Python."""
 WHITESPACE = (
     "\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
     "\u2028\u2029\u202f\u205f\u3000"
 )
-"""What `str.strip` takes away, and so the API of a single title: databases trim blanks alone."""
+"""The characters that `str.strip` removes, and so the API from a title. Databases trim only blanks by default."""
 TAGGED = Screenshot.tags.through
 
 
 class ForbiddenRowsError(PermissionError):
-    """`count` of the rows are not the actor's to change."""
+    """The actor may not change `count` of the rows."""
 
     def __init__(self, count: int) -> None:
         super().__init__(f"{count} of the rows may not be changed.")
@@ -85,7 +86,7 @@ class TooManyTagsError(ValueError):
 
 
 class SpoiltRowsError(ValueError):
-    """By what is asked for the field `name`, `count` of the rows would have a value that it cannot have."""
+    """The operation would give `count` of the rows a value that the field `name` cannot have."""
 
     def __init__(self, name: str, count: int, why: str) -> None:
         super().__init__(f"{count} of the rows {why}.")
@@ -112,13 +113,13 @@ class Added:
         return F(name) + self.number
 
     def spoils(self, name: str) -> Any:
-        """Return the condition of the rows that would come out wrong."""
+        """Return the condition of the rows that would get an invalid value."""
         return Q(**{f"{name}__lt": -self.number}) | Q(**{f"{name}__gt": LARGEST - self.number})
 
 
 @dataclass(frozen=True, slots=True)
 class Replaced:
-    """A text, each occurrence of which gives place to another in a field of at most `longest` characters."""
+    """Replaces each occurrence of the text `old` by `new`, in a field of at most `longest` characters."""
 
     old: str
     new: str
@@ -129,9 +130,9 @@ class Replaced:
         return f"would have an empty text, or one of more than {self.longest} characters"
 
     def value(self, name: str) -> Any:
-        """Return the expression of the new value: NULL, which the column refuses, where that would be wrong.
+        """Return the expression of the new value; NULL, which the column refuses, where that would be invalid.
 
-        Rows were looked at before, and somebody may have renamed one since.
+        Rows have been inspected before, but may have changed since.
         """
         wrong = When(self.spoils(name), then=Value(None))
         return Case(wrong, default=self._replaced(name), output_field=TextField())
@@ -140,7 +141,7 @@ class Replaced:
         return Replace(F(name), Value(self.old), Value(self.new))
 
     def spoils(self, name: str) -> Any:
-        """Return the condition of the rows that would come out wrong."""
+        """Return the condition of the rows that would get an invalid value."""
         value = self._replaced(name)
         rest = Func(value, Value(WHITESPACE), function="TRIM", output_field=TextField())
         return Q(GreaterThan(Length(value), self.longest)) | Q(Exact(Length(rest), 0))
@@ -151,7 +152,7 @@ Formula = Added | Replaced
 
 @dataclass(frozen=True, slots=True)
 class Tagging:
-    """Tags, by their slugs, that each screenshot is to have, and such that none is to have; `whole`: and no others."""
+    """The slugs of tags to add to and to remove from each screenshot; with `whole`, all other tags are removed."""
 
     added: frozenset[str] = frozenset()
     removed: frozenset[str] = frozenset()
@@ -160,7 +161,7 @@ class Tagging:
     why = f"would have more than {MOST_TAGS} tags"
 
     def spoils(self, rows: QuerySet[Any]) -> Q:
-        """Return the condition of the `rows` that would have too many. Nothing is asked where no tag is added."""
+        """Return the condition of the `rows` that would have too many tags; it is trivial where no tag is added."""
         room = MOST_TAGS - len(self.added)
         if room < 0:
             return Q(pk__isnull=False)
@@ -171,7 +172,7 @@ class Tagging:
         return Q(pk__in=full.values("screenshot"))
 
     def taken_off(self, rows: QuerySet[Any]) -> QuerySet[Any]:
-        """Return the tags that the `rows` are to lose, by pairs."""
+        """Return the pairs of screenshot and tag that the `rows` are to lose."""
         if self.whole:
             return _tagged(rows).exclude(tag__in=_tags(self.added))
         return _tagged(rows).filter(tag__in=_tags(self.removed))
@@ -179,7 +180,7 @@ class Tagging:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What all rows are to be alike in (`values`, by field), what of each is computed, and what becomes of its tags."""
+    """The values that all rows get (`values`, by field), those computed for each row, and the changes of its tags."""
 
     values: Mapping[str, Any] = field(default_factory=dict)
     formulas: Mapping[str, Formula] = field(default_factory=dict)
@@ -190,10 +191,10 @@ class Changes:
 
 
 def inspect(*, rows: QuerySet[Any], actor: Any, changes: Changes | None = None) -> int:
-    """Return how many `rows` there are; one statement, but for what the model's constraints ask, and tags on SQLite.
+    """Return how many `rows` there are. One statement, beside those of the model's constraints, and of tags on SQLite.
 
     Raises `ForbiddenRowsError`, `SpoiltRowsError` or, on SQLite, `TooManyTagsError` where the operation has to be
-    refused whole, and Django's `ValidationError` for a value that the model does not accept.
+    refused, and Django's `ValidationError` for a value that the model does not accept.
     """
     changes = changes or Changes()
     _validate(rows.model, changes.values)
@@ -214,7 +215,7 @@ def inspect(*, rows: QuerySet[Any], actor: Any, changes: Changes | None = None) 
 
 
 def bound(pairs: int) -> None:
-    """Raise `TooManyTagsError` for more tags in all than one operation may be about."""
+    """Raise `TooManyTagsError` where `pairs` is more than one operation may add and remove."""
     if pairs > MOST_PAIRS:
         raise TooManyTagsError(pairs)
 
@@ -234,20 +235,20 @@ def _validate(model: type[Model], values: Mapping[str, Any]) -> None:
 def update(
     *, rows: QuerySet[Any], actor: Any, changes: Changes, most: int, record: BulkOperation
 ) -> BulkOperation:
-    """Change `rows`, by one UPDATE, and one statement each for tags that are added and removed; return the record.
+    """Change `rows` by one UPDATE, and one statement each for tags added and removed; return the record.
 
-    Raises what `inspect` does, `TooManyRowsError`, and Django's `IntegrityError` or `DataError` where a formula would
-    spoil a row that somebody has changed meanwhile.
+    Raises what `inspect` raises, `TooManyRowsError`, and Django's `IntegrityError` or `DataError` where a formula would
+    spoil a row that was changed concurrently.
     """
     _refuse(inspect(rows=rows, actor=actor, changes=changes), most)
     permitted = rows.filter(changeable(model=rows.model, actor=actor))
     if changes.tagging is None:
-        if connections[rows.db].vendor == "postgresql":  # an UPDATE locks by its plan, and others by theirs
+        if connections[rows.db].vendor == "postgresql":  # in one order: an UPDATE locks in its plan's
             lock(permitted)
         changed = _set(permitted, changes)
     else:
         with hold(permitted) as selection:
-            if selection.count:  # else a word would be made that nothing has
+            if selection.count:  # otherwise a tag would be made that nothing has
                 _tag(selection, changes.tagging)
             changed = _set(selection.rows, changes)
     _refuse(changed, most)
@@ -269,7 +270,7 @@ def delete(*, rows: QuerySet[Any], actor: Any, most: int, record: BulkOperation)
 
 @transaction.atomic
 def delete_tags(*, tags: Iterable[Tag], record: BulkOperation) -> BulkOperation:
-    """Delete tags one by one, for whether one was to be seen is noted before it goes; return the record."""
+    """Delete tags one by one, as each needs its tombstone before it is deleted; return the record."""
     gone = list(tags)
     for tag in gone:
         delete_tag(tag=tag)
@@ -282,7 +283,7 @@ def _refuse(count: int, most: int) -> None:
 
 
 def recorded(record: BulkOperation, kind: BulkOperation.Kind, count: int) -> BulkOperation:
-    """Save the record of what was done to `count` rows, in the transaction that does it."""
+    """Save and return the record of an operation on `count` rows, in the operation's transaction."""
     record.kind = kind
     record.count = count
     record.save(force_insert=True)
@@ -290,7 +291,7 @@ def recorded(record: BulkOperation, kind: BulkOperation.Kind, count: int) -> Bul
 
 
 def _set(rows: QuerySet[Any], changes: Changes) -> int:
-    """Change the columns, and say of how many rows. A screenshot that leaves a gallery is its cover no longer."""
+    """Change the columns, and return of how many rows. A screenshot that leaves a gallery is no longer its cover."""
     computed = {name: formula.value(name) for name, formula in changes.formulas.items()}
     dated = {"updated_at": timezone.now()} if hasattr(rows.model, "updated_at") else {}
     changed = rows.order_by().update(**changes.values, **computed, **dated)
@@ -301,7 +302,7 @@ def _set(rows: QuerySet[Any], changes: Changes) -> int:
 
 
 def _tag(selection: Selection, tagging: Tagging) -> None:
-    """Take tags off and put tags on: one DELETE, one INSERT. Of rows that are held nobody else changes the tags."""
+    """Remove tags and add tags: one DELETE, one INSERT. Nobody else changes the tags of rows that are held."""
     count = selection.rows.filter(tagging.spoils(selection.rows)).count()
     if count:
         raise SpoiltRowsError("tags", count, tagging.why)
@@ -321,7 +322,7 @@ def _tags(slugs: Collection[str]) -> QuerySet[Tag, Any]:
 
 
 def _put_on(selection: Selection, tags: Sequence[int]) -> None:
-    """Put on all of them: one that is deleted meanwhile is missed at COMMIT, where a join would leave it out."""
+    """Add all tags. One that is deleted concurrently fails the COMMIT, where a join would silently leave it out."""
     named = " UNION ALL ".join(["SELECT %s AS id"] * len(tags))
     with connections[selection.using].cursor() as cursor:
         cursor.execute(
@@ -338,7 +339,7 @@ def _put_on(selection: Selection, tags: Sequence[int]) -> None:
 def create_screenshots(
     *, items: Sequence[Mapping[str, Any]], record: BulkOperation
 ) -> tuple[list[Screenshot], BulkOperation]:
-    """Make screenshots of which there are no pictures yet, as `create_screenshot` makes one; return them in order.
+    """Create screenshots without pictures, as `create_screenshot` does; return them in order, and the record.
 
     Raises `TooManyTagsError`.
     """
@@ -366,6 +367,9 @@ def _screenshot(*, source_url: str, tags: Collection[str] = (), **fields: Any) -
 def create_galleries(
     *, owner: Any, items: Iterable[Mapping[str, Any]], record: BulkOperation
 ) -> tuple[list[Gallery], BulkOperation]:
-    """Make galleries of `owner`'s; return them in order. Raises Django's `IntegrityError` for a slug that is taken."""
+    """Create galleries of `owner`; return them in order, and the record.
+
+    Raises Django's `IntegrityError` for a slug that is taken.
+    """
     made = Gallery.objects.bulk_create([Gallery(owner=owner, **item) for item in items], batch_size=BATCH)
     return made, recorded(record, BulkOperation.Kind.CREATE, len(made))

@@ -1,4 +1,4 @@
-"""What people do to galleries."""
+"""What people do to galleries: create, change and delete one."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ __all__ = ["change_gallery", "create_gallery", "delete_gallery"]
 
 @transaction.atomic
 def create_gallery(*, owner: Any, slug: str, title: str, **fields: Any) -> Gallery:
-    """Make a gallery of `owner`'s; raises `SlugTakenError`. It is empty, so that it has no cover yet."""
+    """Create an empty gallery of `owner`, without a cover, and return it. Raises `SlugTakenError`."""
     return insert(Gallery(owner=owner, slug=slug, title=title, **fields))
 
 
 @transaction.atomic
 def change_gallery(*, gallery: Gallery, **changes: Any) -> Gallery:
-    """Set these fields; raises Django's `ValidationError` for a cover that is not in the gallery."""
+    """Set these fields, and return the gallery. Raises Django's `ValidationError` for a cover that is not in it."""
     cover = changes.get("cover")
     if cover is not None:
         Gallery(pk=gallery.pk, cover=cover).clean()
@@ -31,8 +31,8 @@ def change_gallery(*, gallery: Gallery, **changes: Any) -> Gallery:
 
 @transaction.atomic
 def delete_gallery(*, gallery: Gallery) -> None:
-    """Delete the gallery with all its screenshots, by as many statements as there are tables, however many they are.
+    """Delete the gallery with all its screenshots, by one statement for each table, however many rows there are.
 
-    Their files stay in the storage, served to nobody.
+    Their files stay in the storage, but are served to nobody.
     """
     delete_rows(Gallery.objects.filter(pk=gallery.pk))

@@ -1,4 +1,4 @@
-"""Whose is what: a gallery and all that is in it its owner's, a tag everybody's. Staff may change all of it."""
+"""Who owns what: a gallery and all that is in it belong to its owner, a tag to everybody. Staff may change all."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["changeable", "may_change"]
 
 
 def may_change(actor: Any, thing: Gallery | Screenshot | Any) -> bool:
-    """Say whether `actor` may change or delete `thing`, a gallery, a screenshot or (staff alone) a tag."""
+    """Return whether `actor` may change or delete `thing`: a gallery, a screenshot, or (only staff may) a tag."""
     if actor.is_staff:
         return True
     gallery = thing.gallery if isinstance(thing, Screenshot) else thing
@@ -20,9 +20,9 @@ def may_change(actor: Any, thing: Gallery | Screenshot | Any) -> bool:
 
 
 def changeable(*, model: type[Model], actor: Any) -> Q:
-    """Return the condition of the rows of `model` that `actor` may change: those of which `may_change` says so.
+    """Return the condition of the rows of `model` that `actor` may change, by the rules of `may_change`.
 
-    It needs no join, so that PostgreSQL asks it again of a row that it had to wait for.
+    It needs no join, so PostgreSQL evaluates it again for a row whose lock it had to wait for.
     """
     if actor.is_staff:
         return Q(pk__isnull=False)

@@ -1,4 +1,4 @@
-"""How a change is saved: the columns that it changes, and no others; and how rows go, with what hangs on them."""
+"""How a change is saved (only the columns that it changes), and how rows are deleted with what cascades."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["delete_rows", "save_changes"]
 
 
 def save_changes(row: Model, **changes: Any) -> bool:
-    """Set and save those fields of `row` that differ, with its `updated_at`; say whether any did."""
+    """Set and save those fields of `row` that differ, with its `updated_at`; return whether any did."""
     differing = {name: value for name, value in changes.items() if getattr(row, name) != value}
     for name, value in differing.items():
         setattr(row, name, value)
@@ -24,9 +24,9 @@ def save_changes(row: Model, **changes: Any) -> bool:
 
 
 def delete_rows(rows: QuerySet[Any]) -> int:
-    """Delete `rows` with what cascades, by a statement for each table, and say how many they were.
+    """Delete `rows` with what cascades, by one statement for each table, and return how many there were.
 
-    None of them comes into Python. In a transaction that the caller has begun.
+    No row is loaded into Python. Call it in a transaction.
     """
     with hold(rows) as selection:
         cascades.delete(selection.rows)

@@ -1,4 +1,4 @@
-"""What people do to screenshots."""
+"""What people do to screenshots: create, change and delete one."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ __all__ = ["change_screenshot", "create_screenshot", "delete_screenshot"]
 def create_screenshot(
     *, gallery: Gallery, source_url: str, title: str, tags: Collection[str] = (), **fields: Any
 ) -> Screenshot:
-    """Make a screenshot of which there is no picture yet: it is pending until a capture brings one.
+    """Create a screenshot without a picture, pending until a capture takes one, and return it.
 
-    `tags` are slugs; words that are new become tags.
+    `tags` are slugs; unknown ones become tags.
     """
     values = {"gallery": gallery, "source_url": source_url, "title": title, "state": State.PENDING}
     screenshot = Screenshot.objects.create(**values, **fields)
@@ -33,9 +33,9 @@ def create_screenshot(
 def change_screenshot(
     *, screenshot: Screenshot, tags: Collection[str] | None = None, **changes: Any
 ) -> Screenshot:
-    """Set these fields, and where `tags` (slugs) are given, that set of tags in place of those there were.
+    """Set these fields, and where `tags` (slugs) are given, replace the set of tags; return the screenshot.
 
-    A screenshot that leaves a gallery is its cover no longer.
+    A screenshot that leaves a gallery is no longer its cover.
     """
     retagged = tags is not None and set(tags) != {tag.slug for tag in screenshot.tags.all()}
     if retagged:
@@ -50,5 +50,5 @@ def change_screenshot(
 
 @transaction.atomic
 def delete_screenshot(*, screenshot: Screenshot) -> None:
-    """Delete the screenshot with its renditions. Their files stay in the storage, served to nobody."""
+    """Delete the screenshot with its renditions. Their files stay in the storage, but are served to nobody."""
     screenshot.delete()

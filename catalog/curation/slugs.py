@@ -1,4 +1,4 @@
-"""That a slug belongs to one row: what an insert does whose slug somebody else has, a moment ago or long since."""
+"""How a row with a unique slug is inserted, and how a taken slug is reported, also when inserted concurrently."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ Row = TypeVar("Row", bound=models.Model)
 
 
 class SlugTakenError(ValueError):
-    """There is one with this slug."""
+    """Another row has this slug."""
 
 
 def insert(row: Row) -> Row:
-    """Save a new row; raise `SlugTakenError` where its slug is taken. The transaction around it goes on."""
+    """Save and return a new row. Raises `SlugTakenError` where its slug is taken; the transaction remains usable."""
     rows: Any = type(row)._base_manager
     slug = getattr(row, "slug", "")
     try:

@@ -1,4 +1,4 @@
-"""What people do to tags, and which words they mean."""
+"""What people do to tags, and how slugs become tags."""
 
 from __future__ import annotations
 
@@ -21,43 +21,44 @@ _KINDS = {
 
 
 def tag_kind(*, slug: str) -> Tag.Kind:
-    """Return what sort of word a tag is: a colour scheme, a device, or else a topic."""
+    """Return the kind of the tag with this slug: a colour scheme, a device, or otherwise a topic."""
     return _KINDS.get(slug, Tag.Kind.TOPIC)
 
 
 def tag_name(*, slug: str) -> str:
-    """Return a slug as people write it: "full-page" is "Full page", and one without words is itself."""
+    """Return a slug as people would write it: "Full page" for "full-page". A slug of dashes alone stays as it is."""
     words = slug.replace("-", " ").replace("_", " ").strip() or slug
     return words[:1].upper() + words[1:]
 
 
 @transaction.atomic
 def tags_named(*, slugs: Collection[str]) -> list[Tag]:
-    """Return the tags with these slugs, those made that there were not: three statements at most, one mostly.
+    """Return the tags with these slugs, creating those that do not exist: three statements at most, usually one.
 
-    Those that are made are words of the screenshots that get them: not offered, so that who sees no such screenshot
-    never sees them.
-    Where the database bounds the values of a statement, and there are more, each is several. A tag that is deleted
-    after it was found is missed at COMMIT; one that is deleted before, as another is made, is made again.
+    Created tags are words of the screenshots that get them. They are not offered, so nobody sees them who sees no such
+    screenshot. Each statement becomes several where the database bounds its values and there are more. A tag that is
+    deleted concurrently after it was found fails the COMMIT; one that is deleted while others are created is created
+    again.
     """
     found = Tag.objects.in_bulk(slugs, field_name="slug")
-    while unknown := sorted(set(slugs) - set(found)):  # in one order: two writers do not wait for each other
+    while unknown := sorted(set(slugs) - set(found)):  # in one order, so that two writers do not deadlock
         Tag.objects.bulk_create(map(_word, unknown), ignore_conflicts=True)
         found |= Tag.objects.in_bulk(unknown, field_name="slug")
     return list(found.values())
 
 
 def _word(slug: str) -> Tag:
-    if not slug:  # SQLite would ignore it for its constraint, again and again
-        raise ValueError("A slug has one character at least.")
+    if not slug:  # SQLite would ignore the row for its constraint, and the loop would not end
+        raise ValueError("A slug has at least one character.")
     return Tag(slug=slug, name=tag_name(slug=slug), kind=tag_kind(slug=slug), offered=False)
 
 
 @transaction.atomic
 def create_tag(*, slug: str, actor: Any = None, **fields: Any) -> Tag:
-    """Make a tag on purpose, named after its slug unless told otherwise; raises `SlugTakenError`.
+    """Create an offered tag, named after its slug unless `name` is given, and return it. Raises `SlugTakenError`.
 
-    A word that `actor` sees nowhere becomes that tag: that it is taken would tell that something private has it.
+    A tag that `actor` cannot see is changed into this one: to refuse its slug would reveal that something private has
+    it.
     """
     values = {"name": tag_name(slug=slug), "kind": tag_kind(slug=slug), **fields, "offered": True}
     word = Tag.objects.hidden_from(actor).select_for_update().filter(slug=slug).first()
@@ -66,14 +67,14 @@ def create_tag(*, slug: str, actor: Any = None, **fields: Any) -> Tag:
 
 @transaction.atomic
 def change_tag(*, tag: Tag, **changes: Any) -> Tag:
-    """Set these fields."""
+    """Set these fields, and return the tag."""
     save_changes(tag, **changes)
     return tag
 
 
 @transaction.atomic
 def delete_tag(*, tag: Tag) -> None:
-    """Delete the tag, and take it off every screenshot: those are locked first, as who changes their tags does."""
+    """Delete the tag and remove it from its screenshots, which are locked first, as every change of their tags does."""
     pairs = Screenshot.tags.through.objects.filter(tag=tag)
     with hold(Screenshot.objects.filter(pk__in=pairs.values("screenshot"))):
         tag.delete()
