@@ -1,1 +1,1 @@
-"""Who may use the API beyond what everybody may: accounts, their plans, their keys, and what they have used."""
+"""Who may use the API beyond what everybody may: accounts with their plans, keys and usage."""

@@ -1,4 +1,4 @@
-"""Accounts in Django's admin: plans and accounts are made here, keys issued and revoked, what was used looked at."""
+"""Accounts in Django's admin: plans and accounts are created, keys issued and revoked, usage and its records shown."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class AccountAdmin(RefusalAdmin):
 
 
 class ApiKeyForm(RefusalForm):
-    """What is decided of a key when it is issued."""
+    """The properties of a key that are chosen when it is issued."""
 
     scopes = forms.MultipleChoiceField(choices=Scope.choices, widget=forms.CheckboxSelectMultiple)
 
@@ -47,16 +47,16 @@ class ApiKeyForm(RefusalForm):
         fields = ("account", "name", "scopes", "expires_at")
 
     def clean_expires_at(self) -> Any:
-        """A key that has expired from the start is a mistake."""
+        """Refuse a time in the past."""
         moment = self.cleaned_data["expires_at"]
         if moment is not None and moment <= timezone.now():
-            raise forms.ValidationError("This is past: the key would be refused from the start.")
+            raise forms.ValidationError("This time has passed: the key would be refused from the start.")
         return moment
 
 
 @admin.register(ApiKey)
 class ApiKeyAdmin(RefusalAdmin):
-    """Issues a key, and shows it in the answer to that alone: in no message, session or redirect. Revokes by action."""
+    """Issues a key, and shows it only in the response to that: in no message, session or redirect. Revokes keys."""
 
     form = ApiKeyForm
     list_display = (
@@ -89,12 +89,12 @@ class ApiKeyAdmin(RefusalAdmin):
         return shown if obj else ()
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
-        """Django's field of a moment takes none from an address: it would fail at a text."""
+        """Ignore `expires_at` in the query string: Django's datetime field fails on a text."""
         given = super().get_changeform_initial_data(request)
         return {name: value for name, value in given.items() if name != "expires_at"}
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Nothing of a key is changed but that it is revoked, which is the list's to do."""
+        """Return False for a single key: a key is only ever revoked, by an action of the list."""
         return obj is None and super().has_change_permission(request, obj)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -105,7 +105,7 @@ class ApiKeyAdmin(RefusalAdmin):
         super().save_model(request, obj, form, change)
 
     def response_add(self, request: HttpRequest, obj: Any, post_url_continue: Any = None) -> HttpResponse:
-        """Show the key, this once."""
+        """Show the key, once."""
         return _issued(self, request, f"the key “{obj.name}” of {obj.account}", obj.issued)
 
     @admin.action(description="Revoke the selected keys", permissions=["change"])
@@ -117,18 +117,18 @@ class ApiKeyAdmin(RefusalAdmin):
 
 
 class TokenForm(RefusalForm):
-    """Whose a token is."""
+    """The user of a token."""
 
     def clean_user(self) -> Any:
-        """A token that is refused from the start is a mistake."""
+        """Refuse an inactive user, whose token would be refused from the start."""
         validate_active(self.cleaned_data["user"])
         return self.cleaned_data["user"]
 
 
 class SealedTokenAdmin(RefusalAdmin, TokenAdmin):
-    """REST framework's, but for the keys: one is shown in the answer to its issue, and then to nobody.
+    """REST framework's, except that a token's key is shown only in the response to its creation.
 
-    Nor is one found by them, which would tell them letter by letter.
+    Tokens cannot be searched by key either, which would reveal keys letter by letter.
     """
 
     form = TokenForm
@@ -136,7 +136,7 @@ class SealedTokenAdmin(RefusalAdmin, TokenAdmin):
     raw_id_fields = ("user",)
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """A token stays with its user; another is made anew."""
+        """Return False for a single token: it stays with its user."""
         return obj is None and super().has_change_permission(request, obj)
 
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
@@ -145,7 +145,7 @@ class SealedTokenAdmin(RefusalAdmin, TokenAdmin):
         )
 
     def response_add(self, request: HttpRequest, obj: Any, post_url_continue: Any = None) -> HttpResponse:
-        """Show the key, this once."""
+        """Show the key, once."""
         return _issued(self, request, str(obj), keys.Secret(obj.key))
 
 
@@ -156,7 +156,7 @@ admin.site.register(TokenProxy, SealedTokenAdmin)
 def _issued(
     options: admin.ModelAdmin[Any], request: HttpRequest, named: str, secret: keys.Secret
 ) -> HttpResponse:
-    """Return the one page that shows the secret of what is `named`."""
+    """Return the only page that shows the secret of what is `named`."""
     context = options.admin_site.each_context(request) | {
         "title": "Key issued",
         "named": named,
@@ -176,7 +176,7 @@ class MonthlyUsageAdmin(RecordAdmin):
 
 
 class MethodFilter(admin.SimpleListFilter):
-    """Those that are counted; Django would read them from every row."""
+    """The methods that are counted; Django would read the choices from every row."""
 
     title = "method"
     parameter_name = "method"

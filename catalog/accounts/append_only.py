@@ -1,7 +1,7 @@
-"""What keeps events of use as they are, whoever writes: triggers that refuse to change or delete one.
+"""What keeps usage events unchanged, whoever writes: triggers that refuse to change or delete one.
 
-An event gets the status of its answer once, and nothing else of it ever changes. Events are deleted within `pruning`
-alone, which is `manage.py prune_usage`'s; a superuser of the database can still do what they like to it.
+An event gets the status of its response once; nothing else of it ever changes. Events are deleted only within
+`pruning`, which `manage.py prune_usage` uses. A superuser of the database can still disable the triggers.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ SETTING = "accounts.pruning"
 
 
 def make_triggers(connection: BaseDatabaseWrapper) -> None:
-    """Make those of the triggers that are not there, if there is the table with all that they compare."""
+    """Make the triggers that are missing, if the table exists with all columns that they compare."""
     TRIGGERS.mend(connection)
 
 
 def drop_triggers(connection: BaseDatabaseWrapper) -> None:
-    """Undo `make_triggers`, wholly or half done."""
+    """Undo `make_triggers`, also where only some of the triggers exist."""
     TRIGGERS.drop(connection)
 
 
 @contextmanager
 def pruning(using: str) -> Iterator[None]:
-    """Let events be deleted in the block, which is one transaction, by this connection alone.
+    """Allow this connection alone to delete events in the block, which is one transaction.
 
-    SQLite has no variables that a trigger could ask: there its triggers are gone until the transaction, the only one
-    that writes, has ended.
+    SQLite has no variables that a trigger could read: there the triggers are dropped until the end of the transaction,
+    which is the only one that writes.
     """
     connection = connections[using]
     with transaction.atomic(using=using):
@@ -52,7 +52,7 @@ def pruning(using: str) -> Iterator[None]:
 
 
 def _same(comparison: str) -> str:
-    """Return the condition that an UPDATE does no more than to say the status that nothing had said."""
+    """Return the condition that an UPDATE does no more than set a status that was NULL."""
     kept = [f"NEW.{name} {comparison} OLD.{name}" for name in KEPT]
     return " AND ".join([*kept, "OLD.status IS NULL", "NEW.status IS NOT NULL"])
 
@@ -74,7 +74,7 @@ TRIGGERS = Triggers(
         "usage_event_is_not_truncated": (f"BEFORE TRUNCATE ON {TABLE} FOR EACH STATEMENT", _RAISE),
     },
     sqlite={
-        "usage_event_is_not_replaced": (  # INSERT OR REPLACE deletes, and fires no trigger of a deletion
+        "usage_event_is_not_replaced": (  # INSERT OR REPLACE deletes without firing DELETE triggers
             f"BEFORE INSERT ON {TABLE} WHEN EXISTS (SELECT 1 FROM {TABLE} WHERE id = NEW.id)",  # noqa: S608 - constants
             _ABORT,
         ),

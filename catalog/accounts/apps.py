@@ -1,4 +1,4 @@
-"""The application's registration."""
+"""The application's registration, and what it does at start-up and after `migrate`."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class AccountsConfig(AppConfig):
 
 
 def _keep_tokens_to_themselves() -> None:
-    """Have a token named after its user: REST framework's text of one is its key, and goes wherever rows are named."""
-    from rest_framework.authtoken.models import Token  # noqa: PLC0415 - models are not there before
+    """Name tokens after their users: REST framework's `str` of one is its key, which would show wherever it is named."""
+    from rest_framework.authtoken.models import Token  # noqa: PLC0415 - models are not loaded before
 
     def named(token: Any) -> str:
         return f"the token of {token.user}"
@@ -30,6 +30,6 @@ def _keep_tokens_to_themselves() -> None:
 
 
 def _mend(using: str, **_: Any) -> None:
-    from catalog.accounts import append_only  # noqa: PLC0415 - as late as it is needed
+    from catalog.accounts import append_only  # noqa: PLC0415 - models are not loaded before
 
     append_only.make_triggers(connections[using])

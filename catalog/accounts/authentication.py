@@ -1,7 +1,7 @@
-"""Who a key stands for, and which challenge a client that is refused gets.
+"""Which user a key stands for, and which challenge a refused client gets.
 
-A key without a scope for it does not show what is private to its account: to a safe method its client is nobody,
-so that such answers are everybody's, cached ones included. Public things never need a key.
+A key without the necessary scope does not show what is private to its account: for a safe method its client counts as
+anonymous, so that it gets the answers of everybody, cached ones included. What is public never needs a key.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from catalog.accounts.models import ApiKey, Scope
 
 __all__ = ["ApiKeyAuthentication"]
 
-REFUSED = "The key is not one that can be used: unknown, revoked and expired ones are refused alike."
+REFUSED = "The key cannot be used. Unknown, revoked and expired keys are refused alike."
 
 
 class ApiKeyAuthentication(BaseAuthentication):
     """`Authorization: Api-Key <key>`; `request.auth` is then the `ApiKey`.
 
-    `request.user` is the account's user. For a safe method that takes one of the view's `owner_scopes` (by default
-    `read`, which `curate` includes); without, `request.user` is nobody. A key that cannot be used is a 401, whatever
+    `request.user` is the account's user. For a safe method the key needs one of the view's `owner_scopes` (by default
+    `read`, which `curate` includes); without, `request.user` is anonymous. A key that cannot be used is a 401, whatever
     the reason.
     """
 
@@ -44,7 +44,7 @@ class ApiKeyAuthentication(BaseAuthentication):
         return _user(request, key), key
 
     def authenticate_header(self, request: Request) -> str:
-        """Challenge by the scheme that the client tried; one that tried none, by all that there are."""
+        """Return the challenge: the scheme that the client tried, or otherwise all schemes."""
         tried = _scheme(request)
         offered = [each.keyword for each in request.authenticators or () if hasattr(each, "keyword")]
         return next((keyword for keyword in offered if keyword.lower() == tried), ", ".join(offered))
@@ -56,7 +56,7 @@ def _scheme(request: Request) -> str:
 
 
 def _presented(request: Request, keyword: str) -> keys.Presented | None:
-    """Return what the client presents by this scheme; None where it uses another, or none."""
+    """Return the key that the client presents; None where it uses another scheme, or none."""
     if _scheme(request) != keyword.lower():
         return None
     return keys.Presented.read(request.META["HTTP_AUTHORIZATION"].strip().partition(" ")[2].strip())

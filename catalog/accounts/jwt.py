@@ -1,7 +1,7 @@
-"""JSON Web Tokens, where a deployment turns them on (`JWT`): signed in once, and then no table of tokens is asked.
+"""JSON Web Tokens, where a deployment enables them (`JWT`): clients sign in once, and no table of tokens is read.
 
-The user is still read from the database with each request: whoever is made inactive, or changes their password, is out
-at once. simplejwt decides what a token says and how long it holds.
+The user is still read from the database with each request: a user who is made inactive, or changes their password, is
+signed out at once. simplejwt decides what a token says and how long it is valid.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ try:
     from rest_framework_simplejwt.exceptions import InvalidToken
 except ModuleNotFoundError as error:
     raise ImproperlyConfigured(
-        "JWT is on and simplejwt is not installed: pip install 'keybits-gallery[jwt]', or leave JWT off."
+        "JWT is on, but simplejwt is not installed: pip install 'keybits-gallery[jwt]', or leave JWT off."
     ) from error
 
 __all__ = ["BearerAuthentication"]
 
-REFUSED = "The token is not one that can be used: it is malformed, expired, or of another kind."
+REFUSED = "The token cannot be used: it is malformed, expired, or of another kind."
 
 
 class BearerAuthentication(JWTAuthentication):
@@ -31,7 +31,7 @@ class BearerAuthentication(JWTAuthentication):
     keybits_closed = True
 
     def get_raw_token(self, header: bytes) -> Any:
-        """Return the token; schemes are the same in any case (RFC 9110 section 11.1), which simplejwt does not know."""
+        """Return the token. Unlike simplejwt, ignore the scheme's case (RFC 9110 section 11.1)."""
         scheme, space, token = header.partition(b" ")
         return super().get_raw_token(scheme.capitalize() + space + token)
 

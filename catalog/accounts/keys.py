@@ -1,9 +1,9 @@
-"""How a key is made, known again and revoked: the one place where a secret is ever seen.
+"""How a key is made, recognized and revoked: the only module that handles a secret.
 
-A key is `prefix.secret`, the secret 256 bits of the system's randomness. Such a secret cannot be guessed, whatever
-the hash, so a slow one would cost every request much and an attacker nothing more: SHA-256 is right here, as it would
-not be for passwords. A secret that has been read from a request is hashed at once, and no object that lives longer
-holds it: neither a traceback nor a log can show what is not there.
+A key is `prefix.secret`, with 256 random bits of the system as the secret. Such a secret cannot be guessed, whatever
+the hash, so a slow hash would cost every request much and stop no attacker: SHA-256 is right here, as it would not be
+for passwords. A secret read from a request is hashed at once, and no object that lives longer holds it, so that neither
+a traceback nor a log can show it.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ logger = logging.getLogger(__name__)
 
 PREFIX = re.compile(r"[0-9a-f]{12}")
 NOTED_EACH = timedelta(minutes=1)
-"""How old the note of a key's last use may be."""
+"""The time after which a key's last use is noted again."""
 NOBODYS = sha256(b"").hexdigest()
-"""What a key whose prefix is unknown is compared with, so that it takes as long."""
+"""What a key with an unknown prefix is compared with, so that it takes as long."""
 
 
 class Secret:
-    """A whole key that has just been issued. It shows itself to who calls `reveal`, and to nobody else."""
+    """A complete key that has just been issued. Only `reveal` returns it; `repr` does not show it."""
 
     __slots__ = ("_text",)
 
@@ -53,20 +53,20 @@ class Secret:
 
 @dataclass(frozen=True, slots=True)
 class Presented:
-    """A key as a client presented it: what finds it, and what proves it."""
+    """A key as a client presented it: the prefix, which finds it, and the digest, which proves it."""
 
     prefix: str
     digest: str = field(repr=False)
 
     @classmethod
     def read(cls, text: str) -> Presented:
-        """Return what `text` presents. What cannot be a key has no prefix."""
+        """Return what `text` presents, with an empty prefix if it cannot be a key."""
         prefix = text.partition(".")[0]
         return cls(prefix if PREFIX.fullmatch(prefix) else "", _digest(text))
 
 
 def seal(key: ApiKey) -> Secret:
-    """Give an unsaved key its prefix and digest, and return what it is used by: nobody can find that out again."""
+    """Give an unsaved key its prefix and digest, and return the complete key, which is kept nowhere."""
     key.prefix = secrets.token_hex(6)
     text = f"{key.prefix}.{secrets.token_urlsafe(32)}"
     key.digest = _digest(text)
@@ -77,10 +77,9 @@ def seal(key: ApiKey) -> Secret:
 def issue(
     *, user: Any, name: str, scopes: Sequence[str], expires_at: datetime | None = None
 ) -> tuple[ApiKey, Secret]:
-    """Make a key for `user` and return it with its secret, which is kept nowhere.
+    """Create a key for `user`, with an account if there is none, and return it with its secret, which is kept nowhere.
 
-    Raises `ValidationError` for a name or scopes that a key cannot have, and for who is inactive. Who has no account
-    gets one.
+    Raises `ValidationError` for a name or scopes that a key cannot have, and for an inactive user.
     """
     key = ApiKey(account=account_of(user), name=name, scopes=list(scopes), expires_at=expires_at)
     secret = seal(key)
@@ -90,7 +89,7 @@ def issue(
 
 
 def account_of(user: Any) -> Account:
-    """Return the user's account; the first time, make one with the plan `standard`, which has no quota at first."""
+    """Return the user's account; create it if needed, with the plan `standard`, which has no quota when created."""
     found = Account.objects.filter(user=user).first()
     if found is not None:
         return found
@@ -100,16 +99,16 @@ def account_of(user: Any) -> Account:
 
 @transaction.atomic
 def revoke(*, key: ApiKey) -> None:
-    """End the key: the next request with it is refused. Revoking twice is revoking once."""
+    """Revoke the key: the next request with it is refused. Idempotent."""
     ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=timezone.now())
     key.refresh_from_db(fields=["revoked_at"])
 
 
 def find(presented: Presented) -> ApiKey | None:
-    """Return the key that was presented, with its account, user and plan; None unless it is known and good.
+    """Return the key that was presented, with its account, user and plan; None unless it is known and usable.
 
-    Whether a prefix is known cannot be told from the time that this takes: a digest is compared either way, in a time
-    that does not depend on it.
+    The time that this takes does not reveal whether a prefix is known: a digest is compared either way, in constant
+    time.
     """
     primary = router.db_for_write(ApiKey)  # a replica may not know yet that it is revoked
     related = ApiKey.objects.using(primary).select_related("account__user", "account__plan")
@@ -119,9 +118,9 @@ def find(presented: Presented) -> ApiKey | None:
 
 
 def note_use(key: ApiKey) -> None:
-    """Write down that the key is used now, at most once a minute, however many processes see it used.
+    """Note that the key is used now, at most once a minute, however many processes see it used.
 
-    Nobody is refused for want of it.
+    A database error is logged, and refuses nobody.
     """
     now = timezone.now()
     if key.last_used_at is not None and key.last_used_at > now - NOTED_EACH:
@@ -131,7 +130,7 @@ def note_use(key: ApiKey) -> None:
         with transaction.atomic(using=router.db_for_write(ApiKey)):
             ApiKey.objects.filter(due, pk=key.pk).update(last_used_at=now)
     except DatabaseError:
-        logger.warning("the last use of the key %s was not written down", key.prefix, exc_info=True)
+        logger.warning("the last use of the key %s was not noted", key.prefix, exc_info=True)
 
 
 def _digest(text: str) -> str:

@@ -1,7 +1,7 @@
-"""What an account, a plan, a key and a record of use are.
+"""What an account, a plan, a key and a usage record are.
 
-A key is stored as its prefix, by which it is found, and a digest, by which it is known again: never itself. Keys are
-revoked, not deleted, and events of use are only ever added, so that what was done with a key stays on record.
+Of a key only its prefix is stored, by which it is found, and a digest, by which it is verified. Keys are revoked, not
+deleted, and usage events are only ever added, so that what was done with a key stays on record.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = [
 
 
 class Scope(models.TextChoices):
-    """What a key may be used for. Who may change what is private to an account may see it: to curate is to read."""
+    """What a key may be used for. `curate` includes `read`: what may be changed may be seen."""
 
     READ = "read", "Read: see the private galleries of its account"
     CURATE = "curate", "Curate: see them, and change galleries, screenshots and tags"
@@ -41,16 +41,16 @@ class Scope(models.TextChoices):
 
 
 LATEST = datetime(9999, 12, 31, tzinfo=UTC)
-"""When a key can expire at the latest: of what comes later, not every time zone and database has a date."""
+"""The latest time at which a key can expire: later times have no date in some time zones and databases."""
 SCOPES_WANTED = f"Give some of {', '.join(Scope.values)}, each once."
 
 
 class AppendOnlyError(Exception):
-    """A record of use was to be changed or deleted. Only `manage.py prune_usage` removes any, and only by age."""
+    """A usage event was to be changed or deleted. Only `manage.py prune_usage` removes events, and only by age."""
 
 
 def validate_scopes(scopes: Any) -> None:
-    """Raise `ValidationError` for anything but a list of different scopes, at least one."""
+    """Raise `ValidationError` for anything but a non-empty list of different scopes."""
     known = isinstance(scopes, list) and all(isinstance(scope, str) for scope in scopes)
     if not known or not scopes or len(set(scopes)) < len(scopes) or not set(scopes) <= set(Scope.values):
         raise ValidationError(SCOPES_WANTED)
@@ -63,7 +63,7 @@ def validate_active(user: Any) -> None:
 
 
 class Plan(models.Model):
-    """How much an account may use."""
+    """How many requests an account may make in a month."""
 
     slug = models.SlugField(max_length=50, unique=True)
     name = models.CharField(max_length=100)
@@ -96,7 +96,7 @@ class Account(models.Model):
 
 
 class ApiKey(models.Model):
-    """One key of an account, without its secret. `catalog.accounts.keys` issues, finds and revokes."""
+    """One key of an account, without its secret. `catalog.accounts.keys` issues, finds and revokes keys."""
 
     account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="keys")
     name = models.CharField(max_length=100, help_text="What it is for.")
@@ -127,27 +127,27 @@ class ApiKey(models.Model):
 
     @property
     def user(self) -> Any:
-        """The user whose key it is."""
+        """The user of the key's account."""
         return self.account.user
 
     def clean(self) -> None:
-        """Refuse a new key of who is inactive."""
+        """Raise `ValidationError` for a new key of an inactive user."""
         if self._state.adding and self.account_id is not None:
             validate_active(self.user)
 
     def allows(self, scope: str) -> bool:
-        """Say whether the key may be used for `scope`: what it names, and to read for one that curates."""
+        """Return whether the key may be used for `scope`: one of its scopes, or `read` where it has `curate`."""
         return scope in self.scopes or (scope == Scope.READ and Scope.CURATE in self.scopes)
 
     def is_good(self, now: datetime | None = None) -> bool:
-        """Say whether the key may be used at all: neither revoked nor expired, and its user active."""
+        """Return whether the key can be used: it is neither revoked nor expired, and its user is active."""
         now = now or timezone.now()
         expired = self.expires_at is not None and self.expires_at <= now
         return self.revoked_at is None and not expired and self.account.user.is_active
 
 
 class MonthlyUsage(models.Model):
-    """How many requests of an account have counted in one month. `catalog.accounts.usage` alone writes it."""
+    """How many requests of an account have counted in one month. Only `catalog.accounts.usage` writes it."""
 
     account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="usage")
     month = models.DateField(help_text="Its first day, in UTC.")
@@ -165,7 +165,7 @@ class MonthlyUsage(models.Model):
 
 
 class UsageEventQuerySet(models.QuerySet["UsageEvent"]):
-    """Rows that may be added and looked at."""
+    """Rows that may be added and read, but neither changed nor deleted."""
 
     def update(self, **_: Any) -> NoReturn:
         """Raise `AppendOnlyError`."""
@@ -180,11 +180,11 @@ class UsageEventQuerySet(models.QuerySet["UsageEvent"]):
         raise AppendOnlyError("Events of use are not changed.")
 
     def answer(self, pk: int, status: int) -> bool:
-        """Say what the request was answered, where nothing has been said yet; return whether that was so."""
+        """Set the status of the response, if it is not set yet; return whether it was set."""
         return bool(models.QuerySet.update(self.filter(pk=pk, status=None), status=status))
 
     def prune(self, before: datetime) -> int:
-        """Remove what is older, in batches, and return how many that were: for `manage.py prune_usage` alone."""
+        """Delete events older than `before`, in batches, and return how many: only for `manage.py prune_usage`."""
         return prune(self.filter(at__lt=before).order_by("at", "id"), _remove)
 
 
@@ -194,7 +194,7 @@ def _remove(events: UsageEventQuerySet) -> int:
 
 
 class UsageEvent(models.Model):
-    """One request that counted: who, when, what for, and what it was answered; never with what secret."""
+    """One request that counted: account, key, time, method, route and status; never a secret."""
 
     account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="events")
     key = models.ForeignKey(ApiKey, on_delete=models.PROTECT, related_name="events")
@@ -218,7 +218,7 @@ class UsageEvent(models.Model):
         return f"{self.at:%Y-%m-%d %H:%M:%S} {self.method} {self.route}"
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Add the event; raise `AppendOnlyError` for one that is there already."""
+        """Add the event. Raises `AppendOnlyError` for one that is already saved."""
         if not self._state.adding:
             raise AppendOnlyError("Events of use are not changed.")
         super().save(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""What credentials reach for: the scopes of keys as permissions. Whose rows may be changed, others say."""
+"""What credentials may be used for: the scopes of keys as permissions. `catalog.curation.ownership` decides on rows."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ __all__ = ["HasCaptureScope", "HasCurateScope", "HasReadScope", "HasScope", "rea
 
 
 def reaches(request: Request, scope: str) -> bool:
-    """Say whether the client's credentials may be used for `scope`.
+    """Return whether the client's credentials may be used for `scope`.
 
-    Those that know no scopes (a session, a token, a JWT) reach as far as their user; whether there is a user at all is
-    for other permissions to ask.
+    Credentials without scopes (a session, a token, a JWT) may be used for everything that their user may do. Whether
+    there is a user at all, other permissions check.
     """
     allows = getattr(request.auth, "allows", None)
     return allows is None or bool(allows(scope))
 
 
 class HasScope(BasePermission):
-    """For whoever has no key, and for keys with this scope; other keys get a 403 that names it."""
+    """Allows requests without a key, and keys with this scope; other keys get a 403 that names the scope."""
 
     scope: str = ""
 
     @property
     def message(self) -> str:
-        return f"The key does not have the scope `{self.scope}`, which this takes."
+        return f"The key does not have the scope `{self.scope}`, which this needs."
 
     def has_permission(self, request: Request, view: Any) -> bool:
         return reaches(request, self.scope)

@@ -1,7 +1,8 @@
-"""When a key's account has used up its month, and what clients are told of that.
+"""When a key's account has used up its monthly quota, and what clients are told about it.
 
-A request with a key counts once it has been let in: the key is good, its scopes suffice, and no rate is exceeded. What
-becomes of it then is of no account: a hit, a 304, a 404 count alike. A 401, 403, 406 or 429 does not.
+A request with a key counts once it has been let in: the key can be used, its scopes suffice, and no rate is exceeded.
+What becomes of it then does not matter: a hit, a 304, a 404 and the 403 of an object that is not the client's to change
+all count. A 401, 406 or 429 does not, nor a 403 for a missing scope.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ POLICY = "month"
 
 
 class QuotaExceededError(Throttled):
-    """429: the account's month is used up; `Retry-After` is when the next begins."""
+    """429: the account's monthly quota is used up; `Retry-After` is when the next month begins."""
 
     def __init__(self, tally: Tally) -> None:
         super().__init__(detail=f"All {tally.quota} requests of the plan for this month (UTC) are used up.")
@@ -33,15 +34,15 @@ class QuotaExceededError(Throttled):
 
 
 class QuotaThrottle(BaseThrottle):
-    """Counts every request with a key, hit or not; the last of a view's throttles, so that theirs come first."""
+    """Counts every request with a key, hit or miss. Put it last, so that a request refused by a rate does not count."""
 
     counts_hits = True
     keybits_closed = True
 
     def allow_request(self, request: Request, view: Any) -> bool:
-        """Count the request and tell the client what is left; raise `QuotaExceededError` where nothing is.
+        """Count the request and tell the client what is left. Raises `QuotaExceededError` where nothing is left.
 
-        Raises `BusyError` where others keep it from being counted: what cannot be counted is not let in.
+        Raises `BusyError` where others keep the request from being counted: what cannot be counted is not let in.
         """
         if not isinstance(request.auth, ApiKey):
             return True
@@ -57,10 +58,10 @@ class QuotaThrottle(BaseThrottle):
 
 
 def _note_answer(view: Any, event: int) -> None:
-    """Have what the view answers be written down once it has been sent.
+    """Have the status of the view's response noted once it has been sent.
 
-    A view that caches finalizes what it has rendered, and then what it answers: of the two the second alone is sent,
-    and closed.
+    A view that caches finalizes two responses: what it has rendered, and what it answers. Only the second is sent and
+    closed.
     """
     finalize = view.finalize_response
 
@@ -73,7 +74,7 @@ def _note_answer(view: Any, event: int) -> None:
 
 
 def _fields(tally: Tally) -> dict[str, str]:
-    """Return the fields of draft-ietf-httpapi-ratelimit-headers; none where there is no limit."""
+    """Return the fields of draft-ietf-httpapi-ratelimit-headers; none where the plan has no quota."""
     if tally.quota is None:
         return {}
     return {

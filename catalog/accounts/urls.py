@@ -1,4 +1,4 @@
-"""Where tokens are had, in a deployment that has them."""
+"""Where clients obtain JSON Web Tokens, in a deployment that enables them."""
 
 from __future__ import annotations
 

@@ -433,5 +433,5 @@ def test_an_answer_that_cannot_be_written_down_fails_nothing(
         other.execute("BEGIN IMMEDIATE")
         usage.note_answer(event=event, status=200)
     connection.close()
-    assert "was not written down" in caplog.text
+    assert "was not noted" in caplog.text
     assert UsageEvent.objects.get(pk=event).status is None
