@@ -20,7 +20,7 @@ class AccountsConfig(AppConfig):
 
 
 def _keep_tokens_to_themselves() -> None:
-    """Name tokens after their users: REST framework's `str` of one is its key, which would show wherever it is named."""
+    """Name tokens after their users: REST framework's `str` of one is its key, which would show wherever rows are."""
     from rest_framework.authtoken.models import Token  # noqa: PLC0415 - models are not loaded before
 
     def named(token: Any) -> str:

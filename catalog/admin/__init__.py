@@ -1,4 +1,4 @@
-"""The catalogue in Django's admin: galleries, screenshots and tags, changed through `catalog.curation` alone."""
+"""The catalogue in Django's admin: galleries, screenshots and tags, changed only through `catalog.curation`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page "Cache" of an object in the admin: what the cache knows of its scopes, and the buttons that end them."""
+"""The page "Cache" of an object in the admin: what the cache holds for its scopes, and the buttons that purge them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from keybits.stores import StoreError
 __all__ = ["CachePage"]
 
 SAMPLE = 500
-"""Entries of the store that are looked at: they are read whole."""
+"""Most entries of the store that are looked at; each is read completely."""
 
 
 class CachePage(admin.ModelAdmin):  # type: ignore[type-arg]
@@ -32,7 +32,7 @@ class CachePage(admin.ModelAdmin):  # type: ignore[type-arg]
         return [path("<path:object_id>/cache/", view, name=name), *super().get_urls()]
 
     def cache_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Show the page; by POST ask whether a purge is meant and, once that is confirmed, purge."""
+        """Show the page; on POST ask for confirmation of a purge and, once confirmed, purge."""
         obj = self.get_object(request, unquote(object_id))
         if obj is None:
             raise Http404
@@ -90,7 +90,7 @@ class CachePage(admin.ModelAdmin):  # type: ignore[type-arg]
 
 
 def _knowledge(scopes: list[str]) -> dict[str, Any]:
-    """Return what the store says, or why it says nothing."""
+    """Return the page's context: the stamps and a sample of entries, or the failure of the store."""
     told: dict[str, Any] = {"scopes": scopes, "purgers": edge.purgers()}
     try:
         known = inspection.stamps_of(scopes)

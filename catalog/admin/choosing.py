@@ -1,4 +1,4 @@
-"""How one of very many rows is chosen: by the search of its own list. What cannot be a row's id is never asked for."""
+"""How one of very many rows is chosen: by the search of its own list. What cannot be an id is never queried."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from django.http import HttpRequest
 __all__ = ["LONGEST_ID", "ChoosingAdmin", "RowSelect", "is_id"]
 
 LONGEST_ID = 18
-"""Digits of a key that every database can hold."""
+"""Most digits of a key that fits into 64 bits."""
 
 
 def is_id(text: str) -> bool:
-    """Say whether `text` can be the id of a row."""
+    """Return whether `text` can be the id of a row."""
     return text.isascii() and text.isdigit() and len(text) <= LONGEST_ID
 
 
 class RowSelect(AutocompleteSelect):
-    """As Django's, for any value that a request may hold."""
+    """As Django's, but ignores values of the request that cannot be ids."""
 
     def optgroups(self, name: str, value: Any, attr: Any = None) -> Any:
         return super().optgroups(name, [each for each in value if is_id(str(each))], attr)
 
 
 class ChoosingAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    """Has what it names in `autocomplete_fields` chosen so."""
+    """An admin whose `autocomplete_fields` use `RowSelect`."""
 
     def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         if db_field.name in self.get_autocomplete_fields(request):

@@ -1,8 +1,8 @@
-"""How the admin writes: what a form or an action says goes to `catalog.curation`, and what that refuses is shown.
+"""How the admin writes: forms and actions call `catalog.curation`, and what that refuses is shown.
 
-A refusal of a form is shown at the form, with all that was entered, and so is what somebody else has changed since the
-form was shown: it is compared with its row, and saved, while nobody else can change that. An action happens whole, with
-its record and the log of the admin, or not at all, and to no more than `KEYBITS_BULK_LIMIT` rows.
+A refused form is shown again with all that was entered; so is one whose row somebody else has changed since it was
+shown. The row is locked while the form is compared with it and saved. An action is one transaction with its record and
+the admin's log, on no more than `KEYBITS_BULK_LIMIT` rows.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ __all__ = ["BoundedPaginator", "CuratedAdmin"]
 
 MOST_COUNTED = 10_000
 CHOSEN = ("gallery", "tags")
-"""Fields of an action's forms that hold ids, or nothing yet; those of the rows are the site's to look at."""
+"""Fields of an action's forms that hold ids, or nothing yet. The site itself checks the ids of the rows."""
 SHOWN = 10
-"""Rows that are named where somebody is asked whether they are meant."""
+"""Most rows that are named on a page that asks for confirmation."""
 
 
 class BoundedPaginator(Paginator):  # type: ignore[type-arg]
-    """Counts to 10,000 and no further: 10,001 says that there are more, which a filter or a search brings nearer."""
+    """Counts up to 10,001, which means that there are more; a filter or a search finds those."""
 
     @cached_property
     def count(self) -> int:
@@ -49,7 +49,7 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]
 
 
 class CuratedAdmin(RefusalAdmin):
-    """Saves, changes and deletes by the functions that a subclass names."""
+    """Creates, changes and deletes by the methods that a subclass defines."""
 
     refusals = (
         *RefusalAdmin.refusals,
@@ -64,10 +64,10 @@ class CuratedAdmin(RefusalAdmin):
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
     deletes: tuple[type[Model], ...] = ()
-    """What goes with a row beside it, for which leave to delete is needed as well."""
+    """The models deleted with a row, for which permission to delete is needed, too."""
 
     def create(self, **values: Any) -> Any:
-        """Make a row and return it."""
+        """Create a row and return it."""
         raise NotImplementedError
 
     def change(self, row: Any, **changes: Any) -> None:
@@ -77,7 +77,7 @@ class CuratedAdmin(RefusalAdmin):
     # --- Forms ------------------------------------------------------------------------------------------------
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        """Give curation what was entered, on the row as it is now; `obj` then is what has been saved."""
+        """Pass what was entered to curation, with the row as it is now. Afterwards `obj` is as saved."""
         if change:
             row = self.model._base_manager.get(pk=obj.pk)
             self.change(row, **{name: form.cleaned_data[name] for name in form.changed_data})
@@ -87,25 +87,25 @@ class CuratedAdmin(RefusalAdmin):
         obj.refresh_from_db()
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
-        """What hangs on the row has been saved with it; here are the rows that refer to it."""
+        """Save the rows of the inlines. Many-to-many fields have been saved with the row itself."""
         for formset in formsets:
             self.save_formset(request, form, formset, change)
 
     # --- Deletion ---------------------------------------------------------------------------------------------
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        """Return what goes, in numbers: nothing is read row by row, as Django would."""
+        """Return what would be deleted, as counts; unlike Django, without reading every row."""
         counts = {
             str(model._meta.verbose_name_plural): rows.count() for model, rows in self.going(objs).items()
         }
         return [str(row) for row in objs[:SHOWN]], counts, self._lacking(request), []
 
     def going(self, rows: Any) -> dict[type[Model], QuerySet[Any]]:
-        """Return what goes with `rows`, by model."""
+        """Return what is deleted with `rows`, by model."""
         return {}
 
     def _lacking(self, request: HttpRequest) -> set[str]:
-        """Return the names of what the user may not delete."""
+        """Return the names of the models that the user may not delete."""
         needed = [model._meta for model in (self.model, *self.deletes)]
         return {
             str(opts.verbose_name)
@@ -117,7 +117,7 @@ class CuratedAdmin(RefusalAdmin):
         self.delete_queryset(request, self.model._base_manager.filter(pk=obj.pk))
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        """Delete by a statement for each table."""
+        """Delete by one statement for each table."""
         rows = list(queryset)
         bulk.delete(rows=queryset, actor=request.user, most=len(rows), record=self.record(request, rows))
 
@@ -126,17 +126,17 @@ class CuratedAdmin(RefusalAdmin):
     def response_action(
         self, request: HttpRequest, queryset: QuerySet[Any], *args: Any
     ) -> HttpResponse | None:
-        """Say what was refused."""
+        """Run the action; where it is refused, show why. Raises `BadRequest` for a choice that cannot be an id."""
         named = [value for name in CHOSEN for value in request.POST.getlist(name)]
         if not all(map(is_id, filter(None, named))):
-            raise BadRequest("What is chosen is an id.")
+            raise BadRequest("Choose rows by their ids.")
         try:
             return super().response_action(request, queryset, *args)
         except self.refusals as error:
             return self.nothing_changed(request, error)
 
     def chosen(self, queryset: QuerySet[Any]) -> list[Any]:
-        """Return the rows; raise `TooManyRowsError` for more than `KEYBITS_BULK_LIMIT`."""
+        """Return the rows. Raises `TooManyRowsError` for more than `KEYBITS_BULK_LIMIT`."""
         rows = list(queryset[: conf.BULK_LIMIT + 1])
         if len(rows) > conf.BULK_LIMIT:
             raise bulk.TooManyRowsError(queryset.count(), conf.BULK_LIMIT)
@@ -161,12 +161,12 @@ class CuratedAdmin(RefusalAdmin):
         return TemplateResponse(request, "catalog/admin/action.html", context)
 
     def confirmed(self, request: HttpRequest, rows: Sequence[Any]) -> bool:
-        """Say whether the present number of rows is the one that was shown when this was confirmed."""
+        """Return whether the action was confirmed for the present number of rows."""
         return request.POST.get("confirmed") == str(len(rows))
 
     @transaction.atomic
     def update(self, request: HttpRequest, rows: Sequence[Any], changes: bulk.Changes, told: str) -> int:
-        """Change `rows`, note `told` in the log of each, and return how many there were."""
+        """Change `rows`, log `told` for each, and return how many were changed."""
         record = bulk.update(
             rows=self.model._base_manager.filter(pk__in=[row.pk for row in rows]),
             actor=request.user,
@@ -178,7 +178,7 @@ class CuratedAdmin(RefusalAdmin):
         return record.count
 
     def note(self, request: HttpRequest, rows: Sequence[Any], told: str) -> None:
-        """Log `told` of each row."""
+        """Log `told` for each row."""
         if rows:
             LogEntry.objects.log_actions(int(request.user.pk or 0), rows, CHANGE, told)
 
@@ -201,7 +201,7 @@ class CuratedAdmin(RefusalAdmin):
             return self.ask(request, rows, forms.Form(), "Delete these?")
         named = self.model._base_manager.filter(pk__in=[row.pk for row in rows])
         with transaction.atomic():
-            self.log_deletions(request, rows)  # type: ignore[arg-type]  # it goes through them
+            self.log_deletions(request, rows)  # type: ignore[arg-type]  # it only iterates
             self.delete_queryset(request, named)
         self.message_user(request, f"{len(rows)} deleted.")
         return None

@@ -1,4 +1,4 @@
-"""Filters of the admin's lists whose values are too many to list: they are searched for, or typed."""
+"""Filters of the admin's lists with too many values to list: a value is searched for, or typed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["OrientationFilter", "SearchedFilter", "TypedFilter"]
 
 
 class NamedForm(forms.Form):
-    """A form of one field, `value`, that is sent under another name."""
+    """A form with one field, `value`, that is sent as the parameter `name`."""
 
     def __init__(self, name: str, **options: Any) -> None:
         super().__init__(**options)
@@ -30,7 +30,7 @@ class NamedForm(forms.Form):
 
 
 class EnteredFilter(admin.FieldListFilter):
-    """A form that sends one value, with what else the list is filtered by; a link takes the filter away."""
+    """A filter with a form that sends one value, with the list's other filters, and a link that removes it."""
 
     template = "catalog/admin/entered_filter.html"
     parameter = "{}"
@@ -45,17 +45,17 @@ class EnteredFilter(admin.FieldListFilter):
 
     @property
     def value(self) -> str:
-        """What is filtered by; "" for nothing."""
+        """The value to filter by; "" for none."""
         given = self.used_parameters.get(self.name, "")
         return str(given[-1] if isinstance(given, list) else given)
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """A form that was sent empty filters nothing."""
+        """Return the filtered rows; all rows, where the form was sent empty."""
         filtered = super().queryset(request, queryset) if self.value else None
         return queryset if filtered is None else filtered
 
     def choices(self, changelist: ChangeList) -> Iterator[Any]:
-        """Yield the form, and the way to the list without this filter."""
+        """Yield the form, and the query string of the list without this filter."""
         others = {name: values for name, values in changelist.filter_params.items() if name != self.name}
         yield {
             "field": self.form["value"],
@@ -66,7 +66,7 @@ class EnteredFilter(admin.FieldListFilter):
 
     @property
     def form(self) -> forms.Form:
-        """The form, filled with the present value."""
+        """The form, with the present value."""
         form = NamedForm(self.name, initial={"value": self.value})
         form.fields["value"] = self.entry()
         form.fields["value"].widget.attrs["aria-label"] = str(self.title)
@@ -78,14 +78,14 @@ class EnteredFilter(admin.FieldListFilter):
 
 
 class TypedFilter(EnteredFilter):
-    """The whole value, typed."""
+    """A filter by a complete value, which is typed."""
 
     def entry(self) -> forms.Field:
         return forms.CharField(required=False)
 
 
 class SearchedFilter(EnteredFilter):
-    """A related row, found by the search of its own list."""
+    """A filter by a related row, which is found by the search of its own list."""
 
     parameter = "{}__id__exact"
 
@@ -101,7 +101,7 @@ class SearchedFilter(EnteredFilter):
 
     @classmethod
     def media_of(cls, field: Any) -> forms.Media:
-        """Return the scripts and styles that the filter of this field needs in the page."""
+        """Return the scripts and styles that the filter of `field` needs on the page."""
         return cls._widget(field).media
 
     @staticmethod
@@ -110,7 +110,7 @@ class SearchedFilter(EnteredFilter):
 
 
 class OrientationFilter(admin.SimpleListFilter):
-    """The three there are; Django would read them from every row."""
+    """The three orientations; Django would read the choices from every row."""
 
     title = "orientation"
     parameter_name = "orientation"

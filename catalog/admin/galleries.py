@@ -1,4 +1,4 @@
-"""Galleries in the admin, each with the first of its screenshots."""
+"""Galleries in the admin, each with its first screenshots."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from catalog.models import Gallery, Rendition, Screenshot, Visibility
 __all__ = ["GalleryAdmin"]
 
 FIRST = 20
-"""Screenshots that are shown at a gallery; the others are in their own list."""
+"""Screenshots that are shown with a gallery; the others are in their own list."""
 COVERS = 100
-"""Screenshots that a cover can be chosen from, beside the present one."""
+"""Screenshots that a cover can be chosen from, besides the present cover."""
 
 
 class FirstScreenshots(BaseInlineFormSet):  # type: ignore[type-arg]
-    """The first screenshots of a gallery, and when they come back those that were shown, wherever they are now."""
+    """The first screenshots of a gallery; when the form is sent, those that it had shown, whatever their position."""
 
     def get_queryset(self) -> Any:
         if not hasattr(self, "_queryset"):
@@ -44,9 +44,9 @@ class FirstScreenshots(BaseInlineFormSet):  # type: ignore[type-arg]
         return self._queryset
 
     def clean(self) -> None:
-        """Say of a screenshot that has left the gallery meanwhile that it was not changed; Django would not.
+        """Refuse where a screenshot has left the gallery meanwhile, which Django would ignore.
 
-        Nor is one deleted that is not as it was when that was decided.
+        Also refuse to delete one that has been changed since it was shown.
         """
         super().clean()
         if any(form.instance.pk is None for form in self.initial_forms):
@@ -58,7 +58,7 @@ class FirstScreenshots(BaseInlineFormSet):  # type: ignore[type-arg]
             )
 
     def _held(self) -> list[int]:
-        """Return the keys of those that were shown, which nobody else changes until all is saved."""
+        """Lock the screenshots that were shown, until all is saved, and return their keys."""
         sent = Screenshot._base_manager.select_for_update(no_key=True).filter(pk__in=self._sent())
         return list(sent.order_by("pk").values_list("pk", flat=True))
 
@@ -68,7 +68,7 @@ class FirstScreenshots(BaseInlineFormSet):  # type: ignore[type-arg]
 
 
 class ScreenshotRowForm(ShownForm):
-    """One screenshot in a row."""
+    """One screenshot of the inline."""
 
     tags = SlugsField(widget=forms.TextInput(attrs={"size": 30}))
 
@@ -84,7 +84,7 @@ class ScreenshotInline(ShownMixin, admin.TabularInline):  # type: ignore[type-ar
     verbose_name_plural = f"the first {FIRST} screenshots"
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """A screenshot is added where its page is said."""
+        """Return False: a screenshot is added in its own form, which asks for its page."""
         return False
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
@@ -142,7 +142,7 @@ class GalleryAdmin(CachePage, CuratedAdmin):
 
     @property
     def media(self) -> forms.Media:
-        """With the scripts of the filter that is searched."""
+        """The media, with the scripts of the searched filter."""
         return super().media + SearchedFilter.media_of(Gallery._meta.get_field("owner"))
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
@@ -157,7 +157,7 @@ class GalleryAdmin(CachePage, CuratedAdmin):
 
     @admin.display(description="screenshots")
     def screenshots(self, gallery: Any) -> str:
-        """How many there are, and the way to them."""
+        """The number of screenshots, as a link to their list."""
         address = f"{reverse('admin:catalog_screenshot_changelist')}?gallery__id__exact={gallery.pk}"
         return format_html('<a href="{}">{}</a>', address, gallery.screenshot_count)
 
@@ -168,14 +168,14 @@ class GalleryAdmin(CachePage, CuratedAdmin):
         return (*own, "cover", "screenshots") if obj else own
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-        """A slug is part of an address, and stays."""
+        """Return the read-only fields. A slug is part of an address, and cannot be changed."""
         return ("slug", "screenshots") if obj else ()
 
     def get_prepopulated_fields(self, request: HttpRequest, obj: Any = None) -> dict[str, Sequence[str]]:
         return {} if obj else {"slug": ("title",)}
 
     def get_inlines(self, request: HttpRequest, obj: Any) -> Any:
-        """A new gallery is empty."""
+        """Return no inlines for a new gallery, which is empty."""
         return self.inlines if obj else ()
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
@@ -188,7 +188,7 @@ class GalleryAdmin(CachePage, CuratedAdmin):
         change_gallery(gallery=row, **changes)
 
     def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
-        """Give curation what was changed of each screenshot, and delete those that were marked."""
+        """Pass the changes of each screenshot to curation, and delete those that were marked."""
         formset.save(commit=False)
         for row in formset.saved_forms:
             self._save_row(row)

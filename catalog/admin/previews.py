@@ -1,4 +1,4 @@
-"""How a picture is shown in a list: its smallest rendition, and nothing where there is none yet."""
+"""How a picture is shown in a list: as its smallest rendition, or not at all where there is none yet."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from catalog.models import Screenshot
 __all__ = ["preview"]
 
 HEIGHT = 48
-"""Pixels: a row of a list stays a row."""
+"""Pixels; small enough for a row of a list."""
 
 
 def preview(screenshot: Screenshot | None) -> str:
-    """Return an `<img>` of the screenshot's smallest rendition, or "". Renditions that were prefetched are used."""
+    """Return an `<img>` of the screenshot's smallest rendition, or "". Prefetched renditions are used."""
     smallest = next(iter(screenshot.renditions.all()), None) if screenshot else None
     if screenshot is None or smallest is None:
         return ""

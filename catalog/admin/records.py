@@ -1,4 +1,4 @@
-"""Records in the admin, to be read: what has been done stays as it was written."""
+"""Records in the admin, which can be read but not changed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["BulkOperationAdmin", "RecordAdmin"]
 
 
 class RecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    """Rows that the service writes, and people only look at."""
+    """An admin of rows that the service writes, and people only read."""
 
     show_full_result_count = False
 

@@ -1,7 +1,7 @@
-"""What keeps a form that was found valid from being saved, and a row from being deleted: said where it was asked for.
+"""How the admin shows that a valid form could not be saved, or a row not deleted.
 
-Others write meanwhile, and a database gives a write up for their sake. Nothing has been changed then: a form is shown
-again with all that was entered, and who wanted to delete is led back to be asked once more.
+Others write concurrently, and a database may abort a write for their sake. Nothing has been changed then: the form is
+shown again with all that was entered, and a deletion asks for confirmation again.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from keybits.transactions import WriteRefusedError
 __all__ = ["GIVEN_UP", "RefusalAdmin", "RefusalForm", "why"]
 
 GIVEN_UP = (OperationalError, WriteRefusedError)
-"""What a write ends with for the sake of others (a deadlock, SQLite's lock), or because the store is out of reach."""
+"""The errors of a write aborted for the sake of others (a deadlock, SQLite's lock), or for an unreachable store."""
 
 
 class RefusalForm(ShownForm):
-    """A form that shows, as errors, what its saving was refused for."""
+    """A form that shows the reason why saving it was refused as an error."""
 
     refusal: ValidationError | None = None
 
@@ -36,16 +36,16 @@ class RefusalForm(ShownForm):
 
 
 class RefusalAdmin(ShownAdmin):
-    """An admin that says what was refused of a form or a deletion."""
+    """An admin that shows why a form or a deletion was refused."""
 
     form = RefusalForm
     refusals: tuple[type[Exception], ...] = (IntegrityError, ObjectDoesNotExist, *GIVEN_UP)
-    """What a write may end with that has changed nothing."""
+    """The errors after which nothing has been changed."""
 
     def changeform_view(
         self, request: HttpRequest, object_id: str | None = None, *args: Any, **kwargs: Any
     ) -> Any:
-        """Show the form again where it was refused."""
+        """Show the form, again where saving it was refused."""
         try:
             return super().changeform_view(request, object_id, *args, **kwargs)
         except self.refusals as error:
@@ -58,14 +58,14 @@ class RefusalAdmin(ShownAdmin):
         return form
 
     def delete_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        """Ask once more where it was refused."""
+        """Delete the row; where that is refused, ask for confirmation again."""
         try:
             return super().delete_view(request, *args, **kwargs)
         except self.refusals as error:
             return self.nothing_changed(request, error)
 
     def nothing_changed(self, request: HttpRequest, error: Exception) -> HttpResponse:
-        """Say why, and lead back to where the client is."""
+        """Show why, and redirect to the page that the request was sent from."""
         self.message_user(request, f"Nothing was changed. {why(error)}", messages.ERROR)
         return HttpResponseRedirect(request.get_full_path())
 
@@ -77,11 +77,11 @@ def _refusal(error: Exception) -> ValidationError:
 
 
 def why(error: Exception) -> str:
-    """Return, as sentences, why a write was not done."""
+    """Return, in sentences, why a write was refused."""
     if isinstance(error, IntegrityError | ObjectDoesNotExist):
         return "Somebody else has changed or deleted something that this is about. Look again."
     if isinstance(error, OperationalError):
-        return "Others were writing the same. Send it again."
+        return "Others were writing the same rows. Send it again."
     if isinstance(error, OSError):
         return f"The storage of pictures has failed: {error.strerror}."
     return " ".join(error.messages) if isinstance(error, ValidationError) else str(error)

@@ -1,4 +1,4 @@
-"""Screenshots in the admin: what people curate can be changed, what a capture measured is shown."""
+"""Screenshots in the admin: what people curate can be changed, what a capture has measured is only shown."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from catalog.models import BulkOperation, Gallery, Rendition, Screenshot, Tag
 __all__ = ["ScreenshotAdmin"]
 
 Meaning = Callable[[forms.Form], tuple[bulk.Changes, str]]
-"""What a form that was filled in asks for, and how that is told."""
+"""Makes of a valid form the changes to be made, and the text that describes them."""
 CURATED = ("gallery", "title", "alt", "position", "tags")
 MEASURED = (
     "source_url",
@@ -55,7 +55,7 @@ MEASURED = (
     "updated_at",
 )
 MOST_REDRAWN = 20
-"""Pictures that are encoded while somebody waits: each takes a second or so."""
+"""Most pictures that are encoded while somebody waits; each takes about a second."""
 REDRAWN = "Renditions made anew."
 UNDRAWN = (
     redrawing.OriginalMissingError,
@@ -65,11 +65,11 @@ UNDRAWN = (
     OSError,
     *GIVEN_UP,
 )
-"""What keeps the renditions of one screenshot from being made anew: its picture, its files, or what others write."""
+"""The errors that keep a screenshot's renditions from being made anew: of its picture, its files, or others' writes."""
 
 
 class RenditionInline(admin.TabularInline):  # type: ignore[type-arg]
-    """The renditions, to be looked at."""
+    """The renditions, read-only."""
 
     model = Rendition
     fields = readonly_fields = ("width", "height", "format", "bytes", "sha256")
@@ -84,13 +84,13 @@ class RenditionInline(admin.TabularInline):  # type: ignore[type-arg]
 
 
 class ScreenshotForm(RefusalForm):
-    """A screenshot's own fields; its tags as words."""
+    """A screenshot's own fields, with its tags as slugs."""
 
     tags = SlugsField(help_text="Slugs with spaces between them; new ones become tags.")
 
 
 class NewScreenshotForm(ScreenshotForm):
-    """With the page that is to be pictured."""
+    """The form of a new screenshot, with the page that is to be pictured."""
 
     source_url = forms.URLField(
         max_length=2000, assume_scheme="https", validators=[URLValidator(schemes=["http", "https"])]
@@ -98,7 +98,7 @@ class NewScreenshotForm(ScreenshotForm):
 
 
 class MoveForm(forms.Form):
-    """Where screenshots are moved to."""
+    """The gallery that screenshots are moved to."""
 
     gallery = forms.ModelChoiceField(
         Gallery.objects.all(),
@@ -107,7 +107,7 @@ class MoveForm(forms.Form):
 
 
 class TagsForm(forms.Form):
-    """Which tags are meant; those that are not there are made before, under Tags."""
+    """The tags to add or remove. They must exist; new ones are created under Tags."""
 
     tags = forms.ModelMultipleChoiceField(
         Tag.objects.all(),
@@ -117,7 +117,7 @@ class TagsForm(forms.Form):
 
 @admin.register(Screenshot)
 class ScreenshotAdmin(CachePage, CuratedAdmin):
-    """The list costs the same number of queries whatever it shows, and none of them reads the whole table."""
+    """The list takes a constant number of queries, none of which reads the whole table."""
 
     form = ScreenshotForm
     list_display = ("picture", "title", "gallery", "domain", "state", "captured_at")
@@ -144,7 +144,7 @@ class ScreenshotAdmin(CachePage, CuratedAdmin):
 
     @property
     def media(self) -> forms.Media:
-        """With the scripts of the filters that are searched."""
+        """The media, with the scripts of the searched filters."""
         return super().media + SearchedFilter.media_of(Screenshot._meta.get_field("gallery"))
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
@@ -153,7 +153,7 @@ class ScreenshotAdmin(CachePage, CuratedAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        """Find by the index of the API's own search."""
+        """Search by the index of the API's search."""
         return (search.matching(queryset, search_term) if search_term else queryset), False
 
     @admin.display(description="picture")
@@ -215,7 +215,7 @@ class ScreenshotAdmin(CachePage, CuratedAdmin):
         title: str,
         changes: Meaning,
     ) -> HttpResponse | None:
-        """Ask by a form of this kind and, once it has been filled in, do the changes that it means."""
+        """Show a form of this kind and, once it is valid and confirmed, make the changes that it asks for."""
         rows = self.chosen(queryset)
         form = kind(request.POST if "confirmed" in request.POST else None)
         if not (form.is_valid() and self.confirmed(request, rows)):
@@ -227,7 +227,7 @@ class ScreenshotAdmin(CachePage, CuratedAdmin):
 
     @admin.action(description="Make the renditions anew", permissions=["change"])
     def redraw(self, request: HttpRequest, queryset: QuerySet[Screenshot]) -> None:
-        """Each for itself: one for which that cannot be done leaves the others alone, and is named."""
+        """Make renditions anew, for each screenshot independently; name those for which it fails."""
         rows = self.chosen(queryset[: MOST_REDRAWN + 1])
         if len(rows) > MOST_REDRAWN:
             raise bulk.TooManyRowsError(len(rows), MOST_REDRAWN)
@@ -247,18 +247,18 @@ class ScreenshotAdmin(CachePage, CuratedAdmin):
         return True
 
     def _record_redrawn(self, request: HttpRequest, rows: list[Screenshot]) -> None:
-        """Note what has been done already, all of it or nothing."""
+        """Record and log what has been done, in one transaction."""
         record = self.record(request, rows, REDRAWN)
         try:
             with transaction.atomic():
                 bulk.recorded(record, BulkOperation.Kind.UPDATE, len(rows))
                 self.note(request, rows, REDRAWN)
         except self.refusals as error:
-            self.message_user(request, f"What was done is on no record. {why(error)}", messages.WARNING)
+            self.message_user(request, f"What was done could not be recorded. {why(error)}", messages.WARNING)
 
 
 def _tagging(told: str, tagging: Callable[[frozenset[str]], bulk.Tagging]) -> Meaning:
-    """Return what a form of tags means: their `tagging`."""
+    """Return the meaning of a form of tags: the changes by `tagging`, described by `told`."""
 
     def changes(form: forms.Form) -> tuple[bulk.Changes, str]:
         slugs = frozenset(tag.slug for tag in form.cleaned_data["tags"])

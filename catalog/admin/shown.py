@@ -1,7 +1,7 @@
-"""What a form has shown of its row: it comes back with the form, and tells what somebody else has changed meanwhile.
+"""How a form detects that somebody else has changed its row: the values that it has shown come back with it.
 
-Only what was edited is written, and a form that would put back what another has changed is refused. It then shows what
-is there now, beside what was entered, so that to save it again is meant. Who compares holds the row.
+Only edited fields are written, and a form that would undo somebody else's change is refused. It then shows the present
+values beside what was entered, so that saving it again is a deliberate choice. The row is locked while it is compared.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from catalog.admin.choosing import ChoosingAdmin, is_id
 __all__ = ["NAME", "ShownAdmin", "ShownForm", "ShownMixin"]
 
 NAME = "shown"
-UNKNOWN = "The form does not say what it had shown, so that nothing was changed. Look again."
+UNKNOWN = "The form does not say which values it had shown, so nothing was changed. Look again."
 
 
 class ShownField(forms.Field):
-    """Values by field, as JSON and out of sight: None where there are none, and no field's where it cannot be read.
+    """A hidden field with the values that the form has shown, by field, as JSON.
 
-    What it shows is always what is there now.
+    Its value is None where it was not sent, and an empty mapping where it cannot be parsed. It is always rendered with
+    the present values.
     """
 
     widget = forms.HiddenInput
@@ -52,7 +53,7 @@ class ShownField(forms.Field):
 
 
 class ShownForm(forms.ModelForm):  # type: ignore[type-arg]
-    """A form that is refused where to save it would undo what somebody else has done since it was shown."""
+    """A form that is refused where saving it would undo what somebody else has changed since it was shown."""
 
     shown = ShownField()
     _shown: Mapping[str, Any] | None = None
@@ -70,7 +71,7 @@ class ShownForm(forms.ModelForm):  # type: ignore[type-arg]
         return cleaned
 
     def is_overtaken(self) -> bool:
-        """Say whether the row is another than the form says that it has shown."""
+        """Return whether the row differs from what the form had shown."""
         return self._shown is not None and self._shown != self.present
 
     def _refuse(self, shown: Mapping[str, Any]) -> None:
@@ -86,19 +87,19 @@ class ShownForm(forms.ModelForm):  # type: ignore[type-arg]
             self.add_error(name, told)
 
     def _tells(self, shown: Mapping[str, Any]) -> bool:
-        """Say whether `shown` has a value of every field, and of the kind that the present one is of."""
+        """Return whether `shown` has a value for every field, of the same type as the present one."""
         return all(
             name in shown and (shown[name] is None or value is None or isinstance(value, type(shown[name])))
             for name, value in self.present.items()
         )
 
     def _undone(self, shown: Mapping[str, Any]) -> Iterator[str]:
-        """Yield the fields that another has changed since, and that saving would make something else."""
+        """Yield the fields that somebody else has changed since, and whose value saving would change."""
         entered = (name for name in self.changed_data if name in self.present)
         return (name for name in entered if shown[name] != self.present[name])
 
     def _is_edited(self, name: str, shown: Any) -> bool:
-        """Say whether what was entered is another value than was shown; browsers end lines by CRLF."""
+        """Return whether what was entered differs from what was shown. Browsers end lines by CRLF."""
         shown, entered = (
             value.replace("\r\n", "\n") if isinstance(value, str) else value
             for value in (shown, self[name].data)
@@ -106,18 +107,18 @@ class ShownForm(forms.ModelForm):  # type: ignore[type-arg]
         return bool(self.fields[name].has_changed(shown, entered))
 
     def _present(self, name: str) -> Any:
-        """Return the value as its widget is given it."""
+        """Return the present value of a field, as passed to its widget."""
         field = self.fields[name]
         return field.prepare_value(self.get_initial_for_field(field, name))
 
     def _show_present(self, name: str) -> None:
-        """Have the form, when it is shown again, show what is there now."""
+        """Make the form show the present value of a field when it is shown again."""
         data: Any = copy(self.data)
         data[self.add_prefix(name)] = "" if self.present[name] is None else self.present[name]
         self.data = data
 
     def _told(self, name: str) -> str:
-        """Return the present value as people read it; the instance has not been given yet what was entered."""
+        """Return the present value for people to read. The instance has not yet been given what was entered."""
         label = getattr(self.instance, f"get_{name}_display", None)
         if label is not None:
             return str(label())
@@ -128,7 +129,7 @@ class ShownForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 class ShownMixin:
-    """An admin, or an inline of one, whose forms say what they have shown to those who can change it."""
+    """An admin, or an inline of one, whose forms include the field `shown` for users who may change the row."""
 
     def get_fieldsets(self, request: Any, obj: Any = None) -> Any:
         *first, (title, options) = super().get_fieldsets(request, obj)  # type: ignore[misc]
@@ -138,14 +139,14 @@ class ShownMixin:
 
 
 class ShownAdmin(ShownMixin, ChoosingAdmin):
-    """An admin whose forms are held to what they have shown."""
+    """An admin whose forms are compared with their row under its lock."""
 
     form = ShownForm
 
     def changeform_view(
         self, request: HttpRequest, object_id: str | None = None, *args: Any, **kwargs: Any
     ) -> Any:
-        """Lock the row that is changed before it is read, so that it stays as it is compared with."""
+        """Lock the row to be changed before it is read, so that it cannot change after the comparison."""
         pk = unquote(object_id or "")
         if request.method != "POST" or not is_id(pk):
             return super().changeform_view(request, object_id, *args, **kwargs)

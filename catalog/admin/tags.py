@@ -1,4 +1,4 @@
-"""Tags in the admin, and the field in which they are entered as words."""
+"""Tags in the admin, and the form field in which tags are entered as slugs."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ __all__ = ["SlugsField", "TagAdmin"]
 
 
 class SlugsField(forms.CharField):
-    """Slugs of tags with spaces or commas between them; new words become tags."""
+    """Slugs of tags, separated by spaces or commas; unknown ones become tags."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"required": False, **options})
 
     def prepare_value(self, value: Any) -> Any:
-        """Return tags, or the words of an address, as they are entered."""
+        """Return tags, or a text from the query string, in the form in which they are entered."""
         return value if isinstance(value, str) or value is None else " ".join(_slugs(value))
 
     def clean(self, value: Any) -> list[str]:
-        """Return the slugs, sorted; raise Django's `ValidationError` for a word that is none."""
+        """Return the slugs, sorted. Raises Django's `ValidationError` for a word that is not a slug."""
         slugs = sorted(set(super().clean(value).replace(",", " ").split()))
         if len(slugs) > MOST_TAGS or any(len(slug) > 100 for slug in slugs):
             raise forms.ValidationError(f"At most {MOST_TAGS} tags, of at most 100 characters each.")
@@ -55,11 +55,11 @@ class TagAdmin(CachePage, CuratedAdmin):
     search_fields = ("name", "slug")
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-        """A tag that is made here is made on purpose."""
+        """Return the fields. A tag that is created here is offered."""
         return ("name", "slug", "kind", "offered") if obj else ("name", "slug", "kind")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-        """A slug is part of an address, and stays."""
+        """Return the read-only fields. A slug is part of an address, and cannot be changed."""
         return ("slug",) if obj else ()
 
     def get_prepopulated_fields(self, request: HttpRequest, obj: Any = None) -> dict[str, Sequence[str]]:

@@ -16,7 +16,7 @@ from staff import fields, opened
 from catalog.models import Gallery, Screenshot, Tag
 from keybits.stores import StoreError, get_store
 
-TOLD = "Others were writing the same. Send it again."
+TOLD = "Others were writing the same rows. Send it again."
 
 
 @pytest.fixture

@@ -403,7 +403,7 @@ class TestRedrawing:
     @pytest.mark.parametrize(
         ("error", "said"),
         [
-            (OperationalError("deadlock detected"), "Others were writing the same. Send it again."),
+            (OperationalError("deadlock detected"), "Others were writing the same rows. Send it again."),
             (OSError(28, "No space left on device"), "No space left on device."),
         ],
         ids=["a deadlock", "a full disk"],
@@ -441,7 +441,7 @@ class TestRedrawing:
 
         monkeypatch.setattr(bulk, "recorded", fails)
         unrecorded, last = told(act(admin_client, "redraw", shoot("Cat", sha256=kept_original(320))))
-        assert unrecorded.startswith("What was done is on no record.")
+        assert unrecorded.startswith("What was done could not be recorded.")
         assert last == "Renditions were made anew for 1 of 1 screenshots."
         assert not LogEntry.objects.filter(change_message="Renditions made anew.").exists()
 

@@ -148,7 +148,7 @@ class TestAGallery:
         response = admin_client.post(
             page(gallery), {name: form[name] for name in form if form[name] is not None}
         )
-        refused(response, "does not say what it had shown")
+        refused(response, "does not say which values it had shown")
         assert Gallery.objects.get().title == "Spring"
 
     @pytest.mark.parametrize("field", ["title", "position", "tags", "gallery"])
