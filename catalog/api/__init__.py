@@ -1,1 +1,1 @@
-"""The read API: it translates HTTP into querysets, and rows into representations."""
+"""The API: translates HTTP into querysets and calls of `catalog.curation`, and rows into representations."""

@@ -1,4 +1,4 @@
-"""Who asks. A session counts only where the client sent its cookie, so public answers never vary by cookie."""
+"""Who the client is. A session counts only where its cookie was sent, so public answers never vary by cookie."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["AnonymousFirstMixin", "SessionCookieAuthentication"]
 
 
 class SessionCookieAuthentication(SessionAuthentication):
-    """Django's session, looked at only when there can be one: no query, no `Vary: Cookie` for anybody else."""
+    """Django's session, read only where its cookie was sent: no query and no `Vary: Cookie` for anybody else."""
 
     keybits_closed = True
 
@@ -23,12 +23,12 @@ class SessionCookieAuthentication(SessionAuthentication):
         return super().authenticate(request)
 
     def authenticate_header(self, request: Request) -> str:
-        """REST framework asks its first scheme alone; without an answer a wrong token is a 403."""
+        """Return a challenge. REST framework asks only the first scheme; without one a wrong token would be a 403."""
         return TokenAuthentication.keyword
 
 
 class AnonymousFirstMixin:
-    """Who shows nothing is nobody: every scheme looks at the Authorization field or at the session's cookie."""
+    """A client without Authorization and session cookie is anonymous: every scheme looks at one of these."""
 
     keybits_closed = True
 

@@ -1,8 +1,8 @@
-"""How many items a list has: which kind of number is wanted, how it is had, and what the answer says it is.
+"""How many items a list has: which kind of count is wanted, how it is obtained, and what the answer calls it.
 
-A count reads what it counts, so a list that nobody can see the end of need not have one. An estimate costs the same
-whatever the length: up to `FAR` items are counted, beyond that PostgreSQL's planner guesses. Where it guesses fewer
-than were counted, and on SQLite, which has no statistics of such a kind, there are so many at least.
+An exact count reads all that it counts, so a very long list need not have one. The cost of an estimate is bounded: up
+to `FAR` items are counted; beyond, PostgreSQL's planner estimates. Where it estimates fewer than were counted, and on
+SQLite, which has no such statistics, the answer is "at least" that many.
 """
 
 from __future__ import annotations
@@ -20,44 +20,44 @@ __all__ = ["AT_LEAST", "ESTIMATED", "EXACT", "FAR", "KINDS", "NONE", "Count", "c
 EXACT, ESTIMATED, NONE = KINDS = ("exact", "estimated", "none")
 AT_LEAST = "at least"
 FAR = 10_000
-"""How many items an estimate counts before it begins to guess."""
+"""The number of items up to which an estimate is exact."""
 DIGITS = 2
-"""Digits of a guess that are worth showing."""
+"""Significant digits of an estimate that are shown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """A number of items, and what kind of number it is: exact, estimated, or at least so many."""
+    """A number of items, and its kind: exact, estimated, or at least."""
 
     number: int
     kind: str = EXACT
 
     @classmethod
     def of(cls, queryset: QuerySet[Any], wanted: str) -> Count | None:
-        """Return the count of `queryset`, of the kind that is `wanted` or a better one; None where none is."""
+        """Return the count of `queryset`, of the kind `wanted` or a better one; None where `wanted` is none."""
         if wanted == NONE:
             return None
         return cls(queryset.count()) if wanted == EXACT else _estimate(queryset)
 
     def members(self, *, told: bool) -> dict[str, Any]:
-        """Return the members that say it; what kind it is only where that is to be `told`."""
+        """Return the members `count` and, where `told`, `count_is`."""
         return {"count": self.number} | ({"count_is": self.kind} if told else {})
 
 
 def kind_wanted(parameters: Mapping[str, Any]) -> str:
-    """Return the kind of count that these parameters ask for: by default, numbers have one and cursors have none."""
+    """Return the kind of count that these parameters ask for: by default exact for pages and offsets, else none."""
     numbered = not {"page", "limit", "offset"}.isdisjoint(parameters)
     kind: str = parameters.get("count") or (EXACT if numbered else NONE)
     return kind
 
 
 def counted(parameters: Mapping[str, Any]) -> bool:
-    """Say whether the answer reads all that there is, to count it."""
+    """Return whether the answer has an exact count, for which all items are read."""
     return kind_wanted(parameters) == EXACT
 
 
 def _estimate(queryset: QuerySet[Any]) -> Count:
-    """Count as far as that is cheap, then guess, but never less than has been counted."""
+    """Count up to `FAR` items, then estimate, but never fewer than were counted."""
     rows = queryset.order_by().select_related(None).prefetch_related(None)
     near = rows[: FAR + 1].count()
     if near <= FAR:

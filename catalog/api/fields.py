@@ -1,4 +1,4 @@
-"""How a representation names other resources: by path-absolute references that depend on no Host header."""
+"""How a representation names other resources: by path-absolute references, which do not depend on the Host header."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["ResourceUriField", "ScreenshotUriField", "SlugsField"]
 
 @extend_schema_field({"type": "string", "format": "uri-reference"})
 class ResourceUriField(serializers.Field):  # type: ignore[type-arg]
-    """The object's own address, `/api/v1/...`: the same bytes whatever Host, scheme or proxy the request came by.
+    """The object's own address, `/api/v1/...`: the same bytes for any Host, scheme or proxy of the request.
 
-    drf-extensions' field of this name had the idea; its addresses hold the Host, and it cannot be made without
-    a queryset. `lookup_field` is the attribute, `lookup_url_kwarg` (by default the same) the route's name for it.
+    Modelled on drf-extensions' field of this name, whose addresses include the Host, and which needs a queryset.
+    `lookup_field` is the attribute, `lookup_url_kwarg` (by default the same) the route's name for it.
     """
 
     def __init__(
@@ -33,27 +33,27 @@ class ResourceUriField(serializers.Field):  # type: ignore[type-arg]
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """What an address is made of."""
+        """The paths that an address is made from."""
         return (self.lookup_field,)
 
     def to_representation(self, value: Any) -> str:
         return self.of_columns(*([attrgetter(path.replace("__", "."))(value)] for path in self.reads))[0]
 
     def of_columns(self, *columns: Sequence[Any]) -> list[str]:
-        """Return the addresses of a whole page, of which each of `reads` is a column."""
+        """Return the addresses of a whole page, from one column for each path of `reads`."""
         write = addresses(self.view_name, self.lookup_url_kwarg)
         return [write(**{self.lookup_url_kwarg: value}) for value in columns[0]]
 
 
 class ScreenshotUriField(ResourceUriField):
-    """A screenshot's address: under its gallery where that is unlisted, for only who knows the gallery may see it."""
+    """A screenshot's address; under its gallery where that is unlisted, as only clients that know it may see it."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("screenshot-detail", "pk", "id", **kwargs)
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """What an address is made of."""
+        """The paths that an address is made from."""
         return (*super().reads, "gallery__visibility", "gallery__slug")
 
     def of_columns(self, *columns: Sequence[Any]) -> list[str]:
@@ -69,7 +69,7 @@ class ScreenshotUriField(ResourceUriField):
 
 @extend_schema_field({"type": "array", "items": {"type": "string"}})
 class SlugsField(serializers.Field):  # type: ignore[type-arg]
-    """The slugs of what a relation to many leads to, sorted: the same list in the same bytes on every database."""
+    """The slugs of a to-many relation's rows, sorted, so that the bytes are the same on every database."""
 
     def __init__(self, relation: str, **kwargs: Any) -> None:
         self.relation = relation
@@ -77,12 +77,12 @@ class SlugsField(serializers.Field):  # type: ignore[type-arg]
 
     @property
     def reads(self) -> tuple[str]:
-        """What the list is made of."""
+        """The path that the list is made from."""
         return (f"{self.relation}__slug",)
 
     def to_representation(self, value: Any) -> list[str]:
         return self.of_columns([[related.slug for related in getattr(value, self.relation).all()]])[0]
 
     def of_columns(self, slugs: Sequence[list[str]]) -> list[list[str]]:
-        """Return the lists of a whole page."""
+        """Return the sorted lists of a whole page."""
         return list(map(sorted, slugs))

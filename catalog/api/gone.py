@@ -1,4 +1,4 @@
-"""What was here and is deleted: 410 for a while, to who could see it, where nothing is any more; else the 404 stays."""
+"""When a 404 becomes a 410: for a while after a deletion, for clients that could see what was deleted."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ MODELS: dict[str, Any] = {
 
 
 class GoneError(APIException):
-    """410: what had this address has been deleted (RFC 9110 section 15.5.11)."""
+    """410: the resource at this address has been deleted (RFC 9110 section 15.5.11)."""
 
     status_code = 410
-    default_detail = "What had this address has been deleted."
+    default_detail = "The resource at this address has been deleted."
     members = {"type": "gone"}
 
 
 class GoneMixin:
-    """Looks for a tombstone where the thing that the address names is not found: one query, and only then."""
+    """Looks for a tombstone where the address leads to a 404: one query, and only then."""
 
     slug_names = Tombstone.Kind.GALLERY
-    """What `slug` is of, in the view's own address."""
+    """The kind of the resource that `slug` names in the view's own address."""
 
     def handle_exception(self, exc: Exception) -> Any:
         if isinstance(exc, Http404) and settings.TOMBSTONE_DAYS and self._is_gone():
@@ -41,7 +41,7 @@ class GoneMixin:
         return super().handle_exception(exc)  # type: ignore[misc]
 
     def _is_gone(self) -> bool:
-        """Say whether there was what the address names last, beside the part that every one of them has."""
+        """Return whether the most specific resource that the address names has a tombstone that counts."""
         named: dict[str, str] = self.kwargs  # type: ignore[attr-defined]
         gallery = next((named[name] for name in GALLERY if name in named), "")
         screenshot = named.get("id") or named.get("parent_lookup_screenshot")
@@ -53,11 +53,11 @@ class GoneMixin:
         return "slug" in named and self._was(self.slug_names, named["slug"])
 
     def _was(self, kind: Tombstone.Kind, name: str, gallery: str = "") -> bool:
-        """Say whether the client could see it, and sees none of its name again: one that is hidden changes nothing."""
+        """Return whether the client could see it, and sees no row of its name now; a row hidden from it is ignored."""
         tombstones, alive = Tombstone.objects.standing(), MODELS[kind].objects.all()
         if gallery:
             tombstones, alive = tombstones.filter(gallery=gallery), alive.filter(gallery__slug=gallery)
-        by_name = bool(gallery) or kind == Tombstone.Kind.GALLERY  # which an unlisted gallery answers to
+        by_name = bool(gallery) or kind == Tombstone.Kind.GALLERY  # reaches unlisted galleries
         return bool(self._seen(tombstones, by_name).of(kind, name, self._seen(alive, by_name)).exists())
 
     def _seen(self, rows: Any, by_name: bool) -> Any:

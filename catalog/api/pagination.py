@@ -1,6 +1,6 @@
-"""The three ways through a list: cursors (any depth, constant time), page numbers and offsets (counted by default).
+"""The three kinds of pagination: cursors (any depth, constant time), page numbers and offsets (counted by default).
 
-Links are path-absolute and canonical: no Host is in them, and the same page always has the same address.
+Links are path-absolute and canonical: they do not contain the Host, and the same page always has the same address.
 """
 
 from __future__ import annotations
@@ -37,34 +37,34 @@ Rows = list[Any]
 
 
 class NoSuchPageError(NotFound):
-    """404: the list exists, but no page of it has this address."""
+    """404: the list exists, but it has no page at this address."""
 
-    default_detail = "No page of this list has this address; start from the list without a cursor or page."
+    default_detail = "This list has no page at this address; start from the list without a cursor or page."
     members: Mapping[str, Any] = {"type": "no-such-page"}
 
 
 class Links:
-    """What the three ways share: one way to write an address, one way to count, one envelope."""
+    """What the three kinds share: how addresses are written, how items are counted, and the envelope."""
 
     request: Any
     count_members: Mapping[str, Any] = {}
 
     def address(self, *without: str, **parameters: Any) -> str:
-        """Return this list's address with other parameters, in canonical order."""
+        """Return this list's address, without some parameters and with others replaced, in canonical order."""
         dropped = {*without, *parameters}
         pairs = [(name, value) for name, value in _pairs(self.request) if name not in dropped]
         pairs += [(name, str(value)) for name, value in parameters.items()]
         return f"{self.request.path}?{urlencode(sorted(pairs))}" if pairs else self.request.path
 
     def counted(self, queryset: QuerySet[Any], known: int | None = None) -> None:
-        """Have the envelope hold the count that the request wants; `known` where the page itself has told it."""
+        """Add the count that the request wants to the envelope; `known` is the number, where the page shows it."""
         wanted = kind_wanted(self.request.query_params)
         count = Count(known) if known is not None and wanted != NONE else Count.of(queryset, wanted)
         told = "count" in self.request.query_params
         self.count_members = count.members(told=told) if count else {}
 
     def envelope(self, results: Any, following: str | None, preceding: str | None) -> Response:
-        """Return the page with its count, its neighbours also as a Link field (RFC 8288)."""
+        """Return the page with its count and its neighbours, which are also in a Link field (RFC 8288)."""
         neighbours = {"next": following, "prev": preceding}
         link = ", ".join(f'<{target}>; rel="{rel}"' for rel, target in neighbours.items() if target)
         data = {**self.count_members, "next": following, "previous": preceding, "results": results}
@@ -76,7 +76,7 @@ def _pairs(request: Request) -> list[tuple[str, str]]:
 
 
 class OpenPage(Page):  # type: ignore[type-arg]
-    """A page of a list whose end is not known: the row after its own, where there is one, tells of another page."""
+    """A page of a list of unknown length. One row more than it shows is read, to see whether another page follows."""
 
     def __init__(self, rows: Rows, number: int, paginator: Paginator[Any]) -> None:
         super().__init__(rows[: paginator.per_page], number, paginator)
@@ -89,13 +89,13 @@ class OpenPage(Page):  # type: ignore[type-arg]
 class OpenPaginator(Paginator):  # type: ignore[type-arg]
     """Pages of a list that is not counted."""
 
-    num_pages = 0  # REST framework asks, to draw a bar of them
+    num_pages = 0  # REST framework reads it, to show page controls
 
     def validate_number(self, number: Any) -> int:
         return int(number)
 
     def page(self, number: Any) -> OpenPage:
-        """Return the page of this number, or raise `EmptyPage`; the first may be empty."""
+        """Return the page of this number. Raises `EmptyPage`, but not for the first page, which may be empty."""
         skipped = (int(number) - 1) * self.per_page
         rows = list(self.object_list[skipped : skipped + self.per_page + 1])
         if skipped and not rows:
@@ -120,7 +120,7 @@ class NumberedPages(Links, PaginateByMaxMixin, PageNumberPagination):  # type: i
         return rows
 
     def _end(self) -> int | None:
-        """How many items there are, where this is the last page."""
+        """Return the number of all items, where this is the last page; else None."""
         page = self.page
         return None if page.more else (page.number - 1) * page.paginator.per_page + len(page)
 
@@ -156,7 +156,7 @@ class OffsetPages(Links, LimitOffsetPagination):
         return self.items
 
     def _uncounted(self, ordered: QuerySet[Any], request: Request) -> None:
-        """Read one row more than is shown, which tells whether there are more."""
+        """Read one row more than is shown, to see whether there are more."""
         self.request, self.limit, self.offset = request, self.get_limit(request), self.get_offset(request)
         rows = list(ordered[self.offset : self.offset + self.limit + 1])
         self.items, self.more = rows[: self.limit], len(rows) > self.limit
@@ -164,7 +164,7 @@ class OffsetPages(Links, LimitOffsetPagination):
         self.counted(ordered, self.offset + len(rows) if told else None)
 
     def get_next_link(self) -> str | None:
-        """Where offsets end, a cursor goes on from the very same row."""
+        """Return the address of the next page; beyond the deepest offset, with a cursor at the same row."""
         following = self.offset + self.limit
         if not self.more or not self.items:
             return None
@@ -184,14 +184,14 @@ class OffsetPages(Links, LimitOffsetPagination):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A total order: some fields and the id, all the same way round."""
+    """A total order: some fields and the id, all in the same direction."""
 
     fields: tuple[str, ...]
     descending: bool
 
     @classmethod
     def of(cls, queryset: QuerySet[Any]) -> Order:
-        """Return the order of `queryset`, or its model's own: the fields that run as the first does, then the id."""
+        """Return the order of `queryset`, or its model's: the leading fields of one direction, then the id."""
         names = [str(name) for name in queryset.query.order_by or queryset.model._meta.ordering]
         descending = names[0].startswith("-")
         alike = takewhile(lambda name: name.startswith("-") is descending, names)
@@ -203,7 +203,7 @@ class Order:
         return self.towards(backwards=False)
 
     def towards(self, *, backwards: bool) -> tuple[str, ...]:
-        """Return the names for `order_by`, turned round to read backwards."""
+        """Return the names for `order_by`, reversed where `backwards`."""
         sign = "-" if self.descending != backwards else ""
         return tuple(f"{sign}{field}" for field in (*self.fields, "id"))
 
@@ -213,9 +213,9 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """A place between two rows of one order: beyond the row that had these values, forwards or backwards.
+    """A place between two rows of an order: beyond the row that had these values, forwards or backwards.
 
-    It is made of values, not of a row: it holds when the row is gone.
+    It consists of values and refers to no row, so it remains valid when the row is deleted.
     """
 
     order: str
@@ -228,17 +228,17 @@ class Cursor:
         return cls(str(order), backwards, tuple(getattr(row, field) for field in order.fields), row.pk)
 
     def turned(self, order: Order) -> Cursor:
-        """Return the place just behind the row that it is at, backwards: that row is the first that is read."""
+        """Return the place just behind the cursor's row, reading backwards, so that this row is the first read."""
         return replace(self, backwards=True, id=self.id + (-1 if order.descending else 1))
 
     def encoded(self) -> str:
-        """Return the cursor as it stands in an address: base64url without padding."""
+        """Return the cursor as it is written in an address: base64url without padding."""
         text = orjson.dumps(["v1", self.order, int(self.backwards), *self.values, self.id])
         return base64.urlsafe_b64encode(text).decode().rstrip("=")
 
     @classmethod
     def decoded(cls, text: str, order: Order, fields: Sequence[Any]) -> Cursor:
-        """Return the cursor that `encoded` wrote for the same order, or raise `NoSuchPageError`."""
+        """Return the cursor that `encoded` wrote for the same order. Raises `NoSuchPageError` for any other text."""
         try:
             raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
             version, name, backwards, *written, pk = orjson.loads(raw)
@@ -253,7 +253,7 @@ class Cursor:
 
 
 def _restored(field: Any, value: Any) -> Any:
-    """Return `value` as the model field has it, or raise: JSON has no dates, and a client can write anything."""
+    """Return `value` as the model field's type, as JSON has no dates; raise for what the field could not hold."""
     if not isinstance(value, str | int) or (isinstance(value, str) and "\x00" in value):
         raise TypeError("no value of a field")
     restored = field.to_python(value)
@@ -264,7 +264,7 @@ def _restored(field: Any, value: Any) -> Any:
 
 
 class Beyond(Func):
-    """`(a, b, id) > (x, y, z)`, as a row comparison that one range of the index answers."""
+    """`(a, b, id) > (x, y, z)`: a row comparison, which one index range scan answers."""
 
     output_field = BooleanField()
     arg_joiner = ", "
@@ -288,9 +288,9 @@ class Beyond(Func):
 
 
 def _without_idle_bounds(beyond: QuerySet[Any], cursor: Cursor, order: Order) -> QuerySet[Any]:
-    """Leave out the bounds of the order's first column that the cursor is already past.
+    """Drop the bounds on the order's first column that the cursor is already past.
 
-    With both, each database begins to read at the bound, and passes over every row from there to the cursor.
+    Given both, either database starts to read at the bound, and skips every row from there to the cursor.
     """
     where = beyond.query.where
     if where.connector == AND and not where.negated and cursor.values:
@@ -299,7 +299,7 @@ def _without_idle_bounds(beyond: QuerySet[Any], cursor: Cursor, order: Order) ->
 
 
 def _is_idle(condition: Any, cursor: Cursor, order: Order) -> bool:
-    """Say whether every row beyond the cursor meets `condition`."""
+    """Return whether every row beyond the cursor meets `condition`."""
     falling = order.descending != cursor.backwards
     kinds: Any = (LessThan, LessThanOrEqual) if falling else (GreaterThan, GreaterThanOrEqual)
     if not isinstance(condition, kinds) or not isinstance(condition.lhs, Col):
@@ -315,7 +315,7 @@ class CursorPages(Links, PaginateByMaxMixin, BasePagination):  # type: ignore[mi
     max_page_size = LARGEST_PAGE
 
     def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> Rows:
-        """Read one row more than the page has: it tells whether there is another page."""
+        """Read one row more than the page shows, to see whether another page follows."""
         self.request = request
         self.order = Order.of(queryset)
         self.cursor = self._cursor(queryset)
@@ -364,13 +364,13 @@ class CursorPages(Links, PaginateByMaxMixin, BasePagination):  # type: ignore[mi
 
 
 class Pagination(BasePagination):
-    """Chooses by the parameters given: `page`, or `limit` and `offset`, else cursors. They do not mix."""
+    """Chooses by the parameters given: `page`, or `limit` and `offset`, else cursors. They cannot be combined."""
 
     def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> Any:
         modes = {MODES[name] for name in request.query_params if name in MODES}
         if len(modes) > 1 or ("offset" in modes and "page_size" in request.query_params):
             raise NoSuchPageError(
-                "page, cursor and limit/offset are three ways through a list; give the parameters of one."
+                "page, cursor and limit/offset cannot be combined; give the parameters of only one of them."
             )
         ways = {"page": NumberedPages, "offset": OffsetPages}
         self.way: Any = ways.get(next(iter(modes), ""), CursorPages)()
@@ -389,12 +389,12 @@ class Pagination(BasePagination):
                 "count": {
                     "type": "integer",
                     "minimum": 0,
-                    "description": "With `page`, `limit` or `offset`, or as `count` asks for it.",
+                    "description": "With `page`, `limit` or `offset`, or as requested by `count`.",
                 },
                 "count_is": {
                     "type": "string",
                     "enum": [EXACT, ESTIMATED, AT_LEAST],
-                    "description": "What kind of number `count` is, where the parameter `count` is given.",
+                    "description": "The kind of number that `count` is, where the parameter `count` is given.",
                 },
                 "next": link | {"description": "The following page."},
                 "previous": link | {"description": "The page before."},

@@ -1,4 +1,4 @@
-"""Every query parameter of the API: one table, from which requests are checked and OpenAPI is written."""
+"""Every query parameter of the API: the only table, by which requests are checked and OpenAPI is written."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ DEEPEST_OFFSET = 10_000
 SLUG = r"[-a-zA-Z0-9_]+"
 SLUG_EXPECTED = "Write letters, digits, - and _."
 LETTERS = r"\u00a1-\u167f\u1681-\u1fff\u2c00-\u2fff\u3001-\ud7ff\uf900-\uffef"
-"""Beside ASCII's those of hosts, as an address may have them; no blanks are among them."""
+"""Letters of host names beside ASCII's, as URLs may have them; no whitespace is among them."""
 
-LONGEST_CURSOR = 1_800  # one at a title of 200 characters, each escaped to six bytes, then base64
+LONGEST_CURSOR = 1_800  # of a title of 200 characters, each escaped to six bytes, then base64
 
 
 @dataclass(frozen=True, kw_only=True)
 class Offset(Number):
-    """A number of items to skip, refused with the way to go deeper."""
+    """A number of items to skip; the refusal of a larger one says how to go deeper."""
 
     def canonical(self, value: str) -> str:
         try:
             return super().canonical(value)
         except ValueRefusedError as refusal:
-            detail = f"{refusal.detail} To go deeper, follow `next`, by `cursor`."
+            detail = f"{refusal.detail} To go deeper, follow `next` with `cursor`."
             raise ValueRefusedError(detail) from None
 
 
@@ -37,15 +37,15 @@ PAGES: tuple[Parameter, ...] = (
         name="cursor",
         longest=LONGEST_CURSOR,
         pattern=rf"[A-Za-z0-9_-]{{24,{LONGEST_CURSOR}}}",
-        expected="Take a cursor as it stands in `next` or `previous`.",
-        description="Where to go on, from `next` or `previous`. The way through lists of any length.",
+        expected="Take a cursor from `next` or `previous`, unchanged.",
+        description="Where to continue, from `next` or `previous`. For lists of any length.",
     ),
     Number(
         name="page_size",
         minimum=1,
         maximum=LARGEST_PAGE,
         words=("max",),
-        description=f"Items a page, with `cursor` or `page`; `max` is {LARGEST_PAGE}.",
+        description=f"Items on a page, with `cursor` or `page`; `max` is {LARGEST_PAGE}.",
     ),
     Number(
         name="page",
@@ -69,9 +69,9 @@ PAGES: tuple[Parameter, ...] = (
         name="count",
         choices=KINDS,
         description=(
-            "Which `count` of all items the answer has; `count_is` then says what it is. `exact` takes as long as "
-            f"there are items; `estimated` is exact up to {FAR:,}, and quick beyond. By default `exact` with `page`, "
-            "`limit` or `offset`, and `none` with cursors."
+            "Which `count` of all items the answer has; `count_is` then says its kind. `exact` takes time in "
+            f"proportion to the items; `estimated` is exact up to {FAR:,}, and quick beyond. By default `exact` with "
+            "`page`, `limit` or `offset`, and `none` with cursors."
         ),
     ),
 )
@@ -79,7 +79,7 @@ PAGES: tuple[Parameter, ...] = (
 SEARCH = Text(
     name="search",
     longest=200,
-    description="Words that must all be there; a word also finds longer ones that it starts.",
+    description="Words that must all occur; a word also finds longer words that begin with it.",
 )
 
 INCLUDE = CommaList(
@@ -129,18 +129,18 @@ SCREENSHOT_FILTERS: tuple[Parameter, ...] = (
 
 
 def ordering(*names: str) -> Choice:
-    """The orderings by these fields, both ways; every one has the id as its tiebreak."""
+    """Return the parameter `ordering` by these fields, ascending and descending; the id breaks ties."""
     choices = tuple(f"{sign}{name}" for name in names for sign in ("", "-"))
-    return Choice(name="ordering", choices=choices, description="The order of the items; `-` turns it round.")
+    return Choice(name="ordering", choices=choices, description="The order of the items; `-` reverses it.")
 
 
 def fields(names: tuple[str, ...]) -> CommaList:
-    """The sparse `fields` of a representation that has these."""
+    """Return the parameter `fields` of a representation that has these fields."""
     return CommaList(
         name="fields", most=len(names), choices=names, description="Leave out all fields but these."
     )
 
 
 def without(parameters: tuple[Parameter, ...], *names: str) -> tuple[Parameter, ...]:
-    """Return `parameters` but for those that the address already decides."""
+    """Return `parameters` without those named, which the address already decides."""
     return tuple(parameter for parameter in parameters if parameter.name not in names)

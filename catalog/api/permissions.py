@@ -1,7 +1,7 @@
-"""Who may write what: a signed-in client whose key allows it, to what is its user's. Reads are open to all.
+"""Who may write what: a signed-in client, if its key allows it, what its user owns. Reads are open to all.
 
-Whether what a client may see but not change is a 403, or hides as a 404, is the setting `CURATION_HIDES`. What it
-cannot see is a 404 either way, by the querysets.
+The setting `CURATION_HIDES` decides whether a write to what a client may see but not change is a 403 or a 404. What it
+cannot see is a 404 in either case, by the querysets.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ __all__ = ["MayCurate", "MayCurateTags"]
 
 
 class MayCurate(BasePermission):
-    """Writes need a user, and of a key the scope `curate`; an object its owner, or staff. A method that no handler
-    has is left to be a 405.
+    """Writes need a user, a key that is used needs the scope `curate`, and an object needs its owner or staff.
+
+    A method without a handler is allowed, so that it becomes a 405.
     """
 
     keybits_closed = True
-    message = "This is not yours to change."
+    message = "You may not change this."
 
     def has_permission(self, request: Request, view: Any) -> bool:
         if request.method in SAFE_METHODS or view.action is None:
@@ -45,7 +46,7 @@ class MayCurate(BasePermission):
 
 
 class MayCurateTags(MayCurate):
-    """As `MayCurate`: tags are everybody's, so that anybody adds one, and staff alone changes or deletes it."""
+    """As `MayCurate`. Tags belong to everybody: anybody may add one, but only staff may change or delete it."""
 
     keybits_closed = True
-    message = "Tags are everybody's: staff alone changes or deletes one."
+    message = "Tags belong to everybody: only staff may change or delete one."

@@ -1,4 +1,4 @@
-"""What surrounds the resources: their index, their schema, and the way back from an address spelt wrongly."""
+"""What surrounds the resources: their index, their schema, and redirects to canonical addresses."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ RESOURCES = {
 
 
 class CodeKey(DefaultObjectKeyConstructor):
-    """What is made of code alone ends with it: the key's fingerprint knows ours, the scope the generator."""
+    """The key of answers made from code alone: its fingerprint covers our code, its scope the schema generator's."""
 
     updated_at = UpdatedAtKeyBit(f"code:{drf_spectacular.__version__}")
 
 
 class RootView(DeferredThrottlesMixin, ClosedQueryMixin, APIView):
-    """The resources that there are."""
+    """The addresses of all resources."""
 
     @extend_schema(
         operation_id="root",
@@ -74,7 +74,7 @@ class SchemaView(DeferredThrottlesMixin, ClosedQueryMixin, SpectacularAPIView):
 
 
 class DocsView(ClosedQueryMixin, SpectacularSwaggerView):
-    """The schema as a page for people: kept by nobody, like the browsable API. Its errors are JSON."""
+    """The schema as a page for people; like the browsable API, not to be stored. Its errors are JSON."""
 
     http_method_names = ["get", "head"]
 
@@ -86,7 +86,7 @@ class DocsView(ClosedQueryMixin, SpectacularSwaggerView):
         response: Response = super().get(request)  # type: ignore[no-untyped-call]
         response["Cache-Control"] = cache_control.PRIVATE
         if settings.SESSION_COOKIE_NAME not in request.COOKIES:
-            response.data["csrf_token"] = ""  # asking for one sets a cookie, and only a session needs it
+            response.data["csrf_token"] = ""  # making one sets a cookie, and only a session needs it
         return response
 
     def handle_exception(self, exc: Exception) -> Any:
@@ -95,9 +95,9 @@ class DocsView(ClosedQueryMixin, SpectacularSwaggerView):
         return super().handle_exception(exc)
 
 
-@csrf_exempt  # what it leads to decides
+@csrf_exempt  # the target checks
 def canonical(request: HttpRequest, path: str) -> HttpResponse:
-    """Send `x` and `x.json` on to `x/` (308, so that the method stays), if something lives there."""
+    """Redirect `x` and `x.json` to `x/` (308, which preserves the method), if that address exists."""
     try:
         match = resolve(f"{request.path_info.removesuffix('.json')}/")
     except Resolver404:

@@ -1,6 +1,7 @@
-"""What a client may say of each resource: what people curate, and nothing that a capture measures.
+"""What a client may set of each resource: what people curate, and nothing that a capture measures.
 
-These serializers read bodies and hand them to `catalog.curation`; what is shown afterwards is `serializers`'.
+These serializers validate bodies and pass them to `catalog.curation`. `catalog.api.serializers` decides how the result
+is represented.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ __all__ = [
 
 
 class WriteSerializer(ClosedMembersMixin, serializers.ModelSerializer[Any]):
-    """Refuses what cannot be set. What is given once, when a thing is made, a subclass for that adds."""
+    """Refuses members that cannot be set. What can be set only at creation is added by a subclass."""
 
     serializer_field_mapping = serializers.ModelSerializer.serializer_field_mapping | {
         models.CharField: TextField,
@@ -45,7 +46,7 @@ class WriteSerializer(ClosedMembersMixin, serializers.ModelSerializer[Any]):
 
 
 class ReachableGalleryField(serializers.SlugRelatedField[Gallery]):
-    """A gallery by its slug: one that the client can see, and may change."""
+    """A gallery by its slug; the client must be able to see it and allowed to change it."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(slug_field="slug", queryset=Gallery.objects.all(), **kwargs)
@@ -61,11 +62,11 @@ class ReachableGalleryField(serializers.SlugRelatedField[Gallery]):
             return gallery
         if settings.CURATION_HIDES:
             self.fail("does_not_exist", slug_name="slug", value=data)
-        raise PermissionDenied("That gallery is not yours to change.")
+        raise PermissionDenied("You may not change that gallery.")
 
 
 class BoundedListField(serializers.ListField):
-    """A list whose length is looked at before what is in it: to refuse one costs no more than its bound."""
+    """A list whose length is validated before its items, so that refusing a long one is cheap."""
 
     def run_child_validation(self, data: Any) -> Any:
         self.run_validators(data)
@@ -73,7 +74,7 @@ class BoundedListField(serializers.ListField):
 
 
 class ScreenshotWriteSerializer(WriteSerializer):
-    """What can be set of a screenshot. Words in `tags` that are new become tags."""
+    """What can be set of a screenshot. Unknown slugs in `tags` become tags."""
 
     gallery = ReachableGalleryField()
     tags = BoundedListField(
@@ -107,9 +108,9 @@ class ScreenshotCreateSerializer(ScreenshotWriteSerializer):
         parent: Gallery | None = self.context.get("gallery")
         gallery = attrs.get("gallery", parent)
         if gallery is None:
-            raise ValidationError({"gallery": ["Say which gallery it is for, by its slug."]})
+            raise ValidationError({"gallery": ["Give the slug of the screenshot's gallery."]})
         if parent is not None and gallery != parent:
-            told = f"The address says {parent.slug!r}: say the same, or nothing."
+            told = f"The address names the gallery {parent.slug!r}: give the same one, or none."
             raise ValidationError({"gallery": [told]})
         return {**attrs, "gallery": gallery}
 
@@ -118,7 +119,7 @@ class ScreenshotCreateSerializer(ScreenshotWriteSerializer):
 
 
 class OwnScreenshotField(serializers.PrimaryKeyRelatedField[Screenshot]):
-    """A screenshot of the gallery that is written, by its id. Any other is not there, hidden or missing."""
+    """A screenshot of the gallery that is written, by its id. Any other, hidden or missing, does not exist for it."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(queryset=Screenshot.objects.all(), **kwargs)
@@ -128,12 +129,12 @@ class OwnScreenshotField(serializers.PrimaryKeyRelatedField[Screenshot]):
         return Screenshot.objects.filter(gallery=gallery and gallery.pk)
 
     def run_validation(self, data: Any = serializers.empty) -> Any:
-        """Read a text as what it is: REST framework takes an empty one for null."""
+        """Validate `data`; refuse an empty text, which REST framework would take for null."""
         return super().run_validation(data) if data != "" else self.to_internal_value(data)
 
     def to_internal_value(self, data: Any) -> Screenshot:
         kind = type(data)
-        if kind is not int:  # what rounds 83.5 and reads " 083" would take them
+        if kind is not int:  # `int` would accept 83.5 and " 083"
             self.fail("incorrect_type", data_type=kind.__name__)
         screenshot: Screenshot = super().to_internal_value(data)
         return screenshot
@@ -153,7 +154,7 @@ class GalleryWriteSerializer(WriteSerializer):
 
 
 class GalleryCreateSerializer(GalleryWriteSerializer):
-    """A new gallery, which is empty and so has no cover. Its slug is part of its address, and stays."""
+    """A new gallery, which is empty and so has no cover. Its slug is part of its address, and cannot be changed."""
 
     slug = SlugField(max_length=100)
     cover = None  # type: ignore[assignment]  # REST framework's way to leave out a field
@@ -182,7 +183,7 @@ class TagWriteSerializer(WriteSerializer):
 
 
 class TagCreateSerializer(TagWriteSerializer):
-    """A new tag, named after its slug unless told otherwise. Its slug is part of its address, and stays."""
+    """A new tag, named after its slug without a `title`. Its slug is part of its address, and cannot be changed."""
 
     slug = SlugField(max_length=100)
     title = TextField(source="name", max_length=100, required=False)
