@@ -320,7 +320,7 @@ def _open(connection: BaseDatabaseWrapper, scopes: list[str], writer: str) -> No
     except StoreError as error:
         if conf.WRITE_POLICY == "refuse":
             raise WriteRefusedError(
-                "Nothing was written: the cache's store is unreachable, and KEYBITS_WRITE_POLICY is 'refuse'."
+                "Nothing was written: the cache is unreachable, and KEYBITS_WRITE_POLICY is 'refuse'."
             ) from error
         _outage.goes_on(error)
         logger.debug("the store is out of reach; the relay will close %d scopes", len(scopes))

@@ -204,7 +204,7 @@ class TestWhere:
         assert run("/a/", "--dry-run") == "https://gallery.example/a/\n"
         settings.KEYBITS_WARM_BASE_URL = ""
         with pytest.raises(
-            CommandError, match=r"--base-url https://gallery\.example, or KEYBITS_WARM_BASE_URL"
+            CommandError, match=r"--base-url, as in https://gallery\.example, or set KEYBITS_WARM_BASE_URL"
         ):
             run("/a/", "--dry-run")
 
@@ -247,9 +247,9 @@ class TestHow:
             (("--host", "a b"), "not a host"),
             (("--host", "a\r\nX: y"), "not a host"),
             (("--codings", "a\nX: y"), "not an Accept-Encoding"),
-            (("--base-url", "h"), "no base URL"),
-            (("--base-url", "https://me:pw@h"), "no base URL"),
-            (("a/",), "no URL to warm"),
+            (("--base-url", "h"), "not a base URL"),
+            (("--base-url", "https://me:pw@h"), "not a base URL"),
+            (("a/",), "not a URL to warm"),
             (("--file", "nowhere/urls"), "cannot be read"),
         ],
     )

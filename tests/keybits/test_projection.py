@@ -284,7 +284,7 @@ class TestRefusals:
     def test_localized_numbers(self, shots):
         own = {"http_status": serializers.DecimalField(max_digits=5, decimal_places=1, localize=True)}
         assert_refused(
-            serializer(Screenshot, "http_status", **own), shots.filter(http_status=200), "way of its own"
+            serializer(Screenshot, "http_status", **own), shots.filter(http_status=200), "in an unknown way"
         )
 
     def test_attribute_that_is_not_the_columns_value(self, shots):

@@ -81,7 +81,7 @@ def test_a_write_that_is_refused_without_the_store_is_said_at_the_form(
     monkeypatch.setattr(type(get_store().store), "open", out_of_reach)
     response = admin_client.post(page(shot), form)
     assert response.status_code == 200
-    assert "the cache is out of reach" in response.content.decode()
+    assert "the cache is unreachable" in response.content.decode()
     assert Screenshot.objects.get().title == "Old"
 
 
