@@ -135,7 +135,7 @@ def stored(most: int = SAMPLE) -> list[Hot]:
 
 
 def stored_under(scopes: Iterable[str], most: int = SAMPLE) -> list[Hot]:
-    """Return those of `stored` whose entries a purge of `scopes` removes from the caches in front."""
+    """Return those of `stored` whose entries a purge of `scopes` marks stale or removes in the caches in front."""
     purged = frozenset(surrogates.purged(scopes))
     return _hottest(entry for entry in _entries(most) if not purged.isdisjoint(_keys(entry)))
 

@@ -247,7 +247,7 @@ class _Exchange:
         return self._keep(replace(made, cost=round(monotonic() - start, 6)), tagged, reason, landing)
 
     def _is_told_apart(self, hosts_named: list[str], permissions: list[str], own: list[str]) -> bool:
-        """Return whether no other question can have the same key, and none other scopes; log why, if one may."""
+        """Return whether the key, and the names of the scopes, are certain to be this question's own; log why not."""
         why = next(self._doubts(hosts_named, permissions, own), "")
         if why:
             _warn(type(self.view).__qualname__, why)

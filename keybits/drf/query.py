@@ -63,7 +63,7 @@ class ClosedQueryMixin:
             raise InvalidQueryError(self._query_error)
 
     def options(self, request: Any, *args: Any, **kwargs: Any) -> Any:
-        """As REST framework's, but stored by no shared cache: what a client may do depends on who it is."""
+        """As REST framework's, but not to be stored: what a client may do depends on who it is."""
         response: Response = super().options(request, *args, **kwargs)  # type: ignore[misc]
         response["Cache-Control"] = cache_control.PRIVATE
         return response

@@ -281,7 +281,7 @@ class RedisStore:
         return int(left), int(wait) / 1000
 
     def note(self, name: str, value: bytes, server: str = "") -> None:
-        """As `Store.note`. Where another server is reached by now, it stores the note under a name it never reads."""
+        """As `Store.note`. If another server is reached by now, the note gets a name that is never read there."""
         self._call(lambda run: ["SET", f"{server or run}:note:{name}", value])
 
     def noted(self, name: str) -> bytes | None:
