@@ -77,7 +77,7 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Django's `handler403`."""
-    return problem_response(403, detail="This is not for you to do.")
+    return problem_response(403, detail="You may not do this.")
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
