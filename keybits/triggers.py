@@ -39,7 +39,7 @@ __all__ = [
     "sync",
 ]
 
-VERSION = 13
+VERSION = 14
 """Increase it when the statements change for the same declarations."""
 
 KIND = {
@@ -209,7 +209,11 @@ def _scope(source: Source, row: str, *, has_types: bool) -> str:
     if not source.column:
         return _quoted(source.head)
     value = f"CAST({row}.{_name(source.column)} AS text)"
-    if source.kind == "UUIDField" and not has_types:
+    if (
+        has_types
+    ):  # else of the column's collation: two of these cannot be united, and some know no substrings
+        value += ' COLLATE "C"'
+    elif source.kind == "UUIDField":
         value = _with_dashes(value)
     if source.kind == "DateField" and has_types:
         value = f"to_char({row}.{_name(source.column)}, 'YYYY-MM-DD')"

@@ -179,6 +179,27 @@ def test_it_may_name_a_field_of_a_related_row(galleries: list[Gallery]) -> None:
     assert takedowns(shot.delete) == ["takedown:among/b", before[1]]
 
 
+@pytest.mark.stack("server")
+@pytest.mark.parametrize("collation", ['"C"', "without_case"])
+def test_columns_of_any_collations_name_scopes(galleries: list[Gallery], collation: str) -> None:
+    """Two of them cannot be united, and those that ignore case know no substrings."""
+    Screenshot.objects.create(gallery=galleries[0], title="S", source_url="https://one.example/")
+    with transaction.atomic():
+        execute(
+            "CREATE COLLATION without_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false)"
+        )
+        for (index,) in execute(
+            "SELECT indexname FROM pg_indexes WHERE indexdef LIKE '%%slug%%pattern_ops%%' "
+            "AND tablename = 'catalog_gallery'"
+        ):
+            execute(f'DROP INDEX "{index}"')
+        execute(f"ALTER TABLE catalog_gallery ALTER COLUMN slug TYPE varchar(100) COLLATE {collation}")
+        execute('ALTER TABLE catalog_tag ALTER COLUMN slug TYPE varchar(100) COLLATE "und-x-icu"')
+        scopes = recorded(lambda: Screenshot.objects.update(title="T"))
+        transaction.set_rollback(True)
+    assert f"gallery:{galleries[0].slug}" in scopes
+
+
 def test_very_many_are_recorded_as_their_family_or_one_by_one(declared: Callable[..., None]) -> None:
     """A statement of PostgreSQL says it itself; SQLite records rows, and the writer makes one of them."""
     declared(Gallery, AGED)
