@@ -189,10 +189,10 @@ def claim(connection: BaseDatabaseWrapper, writer: str, *, notify: bool = False)
 def release(connection: BaseDatabaseWrapper, writer: str) -> None:
     """Mark the rows of `writer` as unclaimed, for the relay. Call it within the transaction that wrote them."""
     if connection.vendor == "sqlite":  # a row of the same scope may be unclaimed already
-        _fetch(connection, f"UPDATE OR REPLACE {TABLE} SET writer = '' WHERE writer = %s", [writer])
+        _execute(connection, f"UPDATE OR REPLACE {TABLE} SET writer = '' WHERE writer = %s", [writer])
         return
-    _fetch(connection, f"UPDATE {TABLE} SET writer = '' WHERE writer = %s", [writer])
-    _fetch(connection, "SELECT pg_notify(%s, '')", [CHANNEL])
+    _execute(connection, f"UPDATE {TABLE} SET writer = '' WHERE writer = %s", [writer])
+    _execute(connection, "SELECT pg_notify(%s, '')", [CHANNEL])
 
 
 def recorded(connection: BaseDatabaseWrapper) -> list[tuple[int, str, str]]:
@@ -222,7 +222,7 @@ def replace(connection: BaseDatabaseWrapper, ids: Sequence[int], scopes: Iterabl
     with transaction.atomic(using=connection.alias):
         forget(connection, ids)
         for scope in scopes:
-            _fetch(connection, f"{insert} INTO {TABLE} (scope) VALUES (%s)", [scope])
+            _execute(connection, f"{insert} INTO {TABLE} (scope) VALUES (%s)", [scope])
 
 
 def forget(connection: BaseDatabaseWrapper, ids: Sequence[int], *, holder: str | None = None) -> None:
@@ -232,7 +232,7 @@ def forget(connection: BaseDatabaseWrapper, ids: Sequence[int], *, holder: str |
     for start in range(0, len(ids), 500):
         some = ids[start : start + 500]
         marks = ", ".join(["%s"] * len(some))
-        _fetch(connection, f"DELETE FROM {TABLE} WHERE id IN ({marks}){named}", [*some, *names])
+        _execute(connection, f"DELETE FROM {TABLE} WHERE id IN ({marks}){named}", [*some, *names])
 
 
 def holder(connection: BaseDatabaseWrapper) -> str:
@@ -243,10 +243,17 @@ def holder(connection: BaseDatabaseWrapper) -> str:
 def hold(connection: BaseDatabaseWrapper, name: str) -> None:
     """Name the store in which the record is closed from now on."""
     upsert = "ON CONFLICT (id) DO UPDATE SET name = excluded.name"
-    _fetch(connection, f"INSERT INTO {HOLDER} (id, name) VALUES (1, %s) {upsert}", [name])
+    _execute(connection, f"INSERT INTO {HOLDER} (id, name) VALUES (1, %s) {upsert}", [name])
+
+
+def _execute(connection: BaseDatabaseWrapper, sql: str, params: Sequence[Any]) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, params)
 
 
 def _fetch(connection: BaseDatabaseWrapper, sql: str, params: Sequence[Any]) -> list[Any]:
+    """Return the rows. In psycopg's pipeline mode nothing tells that there are any until they are fetched."""
     with connection.cursor() as cursor:
         cursor.execute(sql, params)
-        return cursor.fetchall() if cursor.description else []
+        rows: list[Any] = cursor.fetchall()
+        return rows

@@ -14,6 +14,7 @@ import re
 import sqlite3
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -69,10 +70,11 @@ _writing: set[int] = set()
 
 def watch(connection: BaseDatabaseWrapper) -> None:
     """Watch a connection from now on. Call it again when the connection is made anew. Idempotent."""
-    if connection.vendor == "sqlite" and connection.connection is not None:
-        connection.connection.create_function(IDLE, 0, _nothing)
+    if connection.vendor == "sqlite":
         connection.__dict__[CURSORS] = WeakSet()
-        changes.note_file(connection)
+        if connection.connection is not None:
+            connection.connection.create_function(IDLE, 0, _nothing)
+            changes.note_file(connection)
     if STATE in connection.__dict__:
         return
     _mark(connection, written=False)
@@ -183,17 +185,36 @@ def _watched(execute: Callable[..., Any], sql: Any, params: Any, many: bool, con
     early.note(text)
     if not _is_write(text):
         return _run(connection, run, text)
+    if _commits_later(text):
+        return _closed_afterwards(connection, run)
     if _in_transaction(connection):
         _mark(connection, written=True)
         return run()
-    if _ENDS_ITSELF.match(text) or (";" in text and _COMMITS_LATER.search(text)):
+    if _ENDS_ITSELF.match(text):
         return _closed_afterwards(connection, run)
-    with transaction.atomic(using=connection.alias):
+    with _transaction(connection):
         _mark(connection, written=True)
         result = run()
         if connection.vendor == "sqlite" and _RETURNING.search(text):
             _read_now(context["cursor"])
         return result
+
+
+def _commits_later(text: str) -> bool:
+    """Say whether a text of several statements commits after its first one."""
+    return ";" in text and bool(_COMMITS_LATER.search(text))
+
+
+@contextmanager
+def _transaction(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """Begin a transaction of `connection`, which need not be the one that this thread has under its alias (a copy)."""
+    alias = connection.alias
+    usual, connections[alias] = connections[alias], connection
+    try:
+        with transaction.atomic(using=alias):
+            yield
+    finally:
+        connections[alias] = usual
 
 
 def _text(sql: Any, connection: BaseDatabaseWrapper) -> str:
@@ -212,7 +233,7 @@ def _run(connection: BaseDatabaseWrapper, run: Callable[[], Any], text: str) -> 
     """Run a statement that is not a write. It may be SQL that ends a transaction that has written."""
     if not connection.__dict__[STATE]:
         return run()
-    if _COMMITS.match(text) and not _has_failed(connection):
+    if (_COMMITS.match(text) or _commits_later(text)) and not _has_failed(connection):
         return _commit(connection, run)
     result = run()
     _mark(connection, written=_in_transaction(connection))
@@ -222,7 +243,9 @@ def _run(connection: BaseDatabaseWrapper, run: Callable[[], Any], text: str) -> 
 def _closed_afterwards(connection: BaseDatabaseWrapper, run: Callable[[], Any]) -> Any:
     """Run a statement that may commit by itself, outside any transaction; then close whatever nobody has claimed."""
     result = run()
-    if conf.TRACKING == "triggers" and changes.is_kept(connection):
+    goes_on = _in_transaction(connection)
+    _mark(connection, written=goes_on)
+    if not goes_on and conf.TRACKING == "triggers" and changes.is_kept(connection):
         scopes = coarsened(scope for _, scope, writer in changes.recorded(connection) if not writer)
         if scopes:
             _close(scopes, "")

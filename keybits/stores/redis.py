@@ -70,11 +70,14 @@ for i, key in ipairs(KEYS) do found[i] = minted(key, ARGV[i + 1]) end
 return found
 """
 )
+# A Redis that is full refuses what may need room, but nothing in a script that has deleted something: so that is first.
 OPEN = (
     NOW
     + """
-for i, key in ipairs(KEYS) do
+for _, key in ipairs(KEYS) do
   if redis.call('TYPE', key).ok == 'string' then redis.call('DEL', key) end
+end
+for _, key in ipairs(KEYS) do
   redis.call('HSET', key, ARGV[2], now + ARGV[1])
   redis.call('PEXPIRE', key, ARGV[1])
 end
@@ -84,10 +87,7 @@ CLOSE = (
     NOW
     + """
 local last = #KEYS
-if ARGV[1] ~= '' then
-  redis.call('SET', KEYS[last], '1', 'EX', ARGV[2])
-  last = last - 1
-end
+if ARGV[1] ~= '' then last = last - 1 end
 for i = 1, last do
   if redis.call('TYPE', KEYS[i]).ok == 'hash' then
     redis.call('HDEL', KEYS[i], ARGV[1])
@@ -96,6 +96,7 @@ for i = 1, last do
     redis.call('DEL', KEYS[i])
   end
 end
+if last < #KEYS then redis.call('SET', KEYS[#KEYS], '1', 'EX', ARGV[2]) end
 """
 )
 

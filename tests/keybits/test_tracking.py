@@ -540,7 +540,7 @@ class TestWhereTheTriggersAreNotThoseOfWhatIsDeclared:
         try:
             Relay().once()
         except UntrackedError as error:
-            return "the triggers of catalog.Tag in the database 'default' are not those" not in str(error)
+            return "the triggers of catalog.Tag in the database 'default' do not match" not in str(error)
         return True
 
     def test_because_they_are_gone(self) -> None:

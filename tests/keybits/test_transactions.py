@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from django.db import Error, IntegrityError, connection, transaction
+from django.db.backends.signals import connection_created
 from psycopg import sql as psycopg_sql
 
 from catalog.models import Tag
@@ -123,6 +124,44 @@ class TestTransactionsBegunInSQL:
 
 
 @pytest.mark.django_db(transaction=True)
+class TestConnections:
+    def test_a_write_by_a_copy_of_a_connection_is_closed(self, tag: Tag) -> None:
+        before = get_store().mint(("tag:x",))
+        beside: Any = connection.copy()
+        try:
+            with beside.cursor() as cursor:
+                cursor.execute(UPDATE)
+        finally:
+            beside.close()
+        assert get_store().mint(("tag:x",)) not in {before, (None,)}
+        assert name() == "X+"
+
+    def test_one_may_be_asked_before_it_is_watched_as_open(self, tag: Tag) -> None:
+        """A receiver of `connection_created` that is called before ours sets it up with statements of its own."""
+        beside: Any = connection.copy()
+        seen = []
+
+        def set_up(connection: Any, **_: Any) -> None:
+            with connection.cursor() as cursor:
+                seen.append(cursor.execute("SELECT 1"))
+
+        transactions.watch(beside)
+        receivers = connection_created.receivers
+        connection_created.receivers = []
+        connection_created.connect(set_up)
+        connection_created.receivers += receivers
+        connection_created.sender_receivers_cache.clear()
+        try:
+            with beside.cursor() as cursor:
+                cursor.execute(UPDATE)
+        finally:
+            connection_created.disconnect(set_up)
+            beside.close()
+        assert seen
+        assert name() == "X+"
+
+
+@pytest.mark.django_db(transaction=True)
 class TestTransactionsOfDjango:
     def test_a_write_that_begins_as_a_read_is_closed(self, tag: Tag) -> None:
         assert ends(f"WITH a AS (SELECT 1) {UPDATE}")
@@ -197,6 +236,23 @@ def test_what_is_read_while_a_statement_of_sqlite_is_not_at_its_end_may_not_be_k
 @pytest.mark.stack("server")
 @pytest.mark.django_db(transaction=True)
 class TestPostgreSQL:
+    @pytest.mark.parametrize("text", [f"{UPDATE}; COMMIT", f"{UPDATE}; SELECT 1; END"])
+    def test_a_text_that_writes_and_commits_what_was_begun_before_is_closed(
+        self, tag: Tag, text: str
+    ) -> None:
+        assert ends("BEGIN", text)
+        assert not transactions.sees_its_own_writes()
+
+    def test_a_text_that_commits_what_was_written_before_is_closed(self, tag: Tag) -> None:
+        assert ends("BEGIN", UPDATE, "SELECT 1; COMMIT")
+
+    def test_what_psycopg_sends_in_a_pipeline_is_closed(self, tag: Tag) -> None:
+        before = get_store().mint(("tag:x",))
+        connection.ensure_connection()
+        with connection.connection.pipeline(), transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(UPDATE)
+        assert get_store().mint(("tag:x",)) not in {before, (None,)}
+
     @pytest.mark.parametrize("after", ["", f"; {UPDATE}"])
     def test_statements_that_commit_in_one_text_are_closed(self, tag: Tag, after: str) -> None:
         assert ends(f"BEGIN; {UPDATE}; COMMIT{after}")
