@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from operator import ge
@@ -737,6 +738,31 @@ class TestFork:
         assert children == [0] * 10
         assert store.witness(("a",)) == stamp
         assert {type(failure) for failure in failures} <= {StoreError}
+
+
+@pytest.mark.stack("server")
+class TestARedisThatIsFull:
+    """It refuses what may need room, and evicts nothing."""
+
+    @pytest.fixture
+    def full(self, store: Any) -> Iterator[Any]:
+        client = get_redis_connection()
+        policy = client.config_get("maxmemory-policy")["maxmemory-policy"]
+        minted = store.mint(("a", "b"))
+        client.delete(*(key for key in client.scan_iter() if minted[0] in {client.get(key)}))
+        client.config_set("maxmemory-policy", "noeviction")
+        client.config_set("maxmemory", 1)
+        try:
+            yield store
+        finally:
+            client.config_set("maxmemory", 0)
+            client.config_set("maxmemory-policy", policy)
+
+    @pytest.mark.parametrize("end", ["open", "close"])
+    def test_ends_every_stamp_that_it_is_told_to(self, full: Any, end: str) -> None:
+        before = full.witness(("b",))
+        getattr(full, end)(("a", "b"), ONE)
+        assert full.witness(("b",)) is None is not before
 
 
 def _use(store: Any, done: threading.Event, failures: list[Any]) -> None:
