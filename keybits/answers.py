@@ -45,14 +45,16 @@ def answer(entry: Entry, method: str, conditions: Conditions, terms: Terms) -> A
     """Return the answer to a request with these preconditions (RFC 9110 section 13.2.2): 200, 304, 406 or 412.
 
     A 304 has the fields of the 200, except those that describe the content itself (section 15.4.5). A client that
-    accepts none of the available content codings gets a 406.
+    accepts none of the available content codings gets a 406. A private answer has no date and matches none: at the
+    same address, somebody else's answer may be older or newer.
     """
+    changed = None if terms.is_private else entry.changed
     coding = _selected(entry, terms.accept_encoding, conditions)
     if coding is None:
         return Answer(406, [VARY], b"")
     etag = codings.entity_tag(entry.etag, coding)
-    outcome = evaluate(method, conditions, Validators(etag, entry.changed))
-    headers = [("ETag", etag), *_dated(entry, terms.now), *_held(entry, terms), *entry.headers]
+    outcome = evaluate(method, conditions, Validators(etag, changed))
+    headers = [("ETag", etag), *_dated(changed, terms.now), *_held(entry, terms), *entry.headers]
     headers += [("Cache-Status", terms.cache_status), *_vary(entry)]
     headers += [] if terms.age is None else [("Age", str(terms.age))]
     if outcome is Outcome.NOT_MODIFIED:
@@ -70,10 +72,10 @@ def _vary(entry: Entry) -> list[tuple[str, str]]:
     return [] if any(name == "Vary" for name, _ in entry.headers) else [VARY]
 
 
-def _dated(entry: Entry, now: float) -> list[tuple[str, str]]:
-    if entry.changed is None or entry.changed > now + 1:  # made by a clock that is ahead
+def _dated(changed: int | None, now: float) -> list[tuple[str, str]]:
+    if changed is None or changed > now + 1:  # made by a clock that is ahead
         return []
-    return [("Last-Modified", format_http_date(last_modified(entry.changed, now)))]
+    return [("Last-Modified", format_http_date(last_modified(changed, now)))]
 
 
 def _held(entry: Entry, terms: Terms) -> tuple[tuple[str, str], ...]:

@@ -153,6 +153,13 @@ class TestPrivate:
         assert given["Cache-Control"] == "private, no-store"
         assert not {"Expires", "CDN-Cache-Control", "xkey"} & set(given)
 
+    def test_is_not_told_apart_from_another_s_by_a_date(self) -> None:
+        """One whose credentials have changed may hold what somebody else was shown, of a later date."""
+        since = replace(NONE, if_modified_since=format_http_date(int(NOW)))
+        given = answer(ENTRY, "GET", since, Terms(NOW, "keybits; hit", is_private=True))
+        assert (given.status, "Last-Modified" in fields(given)) == (200, False)
+        assert answer(ENTRY, "GET", since, Terms(NOW, "keybits; hit")).status == 304
+
     def test_so_is_what_is_shown_though_it_has_ended(self) -> None:
         """The purges that it was due have been: a cache that held it now would hold it for as long as it may."""
         given = fields(answer(ENTRY, "GET", NONE, Terms(NOW, "keybits; hit; ttl=-4", age=4)))
