@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
-from django.db import connections, router, transaction
+from django.db import connections, router
 from django.db.models import Model, QuerySet
 from django.db.models.signals import m2m_changed, post_delete, post_save, pre_delete, pre_save
 
@@ -25,6 +25,7 @@ from keybits.conf import conf
 from keybits.stamps import coarsened
 from keybits.stores import StoreError, get_store
 from keybits.templates import parse
+from keybits.transactions import after_commit
 
 __all__ = [
     "Declaration",
@@ -140,10 +141,7 @@ def changed(scopes: Iterable[str], using: str) -> None:
     However many changes a transaction makes, its scopes are closed together, in one round trip.
     """
     _pending(using).update(scopes)
-    transaction.on_commit(partial(_close, using), using=using)
-    hooks = connections[using].run_on_commit
-    if hooks:  # first, because a hook that fails keeps those after it from running
-        hooks.insert(0, hooks.pop())
+    after_commit(connections[using], partial(_close, using))
 
 
 def _close(using: str) -> None:

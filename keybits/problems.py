@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import Any
 
 import orjson
-from django.db import OperationalError
+from django.db import DatabaseError, OperationalError
 from django.http import HttpRequest, HttpResponse
 
 from keybits.outages import Outage
@@ -20,6 +20,7 @@ from keybits.outages import Outage
 __all__ = [
     "CACHE_CONTROL",
     "MEDIA_TYPE",
+    "OutOfReachError",
     "bad_request",
     "body",
     "not_found",
@@ -36,6 +37,10 @@ UNREACHABLE = frozenset({"57P01", "57P02", "57P03", "53300"})
 """SQLSTATEs of a server that ends, has crashed, begins, or has no connection left; beside class 08."""
 
 _outage = Outage(logging.getLogger(__name__), "the database cannot be reached")
+
+
+class OutOfReachError(DatabaseError):
+    """Something that a request needs cannot be reached at present; its text tells clients what. They may ask again."""
 
 
 def body(status: int, title: str = "", detail: str = "", type: str = "", **members: Any) -> dict[str, Any]:
@@ -88,15 +93,16 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 def server_error(request: HttpRequest) -> HttpResponse:
     """Django's `handler500`: says nothing of the cause, which the log has. 503 where the database is out of reach."""
     error = sys.exception()
+    if isinstance(error, OutOfReachError):
+        return _unavailable(str(error), "out-of-reach")
     if error is not None and _is_out_of_reach(error):
         _outage.goes_on(error)
-        return _unavailable()
+        return _unavailable("The database cannot be reached at present.", "database-unreachable")
     return problem_response(500, detail="The server failed; the failure has been logged.")
 
 
-def _unavailable() -> HttpResponse:
-    detail = "The database cannot be reached at present. Send the request again."
-    response = problem_response(503, detail=detail, type="database-unreachable")
+def _unavailable(what: str, type: str) -> HttpResponse:
+    response = problem_response(503, detail=f"{what} Send the request again.", type=type)
     response["Retry-After"] = str(RETRY_AFTER)
     response._has_been_logged = True  # type: ignore[attr-defined]  # Django would, with a traceback each time
     return response

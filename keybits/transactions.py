@@ -20,17 +20,19 @@ from itertools import islice
 from typing import Any
 from weakref import WeakSet
 
-from django.db import DatabaseError, connections, transaction
+from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from keybits import changes, early, replicas
 from keybits.conf import conf
 from keybits.outages import Outage
+from keybits.problems import OutOfReachError
 from keybits.stamps import coarsened
 from keybits.stores import StoreError, get_store
 
 __all__ = [
     "WriteRefusedError",
+    "after_commit",
     "has_written",
     "may_store",
     "sees_its_own_writes",
@@ -38,6 +40,8 @@ __all__ = [
 ]
 
 STATE = "_keybits_written"
+AFTERWARDS = "_keybits_afterwards"
+"""Where a connection has what is to be done after the COMMIT of a transaction that Django does not manage."""
 CURSORS = "_keybits_cursors"
 """The attribute in which an SQLite connection keeps its live cursors that have executed a statement."""
 IDLE = "keybits_idle"
@@ -60,7 +64,7 @@ logger = logging.getLogger(__name__)
 _outage = Outage(logger, "the relay closes what is written", "the store is told of writes again")
 
 
-class WriteRefusedError(DatabaseError):
+class WriteRefusedError(OutOfReachError):
     """The store is unreachable and `KEYBITS_WRITE_POLICY` is `refuse`: nothing was committed. Try again later."""
 
 
@@ -95,6 +99,21 @@ def _mark(connection: BaseDatabaseWrapper, *, written: bool) -> None:
 def has_written(connection: BaseDatabaseWrapper) -> bool:
     """Return whether the present transaction has written, and so sees rows that nobody else sees yet."""
     return bool(connection.__dict__.get(STATE, False)) and _in_transaction(connection)
+
+
+def after_commit(connection: BaseDatabaseWrapper, run: Callable[[], None]) -> None:
+    """Run `run` when the present transaction has been committed, or now if there is none.
+
+    As Django's `on_commit`, and also where autocommit is off and no block manages the transaction. What runs must
+    not fail; it runs before other hooks, one of which may.
+    """
+    if not connection.autocommit and not connection.in_atomic_block:
+        connection.__dict__.setdefault(AFTERWARDS, []).append(run)
+        return
+    transaction.on_commit(run, using=connection.alias)
+    hooks = connection.run_on_commit
+    if hooks:
+        hooks.insert(0, hooks.pop())
 
 
 def sees_its_own_writes() -> bool:
@@ -286,6 +305,7 @@ def _read_now(cursor: Any) -> None:
 
 def _rollback(connection: BaseDatabaseWrapper, original: Callable[[], Any]) -> Any:
     _mark(connection, written=False)
+    connection.__dict__.pop(AFTERWARDS, None)
     return original()
 
 
@@ -298,6 +318,13 @@ def _set_autocommit(
 
 
 def _commit(connection: BaseDatabaseWrapper, original: Callable[[], Any]) -> Any:
+    result = _commit_closing(connection, original)
+    for run in connection.__dict__.pop(AFTERWARDS, ()):
+        run()
+    return result
+
+
+def _commit_closing(connection: BaseDatabaseWrapper, original: Callable[[], Any]) -> Any:
     written = connection.__dict__[STATE]
     _mark(connection, written=False)
     if not written or conf.TRACKING != "triggers" or not changes.is_kept(connection):

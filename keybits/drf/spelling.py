@@ -13,10 +13,13 @@ from typing import Any
 from uuid import UUID
 
 from django.core.exceptions import FieldDoesNotExist
-from django.db.models import Model
+from django.db import connections, router
+from django.db.models import CharField, Model, TextField
 
 __all__ = ["compare_field", "compare_row", "is_as_rows_have_it", "value_of"]
 
+EXACT = frozenset({"C", "POSIX", "ucs_basic", "BINARY"})
+"""Collations that compare texts by their bytes; a database's own does so, too, in those that are named below."""
 NUMBER_OR_UUID: tuple[Callable[[str], Any], ...] = (int, UUID)
 
 
@@ -42,10 +45,21 @@ def compare_field(view: Any, capture: str, model: type[Model], path: str) -> Non
     """Note whether `capture` of the view's URL is how the field at the end of `path` writes its value.
 
     Where `path` ends in a lookup such as iexact, it is noted as different. Raises what the field's `to_python` raises
-    for a value that it cannot hold.
+    for a value that it cannot hold. Text is noted as different where its column may ignore case or accents.
     """
     field, value = _field(model, path), view.kwargs[capture]
-    _compared(view)[capture] = field is not None and str(field.to_python(value)) == str(value)
+    alike = field is not None and str(field.to_python(value)) == str(value)
+    _compared(view)[capture] = alike and _tells_all_apart(field)
+
+
+def _tells_all_apart(field: Any) -> bool:
+    """Say whether values that the column takes for equal are spelt alike."""
+    if not isinstance(field, CharField | TextField):
+        return True
+    connection = connections[router.db_for_read(field.model)]
+    if collation := field.db_collation:
+        return collation in EXACT
+    return connection.vendor in {"postgresql", "sqlite", "oracle"} and field.db_type(connection) != "citext"
 
 
 def _field(model: type[Model], path: str) -> Any:

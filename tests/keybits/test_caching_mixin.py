@@ -216,6 +216,7 @@ urlpatterns = [
     path("front/", FrontViewSet.as_view({"get": "front"})),
     path("by-id/<str:pk>/", ByIdViewSet.as_view({"get": "retrieve"})),
     path("tagged/<str:parent_lookup_tags>/", TaggedViewSet.as_view({"get": "list"})),
+    path("slugged/<str:parent_lookup_tags__slug>/", TaggedViewSet.as_view({"get": "list"})),
     path("linking/", LinkingViewSet.as_view({"get": "list"})),
     path("by-host/", ByHostViewSet.as_view({"get": "list"})),
     path("tags/", TagViewSet.as_view({"get": "list"})),
@@ -498,6 +499,13 @@ class TestOtherSpellings:
             assert (answer.status_code, answer["Cache-Status"]) == (200, MISS)
             assert answer["Cache-Control"] == "private, no-store"
             assert answer.content == get(own).content
+
+    @pytest.mark.parametrize(("collation", "status"), [("", STORED), ("C", STORED), ("without_case", MISS)])
+    def test_may_be_any_of_a_parent_s_in_a_column_that_ignores_case(
+        self, tag: Tag, monkeypatch: pytest.MonkeyPatch, collation: str, status: str
+    ) -> None:
+        monkeypatch.setattr(Tag._meta.get_field("slug"), "db_collation", collation)
+        assert asks(f"/slugged/{tag.slug}/")[0] == status
 
 
 @pytest.mark.usefixtures("unwatched")

@@ -169,6 +169,18 @@ def test_what_is_declared_of_a_proxy_is_added_to_what_is_declared_of_its_table(
     assert ended_by(lambda: place.objects.create(name="a"), "place:a", "shown:a") == {"place:a", "shown:a"}
 
 
+def test_a_transaction_that_django_does_not_manage_is_closed_as_it_commits(shot: Screenshot) -> None:
+    transaction.set_autocommit(False)
+    try:
+        assert closed_by(shot.save) == set()
+        assert closed_by(transaction.rollback) == set()
+        shot.save()
+        assert closed_by(transaction.commit) == SHOT
+    finally:
+        transaction.rollback()
+        transaction.set_autocommit(True)
+
+
 def test_what_else_is_to_be_done_after_a_commit_and_fails_keeps_nothing_from_being_closed(
     shot: Screenshot,
 ) -> None:

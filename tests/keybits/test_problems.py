@@ -26,6 +26,7 @@ from keybits import problems
 from keybits.drf.problems import exception_handler
 from keybits.drf.query import InvalidQueryError
 from keybits.query import QueryError
+from keybits.transactions import WriteRefusedError
 
 
 class TestSection31Members:
@@ -249,6 +250,14 @@ class TestADatabaseThatCannotBeReached:
         response = answered(postgresql_shuts_down)
         connection.close()
         assert response.status_code == 503
+
+    def test_is_503_as_is_a_store_for_want_of_which_a_write_was_refused_as_its_request_ended(self) -> None:
+        def refuse() -> None:
+            raise WriteRefusedError("Nothing was written: the cache is out of reach.")
+
+        response = answered(refuse)
+        assert (response.status_code, response["Retry-After"]) == (503, "5")
+        assert "Nothing was written" in json.loads(response.content)["detail"]
 
     def test_is_told_to_the_log_once(self, caplog: pytest.LogCaptureFixture) -> None:
         for _ in range(3):
