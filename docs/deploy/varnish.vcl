@@ -2,9 +2,10 @@
 # README.md beside this file says how it is started, what it promises and why. Lines that end in "# yours" are yours.
 vcl 4.1;
 
+import header; # this, var and xkey are in the package varnish-modules
 import purge;
 import std;
-import var; # this and xkey are in the package varnish-modules
+import var;
 import xkey;
 
 backend origin {
@@ -52,8 +53,11 @@ sub vcl_recv {
 }
 
 # Of a field that comes twice only the first would be read here. The others would let a client choose what others are
-# shown, or speak in the name of a proxy or of this file.
+# shown, or speak in the name of a proxy or of this file. So would one with an underscore, which to WSGI is the one with
+# a hyphen.
 sub clean_headers {
+    header.regsub(req, "^[^:]*_[^:]*:.*", "X-Underscored: 1");
+    unset req.http.X-Underscored;
     std.collect(req.http.Accept-Encoding);
     std.collect(req.http.Cookie, "; ");
     std.collect(req.http.If-None-Match);

@@ -179,6 +179,13 @@ def test_codings_are_the_origin_s_each_with_its_strong_tag(gallery: Gallery) -> 
     assert len(tags) == 4
 
 
+def test_nobody_chooses_the_coding_of_what_others_are_sent(gallery: Gallery) -> None:
+    """WSGI takes `Accept_Encoding` for Accept-Encoding, which Varnish does not."""
+    for _ in range(3):
+        gallery.edge.get("/api/v1/schema/", headers={"Accept_Encoding": "gzip"})
+    assert "content-encoding" not in gallery.hold("schema/").headers
+
+
 def test_who_shows_a_token_sees_his_own_and_nobody_else_does(gallery: Gallery) -> None:
     gallery.hold_all()
     credentials = {"Authorization": f"Token {gallery.token}"}

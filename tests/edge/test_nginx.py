@@ -210,6 +210,13 @@ class TestNames:
         proxy.get(PAGE, headers={header: "evil"})
         assert origin.asked[0].headers[header] is None
 
+    def test_a_field_that_the_origin_would_take_for_another_reaches_nobody(
+        self, proxy: httpx.Client, origin: Origin
+    ) -> None:
+        """WSGI knows no hyphens."""
+        proxy.get(PAGE, headers={"Accept_Encoding": "gzip", "X_Forwarded_Host": "evil"})
+        assert [name for name in origin.asked[0].headers if "_" in name] == []
+
     def test_the_client_s_host_reaches_the_origin(self, proxy: httpx.Client, origin: Origin) -> None:
         proxy.get(PAGE, headers={"Host": "gallery.example", "X-Forwarded-Proto": "https"})
         assert origin.asked[0].headers["Host"] == "gallery.example"

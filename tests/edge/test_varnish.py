@@ -551,6 +551,17 @@ class TestNames:
             assert edge.get(path, headers={header: "evil"}).status_code == 200
             assert origin.requests(path)[0].headers[header] is None
 
+    @pytest.mark.parametrize("path", [PAGE, "/admin/"])
+    def test_a_field_that_the_origin_would_take_for_another_reaches_nobody(
+        self, varnish: Varnish, origin: Origin, path: str
+    ) -> None:
+        """WSGI knows no hyphens: `Accept_Encoding` would choose the coding of what is held for all who name none."""
+        lines = "Accept_Encoding: gzip\r\nX_Forwarded_Host: evil\r\nIf_None_Match: *\r\nX-Kept: a_b: c\r\n_: 1\r\n"
+        raw(varnish.port, f"GET {path} HTTP/1.1\r\nHost: a\r\n{lines}")
+        headers = origin.requests(path)[0].headers
+        assert [name for name in headers if "_" in name] == []
+        assert (headers["X-Kept"], headers["X-Underscored"]) == ("a_b: c", None)
+
     @pytest.mark.parametrize("host", ["GALLERY.example", "gallery.example.", "gallery.example:80"])
     def test_a_host_has_one_spelling(self, varnish: Varnish, origin: Origin, host: str) -> None:
         origin.answer(PAGE, "one", held("k"))
