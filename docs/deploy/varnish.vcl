@@ -323,6 +323,7 @@ sub hold_nothing {
     return (deliver);
 }
 
+# What a 304 does not say is there from the last time, with what was added here.
 sub hold {
     set beresp.grace = std.duration(beresp.http.X-Stale-If-Error, 0s);
     if (std.duration(beresp.http.X-Stale-While, 0s) > beresp.grace) {
@@ -332,7 +333,9 @@ sub hold {
     set beresp.http.X-Asked = beresp.http.X-Asked + "; stored";
     set beresp.http.X-Purged = var.get("last purge");
     set beresp.http.X-Fetched = "fetched-" + bereq.xid;
+    set beresp.http.xkey = regsuball(beresp.http.xkey, " ?fetched-[0-9]+", "");
     set beresp.http.xkey = regsub(beresp.http.xkey + " " + beresp.http.X-Fetched, "^ ", "");
+    set beresp.http.Vary = regsuball(beresp.http.Vary, "(, )?X-Forwarded-Proto", "");
     set beresp.http.Vary = regsub(beresp.http.Vary + ", X-Forwarded-Proto", "^, ", "");
     return (deliver);
 }

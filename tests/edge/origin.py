@@ -21,6 +21,9 @@ TO_EVERYBODY = {
     "Vary": "Accept-Encoding",
 }
 
+ASKED_OF_A_304 = {"Cache-Control", "Content-Location", "Date", "ETag", "Expires"}
+"""And Vary, where it has not been sent: WhiteNoise leaves it out."""
+
 
 def held(keys: str = "", terms: str = "max-age=86400, stale-if-error=86400", **more: str) -> dict[str, str]:
     """Return the headers of an answer that a cache may hold which we purge; underscores in names are hyphens."""
@@ -30,11 +33,15 @@ def held(keys: str = "", terms: str = "max-age=86400, stale-if-error=86400", **m
 
 @dataclass
 class Page:
-    """What a path answers: a strong ETag is made of the body, unless the headers have one."""
+    """What a path answers: a strong ETag is made of the body, unless the headers have one.
+
+    A 304 has the same headers, or where it is `terse` those alone that RFC 9110 section 15.4.5 asks for.
+    """
 
     body: bytes
     headers: Mapping[str, str]
     status: int = 200
+    terse: bool = False
 
     def etag(self) -> str:
         return self.headers.get("ETag", f'"{hashlib.sha256(self.body).hexdigest()[:12]}"')
@@ -72,9 +79,11 @@ class Origin:
         self.gates: dict[str, list[Gate]] = {}
         self._server: ThreadingHTTPServer | None = None
 
-    def answer(self, target: str, body: str, headers: Mapping[str, str], status: int = 200) -> None:
+    def answer(
+        self, target: str, body: str, headers: Mapping[str, str], status: int = 200, *, terse: bool = False
+    ) -> None:
         """From now on `target` has this answer."""
-        self.pages[target] = Page(body.encode(), headers, status)
+        self.pages[target] = Page(body.encode(), headers, status, terse)
 
     def requests(self, target: str) -> list[Asked]:
         return [asked for asked in self.asked if asked.target == target]
@@ -159,7 +168,8 @@ def _send(handler: BaseHTTPRequestHandler, asked: Asked, page: Page) -> None:
     handler.send_response_only(asked.answered)
     usual = {"ETag": page.etag(), "Date": handler.date_time_string()}
     for name, value in (usual | dict(page.headers)).items():
-        handler.send_header(name, value)
+        if not (unchanged and page.terse) or name in ASKED_OF_A_304:
+            handler.send_header(name, value)
     if not unchanged:
         handler.send_header("Content-Length", str(len(page.body)))
     handler.send_header("Connection", "close")

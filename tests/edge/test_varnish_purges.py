@@ -113,6 +113,22 @@ class TestPurges:
         edge.get(PAGE)
         assert origin.statuses(PAGE) == [404, 200, 304]
 
+    @every_soft_way
+    @pytest.mark.parametrize("vary", ["Accept-Encoding", "Origin", ""])
+    def test_what_is_held_does_not_grow_however_often_it_was_found_unchanged(
+        self, edge: httpx.Client, origin: Origin, varnish: Varnish, purge: How, vary: str
+    ) -> None:
+        """A 304 without a field leaves what is held as it is: with what was added to it the last time."""
+        origin.answer(PAGE, "one", held("key", Vary=vary), terse=True)
+        first = edge.get(PAGE)
+        for _ in range(4):
+            purge(edge)
+            assert edge.get(PAGE).headers.get("vary") == first.headers.get("vary")
+        for grown in ("xkey ~ fetched-.*fetched-", "xkey !~ ^key.fetched-", "vary ~ Proto.*Proto"):
+            varnish.admin("ban", f"obj.http.{grown}")
+        assert edge.get(PAGE).headers["cache-status"].startswith("varnish; hit")
+        assert origin.statuses(PAGE) == [200, 304, 304, 304, 304]
+
     @every_hard_way
     def test_a_hard_purge_leaves_nothing_to_show_and_nothing_to_ask_with(
         self, edge: httpx.Client, origin: Origin, purge: How
