@@ -59,8 +59,10 @@ sub clean_headers {
     header.regsub(req, "^[^:]*_[^:]*:.*", "X-Underscored: 1");
     unset req.http.X-Underscored;
     std.collect(req.http.Accept-Encoding);
+    std.collect(req.http.Accept-Language);
     std.collect(req.http.Cookie, "; ");
     std.collect(req.http.If-None-Match);
+    std.collect(req.http.Origin);
     unset req.http.Forwarded;
     unset req.http.Proxy;
     unset req.http.Surrogate-Capability;

@@ -200,6 +200,14 @@ class TestNames:
                 assert answer.headers["access-control-allow-origin"] == answer.text == site
         assert origin.statuses(PAGE) == [200, 200, 304, 304]
 
+    def test_a_second_line_does_not_choose_what_others_are_shown(
+        self, proxy: httpx.Client, origin: Origin
+    ) -> None:
+        origin.answer(PAGE, "theirs", PICTURE | {"Vary": "Origin"})
+        lines = f"Host: {proxy.headers['Host']}\r\nOrigin: ours\r\nOrigin: theirs\r\n"
+        raw(proxy.base_url.port or 0, f"GET {PAGE} HTTP/1.1\r\n{lines}")
+        assert origin.asked[0].headers.get_all("Origin") in (["ours"], ["ours, theirs"])  # by nginx's version
+
     @pytest.mark.parametrize(
         "header",
         ["Forwarded", "X-Forwarded-Host", "X-Forwarded-Prefix", "X-HTTP-Method-Override", "X-Original-URL"],

@@ -165,6 +165,17 @@ class TestForWhom:
         headers = {"Authorization": "Token 1", "If-None-Match": etag}
         assert edge.get(PAGE, headers=headers).status_code == 304
 
+    @pytest.mark.parametrize("name", ["Accept-Language", "Origin"])
+    def test_a_second_line_does_not_choose_what_others_are_shown(
+        self, edge: httpx.Client, varnish: Varnish, origin: Origin, name: str
+    ) -> None:
+        """Vary goes by the first, the origin by both, or by the last."""
+        origin.answer(PAGE, "theirs", held("k", Vary=name))
+        raw(varnish.port, f"GET {PAGE} HTTP/1.1\r\nHost: a\r\n{name}: ours\r\n{name}: theirs\r\n")
+        assert origin.asked[0].headers.get_all(name) == ["ours, theirs"]
+        origin.answer(PAGE, "ours", held("k", Vary=name))
+        assert edge.get(PAGE, headers={"Host": "a", name: "ours"}).text == "ours"
+
     def test_a_session_in_a_second_line_of_cookies_counts(self, varnish: Varnish, origin: Origin) -> None:
         """RFC 9110 section 5.3; HTTP/2 gateways send each cookie in a line of its own."""
         origin.answer(PAGE, "public", held("k"))
