@@ -39,9 +39,6 @@ sub vcl_recv {
     if (req.method == "PURGE" || req.method == "BAN") {
         call purge_or_ban;
     }
-    if (req.url ~ "^/ws/" && req.http.Upgrade ~ "(?i)^websocket$") {
-        return (pipe);
-    }
     if (req.method == "CONNECT" || req.method == "TRACE") {
         return (synth(405));
     }
@@ -154,11 +151,6 @@ sub normalise_coding {
         set req.http.Accept-Encoding = "gzip";
     }
     var.set("coding", req.http.Accept-Encoding);
-}
-
-sub vcl_pipe {
-    set bereq.http.Upgrade = req.http.Upgrade;
-    set bereq.http.Connection = "upgrade";
 }
 
 # --- A purge ------------------------------------------------------------------------------------------------
