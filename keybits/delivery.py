@@ -45,13 +45,17 @@ Row = tuple[str, int]
 
 
 def orders(scopes: Iterable[str]) -> list[Order]:
-    """Return what purges these scopes: softly, but for takedowns; whole kinds where there are very many."""
+    """Return what purges these scopes: takedowns hard and first, the others softly; whole kinds for very many."""
     named = coarsened(scopes)
-    if EVERYTHING in named:
-        return [Order(everything=True, id=uuid.uuid4().hex)]
     hard = tuple(scope for scope in named if scope.startswith(TAKEDOWN))
     soft = tuple(scope for scope in named if not scope.startswith(TAKEDOWN))
-    return [Order(scopes=some, soft=some is soft, id=uuid.uuid4().hex) for some in (hard, soft) if some]
+    wanted = [
+        Order(scopes=hard, soft=False, id=uuid.uuid4().hex),
+        Order(everything=True, id=uuid.uuid4().hex)
+        if EVERYTHING in soft
+        else Order(scopes=soft, id=uuid.uuid4().hex),
+    ]
+    return [order for order in wanted if order.scopes or order.everything]
 
 
 @dataclass(slots=True)

@@ -87,6 +87,11 @@ class TestOrders:
     def test_the_hard_one_comes_first(self) -> None:
         assert [order.soft for order in orders(["takedown:x", "y"])] == [False, True]
 
+    def test_a_takedown_is_a_hard_one_also_where_everything_is_purged_softly(self) -> None:
+        hard, soft = orders(["gallery:a", "*", "takedown:gallery/a"])
+        assert (hard.scopes, hard.everything, hard.soft) == (("takedown:gallery/a",), False, False)
+        assert (soft.scopes, soft.everything, soft.soft) == ((), True, True)
+
     def test_name_each_scope_once_and_kinds_for_very_many(self) -> None:
         many = [f"page:{n}" for n in range(stamps.MOST_MEMBERS + 1)]
         assert [order.scopes for order in orders([*many, "x", "x"])] == [("page:*", "x")]
