@@ -2,9 +2,10 @@
 
 One process at a time delivers (a lease in the store says which), from the rows of the record that its relay has
 closed: earlier, a cache would fetch again what is still believed here. A row stays in the record until every cache
-has acknowledged its purge twice, the second time `KEYBITS_PURGE_AGAIN` seconds later, for an answer that was under
-way when the first one passed it, or that a shield handed on. So a process that dies, or a cache that is down for an
-hour, loses nothing; purging twice is purging once.
+has acknowledged its purge at least twice: again `KEYBITS_PURGE_AGAIN` seconds later, for an answer that was under way
+when the first one passed it, and for the last time so long after all the others have acknowledged it too, for an answer
+that one of them handed on before. So a process that dies, or a cache that is down for an hour, loses nothing; purging
+twice is purging once.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import random
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from keybits import edge
@@ -60,11 +61,18 @@ def orders(scopes: Iterable[str]) -> list[Order]:
 
 @dataclass(slots=True)
 class _Task:
-    """A row's scope, when the cache is to be told next, and how often it has acknowledged; never again: infinity."""
+    """A row's scope, and when the cache is to be told next, if ever: infinity where nobody knows yet."""
 
     scope: str
     due: float
     told: int = 0
+    """How often it has acknowledged."""
+    is_last: bool = False
+    """Whether it is not told again after that."""
+
+    @property
+    def is_settled(self) -> bool:
+        return self.is_last and self.due == math.inf
 
 
 class Line:
@@ -72,6 +80,8 @@ class Line:
 
     def __init__(self, purger: Purger, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.purger = purger
+        self.peers: Sequence[Line] = (self,)
+        """The lines to all caches, this one too: any of them may hand on to another what it has not been told of."""
         self._clock = clock
         self._changed = threading.Condition()
         self._tasks: dict[Row, _Task] = {}
@@ -92,7 +102,21 @@ class Line:
     def settled(self) -> set[Row]:
         """Return the rows that need no more telling."""
         with self._changed:
-            return {row for row, task in self._tasks.items() if task.due == math.inf}
+            return {row for row, task in self._tasks.items() if task.is_settled}
+
+    def heard(self) -> set[Row]:
+        """Return the rows that the cache has acknowledged once at least."""
+        with self._changed:
+            return {row for row, task in self._tasks.items() if task.told}
+
+    def finish(self, rows: Iterable[Row]) -> None:
+        """Tell of these rows once more, for the last time: all caches have acknowledged them just now."""
+        with self._changed:
+            for row in rows:
+                task = self._tasks.get(row)
+                if task is not None and not task.is_last:
+                    task.is_last, task.due = True, self._clock() + conf.PURGE_AGAIN
+                    self._changed.notify()
 
     def run(self) -> None:
         """Deliver what is due, again and again, until it is stopped."""
@@ -110,6 +134,7 @@ class Line:
         due = self._due()
         if not due:
             return True  # a new row has woken us while the cache is left alone: that is not over
+        last = [task for task in due if task.is_last or not conf.PURGE_AGAIN]
         try:
             for order in orders(task.scope for task in due):
                 self.purger.purge(order)
@@ -118,8 +143,9 @@ class Line:
             # end, the lease would go on, and nobody would deliver any more.
             self._failed(error)
             return False
-        self._acknowledged(due)
-        _warm({task.scope for task in due if task.due == math.inf})
+        self._acknowledged(due, last)
+        self._tell_peers()
+        _warm({task.scope for task in last})
         return True
 
     def _await(self) -> bool:
@@ -153,13 +179,20 @@ class Line:
         before, self._defect = self._defect, None if isinstance(error, PurgeError) else type(error)
         return self._defect is not None and self._defect is not before
 
-    def _acknowledged(self, tasks: list[_Task]) -> None:
+    def _acknowledged(self, tasks: list[_Task], last: list[_Task]) -> None:
         with self._changed:
             self._failures, self._not_before, self._defect = 0, 0.0, None
-            again = conf.PURGE_AGAIN
             for task in tasks:
                 task.told += 1
-                task.due = self._clock() + again if again and task.told == 1 else math.inf
+                if not task.is_last:  # which it may have become meanwhile
+                    task.due = self._clock() + conf.PURGE_AGAIN if task.told == 1 else math.inf
+            for task in last:
+                task.is_last, task.due = True, math.inf
+
+    def _tell_peers(self) -> None:
+        rows = set.intersection(*(line.heard() for line in self.peers))
+        for line in self.peers:
+            line.finish(rows)
 
 
 def _level(error: Exception) -> int:
@@ -180,6 +213,8 @@ class Delivery:
 
     def __init__(self) -> None:
         self.lines = [Line(server) for purger in edge.purgers().values() for server in purger.apart()]
+        for line in self.lines:
+            line.peers = self.lines
         self._name = uuid.uuid4().hex
         self._asked = -math.inf
         self._leads = False

@@ -312,6 +312,75 @@ class TestLine:
         assert not thread.is_alive()
 
 
+class TestCachesInARow:
+    """One caches what another gives it: what it was told of, it may fetch again from one that was not."""
+
+    @pytest.fixture
+    def outer(self, clock: Clock) -> Line:
+        return Line(Cache(httpx.Client()), clock=clock)
+
+    @pytest.fixture
+    def inner(self, clock: Clock, outer: Line) -> Line:
+        inner = Line(Cache(httpx.Client()), clock=clock)
+        inner.peers = outer.peers = (inner, outer)
+        return inner
+
+    def told(self, line: Line, clock: Clock, rows: dict[tuple[str, int], str]) -> list[float]:
+        """Offer the rows, and return when the cache was told."""
+        cache: Any = line.purger
+        line.offer(rows)
+        before = len(cache.told)
+        line.once()
+        return [clock.now - Clock.now] * (len(cache.told) - before)
+
+    def test_the_last_telling_of_each_comes_after_all_have_acknowledged(
+        self, inner: Line, outer: Line, clock: Clock
+    ) -> None:
+        cache: Any = inner.purger
+        cache.failing = PurgeError("unreachable")
+        of_inner, of_outer = [], []
+        for second in range(20):
+            if second == 10:
+                cache.failing, inner._not_before = None, 0
+            of_outer += self.told(outer, clock, {row(1): "a"})
+            of_inner += self.told(inner, clock, {row(1): "a"})
+            assert (outer.settled(), inner.settled()) == (({row(1)},) * 2 if second >= 12 else (set(),) * 2)
+            clock.now += 1
+        assert (of_outer, of_inner) == ([0, 2, 12], [10, 12])
+
+    def test_where_all_acknowledge_at_once_each_is_told_twice(
+        self, inner: Line, outer: Line, clock: Clock
+    ) -> None:
+        of_inner, of_outer = [], []
+        for _ in range(5):
+            of_outer += self.told(outer, clock, {row(1): "a"})
+            of_inner += self.told(inner, clock, {row(1): "a"})
+            clock.now += 1
+        assert (of_outer, of_inner) == ([0, 2], [0, 2])
+
+    def test_a_telling_that_had_begun_before_is_not_the_last(
+        self, inner: Line, outer: Line, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.told(outer, clock, {row(1): "a"})
+        clock.now += 2
+        purge = outer.purger.purge
+
+        def meanwhile(order: Order) -> None:
+            self.told(inner, clock, {row(1): "a"})
+            purge(order)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(outer.purger, "purge", meanwhile)
+            assert self.told(outer, clock, {row(1): "a"}) == [2]
+        clock.now += 2
+        assert self.told(outer, clock, {row(1): "a"}) == [4]
+        assert outer.settled() == {row(1)}
+
+    def test_those_of_a_process_know_each_other(self, purgers: Any) -> None:
+        one = Delivery()
+        assert [list(line.peers) for line in one.lines] == [one.lines] * 2
+
+
 @pytest.fixture
 def purgers(settings: Any) -> Callable[[], dict[str, Any]]:
     """Configure two caches; called, return them."""
