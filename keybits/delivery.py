@@ -1,11 +1,11 @@
 """When the caches in front are told: each recorded change is purged at each of them, until it has acknowledged.
 
-One process at a time delivers (a lease in the store says which), from the rows of the record that its relay has
-closed: earlier, a cache would fetch again what is still believed here. A row stays in the record until every cache
-has acknowledged its purge at least twice: again `KEYBITS_PURGE_AGAIN` seconds later, for an answer that was under way
-when the first one passed it, and for the last time so long after all the others have acknowledged it too, for an answer
-that one of them handed on before. So a process that dies, or a cache that is down for an hour, loses nothing; purging
-twice is purging once.
+Of the processes with the same purgers one at a time delivers (a lease in the store says which), from the rows of the
+record that its relay has closed: earlier, a cache would fetch again what is still believed here. A row stays in the
+record until every cache has acknowledged its purge at least twice: again `KEYBITS_PURGE_AGAIN` seconds later, for an
+answer that was under way when the first one passed it, and for the last time so long after all the others have
+acknowledged it too, for an answer that one of them handed on before. So a process that dies, or a cache that is down
+for an hour, loses nothing; purging twice is purging once.
 """
 
 from __future__ import annotations
@@ -216,16 +216,20 @@ class Delivery:
         for line in self.lines:
             line.peers = self.lines
         self._name = uuid.uuid4().hex
+        self._lease = "delivery:" + ",".join(sorted(edge.identities()))
         self._asked = -math.inf
         self._leads = False
         self._threads: list[threading.Thread] = []
 
     def leads(self) -> bool:
-        """Say whether this process delivers. Without a store, every process does: twice is better than never."""
+        """Say whether this process delivers. Of the processes with the same purgers one does.
+
+        Without a store, every process does: twice is better than never.
+        """
         if time.monotonic() - self._asked > LEASE / 4:
             self._asked = time.monotonic()
             try:
-                self._leads = get_store().lease("delivery", self._name, LEASE)
+                self._leads = get_store().lease(self._lease, self._name, LEASE)
             except StoreError:
                 self._leads = True
         return self._leads

@@ -6,6 +6,7 @@ those of the configured purgers and of nobody else.
 
 from __future__ import annotations
 
+import json
 import ssl
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cache, lru_cache
@@ -14,6 +15,7 @@ from typing import Any
 import httpx
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
+from django.utils.crypto import salted_hmac
 from django.utils.module_loading import import_string
 
 from keybits import surrogates
@@ -21,7 +23,7 @@ from keybits.cache_control import Policy
 from keybits.conf import conf
 from keybits.purge import Order, PurgeError, Purger
 
-__all__ = ["fields", "is_for_caches", "joined", "key_fields", "purge", "purgers"]
+__all__ = ["fields", "identities", "is_for_caches", "joined", "key_fields", "purge", "purgers"]
 
 Field = tuple[str, str]
 TIMEOUT = 10.0
@@ -57,6 +59,16 @@ def _purger(options: Any) -> Purger:
             f"{backend.__name__} reads keys from {unknown[0]}, which cannot be written."
         )
     return purger
+
+
+def identities() -> frozenset[str]:
+    """Return an identity for each configured purger and its options. No option can be read from it."""
+    return frozenset(_identity([name, options]) for name, options in conf.PURGERS.items())
+
+
+def _identity(configured: list[Any]) -> str:
+    said = json.dumps(configured, skipkeys=True, default=lambda value: type(value).__qualname__)
+    return salted_hmac("keybits.edge.identities", said, algorithm="sha256").hexdigest()[:16]
 
 
 @cache

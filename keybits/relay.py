@@ -24,10 +24,11 @@ from typing import Any
 from django.db import Error, connections, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from keybits import changes, fencing, history, invalidation, trigger_health
+from keybits import changes, edge, fencing, history, invalidation, trigger_health
 from keybits.conf import conf
 from keybits.delivery import Delivery
 from keybits.outages import Outage
+from keybits.roster import Roster
 from keybits.stamps import coarsened
 from keybits.stores import StoreError, get_store
 
@@ -61,6 +62,7 @@ class Relay:
         self.stopped = threading.Event()
         self.looked = threading.Event()
         self.delivery = Delivery() if conf.PURGERS else None
+        self._roster = Roster(edge.identities())
         self._closed: dict[str, set[int]] = defaultdict(set)
         self._present: dict[str, dict[int, str]] = {}
         self._pasts: dict[str, str] = {}
@@ -100,6 +102,7 @@ class Relay:
         """
         until = get_store().now() + int(conf.RELAY_BOUND * 1000)
         seen = sum(self._relay(connections[alias]) for alias in self._recording())
+        self._roster.attend()
         self._was_believed = get_store().vouch(until)
         return seen
 
@@ -239,13 +242,15 @@ class Relay:
     def sweep(self) -> None:
         """Delete the rows that have been closed, and purged. Where a writer has the lock, some other time."""
         self._swept = time.monotonic()
+        done = {alias: ids & self._delivered(alias, ids) for alias, ids in self._closed.items()}
+        may_go = any(done.values()) and self._roster.covers()  # who comes later finds nothing of before
         for alias, ids in self._closed.items():
             connection = connections[alias]
             try:
                 with _hurrying(connection):
-                    if done := ids & self._delivered(alias, ids):
-                        changes.forget(connection, sorted(done), holder=fencing.name(alias))
-                        ids.difference_update(done)
+                    if may_go and done[alias]:
+                        changes.forget(connection, sorted(done[alias]), holder=fencing.name(alias))
+                        ids.difference_update(done[alias])
                     self._condense(connection)
             except Error:
                 logger.debug("rows of %s wait to be deleted", alias, exc_info=True)

@@ -490,6 +490,43 @@ class TestFromTheRecord:
         deliver()
         assert recorded() == []
 
+    @pytest.mark.parametrize("names", [(), ("near",), ("near", "elsewhere")])
+    def test_a_process_that_has_other_purgers_leaves_the_record_alone(
+        self,
+        deliver: Any,
+        purgers: Any,
+        settings: Any,
+        monkeypatch: pytest.MonkeyPatch,
+        names: tuple[str, ...],
+    ) -> None:
+        """As while a release is rolled out that adds one: nobody else would tell it."""
+        monkeypatch.setattr(delivery, "LEASE", 0.001)
+        ours = purgers().values()
+        deliver()
+        settings.KEYBITS_PURGERS = {name: {"BACKEND": f"{__name__}.Cache"} for name in names}
+        other = Relay(["default"])
+        Tag.objects.create(slug="x", name="X")
+        while other.delivery and not other.delivery.leads():
+            other.delivery._asked = -math.inf
+        other._once_and_deliver()
+        for line in other.delivery.lines if other.delivery else ():
+            assert line.once()
+        other.sweep()
+        assert recorded() == ["tag:x", "tags"]
+        deliver()
+        assert [set(cache.scopes) for cache in ours] == [{"tags", "tag:x"}] * 2
+
+    def test_who_has_all_that_others_have_deletes_for_them(
+        self, deliver: Any, purgers: Any, settings: Any
+    ) -> None:
+        more = dict(settings.KEYBITS_PURGERS)
+        settings.KEYBITS_PURGERS = {}
+        Relay(["default"])._once_and_deliver()
+        settings.KEYBITS_PURGERS = more
+        Tag.objects.create(slug="x", name="X")
+        deliver()
+        assert recorded() == []
+
     def test_scopes_are_closed_before_they_are_purged(
         self, deliver: Any, purgers: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:

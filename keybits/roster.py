@@ -1,0 +1,82 @@
+"""Which purgers are configured in the processes that share a store.
+
+A row can leave the record only when all caches have acknowledged its purge, and a process knows only its own purgers. A
+process of the previous release may lack one, and a worker without `PURGERS` in its environment lacks all. So each
+process announces its purgers in the store before it first vouches, and deletes rows only while every purger that is
+announced is also its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+import uuid
+from collections.abc import Iterable
+
+import orjson
+
+from keybits.outages import Outage
+from keybits.stores import get_store
+
+__all__ = ["Roster"]
+
+logger = logging.getLogger(__name__)
+NOTE = "purgers"
+"""The name of the note that maps each announced purger to the store's time at which the announcement ends."""
+PRESENCE = 15.0
+"""Seconds for which an announcement holds."""
+LEASE = 1.0
+"""Seconds for which one process may keep the others from writing the note."""
+
+
+class Roster:
+    """The purgers of this process, by their identities, and those that other processes have announced."""
+
+    def __init__(self, purgers: Iterable[str]) -> None:
+        self._own = {"", *purgers}  # a process without purgers announces itself too
+        self._said = -math.inf
+        self._others = Outage(
+            logger,
+            "KEYBITS_PURGERS lacks some that other processes have, so that this one deletes nothing from the record",
+            "KEYBITS_PURGERS has all again that other processes have",
+        )
+
+    def attend(self) -> None:
+        """Announce the purgers of this process, where that is due. Raises `StoreError`."""
+        if time.monotonic() - self._said > PRESENCE / 3:
+            self._say()
+
+    def covers(self) -> bool:
+        """Return whether this process has every purger that is announced. Raises `StoreError`.
+
+        Returns False if the store has lost the announcement of this process: those of others may be lost too. It is
+        then made again, as each of them makes its own.
+        """
+        present = self._present()
+        if not self._own <= present.keys():
+            self._say()
+            return False
+        if missing := present.keys() - self._own:
+            self._others.goes_on(f"{len(missing)} in all")
+            return False
+        self._others.is_over()
+        return True
+
+    def _present(self) -> dict[str, int]:
+        noted: dict[str, int] = orjson.loads(get_store().noted(NOTE) or b"{}")
+        now = get_store().now()
+        return {purger: until for purger, until in noted.items() if until > now}
+
+    def _say(self) -> None:
+        """Add to the note, one process at a time. A process that finds another writing tries again at the next look."""
+        me = uuid.uuid4().hex
+        if not get_store().lease(NOTE, me, LEASE):
+            return
+        try:
+            until = get_store().now() + int(PRESENCE * 1000)
+            present = self._present() | dict.fromkeys(self._own, until)
+            get_store().note(NOTE, orjson.dumps(present))
+            self._said = time.monotonic()
+        finally:
+            get_store().release(NOTE, me)

@@ -1,0 +1,99 @@
+"""Nobody deletes what somebody else's cache has not been told of."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from keybits import edge, roster
+from keybits.roster import Roster
+from keybits.stores import get_store
+
+
+@pytest.fixture(autouse=True)
+def _nobody_is_there() -> None:
+    get_store().clear()
+
+
+def there(*purgers: str) -> Roster:
+    """Return a process that has said that it has these."""
+    one = Roster(purgers)
+    one.attend()
+    return one
+
+
+def test_processes_with_the_same_purgers_cover_each_other() -> None:
+    assert [one.covers() for one in (there("near"), there("near"))] == [True, True]
+
+
+def test_who_has_less_than_another_does_not_and_who_has_as_much_does() -> None:
+    none, less, more, other = there(), there("near"), there("near", "far"), there("near", "far", "elsewhere")
+    assert [one.covers() for one in (none, less, more, other)] == [False, False, False, True]
+
+
+def test_of_two_that_each_have_something_of_their_own_neither_does() -> None:
+    assert [one.covers() for one in (there("near"), there("far"))] == [False, False]
+
+
+def test_who_has_gone_counts_no_more_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(roster, "PRESENCE", 0)
+        there("far")
+    assert there("near").covers()
+
+
+def test_whom_the_store_has_forgotten_makes_himself_known_before_he_trusts_it() -> None:
+    one, other = there("near"), there("near", "far")
+    get_store().clear()
+    assert not one.covers()
+    assert not other.covers()
+    assert [one.covers(), other.covers()] == [False, True]
+
+
+def test_presence_is_prolonged_before_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = there("near")
+    said = one._said
+    one.attend()
+    assert one._said == said
+    one._said -= roster.PRESENCE / 2
+    one.attend()
+    assert one._said >= said
+
+
+def test_who_finds_another_at_the_note_tries_again() -> None:
+    store = get_store()
+    assert store.lease(roster.NOTE, "another", 60)
+    one = there("near")
+    store.release(roster.NOTE, "another")
+    assert store.noted(roster.NOTE) is None
+    one.attend()
+    assert one.covers()
+
+
+def test_the_log_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
+    less = there("near")
+    there("near", "far")
+    for _ in range(3):
+        assert not less.covers()
+    assert [(record.levelno, "KEYBITS_PURGERS" in record.message) for record in caplog.records] == [
+        (logging.WARNING, True)
+    ]
+
+
+class TestIdentities:
+    def of(self, settings: Any, **options: Any) -> frozenset[str]:
+        settings.KEYBITS_PURGERS = {"edge": options}
+        return edge.identities()
+
+    def test_are_the_same_in_all_processes_whatever_an_option_is(self, settings: Any) -> None:
+        assert self.of(settings, BACKEND="a.B", of=object()) == self.of(settings, BACKEND="a.B", of=object())
+
+    def test_differ_where_an_option_does(self, settings: Any) -> None:
+        (one,), (other,) = self.of(settings, servers=["http://a"]), self.of(settings, servers=["http://b"])
+        assert one != other
+
+    def test_show_no_option(self, settings: Any) -> None:
+        (one,) = self.of(settings, token="s3cret")
+        assert (len(one), "s3cret" in one) == (16, False)
