@@ -17,12 +17,12 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from keybits import edge
 from keybits.conf import conf
 from keybits.purge import Order, PurgeError, Purger
-from keybits.stamps import coarsened
+from keybits.stamps import coarsened, family
 from keybits.stores import StoreError, get_store
 from keybits.warming import warm_after
 
@@ -87,7 +87,9 @@ class Line:
         self._tasks: dict[Row, _Task] = {}
         self._failures = 0
         self._not_before = 0.0
-        self._defect: type[Exception] | None = None
+        self._known: set[type[Exception]] = set()
+        """The kinds of defects that the last attempt has shown, and this one."""
+        self._defects: set[type[Exception]] = set()
         self._is_stopped = False
 
     def offer(self, rows: Mapping[Row, str]) -> None:
@@ -130,23 +132,51 @@ class Line:
             self._changed.notify()
 
     def once(self) -> bool:
-        """Tell the cache all that is due, and say whether it has acknowledged."""
-        due = self._due()
-        if not due:
-            return True  # a new row has woken us while the cache is left alone: that is not over
-        last = [task for task in due if task.is_last or not conf.PURGE_AGAIN]
+        """Tell the cache all that is due, and say whether it has acknowledged all of it."""
+        due = (
+            self._due()
+        )  # nothing, where a new row has woken us while the cache is left alone: that is not over
+        failures: list[Exception] = []
+        if due:
+            self._known, self._defects = self._defects, set()
+        for order, tasks in _planned(due):
+            if failure := self._tell(order, tasks):
+                failures.append(failure)
+                if _will_pass(failure):
+                    break  # it is down, or asks to be left alone
+        if failures:
+            self._failed(failures)
+        return not failures
+
+    def _tell(self, order: Order, tasks: list[_Task]) -> Exception | None:
+        """Return what went wrong. Were it raised, this thread would end, and nobody would deliver any more."""
+        last = [task for task in tasks if task.is_last or not conf.PURGE_AGAIN]
         try:
-            for order in orders(task.scope for task in due):
-                self.purger.purge(order)
-        except Exception as error:
-            # Also what is nobody's refusal but a defect, here or in a function of the project's: were this thread to
-            # end, the lease would go on, and nobody would deliver any more.
-            self._failed(error)
-            return False
-        self._acknowledged(due, last)
+            self._purge(order)
+        except Exception as failure:
+            return failure
+        self._acknowledged(tasks, last)
         self._tell_peers()
         _warm({task.scope for task in last})
-        return True
+        return None
+
+    def _purge(self, order: Order) -> None:
+        """Purge everything where the purger, or a function of the project's, cannot say what `order` is of."""
+        try:
+            self.purger.purge(order)
+        except PurgeError:
+            raise
+        except Exception as defect:
+            if order.everything:
+                raise
+            self.purger.purge(replace(order, scopes=(), everything=True))
+            name = type(self.purger).__name__
+            logger.error(
+                "%s: everything was purged, for %r",
+                name,
+                defect,
+                exc_info=defect if self._is_news(defect) else None,
+            )
 
     def _await(self) -> bool:
         """Wait until something is due, or anything has changed; say whether to go on."""
@@ -164,24 +194,31 @@ class Line:
                 return []
             return [task for task in self._tasks.values() if task.due <= now]
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, failures: list[Exception]) -> None:
         self._failures += 1
         longest = min(LONGEST_RETRY, FIRST_RETRY * 2.0 ** min(self._failures - 1, 16))
-        asked = error.retry_after if isinstance(error, PurgeError) else None
-        pause = min(asked or 0.0, LONGEST_LEAVE) or longest * random.uniform(0.5, 1.0)  # noqa: S311 - apart from others, not secret
+        asked = max(
+            (each.retry_after or 0.0 for each in failures if isinstance(each, PurgeError)), default=0.0
+        )
+        pause = min(asked, LONGEST_LEAVE) or longest * random.uniform(0.5, 1.0)  # noqa: S311 - apart from others, not secret
         self._not_before = self._clock() + pause
-        name = type(self.purger).__name__
         said = "%s: attempt %d failed, again in %.1f s: %s"
-        logger.log(_level(error), said, name, self._failures, pause, error, exc_info=self._news(error))
+        for failure in failures:
+            level = logging.WARNING if _will_pass(failure) else logging.ERROR
+            news = failure if self._is_news(failure) else None
+            logger.log(level, said, type(self.purger).__name__, self._failures, pause, failure, exc_info=news)
 
-    def _news(self, error: Exception) -> bool:
-        """Say whether the failure is a defect that the last attempt did not show: its traceback is worth having."""
-        before, self._defect = self._defect, None if isinstance(error, PurgeError) else type(error)
-        return self._defect is not None and self._defect is not before
+    def _is_news(self, failure: Exception) -> bool:
+        """Say whether it is a defect that neither this attempt nor the last has shown: its traceback is worth it."""
+        if isinstance(failure, PurgeError):
+            return False
+        is_known = type(failure) in self._known | self._defects
+        self._defects.add(type(failure))
+        return not is_known
 
     def _acknowledged(self, tasks: list[_Task], last: list[_Task]) -> None:
         with self._changed:
-            self._failures, self._not_before, self._defect = 0, 0.0, None
+            self._failures, self._not_before = 0, 0.0
             for task in tasks:
                 task.told += 1
                 if not task.is_last:  # which it may have become meanwhile
@@ -195,9 +232,18 @@ class Line:
             line.finish(rows)
 
 
-def _level(error: Exception) -> int:
-    will_pass = isinstance(error, PurgeError) and not error.permanent
-    return logging.WARNING if will_pass else logging.ERROR
+def _planned(due: list[_Task]) -> list[tuple[Order, list[_Task]]]:
+    """Return what tells of all that is due, each with its tasks: no task is in two."""
+    wanted = orders(task.scope for task in due)
+    of = {scope: number for number, order in enumerate(wanted) for scope in order.scopes}
+    planned: list[tuple[Order, list[_Task]]] = [(order, []) for order in wanted]
+    for task in due:  # the last is of everything, where one is
+        planned[of.get(task.scope, of.get(family(task.scope), -1))][1].append(task)
+    return planned
+
+
+def _will_pass(failure: Exception) -> bool:
+    return isinstance(failure, PurgeError) and not failure.permanent
 
 
 def _warm(scopes: set[str]) -> None:

@@ -29,11 +29,14 @@ class Cache(Purger):
     holds_by = ("Surrogate-Control",)
     told: list[Order]
     failing: Exception | None
+    failing_of: dict[str, Exception]
+    """By scope, what it answers with to an order that has it."""
 
     def __init__(self, client: httpx.Client, **given: Any) -> None:
         super().__init__(client, **given)
         self.told = []
         self.failing = None
+        self.failing_of = {}
         self.heard = threading.Event()
 
     def requests(self, order: Order) -> Iterator[httpx.Request]:
@@ -42,6 +45,8 @@ class Cache(Purger):
     def purge(self, order: Order, sleep: Callable[[float], object] = lambda _: None) -> None:
         if self.failing is not None:
             raise self.failing
+        for scope in self.failing_of.keys() & order.scopes:
+            raise self.failing_of[scope]
         self.told.append(order)
         self.heard.set()
 
@@ -287,6 +292,55 @@ class TestLine:
             assert line.once() is (failure is None)
             clock.now += 61
         assert [bool(record.exc_info) for record in caplog.records] == [False, True, False, True]
+
+    def test_what_is_refused_keeps_nothing_else_from_being_told(
+        self, line: Line, cache: Cache, clock: Clock
+    ) -> None:
+        cache.failing_of = {"takedown:x": PurgeError("refused", permanent=True)}
+        line.offer({row(1): "takedown:x", row(2): "a"})
+        for _ in range(3):
+            assert not line.once()
+            clock.now += 61
+        assert (cache.scopes, line.settled()) == (["a", "a"], {row(2)})
+
+    def test_who_asks_to_be_left_alone_is(self, line: Line, cache: Cache, clock: Clock) -> None:
+        cache.failing_of = {"takedown:x": PurgeError("too many", retry_after=300)}
+        line.offer({row(1): "takedown:x", row(2): "a"})
+        assert not line.once()
+        assert (cache.told, line._not_before) == ([], clock.now + 300)
+
+    def test_everything_is_purged_where_a_function_of_the_project_fails(
+        self, line: Line, cache: Cache, clock: Clock, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        cache.failing_of = {"takedown:x": KeyError("no path for it"), "a": KeyError("nor for this")}
+        line.offer({row(1): "takedown:x", row(2): "a", row(3): "b"})
+        for _ in range(2):
+            assert line.once()
+            clock.now += 2
+        assert [(order.everything, order.soft) for order in cache.told] == [(True, False), (True, True)] * 2
+        assert line.settled() == {row(1), row(2), row(3)}
+        assert [bool(record.exc_info) for record in caplog.records] == [True, False, False, False]
+
+    def test_a_row_of_a_member_is_settled_with_its_kind(self, line: Line, cache: Cache, clock: Clock) -> None:
+        many = {row(n): f"page:{n}" for n in range(stamps.MOST_MEMBERS + 1)}
+        line.offer(many)
+        for _ in range(2):
+            assert line.once()
+            clock.now += 2
+        assert (cache.scopes, line.settled()) == (["page:*"] * 2, set(many))
+
+    def test_rows_of_everything_and_of_less_are_settled_together(
+        self, line: Line, cache: Cache, clock: Clock
+    ) -> None:
+        line.offer({row(1): "*", row(2): "a", row(3): "page:1", row(4): "takedown:x"})
+        for _ in range(2):
+            assert line.once()
+            clock.now += 2
+        assert [(order.scopes, order.everything) for order in cache.told] == [
+            (("takedown:x",), False),
+            ((), True),
+        ] * 2
+        assert line.settled() == {row(n) for n in (1, 2, 3, 4)}
 
     def test_what_was_acknowledged_stays_so_where_warming_fails(
         self, line: Line, cache: Cache, clock: Clock, monkeypatch: pytest.MonkeyPatch
