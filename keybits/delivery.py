@@ -139,7 +139,7 @@ class Line:
         failures: list[Exception] = []
         if due:
             self._known, self._defects = self._defects, set()
-        for order, tasks in _planned(due):
+        for order, tasks in _planned(due, self.purger.at_once):
             if failure := self._tell(order, tasks):
                 failures.append(failure)
                 if _will_pass(failure):
@@ -232,14 +232,17 @@ class Line:
             line.finish(rows)
 
 
-def _planned(due: list[_Task]) -> list[tuple[Order, list[_Task]]]:
-    """Return what tells of all that is due, each with its tasks: no task is in two."""
-    wanted = orders(task.scope for task in due)
-    of = {scope: number for number, order in enumerate(wanted) for scope in order.scopes}
-    planned: list[tuple[Order, list[_Task]]] = [(order, []) for order in wanted]
+def _planned(due: list[_Task], at_once: int | None) -> list[tuple[Order, list[_Task]]]:
+    """Return what tells of all that is due, each with its tasks: hard ones first, then what has waited longest.
+
+    No task is in two. What has waited longest is never told last again and again, however much comes meanwhile.
+    """
+    parts = [part for order in orders(task.scope for task in due) for part in order.split(at_once)]
+    of = {scope: number for number, part in enumerate(parts) for scope in part.scopes}
+    planned: list[tuple[Order, list[_Task]]] = [(part, []) for part in parts]
     for task in due:  # the last is of everything, where one is
         planned[of.get(task.scope, of.get(family(task.scope), -1))][1].append(task)
-    return planned
+    return sorted(planned, key=lambda each: (each[0].soft, min(task.due for task in each[1])))
 
 
 def _will_pass(failure: Exception) -> bool:

@@ -18,14 +18,14 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 from django.conf import settings
 
 from keybits.stamps import family
 
-__all__ = ["EVERYTHING", "MOST_BYTES", "MOST_KEYS", "key", "keys", "purged", "tags"]
+__all__ = ["EVERYTHING", "MOST_BYTES", "MOST_KEYS", "key", "keys", "parts", "purged", "tags"]
 
 MOST_KEYS = 50
 """Most keys that an answer is tagged with. Fastly and Cloudflare have room for more, but not every cache has."""
@@ -95,9 +95,25 @@ def _named(kinds: dict[str, set[str]]) -> Iterable[str]:
 
 def purged(scopes: Iterable[str]) -> tuple[str, ...]:
     """Return the keys that a change of `scopes` purges, sorted: of answers made from them, or that may have been."""
+    named = {ANYTHING}.union(*map(_ended, scopes))
+    return tuple(sorted(each for name in named for each in keys(name)))
+
+
+def parts(scopes: Iterable[str], most: int) -> Iterator[tuple[str, ...]]:
+    """Yield `scopes` in order, as many at a time as `purged` has at most `most` keys for, and one at the least."""
+    room = most // (1 + len(settings.SECRET_KEY_FALLBACKS))
+    part: list[str] = []
     named = {ANYTHING}
     for scope in scopes:
-        named.add(scope)
-        if kind := family(scope):
-            named.add(f"{kind.removesuffix('*')}{ANYTHING}")
-    return tuple(sorted(each for name in named for each in keys(name)))
+        if part and len(named) + len(_ended(scope) - named) > room:
+            yield tuple(part)
+            part, named = [], {ANYTHING}
+        part.append(scope)
+        named |= _ended(scope)
+    if part:
+        yield tuple(part)
+
+
+def _ended(scope: str) -> set[str]:
+    kind = family(scope)
+    return {scope, f"{kind.removesuffix('*')}{ANYTHING}"} if kind else {scope}

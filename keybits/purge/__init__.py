@@ -10,7 +10,7 @@ import inspect
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import httpx
@@ -46,6 +46,12 @@ class Order:
             return surrogates.keys(surrogates.EVERYTHING)
         return surrogates.purged(self.scopes) if self.scopes else ()
 
+    def split(self, most: int | None) -> list[Order]:
+        """Return orders that together do what this one does; those of scopes alone have `most` keys where they can."""
+        if most is None or not self.scopes or self.urls or self.everything:
+            return [self]
+        return [replace(self, scopes=part) for part in surrogates.parts(self.scopes, most)]
+
 
 class PurgeError(Exception):
     """The cache did not acknowledge. `retry_after` is in seconds, where it said so.
@@ -73,6 +79,9 @@ class Purger(ABC):
     holds_by: tuple[str, ...] = ()
     """Response fields that tell this cache alone how long to hold an answer: `CDN-Cache-Control`,
     `Surrogate-Control`; empty for one that obeys only `s-maxage`."""
+    at_once: int | None = None
+    """Keys of a request at most: an order of more is told in parts, so that what was acknowledged is not told again
+    where another part was not. None tells it whole."""
     pace: float = 0.0
     """Seconds between two requests at least, by the vendor's documented limit."""
     burst: int = 1

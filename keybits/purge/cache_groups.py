@@ -30,6 +30,7 @@ class CacheGroupsPurger(Purger):
     fields = ("Cache-Groups",)
     most_keys = GROUPS
     holds_by = ("CDN-Cache-Control",)
+    at_once = GROUPS
 
     def __init__(
         self, client: httpx.Client, *, url: str, clock: Callable[[], float] = time.monotonic

@@ -28,6 +28,7 @@ class CloudflarePurger(Purger):
     fields = ("Cache-Tag",)
     holds_by = ("Cloudflare-CDN-Cache-Control",)
     """Not `CDN-Cache-Control`, which is passed on to caches behind Cloudflare: nobody would purge those."""
+    at_once = MOST
 
     def __init__(
         self,

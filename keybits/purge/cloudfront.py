@@ -67,6 +67,7 @@ class CloudFrontPurger(Purger):
         if tags and paths:
             raise self.misconfigured("paths", "left out where there are 'tags'")
         self.fields = ("Cache-Tag",) if tags else ()
+        self.at_once = ITEMS if tags else None  # whether there are too many patterns shows in all of them
         self._paths = self._function(paths) if paths else _everywhere
         base = str(self.url("api", api)).rstrip("/")
         self._url = f"{base}/2020-05-31/distribution/{self.text('distribution', distribution)}/invalidation"

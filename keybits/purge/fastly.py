@@ -20,6 +20,7 @@ class FastlyPurger(Purger):
 
     fields = ("Surrogate-Key",)
     holds_by = ("Surrogate-Control",)
+    at_once = KEYS
     pace = 3_600 / 100_000
     """An account has 100,000 purges an hour."""
 

@@ -30,6 +30,7 @@ class VarnishPurger(Purger):
 
     fields = ("xkey",)
     holds_by = ("Surrogate-Control",)
+    at_once = KEYS
 
     def __init__(
         self,

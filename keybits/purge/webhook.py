@@ -34,6 +34,8 @@ class WebhookPurger(Purger):
     `fields` and `holds_by` are what the cache behind it reads. Any 2xx acknowledges, so it must come last.
     """
 
+    at_once = KEYS
+
     def __init__(
         self,
         client: httpx.Client,

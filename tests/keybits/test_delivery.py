@@ -303,6 +303,46 @@ class TestLine:
             clock.now += 61
         assert (cache.scopes, line.settled()) == (["a", "a"], {row(2)})
 
+    @pytest.fixture
+    def limited(self, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> Cache:
+        """A cache that acknowledges two requests, of three keys each, and then asks to be left alone."""
+        purge, left = cache.purge, [2]
+
+        def limit(order: Order) -> None:
+            left[0] = (left[0] - 1) % 3
+            if left[0] == 2:
+                raise PurgeError("too many", retry_after=12)
+            purge(order)
+
+        monkeypatch.setattr(cache, "at_once", 3)
+        monkeypatch.setattr(cache, "purge", limit)
+        return cache
+
+    def test_what_was_acknowledged_before_a_cache_had_enough_is_not_told_again(
+        self, line: Line, limited: Cache, clock: Clock, settings: Any
+    ) -> None:
+        settings.KEYBITS_PURGE_AGAIN = 0
+        rows = {row(n): f"s{n}" for n in range(10)}
+        line.offer(rows)
+        done = []
+        for _ in range(3):
+            done.append(line.once())
+            clock.now += 12
+        assert (done, line.settled()) == ([False, False, True], set(rows))
+        assert sorted(limited.scopes) == sorted(rows.values())
+
+    def test_what_waits_longest_is_told_first_however_much_comes_meanwhile(
+        self, line: Line, limited: Cache, clock: Clock, settings: Any
+    ) -> None:
+        settings.KEYBITS_PURGE_AGAIN = 0
+        rows = {row(n): f"z{n}" for n in range(10)}
+        for number in range(6):
+            rows |= {row(100 * number + n): f"a{number}:{n}" for n in range(1, 5)}
+            line.offer(rows)
+            line.once()
+            clock.now += 12
+        assert {row(n) for n in range(10)} <= line.settled()
+
     def test_who_asks_to_be_left_alone_is(self, line: Line, cache: Cache, clock: Clock) -> None:
         cache.failing_of = {"takedown:x": PurgeError("too many", retry_after=300)}
         line.offer({row(1): "takedown:x", row(2): "a"})

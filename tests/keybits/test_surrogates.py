@@ -15,7 +15,7 @@ from pytest_django import Settings
 
 from keybits import stamps
 from keybits.purge import Order
-from keybits.surrogates import EVERYTHING, MOST_BYTES, MOST_KEYS, key, purged, tags
+from keybits.surrogates import EVERYTHING, MOST_BYTES, MOST_KEYS, key, parts, purged, tags
 
 pytestmark = pytest.mark.stack("embedded")  # neither database nor store
 
@@ -114,6 +114,25 @@ class TestRoom:
             listed = sorted(made_from)
             random.shuffle(listed)  # type: ignore[attr-defined]
             assert read(listed) == read(sorted(made_from)) == tuple(sorted(set(read(made_from))))
+
+
+class TestParts:
+    @given(scopes, st.integers(1, 12))
+    def test_of_a_purge_are_the_purge_and_have_no_more_keys_than_are_wanted(
+        self, changed: set[str], most: int
+    ) -> None:
+        found = list(parts(sorted(changed), most))
+        assert [scope for part in found for scope in part] == sorted(changed)
+        assert {each for part in found for each in purged(part)} == (
+            set(purged(changed)) if changed else set()
+        )
+        assert all(len(purged(part)) <= most or len(part) == 1 for part in found)
+
+    def test_are_as_few_as_can_be(self, settings: Settings) -> None:
+        members = [f"page:{number}" for number in range(196)]
+        assert [len(part) for part in parts(members, 100)] == [98, 98]
+        settings.SECRET_KEY_FALLBACKS = ["old"]
+        assert [len(part) for part in parts(members, 100)] == [48, 48, 48, 48, 4]
 
 
 class TestSecrecy:

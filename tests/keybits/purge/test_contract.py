@@ -253,6 +253,18 @@ class TestLimits:
         purge(vendor, purger, "picture:1")
         assert vendor.clock.now > before
 
+    def test_a_part_of_an_order_is_one_request(self, vendor: Vendor, purger: Purger) -> None:
+        """So of what was acknowledged nothing has to be told again."""
+        order = Order(THOUSAND, soft=False, id="1")
+        parts = order.split(purger.at_once)
+        assert [len(list(purger.requests(part))) for part in parts] == [1] * len(parts)
+        assert {key for part in parts for key in part.keys} == set(order.keys)
+        assert {(part.soft, part.id) for part in parts} == {(False, "1")}
+
+    def test_what_is_no_order_of_scopes_alone_is_not_split(self, vendor: Vendor, purger: Purger) -> None:
+        for order in (Order(THOUSAND, everything=True), Order(THOUSAND, urls=("http://a/",)), Order()):
+            assert order.split(purger.at_once) == [order]
+
 
 class TestRefusals:
     @with_secret
