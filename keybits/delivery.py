@@ -10,6 +10,8 @@ for an hour, loses nothing; purging twice is purging once.
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import logging
 import math
 import random
@@ -51,10 +53,8 @@ def orders(scopes: Iterable[str]) -> list[Order]:
     hard = tuple(scope for scope in named if scope.startswith(TAKEDOWN))
     soft = tuple(scope for scope in named if not scope.startswith(TAKEDOWN))
     wanted = [
-        Order(scopes=hard, soft=False, id=uuid.uuid4().hex),
-        Order(everything=True, id=uuid.uuid4().hex)
-        if EVERYTHING in soft
-        else Order(scopes=soft, id=uuid.uuid4().hex),
+        Order(scopes=hard, soft=False),
+        Order(everything=True) if EVERYTHING in soft else Order(scopes=soft),
     ]
     return [order for order in wanted if order.scopes or order.everything]
 
@@ -63,6 +63,8 @@ def orders(scopes: Iterable[str]) -> list[Order]:
 class _Task:
     """A row's scope, and when the cache is to be told next, if ever: infinity where nobody knows yet."""
 
+    number: int
+    """Of all tasks of the line its own: rows of a database that has gone back may have the ids of others."""
     scope: str
     due: float
     told: int = 0
@@ -83,6 +85,8 @@ class Line:
         self.peers: Sequence[Line] = (self,)
         """The lines to all caches, this one too: any of them may hand on to another what it has not been told of."""
         self._clock = clock
+        self._name = uuid.uuid4().hex
+        self._numbers = itertools.count()
         self._changed = threading.Condition()
         self._tasks: dict[Row, _Task] = {}
         self._failures = 0
@@ -97,7 +101,7 @@ class Line:
         with self._changed:
             self._tasks = {row: task for row, task in self._tasks.items() if row in rows}
             new = rows.keys() - self._tasks.keys()
-            self._tasks |= {row: _Task(rows[row], self._clock()) for row in new}
+            self._tasks |= {row: _Task(next(self._numbers), rows[row], self._clock()) for row in new}
             if new:
                 self._changed.notify()
 
@@ -152,13 +156,18 @@ class Line:
         """Return what went wrong. Were it raised, this thread would end, and nobody would deliver any more."""
         last = [task for task in tasks if task.is_last or not conf.PURGE_AGAIN]
         try:
-            self._purge(order)
+            self._purge(replace(order, id=self._id(tasks)))
         except Exception as failure:
             return failure
         self._acknowledged(tasks, last)
         self._tell_peers()
         _warm({task.scope for task in last})
         return None
+
+    def _id(self, tasks: list[_Task]) -> str:
+        """Name this attempt as every other at telling of the same rows, and no telling of them before or after."""
+        tellings = sorted((task.number, task.told) for task in tasks)
+        return hashlib.sha256(repr((self._name, tellings)).encode()).hexdigest()
 
     def _purge(self, order: Order) -> None:
         """Purge everything where the purger, or a function of the project's, cannot say what `order` is of."""

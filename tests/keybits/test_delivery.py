@@ -303,6 +303,24 @@ class TestLine:
             clock.now += 61
         assert (cache.scopes, line.settled()) == (["a", "a"], {row(2)})
 
+    def test_each_attempt_at_an_order_has_its_id_and_no_other_order_has(
+        self, line: Line, cache: Cache, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A vendor does nothing where it knows the id, though it has not said so in time."""
+        ids: list[str] = []
+        purge = cache.purge
+        monkeypatch.setattr(cache, "purge", lambda order: (ids.append(order.id), purge(order)))
+        for failing in (PurgeError("timeout"), PurgeError("timeout"), None, PurgeError("timeout"), None):
+            line.offer({row(1): "a", row(2): "b"})
+            cache.failing = failing
+            line.once()
+            clock.now += 61
+        line.offer({})
+        line.offer({row(1): "a", row(2): "b"})  # of a database that was restored
+        line.once()
+        assert ids == [ids[0]] * 3 + [ids[3]] * 2 + [ids[5]]
+        assert len({"", *ids}) == 4
+
     @pytest.fixture
     def limited(self, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> Cache:
         """A cache that acknowledges two requests, of three keys each, and then asks to be left alone."""
