@@ -809,6 +809,18 @@ class TestCommand:
         near, far = purgers().values()
         assert (len(near.told), far.told[-1]) == (1, Order(everything=True))
 
+    def test_a_takedown_is_purged_hard_unasked(self, purgers: Any) -> None:
+        near, _ = purgers().values()
+        self.purge("--scope", "takedown:a", "--scope", "b", "--url", "https://a.example/x")
+        assert near.told == [
+            Order(scopes=("takedown:a",), soft=False),
+            Order(scopes=("b",)),
+            Order(urls=("https://a.example/x",)),
+        ]
+        near.told.clear()
+        self.purge("--scope", "takedown:a", "--all")
+        assert near.told == [Order(scopes=("takedown:a",), soft=False), Order(everything=True)]
+
     @pytest.mark.parametrize(
         ("args", "says"),
         [

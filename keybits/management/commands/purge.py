@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from keybits import edge
+from keybits.delivery import orders
 from keybits.purge import Order
 
 
@@ -23,17 +25,28 @@ class Command(BaseCommand):
         )
         parser.add_argument("--all", action="store_true", help="Everything that was ever answered.")
         parser.add_argument(
-            "--hard", action="store_true", help="Remove it, where otherwise it is only checked again."
+            "--hard",
+            action="store_true",
+            help="Remove it, where otherwise it is only checked again; takedowns are removed anyway.",
         )
         parser.add_argument("--purger", action="append", default=[], help="Only this one of KEYBITS_PURGERS.")
 
     def handle(self, *args: Any, purger: list[str], **options: Any) -> None:
-        order = _order(options)
+        wanted = _orders(options)
         names = _named(purger)
-        failures = [f"{name}: {failure}" for name, failure in edge.purge(order, names).items()]
+        failures = {name: failure for order in wanted for name, failure in edge.purge(order, names).items()}
         if failures:
-            raise CommandError("Not purged. " + "; ".join(failures))
+            raise CommandError("Not purged. " + "; ".join(f"{name}: {failures[name]}" for name in failures))
         self.stdout.write(self.style.SUCCESS(f"Purged: {', '.join(names)}."))
+
+
+def _orders(options: dict[str, Any]) -> list[Order]:
+    """Return what does it, takedowns hard, as they are when a change of the record is told."""
+    order = _order(options)
+    if options["hard"]:
+        return [order]
+    rest = replace(order, scopes=())
+    return [*orders(order.scopes), *([rest] if rest.urls or rest.everything else ())]
 
 
 def _order(options: dict[str, Any]) -> Order:
