@@ -7,6 +7,7 @@ those of the configured purgers and of nobody else.
 from __future__ import annotations
 
 import json
+import logging
 import ssl
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cache, lru_cache
@@ -25,6 +26,7 @@ from keybits.purge import Order, PurgeError, Purger
 
 __all__ = ["fields", "identities", "is_for_caches", "joined", "key_fields", "purge", "purgers"]
 
+logger = logging.getLogger(__name__)
 Field = tuple[str, str]
 TIMEOUT = 10.0
 """Seconds that a purge may take to connect, and again to answer."""
@@ -88,7 +90,10 @@ def _backend(path: Any) -> type[Purger]:
 
 
 def purge(order: Order, names: Collection[str] = ()) -> dict[str, str]:
-    """Have the caches of these names carry out `order`, or all of them; return what went wrong with which."""
+    """Have the caches of these names carry out `order`, or all of them; return what went wrong with which.
+
+    One that fails, for whatever reason, keeps no other from being told.
+    """
     asked = {name: purger for name, purger in purgers().items() if not names or name in names}
     return {name: failure for name, purger in asked.items() if (failure := _failure(purger, order))}
 
@@ -98,6 +103,9 @@ def _failure(purger: Purger, order: Order) -> str:
         purger.purge(order)
     except PurgeError as error:
         return str(error)
+    except Exception as error:  # a defect, of the purger or of a function of the project's
+        logger.exception("%s fails", type(purger).__name__)
+        return f"{type(error).__name__}, which the log has more of"
     return ""
 
 

@@ -835,10 +835,19 @@ class TestCommand:
         with pytest.raises(CommandError, match=says):
             self.purge(*args)
 
-    def test_fails_where_a_cache_does_not_acknowledge_and_tells_the_others(self, purgers: Any) -> None:
+    @pytest.mark.parametrize(
+        ("failure", "says"),
+        [
+            (PurgeError("refused"), "near: refused"),
+            (KeyError("a function of the project's"), "near: KeyError"),
+        ],
+    )
+    def test_fails_where_a_cache_does_not_acknowledge_and_tells_the_others(
+        self, purgers: Any, failure: Exception, says: str
+    ) -> None:
         near, far = purgers().values()
-        near.failing = PurgeError("refused")
-        with pytest.raises(CommandError, match="near: refused"):
+        near.failing = failure
+        with pytest.raises(CommandError, match=says):
             self.purge("--all")
         assert far.told == [Order(everything=True)]
 
