@@ -18,7 +18,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from keybits import changes, clock
 from keybits.stores import get_store
 
-__all__ = ["ContestedError", "hold", "name"]
+__all__ = ["AtWorkError", "ContestedError", "hold", "name"]
 
 logger = logging.getLogger(__name__)
 NOTE = "store:"
@@ -38,6 +38,10 @@ class ContestedError(Exception):
     """The database names another store: what is here may be stale."""
 
 
+class AtWorkError(ContestedError):
+    """Another process is about to have the database name this store: as of two workers that start at once."""
+
+
 def name(alias: str) -> str:
     """Return what this database calls the store, as the store has it; "" where it does not know."""
     return (get_store().noted(NOTE + alias) or b"").decode()
@@ -46,7 +50,7 @@ def name(alias: str) -> str:
 def hold(connection: BaseDatabaseWrapper) -> None:
     """See that the database names this store; where it names another, everything here ends.
 
-    Raises `ContestedError` where this process has done that lately, or another one is about to.
+    Raises `ContestedError` where this process has done that lately, and `AtWorkError` where another is about to.
     """
     if _is_named(connection):
         return
@@ -84,8 +88,8 @@ def _lease(alias: str, holder: str) -> None:
         raise _elsewhere(alias)
 
 
-def _elsewhere(alias: str) -> ContestedError:
-    return ContestedError(f"another process has {alias!r} name this store at this moment")
+def _elsewhere(alias: str) -> AtWorkError:
+    return AtWorkError(f"another process has {alias!r} name this store at this moment")
 
 
 def _take(connection: BaseDatabaseWrapper, holder: str) -> None:

@@ -134,6 +134,9 @@ class Relay:
             if time.monotonic() - self._swept > SWEEP:
                 self.sweep()
             self._outage.is_over()
+        except fencing.AtWorkError as error:  # it is done by the next look, or soon after
+            logger.debug("%s", error)
+            self._has_vouched = False
         except Exception as error:
             # Also a defect, here or in a router or a store of the project's: were this thread to end, nobody would
             # start another, and this process would vouch for nothing any more.

@@ -121,6 +121,20 @@ def test_who_comes_second_finds_the_store_named_and_ends_nothing(monkeypatch: py
     assert list(get_store().mint(SCOPES)) == first[1:]
 
 
+def test_who_comes_as_another_is_at_it_waits_for_that_and_says_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Two workers that start at once."""
+    changes.hold(connection, "another")
+    relay = Relay(["default"])
+    assert get_store().lease(NOTE, "a worker", 60)
+    relay._look()
+    assert (changes.holder(connection), caplog.records) == ("another", [])
+    get_store().release(NOTE, "a worker")
+    relay._look()
+    assert changes.holder(connection) == name()
+
+
 def test_nothing_is_believed_of_a_store_beside_which_another_is_used() -> None:
     Relay().once()
     changes.hold(connection, "another")
