@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import time
 from abc import ABC, abstractmethod
@@ -20,6 +21,9 @@ from django.utils.http import parse_http_date_safe
 from keybits import surrogates
 
 __all__ = ["Order", "PurgeError", "Purger", "absolute", "batches"]
+
+DEADLINE = 30.0
+"""Seconds after which the content of an answer is not waited for: what arrives byte by byte never times out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +171,7 @@ class Purger(ABC):
     def _attempt(self, request: httpx.Request) -> PurgeError | None:
         where = f"{request.method} {request.url.host}"
         try:
-            response = self.client.send(request, auth=None, follow_redirects=False)
+            response = self._answer(request)
         except httpx.HTTPError as error:  # its text may repeat a header
             return PurgeError(f"{where}: {type(error).__name__}")
         if self.acknowledged(response):
@@ -177,6 +181,31 @@ class Purger(ABC):
             retry_after=self.retry_after(response),
             permanent=self.permanent(response),
         )
+
+    def _answer(self, request: httpx.Request) -> httpx.Response:
+        ends = self._clock() + DEADLINE
+        response = self.client.send(request, auth=None, follow_redirects=False, stream=True)
+        with contextlib.closing(response):
+            response.stream = _InTime(response.stream, lambda: self._clock() < ends)
+            response.read()
+        return response
+
+
+class _InTime(httpx.SyncByteStream):
+    """A stream that is read while there is time for it."""
+
+    def __init__(self, stream: Any, has_time: Callable[[], bool]) -> None:
+        self._stream = stream
+        self._has_time = has_time
+
+    def __iter__(self) -> Iterator[bytes]:
+        for part in self._stream:
+            if not self._has_time():
+                raise httpx.ReadTimeout("the answer does not end")
+            yield part
+
+    def close(self) -> None:
+        self._stream.close()
 
 
 def batches(items: Iterable[str], most: int) -> Iterator[tuple[str, ...]]:

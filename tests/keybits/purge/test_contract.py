@@ -381,6 +381,22 @@ class TestConnections:
         assert "ReadTimeout" in str(error)
         assert not error.permanent
 
+    def test_an_answer_that_does_not_end_is_not_waited_for(self, vendor: Vendor) -> None:
+        """Each byte of it comes in time."""
+
+        class Dripping(httpx.SyncByteStream):
+            def __iter__(self) -> Iterator[bytes]:
+                for _ in range(1_000):
+                    vendor.clock.now += 1
+                    yield b" "
+
+        begun = vendor.clock.now
+        drip = httpx.MockTransport(lambda request: httpx.Response(200, stream=Dripping()))
+        with httpx.Client(transport=drip) as client:
+            error = failure(vendor, vendor.purger(client))
+        assert (str(error).endswith("ReadTimeout"), error.permanent) == (True, False)
+        assert vendor.clock.now - begun < 60
+
     def test_a_cache_that_has_come_back_is_told(self, vendor: Vendor, purger: Purger) -> None:
         vendor.keep("/1", ["picture:1"])
         vendor.next = [Said(503)]
