@@ -18,7 +18,7 @@ import random
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from keybits import edge
@@ -92,8 +92,9 @@ class Line:
         self._failures = 0
         self._not_before = 0.0
         self._known: set[type[Exception]] = set()
-        """The kinds of defects that the last attempt has shown, and this one."""
+        """The kinds of defects that the attempt before has shown."""
         self._defects: set[type[Exception]] = set()
+        """Those of the last one, or of that under way."""
         self._is_stopped = False
 
     def offer(self, rows: Mapping[Row, str]) -> None:
@@ -137,23 +138,32 @@ class Line:
 
     def once(self) -> bool:
         """Tell the cache all that is due, and say whether it has acknowledged all of it."""
-        due = (
-            self._due()
-        )  # nothing, where a new row has woken us while the cache is left alone: that is not over
-        failures: list[Exception] = []
-        if due:
-            self._known, self._defects = self._defects, set()
-        for order, tasks in _planned(due, self.purger.at_once):
-            if failure := self._tell(order, tasks):
-                failures.append(failure)
-                if _will_pass(failure):
-                    break  # it is down, or asks to be left alone
+        due = self._due()
+        if not due:
+            return True  # a new row has woken us while the cache is left alone: that is not over
+        self._known, self._defects = self._defects, set()
+        failures = list(self._told(due))
         if failures:
             self._failed(failures)
         return not failures
 
+    def _told(self, due: list[_Task]) -> Iterator[Exception]:
+        """Tell all that is due, and yield what went wrong, also where it is a defect, here or of the project's.
+
+        Were it raised, this thread would end, the lease would go on, and nobody would deliver any more.
+        """
+        try:
+            planned = _planned(due, self.purger.at_once)
+        except Exception as failure:
+            yield failure
+            return
+        for order, tasks in planned:
+            if refusal := self._tell(order, tasks):
+                yield refusal
+                if _will_pass(refusal):
+                    return  # it is down, or asks to be left alone
+
     def _tell(self, order: Order, tasks: list[_Task]) -> Exception | None:
-        """Return what went wrong. Were it raised, this thread would end, and nobody would deliver any more."""
         last = [task for task in tasks if task.is_last or not conf.PURGE_AGAIN]
         try:
             self._purge(replace(order, id=self._id(tasks)))

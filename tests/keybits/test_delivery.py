@@ -283,6 +283,17 @@ class TestLine:
         line.stop()
         thread.join(30)
 
+    def test_it_outlives_what_fails_before_a_purge(
+        self, line: Line, cache: Cache, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        line.offer({row(1): "a"})
+        with monkeypatch.context() as patch:
+            patch.setattr(delivery, "orders", None)
+            assert not line.once()
+        clock.now += 61
+        assert line.once()
+        assert cache.scopes == ["a"]
+
     def test_an_unexpected_failure_is_told_with_its_traceback_when_it_begins(
         self, line: Line, cache: Cache, clock: Clock, caplog: pytest.LogCaptureFixture
     ) -> None:
