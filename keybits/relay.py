@@ -19,6 +19,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from django.db import Error, connections, router
@@ -86,7 +87,8 @@ class Relay:
         try:
             while not self.stopped.is_set():
                 if not self._is_spared(woken):
-                    self._look()
+                    with _pause.looking:
+                        self._look()
                 self.looked.set()
                 woken = self._wait()
         finally:
@@ -385,10 +387,31 @@ _running_in = 0
 _starting = threading.Lock()
 
 
+class _Pause:
+    """Makes forks wait for the look under way, for `FIRST_LOOK` seconds at most.
+
+    If a process is forked while a thread is inside SQLite, the child may wait for ever for a lock of that thread.
+    """
+
+    def __init__(self) -> None:
+        self.looking = threading.Lock()
+        self._is_taken = self.looking.acquire(timeout=FIRST_LOOK)
+
+    def begin(self) -> None:
+        self._is_taken = self.looking.acquire(timeout=FIRST_LOOK)
+
+    def end(self) -> None:
+        if self._is_taken:
+            self.looking.release()
+
+
+_pause = _Pause()
+
+
 def _renew() -> None:
-    """Let a child go on that was forked while a thread had the lock: in the child nobody would give it back."""
-    global _starting  # noqa: PLW0603 - as below
-    _starting = threading.Lock()
+    """Give a child locks of its own: nobody there would release one that a thread of its parent holds."""
+    global _pause, _starting
+    _pause, _starting = _Pause(), threading.Lock()
 
 
 os.register_at_fork(after_in_child=_renew)
@@ -409,6 +432,13 @@ def _aside(connection: Any) -> Any:
     return own
 
 
+@cache
+def _pause_at_forks() -> None:
+    """Register the pause, after the hooks of the store, so that a fork begins it before it takes the store's locks."""
+    get_store()
+    os.register_at_fork(before=lambda: _pause.begin(), after_in_parent=lambda: _pause.end())
+
+
 def ensure_running() -> None:
     """Have a relay run in this process, where `KEYBITS_RELAY` is `thread`; after a fork, a new one."""
     global _running_in  # noqa: PLW0603 - one relay a process is the point
@@ -417,6 +447,7 @@ def ensure_running() -> None:
     with _starting:
         if _running_in != os.getpid():
             relay = Relay()
+            _pause_at_forks()
             threading.Thread(target=_run_beside, args=(relay,), name="keybits-relay", daemon=True).start()
             relay.looked.wait(FIRST_LOOK)
             _running_in = os.getpid()

@@ -724,6 +724,30 @@ def test_a_child_that_is_forked_while_a_relay_starts_is_not_kept_waiting_for_eve
     starter.join()
 
 
+def test_a_fork_waits_for_the_look_that_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child of a process that is inside SQLite may never get its locks."""
+    looks, forks, has_looked = threading.Event(), threading.Event(), threading.Event()
+
+    def look(relay: Relay) -> None:
+        looks.set()
+        assert forks.wait(30)
+        time.sleep(0.05)  # still inside when the fork would have been
+        has_looked.set()
+        relay.stopped.set()
+
+    relays._pause_at_forks()
+    os.register_at_fork(before=forks.set)  # called before the hooks that are there
+    monkeypatch.setattr(Relay, "_look", look)
+    relay = threading.Thread(target=Relay().run)
+    relay.start()
+    assert looks.wait(30)
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if has_looked.is_set() else 1)
+    relay.join()
+    assert os.waitpid(pid, 0)[1] == 0
+
+
 def test_a_child_that_is_forked_while_the_bell_is_rung_can_ring_its_own() -> None:
     """Whoever commits rings it, and would wait for a thread that is not in the child."""
     with changes.bell._cond:  # type: ignore[attr-defined]
