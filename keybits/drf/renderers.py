@@ -17,12 +17,14 @@ __all__ = ["JSONRenderer", "read", "written"]
 
 
 class JSONRenderer(BaseRenderer):
-    """UTF-8 JSON by orjson: members in the order of the serializer, no white space, no indentation on request."""
+    """UTF-8 JSON by orjson: members in the order of the serializer, no white space, no indentation on request.
+
+    REST framework's browsable API, which asks by the context's `indent`, is given it indented, for people to read.
+    """
 
     media_type = "application/json"
     format = "json"
     charset = None
-    render_style = "binary"
 
     def render(
         self,
@@ -30,7 +32,9 @@ class JSONRenderer(BaseRenderer):
         accepted_media_type: str | None = None,
         renderer_context: Mapping[str, Any] | None = None,
     ) -> bytes:
-        return b"" if data is None else written(data)
+        if data is None:
+            return b""
+        return _indented(data) if (renderer_context or {}).get("indent") else written(data)
 
 
 def written(data: Any) -> bytes:
@@ -52,6 +56,14 @@ def read(body: bytes) -> Any:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
         return json.loads(body)
+
+
+def _indented(data: Any) -> bytes:
+    """Return the JSON of `data` in lines; what orjson refuses is left in one."""
+    try:
+        return orjson.dumps(data, default=_plain, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_INDENT_2)
+    except TypeError:
+        return written(data)
 
 
 def _in_parts(data: Any) -> bytes:

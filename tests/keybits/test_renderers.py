@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail, ValidationError
+from rest_framework.renderers import BrowsableAPIRenderer
 from rest_framework.utils.serializer_helpers import ReturnDict, ReturnList
 
 from catalog.models import Tag
@@ -37,7 +38,7 @@ class Numbers(serializers.Serializer[Any]):
 
 
 def rendered(data: Any, accept: str | None = None) -> bytes:
-    return JSONRenderer().render(data, accept, {"request": None, "indent": 8})
+    return JSONRenderer().render(data, accept, {"request": None})
 
 
 class TestBytes:
@@ -58,6 +59,15 @@ class TestBytes:
 
     def test_nothing_is_written_for_no_data(self) -> None:
         assert rendered(None) == b""
+
+    @pytest.mark.parametrize("data", [{"b": [1, {}], "a": "größe"}, [2**70, "\ud800"]])
+    def test_say_the_same_indented_to_the_browsable_api(self, data: Any) -> None:
+        page = BrowsableAPIRenderer().get_content(JSONRenderer(), data, "text/html", {})
+        assert json.loads(page) == data
+
+    def test_are_indented_for_the_browsable_api(self) -> None:
+        page = BrowsableAPIRenderer().get_content(JSONRenderer(), {"a": [1]}, "text/html", {})
+        assert page == '{\n  "a": [\n    1\n  ]\n}'
 
     def test_no_charset_is_named(self) -> None:
         """RFC 8259 section 11 defines none."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import gzip
 import json
 import re
+from html import unescape
 
 import brotli
 import pytest
 from rest_framework.throttling import AnonRateThrottle
 
+from catalog.models import Screenshot
 from keybits.preconditions import format_http_date
 from keybits.stores import get_store
 
@@ -414,6 +416,14 @@ class TestCacheStatus:
                 assert response["Cache-Control"] == "private, no-store"
                 assert response["Cache-Status"] == "keybits; fwd=bypass"
                 assert not response.has_header("ETag")
+
+    def test_page_for_people_shows_the_json_indented_and_escaped(self, api, world):
+        title = "<script>alert('&')</script>"
+        Screenshot.objects.filter(pk=world.shots["cat"].pk).update(title=title)
+        target = world.at("/screenshots/{cat}/")
+        page = api(f"{target}?format=api").content.decode()
+        assert f'\n  "title": "{title}",\n' in unescape(page)
+        assert title not in page
 
     def test_page_for_people_leaves_the_json_as_it_is(self, api, world):
         before = api("/screenshots/")
