@@ -34,20 +34,7 @@ MOST_FORMS = 256
 
 
 class FilterBackend(DjangoFilterBackend):  # type: ignore[misc]  # django-filter is untyped
-    """django-filter, for lists alone: a detail is what its address says.
-
-    To filter, a filter set is made of the filters that are given alone; the form on the page for people has all.
-    """
-
-    whole = False
-
-    def get_filterset_kwargs(self, request: Request, queryset: QuerySet[Any], view: Any) -> dict[str, Any]:
-        kwargs: dict[str, Any] = super().get_filterset_kwargs(request, queryset, view)
-        return kwargs | {"whole": self.whole}
-
-    def to_html(self, request: Request, queryset: QuerySet[Any], view: Any) -> Any:
-        self.whole = True
-        return super().to_html(request, queryset, view)
+    """django-filter, for lists alone: a detail is what its address says."""
 
     def filter_queryset(self, request: Request, queryset: QuerySet[Any], view: Any) -> QuerySet[Any]:
         if getattr(view, "detail", False):
@@ -59,14 +46,13 @@ class FilterBackend(DjangoFilterBackend):  # type: ignore[misc]  # django-filter
 class OrderedFilterSet(django_filters.FilterSet):  # type: ignore[misc]
     """Orders by `ordering`, else by the view's own default, and always by id last: no two rows tie.
 
-    A filter that is not given keeps everything, so that it need not be made, unless the set is to be shown `whole`.
+    A filter that is not given keeps everything, so that it is not made.
     """
 
     base_filters: Any
 
-    def __init__(self, data: Any = None, *args: Any, whole: bool = True, **kwargs: Any) -> None:
-        if not whole:
-            self.base_filters = {name: each for name, each in self.base_filters.items() if name in data}
+    def __init__(self, data: Any, *args: Any, **kwargs: Any) -> None:
+        self.base_filters = {name: each for name, each in self.base_filters.items() if name in data}
         super().__init__(data, *args, **kwargs)
 
     def get_form_class(self) -> Any:

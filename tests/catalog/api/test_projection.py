@@ -197,7 +197,6 @@ class TestBytes:
                 pages.append(api("/screenshots/?format=api&include=gallery&tag=dark").content)
         own, other = (re.sub(rb"[A-Za-z0-9]{64}", b"a token", page) for page in pages)
         assert own == other
-        assert all(f'name="{name}"'.encode() in own for name in ("min_width", "search", "ids"))
 
 
 VALUES = {
