@@ -18,6 +18,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from catalog.api.pages import PageRenderer
 from keybits import cache_control
 from keybits.bits import UpdatedAtKeyBit
 from keybits.constructors import DefaultObjectKeyConstructor
@@ -77,6 +78,7 @@ class DocsView(ClosedQueryMixin, SpectacularSwaggerView):
     """The schema as a page for people; like the browsable API, not to be stored. Its errors are JSON."""
 
     http_method_names = ["get", "head"]
+    renderer_classes = [PageRenderer]
 
     def get_query_parameters(self) -> list[Parameter]:
         return []
