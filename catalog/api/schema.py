@@ -43,6 +43,7 @@ HEADERS: dict[str, tuple[str, str]] = {
     ),
     "Cache-Control": ("Who may keep the answer, and for how long (RFC 9111).", "^(public|private), "),
     "Cache-Status": ("What this server's cache did (RFC 9211).", "^keybits; "),
+    "Content-Location": ("Where a GET finds what is shown (RFC 9110 section 8.7).", ""),
 }
 OPTIONAL_HEADERS = {
     "Last-Modified": (
@@ -57,12 +58,14 @@ OPTIONAL_HEADERS = {
     "RateLimit-Policy": ("The quota of the account's plan; with a key, where it has one.", '^"month";q='),
     "Link": ('The neighbouring pages, `rel="next"` and `rel="prev"` (RFC 8288).', ""),
 }
-WRITTEN_HEADERS = {
-    **{name: HEADERS[name] for name in ("ETag", "Cache-Control", "Cache-Status")},
-    "Content-Location": ("Where a GET finds what is shown (RFC 9110 section 8.7).", ""),
-}
 LOCATION = {"Location": ("Where what was made is (RFC 9110 section 10.2.2).", "")}
 CURRENT = {"ETag": HEADERS["ETag"]}
+RETRY_AFTER = {"Retry-After": ("How many seconds to wait (RFC 9110 section 10.2.3).", "^[0-9]+$")}
+ERROR_HEADERS = {
+    "401": {"WWW-Authenticate": ("The scheme of credentials to use (RFC 9110 section 11.6.1).", "")},
+    "429": RETRY_AFTER,
+    "503": RETRY_AFTER,
+}
 ERRORS = {
     "400": "A parameter is unknown, repeated or malformed; the problem names it.",
     "401": "The credentials are not ones that can be used; `WWW-Authenticate` names the scheme.",
@@ -71,6 +74,7 @@ ERRORS = {
     "412": "An If-Match or If-Unmodified-Since condition does not hold.",
     "414": "The query string is too long.",
     "429": "Too many requests, or the month's quota is used up; `Retry-After` says when to come back.",
+    "503": "The database cannot be reached, or is too busy; `Retry-After` says when to come back.",
 }
 GONE = "What had this address has been deleted."
 WRITE_ERRORS = {
@@ -84,7 +88,10 @@ WRITE_ERRORS = {
     "414": "The query string is too long.",
     "415": "The body is not JSON.",
     "429": "Too many requests; `Retry-After` says when to come back.",
-    "503": "Others are writing the same; nothing was written. `Retry-After` says when to send it again.",
+    "503": (
+        "Others are writing the same, and nothing was written; or the database cannot be reached. "
+        "`Retry-After` says when to send it again."
+    ),
 }
 CREATE_ERRORS = {
     "409": "There is one with this slug already.",
@@ -214,16 +221,16 @@ class AutoSchema(SpectacularAutoSchema):
             headers = _headers(HEADERS, required=True) | _headers(OPTIONAL_HEADERS, required=False)
             bodies["200"]["headers"] = headers
             bodies["304"] = {"description": "The client's copy is still true.", "headers": headers}
-        return bodies | self._get_gone() | {status: _problem(detail) for status, detail in ERRORS.items()}
+        return bodies | self._get_gone() | _problems(ERRORS)
 
     def _get_gone(self) -> dict[str, Any]:
-        return {"410": _problem(GONE)} if "{" in self.path else {}
+        return _problems({"410": GONE}) if "{" in self.path else {}
 
     def _get_bulk_bodies(self, bodies: dict[str, Any]) -> dict[str, Any]:
         """The answers about a list: they show no representation, so that they have no validators."""
         answered = bodies[next(iter(bodies))] | {"description": "What was done, or would be."}
         answered["headers"] = _headers(bulk_schema.HEADERS, required=True)
-        errors = {status: _problem(detail) for status, detail in (WRITE_ERRORS | bulk_schema.ERRORS).items()}
+        errors = _problems(WRITE_ERRORS | bulk_schema.ERRORS)
         errors["412"] |= {"headers": _headers(CURRENT, required=True)}
         return {"200": answered} | errors | self._get_gone()
 
@@ -235,10 +242,10 @@ class AutoSchema(SpectacularAutoSchema):
             "anyOf": [answer["schema"], made]
         }  # no member of one thing is promised (`SPARSE`)
         private = _headers({"Cache-Control": HEADERS["Cache-Control"]}, required=True)
-        others = (WRITTEN_HEADERS | LOCATION).items()
+        others = (HEADERS | LOCATION).items()
         shown = _headers({name: how for name, how in others if name != "Cache-Control"}, required=False)
         bodies["201"]["headers"] = shown | private
-        bodies |= {status: _problem(detail) for status, detail in bulk_schema.MANY_ERRORS.items()}
+        bodies |= _problems(bulk_schema.MANY_ERRORS)
 
     def _get_written_bodies(self, bodies: dict[str, Any]) -> dict[str, Any]:
         if bulk_schema.is_bulk(self.view):
@@ -246,12 +253,12 @@ class AutoSchema(SpectacularAutoSchema):
         for status, body in bodies.items():
             if status != "204":
                 located = LOCATION if status == "201" else {}
-                body["headers"] = _headers(WRITTEN_HEADERS | located, required=True)
+                body["headers"] = _headers(HEADERS | located, required=True)
         more = CREATE_ERRORS if self.method == "POST" else CONDITION_ERRORS
-        bodies |= {status: _problem(detail) for status, detail in (WRITE_ERRORS | more).items()}
-        bodies |= self._get_gone()
+        bodies |= _problems(WRITE_ERRORS | more) | self._get_gone()
         if self.method != "POST":
-            bodies["412"] = _problem(CHANGED) | {"headers": _headers(CURRENT, required=True)}
+            bodies |= _problems({"412": CHANGED})
+            bodies["412"]["headers"] = _headers(CURRENT, required=True)
         if bulk_schema.takes_many(self.view):
             self._add_many(bodies)
         return bodies
@@ -287,9 +294,13 @@ def _headers(described: dict[str, tuple[str, str]], *, required: bool) -> dict[s
     }
 
 
-def _problem(description: str) -> dict[str, Any]:
+def _problems(errors: dict[str, str]) -> dict[str, Any]:
+    """Return what is answered to each of the `errors`, told by their status, with the headers of its own."""
     content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {"description": description, "content": content}
+    described = {status: {"description": text, "content": content} for status, text in errors.items()}
+    for status in described.keys() & ERROR_HEADERS.keys():
+        described[status]["headers"] = _headers(ERROR_HEADERS[status], required=True)
+    return described
 
 
 def finish(result: dict[str, Any], **_: Any) -> dict[str, Any]:

@@ -126,7 +126,7 @@ class TestSchema:
     @pytest.mark.parametrize("path", sorted(PATHS))
     def test_documents_validators_and_every_error_as_a_problem(self, schema, path):
         responses = schema["paths"][path]["get"]["responses"]
-        assert {"200", "304", "400", "404", "406", "412", "414", "429"} <= set(responses)
+        assert {"200", "304", "400", "404", "406", "412", "414", "429", "503"} <= set(responses)
         for status in ("200", "304"):
             assert {"ETag", "Last-Modified", "Cache-Control", "Cache-Status"} <= set(
                 responses[status]["headers"]
@@ -135,6 +135,30 @@ class TestSchema:
         for status, response in responses.items():
             if status >= "400":
                 assert list(response["content"]) == ["application/problem+json"]
+
+    def test_documents_what_an_error_says_of_trying_again(self, schema):
+        operations = [operation for item in schema["paths"].values() for operation in item.values()]
+        for operation in operations:
+            for status, name in (("401", "WWW-Authenticate"), ("429", "Retry-After"), ("503", "Retry-After")):
+                assert operation["responses"][status]["headers"][name]["required"], operation["operationId"]
+
+    def test_the_database_out_of_reach_is_one_cause_of_a_503(self, schema):
+        operations = [operation for item in schema["paths"].values() for operation in item.values()]
+        for operation in operations:
+            assert "database" in operation["responses"]["503"]["description"], operation["operationId"]
+
+    @pytest.mark.parametrize("path", sorted(PATHS))
+    def test_every_header_that_is_promised_is_sent(self, schema, api, world, path):
+        cat = dict.fromkeys(("id", "screenshot_id"), str(world.shots["cat"].pk))
+        target = path.replace("tags/{slug}", "tags/dark").format_map(SAMPLES | cat)
+        shown = api(target)
+        again = api(target, headers={"If-None-Match": shown["ETag"]})
+        for response in (shown, again):
+            described = schema["paths"][path]["get"]["responses"][str(response.status_code)]["headers"]
+            assert "Content-Location" in described
+            for name in described:
+                assert response.has_header(name) or not described[name]["required"], name
+        assert (shown.status_code, again.status_code) == (200, 304)
 
     @pytest.mark.parametrize("path", sorted(PATHS - {"/api/v1/"}))
     def test_documents_every_field_that_fields_accepts(self, schema, path):
