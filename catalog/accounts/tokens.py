@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from drf_spectacular.contrib.rest_framework_simplejwt import SimpleJWTScheme
-from drf_spectacular.utils import OpenApiResponse, extend_schema
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework_simplejwt.serializers import TokenObtainPairSerializer, TokenRefreshSerializer
@@ -13,17 +14,19 @@ from rest_framework_simplejwt.views import TokenObtainPairView, TokenRefreshView
 
 from catalog.accounts.jwt import BearerAuthentication
 from keybits import cache_control
-from keybits.drf import ClosedMembersMixin
-from keybits.drf.query import FORMAT, InvalidQueryError, query_string
-from keybits.query import Grammar, QueryError
+from keybits.drf import ClosedMembersMixin, ClosedQueryMixin
 
 __all__ = ["BearerScheme", "RefreshView", "TokenView"]
 
-QUERY = Grammar([FORMAT])
-PROBLEMS = {
-    400: "A field is missing or malformed; `errors` names it.",
-    401: "The user name and password, or the token, are not ones that can be used.",
-    429: "Too many attempts; `Retry-After` says when to come back.",
+ANSWERED = {
+    "400": "A field is missing or malformed; `errors` names it.",
+    "401": "The user name and password, or the token, are not ones that can be used.",
+    "406": "The client does not accept JSON.",
+    "413": "The body is too long.",
+    "414": "The query string is too long.",
+    "415": "The body is not JSON.",
+    "429": "Too many attempts; `Retry-After` says when to come back.",
+    "503": "The database cannot be reached; `Retry-After` says when to come back.",
 }
 
 
@@ -33,18 +36,11 @@ class BearerScheme(SimpleJWTScheme):  # type: ignore[no-untyped-call]
     target_class = "catalog.accounts.jwt.BearerAuthentication"
 
 
-class _Unkept:
+class _Unkept(ClosedQueryMixin):
     """Tokens are for their client alone, and to try passwords has a rate of its own."""
 
     throttle_scope = "token"
-
-    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """Refuse parameters that there are not, once it is known that the client may try."""
-        super().initial(request, *args, **kwargs)  # type: ignore[misc]
-        try:
-            QUERY.parse(query_string(request._request))
-        except QueryError as error:
-            raise InvalidQueryError(error) from None
+    problems = ANSWERED
 
     def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
         response["Cache-Control"] = cache_control.PRIVATE
@@ -52,10 +48,17 @@ class _Unkept:
         return final
 
 
-_problems = {
-    (status, "application/problem+json"): OpenApiResponse({"$ref": "#/components/schemas/Problem"}, text)
-    for status, text in PROBLEMS.items()
-}
+class TokenPairSerializer(serializers.Serializer[Any]):
+    """A token to use, and one to renew it by."""
+
+    access = serializers.CharField()
+    refresh = serializers.CharField()
+
+
+class AccessTokenSerializer(serializers.Serializer[Any]):
+    """A token to use."""
+
+    access = serializers.CharField()
 
 
 class PairSerializer(ClosedMembersMixin, TokenObtainPairSerializer):
@@ -67,18 +70,15 @@ class TokenView(_Unkept, TokenObtainPairView):
 
     serializer_class = PairSerializer
 
-    @extend_schema(
-        operation_id="token",
-        tags=["token"],
-        request=TokenObtainPairSerializer,  # which drf-spectacular knows
-        responses={200: TokenObtainPairSerializer, **_problems},
-    )
+    @extend_schema(operation_id="token", tags=["token"], responses=TokenPairSerializer)
     def post(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         return super().post(request, *args, **kwargs)
 
 
 class RefreshSerializer(ClosedMembersMixin, TokenRefreshSerializer):
     """As simplejwt's; and who is gone, or has another password since, renews nothing."""
+
+    access = None  # type: ignore[assignment]  # REST framework's way to leave out a field
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, str]:
         BearerAuthentication().get_user(self.token_class(attrs["refresh"]))
@@ -90,8 +90,6 @@ class RefreshView(_Unkept, TokenRefreshView):
 
     serializer_class = RefreshSerializer
 
-    @extend_schema(
-        operation_id="token_refresh", tags=["token"], responses={200: TokenRefreshSerializer, **_problems}
-    )
+    @extend_schema(operation_id="token_refresh", tags=["token"], responses=AccessTokenSerializer)
     def post(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         return super().post(request, *args, **kwargs)

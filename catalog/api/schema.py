@@ -181,17 +181,16 @@ class AutoSchema(SpectacularAutoSchema):
 
     def get_request_serializer(self) -> Any:
         """Return what reads the body, of a view that writes."""
-        if bulk_schema.is_bulk(self.view):
-            view: Any = self.view
+        view: Any = self.view
+        if bulk_schema.is_bulk(view):
             return view.changes_serializer_class()
-        kind = getattr(self.view, "get_write_serializer", None)
-        return kind() if kind and self._writes() else super().get_request_serializer()
+        return view.get_write_serializer() if self._is_curated() else super().get_request_serializer()
 
     def _get_parameters(self) -> list[dict[str, Any]]:
         path = [parameter for parameter in super()._get_parameters() if parameter["in"] == "path"]
         grammar = getattr(self.view, "get_query_parameters", None)
         query = [_query_parameter(parameter) for parameter in (grammar() if grammar else [])]
-        return path + query + (self._get_request_fields() if self._writes() else [])
+        return path + query + (self._get_request_fields() if self._is_curated() else [])
 
     def _get_request_fields(self) -> list[dict[str, Any]]:
         if bulk_schema.is_bulk(self.view):
@@ -210,12 +209,16 @@ class AutoSchema(SpectacularAutoSchema):
     def _writes(self) -> bool:
         return self.method not in SAFE_METHODS
 
+    def _is_curated(self) -> bool:
+        """Say whether it is a write of what the API shows: on condition, and once."""
+        return self._writes() and hasattr(self.view, "get_write_serializer")
+
     def _get_response_bodies(self, direction: Direction = "response") -> dict[str, Any]:
         bodies: dict[str, Any] = super()._get_response_bodies(direction)
-        if not hasattr(self.view, "get_query_parameters"):
-            return bodies
-        if self._writes():
+        if self._is_curated():
             return self._get_written_bodies(bodies)
+        if self._writes():
+            return bodies | _problems(getattr(self.view, "problems", {}))
         action = getattr(self.view, getattr(self.view, "action", None) or "get", None)
         if hasattr(action, "keybits_cached"):
             headers = _headers(HEADERS, required=True) | _headers(OPTIONAL_HEADERS, required=False)

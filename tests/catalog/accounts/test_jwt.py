@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 from stacks.live import Deployments, LiveServer
 
 pytestmark = pytest.mark.stack("embedded")  # no token is in any database
@@ -23,8 +24,8 @@ Start = Callable[..., LiveServer]
 
 @pytest.fixture(scope="module")
 def turned_on(deployments: Deployments) -> Iterator[LiveServer]:
-    """A deployment that gives tokens, shared by those who take few and leave everybody there."""
-    with deployments.seeded(SEED, {"JWT": "true"}) as live:
+    """A deployment that gives tokens, shared by those who leave everybody there."""
+    with deployments.seeded(SEED, {"JWT": "true", "TOKEN_THROTTLE_RATE": "100/min"}) as live:
         yield live
 
 
@@ -99,6 +100,30 @@ def test_on_what_is_not_asked_for_is_refused_by_name(turned_on: LiveServer) -> N
         refused = post(turned_on, path, body | {"bogus": 1})
         assert (refused.status_code, list(refused.json()["errors"])) == (400, ["bogus"])
         assert post(turned_on, f"{path}?format=json", body).status_code == 200
+
+
+def test_on_each_answer_is_as_it_is_described(turned_on: LiveServer) -> None:
+    schema = turned_on.get("/api/v1/schema/").json()
+    tokens = post(turned_on, "token/", WHO).json()
+    for path, body in (("token/", WHO), ("token/refresh/", {"refresh": tokens["refresh"]})):
+        operation = schema["paths"][f"/api/v1/{path}"]["post"]
+        assert [each["name"] for each in operation["parameters"]] == ["format"]
+        assert _conforms(schema, operation["requestBody"], body)
+        answers = operation["responses"]
+        assert {"200", "400", "401", "406", "413", "414", "415", "429", "503"} == set(answers)
+        assert {"WWW-Authenticate"} == set(answers["401"]["headers"])
+        assert {"Retry-After"} == set(answers["429"]["headers"]) == set(answers["503"]["headers"])
+        given = post(turned_on, path, body).json()
+        assert _conforms(schema, answers["200"], given)
+        assert not _conforms(schema, answers["200"], {name: given[name] for name in list(given)[1:]})
+
+
+def _conforms(schema: Any, described: Any, body: Any) -> bool:
+    described = described["content"]["application/json"]["schema"]
+    assert not set(body) - set(
+        schema["components"]["schemas"][described["$ref"].rsplit("/")[-1]]["properties"]
+    )
+    return Draft202012Validator({**schema, **described}).is_valid(body)
 
 
 def test_on_the_deployment_is_sound_and_its_description_complete(turned_on: LiveServer) -> None:
