@@ -230,11 +230,11 @@ CORS_URLS_REGEX = r"^/(api|files)/"
 CORS_ALLOW_METHODS = ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"]
 CORS_ALLOW_HEADERS = [
     *("accept", "authorization", "content-type", "if-none-match", "if-modified-since"),
-    *("if-match", "idempotency-key", "x-bulk-operation"),
+    *("if-match", "if-unmodified-since", "range", "if-range", "idempotency-key", "x-bulk-operation"),
 ]
 CORS_EXPOSE_HEADERS = [
-    *("ETag", "Link", "Cache-Status", "Content-Location", "Age", "Retry-After"),
-    *("Location", "RateLimit", "RateLimit-Policy", "WWW-Authenticate", "Allow"),
+    *("ETag", "Link", "Cache-Status", "Content-Location", "Age", "Vary", "Retry-After", "Location"),
+    *("Content-Range", "Accept-Ranges", "RateLimit", "RateLimit-Policy", "WWW-Authenticate", "Allow"),
 ]
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")

@@ -474,7 +474,7 @@ sub vcl_synth {
     }
     if (req.url ~ "^/(api|files)/") {
         set resp.http.Access-Control-Allow-Origin = "*"; # as the origin has it: scripts may read what was wrong
-        set resp.http.Access-Control-Expose-Headers = "Allow";
+        set resp.http.Access-Control-Expose-Headers = "Allow, Content-Range";
     }
     if (resp.status == 416) {
         set resp.http.Content-Range = "bytes */" + var.get("length");

@@ -494,6 +494,17 @@ class TestRanges:
 
         assert response.status_code == status
 
+    @pytest.mark.parametrize("field", ["range", "if-range"])
+    def test_scripts_of_other_origins_may_ask_for_one(self, client: Client, field: str) -> None:
+        asked = {"Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": field}
+        response = client.options(URL, headers={"Origin": "https://frontend.example"} | asked)
+        assert field in response["Access-Control-Allow-Headers"].split(", ")
+
+    def test_scripts_of_other_origins_may_read_which_it_is(self, client: Client) -> None:
+        response = client.get(URL, headers={"Origin": "https://frontend.example", "Range": "bytes=0-1"})
+        told = response["Access-Control-Expose-Headers"].split(", ")
+        assert {"Content-Range", "Accept-Ranges", "ETag"} <= set(told)
+
     def test_an_empty_file_has_no_range(self) -> None:
         for field in ("bytes=0-", "bytes=-1"):
             with pytest.raises(files.RangeError):

@@ -678,7 +678,7 @@ class TestAnswers:
         origin.down()
         for answer in (edge.get(PAGE), edge.get("/files/a.webp"), edge.request("TRACE", PAGE)):
             assert answer.headers["access-control-allow-origin"] == "*"
-            assert answer.headers["access-control-expose-headers"] == "Allow"
+            assert answer.headers["access-control-expose-headers"] == "Allow, Content-Range"
         assert b"Access-Control-Allow-Origin: *" in raw(varnish.port, f"GET {PAGE} HTTP/1.1\r\nHost: a/b\r\n")
         for answer in (edge.get("/admin/"), edge.request("PURGE", PAGE)):
             assert "access-control-allow-origin" not in answer.headers
