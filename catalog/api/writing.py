@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.conf import settings
+from django.core.exceptions import ValidationError as ModelValidationError
 from django.db import models
 from django.db.models import QuerySet
 from rest_framework import serializers
@@ -150,7 +151,10 @@ class GalleryWriteSerializer(WriteSerializer):
         fields = ["title", "description", "visibility", "position", "cover", "max_age", "edge_max_age"]
 
     def update(self, instance: Gallery, validated_data: dict[str, Any]) -> Gallery:
-        return change_gallery(gallery=instance, **validated_data)
+        try:
+            return change_gallery(gallery=instance, **validated_data)
+        except ModelValidationError as error:
+            raise ValidationError(error.message_dict) from None
 
 
 class GalleryCreateSerializer(GalleryWriteSerializer):

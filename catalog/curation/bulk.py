@@ -20,7 +20,17 @@ from django.utils import timezone
 
 from catalog.curation.ownership import changeable
 from catalog.curation.tags import delete_tag, tags_named
-from catalog.models import LARGEST, MOST_TAGS, BulkOperation, Gallery, Screenshot, State, Tag, domain_of
+from catalog.models import (
+    LARGEST,
+    MOST_TAGS,
+    BulkOperation,
+    Gallery,
+    Screenshot,
+    State,
+    Tag,
+    Visibility,
+    domain_of,
+)
 from keybits import cascades
 from keybits.selections import Selection, hold, lock
 
@@ -198,9 +208,7 @@ def inspect(*, rows: QuerySet[Any], actor: Any, changes: Changes | None = None) 
     """
     changes = changes or Changes()
     _validate(rows.model, changes.values)
-    spoilers = {name: (formula.spoils(name), formula.why) for name, formula in changes.formulas.items()}
-    if changes.tagging is not None:
-        spoilers["tags"] = changes.tagging.spoils(rows), changes.tagging.why
+    spoilers = _spoilers(rows, changes)
     spoilt = {f"spoilt_{name}": Count("pk", filter=condition) for name, (condition, _) in spoilers.items()}
     permitted = Count("pk", filter=changeable(model=rows.model, actor=actor))
     found = rows.order_by().aggregate(total=Count("pk"), permitted=permitted, **spoilt)
@@ -212,6 +220,17 @@ def inspect(*, rows: QuerySet[Any], actor: Any, changes: Changes | None = None) 
     if changes.tagging is not None and connections[rows.db].vendor == "sqlite":
         bound(found["total"] * len(changes.tagging.added) + changes.tagging.taken_off(rows).count())
     return int(found["total"])
+
+
+def _spoilers(rows: QuerySet[Any], changes: Changes) -> dict[str, tuple[Any, str]]:
+    """Return, by field, the condition of the `rows` that would have what they cannot have, and what that is."""
+    spoilers = {name: (formula.spoils(name), formula.why) for name, formula in changes.formulas.items()}
+    if changes.tagging is not None:
+        spoilers["tags"] = changes.tagging.spoils(rows), changes.tagging.why
+    if rows.model is Gallery and changes.values.get("visibility") == Visibility.PRIVATE:
+        nobodys = Q(owner__isnull=True) & ~Q(visibility=Visibility.PRIVATE)
+        spoilers["visibility"] = nobodys, "have no owner, who alone would see what is private"
+    return spoilers
 
 
 def bound(pairs: int) -> None:

@@ -102,6 +102,33 @@ class TestGallery:
             change_gallery(gallery=other, cover=shot, title="Changed")
         assert Gallery.objects.get(slug="other").title == "Other"
 
+    @pytest.mark.parametrize(
+        ("before", "changes"),
+        [
+            ({"owner": None}, {"visibility": "private"}),
+            ({"visibility": "private"}, {"owner": None}),
+            ({}, {"visibility": "private", "owner": None}),
+        ],
+    )
+    def test_is_not_made_private_to_nobody(self, gallery, before, changes):
+        change_gallery(gallery=gallery, **before)
+        with pytest.raises(ValidationError) as refused:
+            change_gallery(gallery=gallery, title="Changed", **changes)
+        assert list(refused.value.message_dict) == ["visibility"]
+        assert Gallery.objects.get().title == "Spring"
+
+    def test_is_not_made_as_one_that_nobody_sees(self, db):
+        with pytest.raises(ValidationError):
+            create_gallery(owner=None, slug="new", title="New", visibility="private")
+        assert not Gallery.objects.exists()
+
+    def test_whose_owner_has_gone_is_still_changed_and_given_to_another(self, owner, gallery):
+        Gallery.objects.update(owner=None, visibility="private")
+        gallery.refresh_from_db()
+        change_gallery(gallery=gallery, title="Changed", visibility="private")
+        change_gallery(gallery=gallery, owner=owner)
+        assert (gallery.title, gallery.visibility, gallery.owner) == ("Changed", "private", owner)
+
     def test_goes_with_all_that_is_in_it(self, gallery, shot):
         delete_gallery(gallery=gallery)
         assert not Screenshot.objects.exists()

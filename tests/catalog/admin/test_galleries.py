@@ -109,6 +109,12 @@ class TestForm:
         assert "The slug &#x27;x&#x27; is taken." in response.content.decode()
         assert 'value="X"' in response.content.decode()
 
+    def test_none_is_made_private_to_nobody(self, admin_client: Client, gallery: Gallery) -> None:
+        response = admin_client.post(page(gallery), form(gallery, owner="", visibility="private"))
+        assert "A private gallery needs an owner" in response.content.decode()
+        gallery.refresh_from_db()
+        assert gallery.visibility == Visibility.PUBLIC
+
     def test_a_cover_is_one_of_its_own(
         self, admin_client: Client, shoot: Any, gallery: Gallery, other: Gallery
     ) -> None:
@@ -230,6 +236,11 @@ class TestActions:
         settings.KEYBITS_BULK_LIMIT = 1
         assert told(act(admin_client, "hide", gallery, other))[0].startswith("Nothing was changed.")
         assert Gallery.objects.get(slug="spring").visibility == Visibility.PUBLIC
+
+    def test_leave_no_gallery_private_to_nobody(self, admin_client: Client, gallery: Gallery) -> None:
+        nobodys = Gallery.objects.create(slug="nobodys", title="Nobody's")
+        assert "1 of the rows have no owner" in told(act(admin_client, "hide", gallery, nobodys))[0]
+        assert set(Gallery.objects.values_list("visibility", flat=True)) == {"public"}
 
     @pytest.mark.parametrize("action", ["publish", "delete_selected"])
     def test_take_leave_to(self, clerk: Callable[..., Client], other: Gallery, action: str) -> None:

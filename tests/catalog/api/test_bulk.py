@@ -327,6 +327,14 @@ class TestAChange:
             "fox": ("F00x", 11),
         }
 
+    def test_leaves_no_gallery_private_to_nobody(self, staff, world):
+        Gallery.objects.filter(slug="spring").update(owner=None)
+        for query in ("", "&dry_run=true"):
+            response = send(staff, "PATCH", f"/galleries/?all=true{query}", {"visibility": "private"})
+            assert problem(response, 400)["errors"]["visibility"][0].startswith("1 of the rows")
+        assert Gallery.objects.filter(visibility="public").count() == 2
+        done(send(staff, "PATCH", "/galleries/?search=autumn", {"visibility": "private"}))
+
     def test_of_galleries_changes_galleries(self, owner):
         body = {
             "visibility": "unlisted",

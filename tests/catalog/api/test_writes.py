@@ -136,6 +136,13 @@ class TestPatch:
         assert json.loads(response.content)["visibility"] == "private"
         problem(staff("/galleries/spring/"), 404)
 
+    def test_leaves_no_gallery_private_to_nobody(self, staff, world):
+        Gallery.objects.filter(slug="spring").update(owner=None)
+        response = send(staff, "PATCH", "/galleries/spring/", {"visibility": "private", "title": "x"})
+        assert list(problem(response, 400)["errors"]) == ["visibility"]
+        assert staff.read("/galleries/spring/")["title"] == "Spring"
+        assert send(staff, "PATCH", "/galleries/spring/", {"visibility": "unlisted"}).status_code == 200
+
 
 class TestPut:
     def test_of_what_was_read_with_changes_replaces_it(self, owner, staff, world):
