@@ -94,12 +94,17 @@ WRITE_ERRORS = {
     ),
 }
 CREATE_ERRORS = {
-    "409": "There is one with this slug already.",
-    "412": "There is one with this slug already, and If-None-Match said `*`; or there was an If-Match.",
+    "412": "There was an If-Match, which is about nothing that is there yet.",
     "422": "The Idempotency-Key was given to another request.",
 }
-CONDITION_ERRORS = {"428": "There is no If-Match."}
-CHANGED = "The representation is not the one that If-Match names. `ETag` is that of the present one."
+SLUG_ERRORS = {
+    "409": "There is one with this slug already.",
+    "412": "There is one with this slug already, and If-None-Match said `*`; or there was an If-Match.",
+}
+CONDITION_ERRORS = {
+    "412": "The representation is not the one that If-Match names. `ETag` is that of the present one.",
+    "428": "There is no If-Match.",
+}
 IF_MATCH: dict[str, Any] = {
     "in": "header",
     "name": "If-Match",
@@ -195,9 +200,11 @@ class AutoSchema(SpectacularAutoSchema):
     def _get_request_fields(self) -> list[dict[str, Any]]:
         if bulk_schema.is_bulk(self.view):
             return [bulk_schema.header(required=True), IF_MATCH | {"required": False}, IDEMPOTENCY_KEY]
+        if self.method != "POST":
+            return [IF_MATCH]
         many = [bulk_schema.header(required=False)] if bulk_schema.takes_many(self.view) else []
-        own = [IF_NONE_MATCH, IDEMPOTENCY_KEY] if self.method == "POST" else [IF_MATCH]
-        return [*many, *own]
+        new = [IF_NONE_MATCH] if self._takes_slug() else []
+        return [*many, *new, IDEMPOTENCY_KEY]
 
     def _get_request_body(self, direction: Direction = "request") -> dict[str, Any] | None:
         body: dict[str, Any] | None = super()._get_request_body(direction)  # type: ignore[no-untyped-call]
@@ -212,6 +219,11 @@ class AutoSchema(SpectacularAutoSchema):
     def _is_curated(self) -> bool:
         """Say whether it is a write of what the API shows: on condition, and once."""
         return self._writes() and hasattr(self.view, "get_write_serializer")
+
+    def _takes_slug(self) -> bool:
+        """Say whether what is made is named by the client, and so may be there already."""
+        view: Any = self.view
+        return "slug" in view.create_serializer_class.Meta.fields
 
     def _get_response_bodies(self, direction: Direction = "response") -> dict[str, Any]:
         bodies: dict[str, Any] = super()._get_response_bodies(direction)
@@ -257,14 +269,18 @@ class AutoSchema(SpectacularAutoSchema):
             if status != "204":
                 located = LOCATION if status == "201" else {}
                 body["headers"] = _headers(HEADERS | located, required=True)
-        more = CREATE_ERRORS if self.method == "POST" else CONDITION_ERRORS
-        bodies |= _problems(WRITE_ERRORS | more) | self._get_gone()
-        if self.method != "POST":
-            bodies |= _problems({"412": CHANGED})
-            bodies["412"]["headers"] = _headers(CURRENT, required=True)
+        bodies |= _problems(WRITE_ERRORS) | self._get_unmet() | self._get_gone()
         if bulk_schema.takes_many(self.view):
             self._add_many(bodies)
         return bodies
+
+    def _get_unmet(self) -> dict[str, Any]:
+        """What is answered where the conditions of a write do not hold."""
+        if self.method == "POST":
+            return _problems(CREATE_ERRORS | (SLUG_ERRORS if self._takes_slug() else {}))
+        errors = _problems(CONDITION_ERRORS)
+        errors["412"]["headers"] = _headers(CURRENT, required=True)
+        return errors
 
 
 def _query_parameter(parameter: Parameter) -> dict[str, Any]:

@@ -61,14 +61,23 @@ class TestSchema:
         assert len(written) == 16
         for method, operation in written:
             fields = {item["name"]: item for item in operation["parameters"] if item["in"] == "header"}
-            assert "If-None-Match" in fields if method == "post" else fields["If-Match"]["required"]
-            errors = {"409"} if method == "post" else {"428"}
+            assert method == "post" or fields["If-Match"]["required"]
+            errors = {"422"} if method == "post" else {"428"}
             assert {"400", "401", "403", "404", "412", "415", "503"} | errors <= set(operation["responses"])
             assert {} not in operation["security"]
             for status, response in operation["responses"].items():
                 if status in {"200", "201"}:
                     assert {"ETag", "Content-Location"} <= set(response["headers"])
                     assert ("Location" in response["headers"]) == (status == "201")
+
+    def test_describes_a_slug_that_is_taken_where_there_are_slugs(self, schema):
+        made = {path: item["post"] for path, item in schema["paths"].items() if "post" in item}
+        assert len(made) == 4
+        for path, operation in made.items():
+            has_slug = path in {"/api/v1/galleries/", "/api/v1/tags/"}
+            assert ("409" in operation["responses"]) == has_slug
+            assert ("If-None-Match" in {each["name"] for each in operation["parameters"]}) == has_slug
+            assert ("slug" in operation["responses"]["412"]["description"]) == has_slug
 
     def test_describes_bulk_operations_with_their_header_and_their_parameters(self, schema):
         lists = ("/api/v1/screenshots/", "/api/v1/galleries/", "/api/v1/tags/{tag_slug}/screenshots/")
