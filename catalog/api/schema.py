@@ -112,7 +112,7 @@ IF_MATCH: dict[str, Any] = {
     "description": "The ETag of the representation that the client has; `*` for whatever is there.",
     "schema": {"type": "string"},
 }
-IF_NONE_MATCH: dict[str, Any] = {
+IF_NONE_THERE: dict[str, Any] = {
     "in": "header",
     "name": "If-None-Match",
     "description": "`*`: only if there is none with this slug yet (412).",
@@ -125,6 +125,13 @@ IDEMPOTENCY_KEY: dict[str, Any] = {
     "schema": {"type": "string", "pattern": idempotency.PATTERN},
     "example": '"8e03978e-40d5-43dd-bc93-6894a57f9324"',
 }
+CONDITIONS = {
+    "If-None-Match": "ETags that the client has, or `*`: a 304 where one of them is the present one.",
+    "If-Modified-Since": "The client's Last-Modified: a 304 where it is the present one. If-None-Match goes before.",
+    "If-Match": "ETags that the client has, or `*`: a 412 where none of them is the present one.",
+    "If-Unmodified-Since": "A Last-Modified: a 412 where the present one is later. If-Match goes before.",
+}
+"""Of reads (RFC 9110 section 13.1)."""
 PROBLEM: dict[str, Any] = {
     "type": "object",
     "description": "Problem details (RFC 9457).",
@@ -195,15 +202,20 @@ class AutoSchema(SpectacularAutoSchema):
         path = [parameter for parameter in super()._get_parameters() if parameter["in"] == "path"]
         grammar = getattr(self.view, "get_query_parameters", None)
         query = [_query_parameter(parameter) for parameter in (grammar() if grammar else [])]
-        return path + query + (self._get_request_fields() if self._is_curated() else [])
+        return path + query + self._get_request_fields()
 
     def _get_request_fields(self) -> list[dict[str, Any]]:
+        if self._is_curated():
+            return self._get_fields_of_write()
+        return [_condition(*each) for each in CONDITIONS.items()] if self._is_cached() else []
+
+    def _get_fields_of_write(self) -> list[dict[str, Any]]:
         if bulk_schema.is_bulk(self.view):
             return [bulk_schema.header(required=True), IF_MATCH | {"required": False}, IDEMPOTENCY_KEY]
         if self.method != "POST":
             return [IF_MATCH]
         many = [bulk_schema.header(required=False)] if bulk_schema.takes_many(self.view) else []
-        new = [IF_NONE_MATCH] if self._takes_slug() else []
+        new = [IF_NONE_THERE] if self._takes_slug() else []
         return [*many, *new, IDEMPOTENCY_KEY]
 
     def _get_request_body(self, direction: Direction = "request") -> dict[str, Any] | None:
@@ -220,6 +232,11 @@ class AutoSchema(SpectacularAutoSchema):
         """Say whether it is a write of what the API shows: on condition, and once."""
         return self._writes() and hasattr(self.view, "get_write_serializer")
 
+    def _is_cached(self) -> bool:
+        """Say whether it is a read that is answered on condition."""
+        action = getattr(self.view, getattr(self.view, "action", None) or "get", None)
+        return not self._writes() and hasattr(action, "keybits_cached")
+
     def _takes_slug(self) -> bool:
         """Say whether what is made is named by the client, and so may be there already."""
         view: Any = self.view
@@ -231,8 +248,7 @@ class AutoSchema(SpectacularAutoSchema):
             return self._get_written_bodies(bodies)
         if self._writes():
             return bodies | _problems(getattr(self.view, "problems", {}))
-        action = getattr(self.view, getattr(self.view, "action", None) or "get", None)
-        if hasattr(action, "keybits_cached"):
+        if self._is_cached():
             headers = _headers(HEADERS, required=True) | _headers(OPTIONAL_HEADERS, required=False)
             bodies["200"]["headers"] = headers
             bodies["304"] = {"description": "The client's copy is still true.", "headers": headers}
@@ -281,6 +297,10 @@ class AutoSchema(SpectacularAutoSchema):
         errors = _problems(CONDITION_ERRORS)
         errors["412"]["headers"] = _headers(CURRENT, required=True)
         return errors
+
+
+def _condition(name: str, description: str) -> dict[str, Any]:
+    return {"in": "header", "name": name, "description": description, "schema": {"type": "string"}}
 
 
 def _query_parameter(parameter: Parameter) -> dict[str, Any]:

@@ -133,6 +133,14 @@ class TestSchema:
         assert all(item["description"] for item in documented if item["in"] == "query")
 
     @pytest.mark.parametrize("path", sorted(PATHS))
+    def test_documents_the_conditions_of_reads(self, schema, path):
+        operation = schema["paths"][path]["get"]
+        fields = {each["name"]: each for each in operation["parameters"] if each["in"] == "header"}
+        assert set(fields) == {"If-None-Match", "If-Modified-Since", "If-Match", "If-Unmodified-Since"}
+        assert {"304", "412"} <= set(operation["responses"])
+        assert not any(each.get("required") for each in fields.values())
+
+    @pytest.mark.parametrize("path", sorted(PATHS))
     def test_documents_validators_and_every_error_as_a_problem(self, schema, path):
         responses = schema["paths"][path]["get"]["responses"]
         assert {"200", "304", "400", "404", "406", "412", "414", "429", "503"} <= set(responses)
