@@ -12,9 +12,20 @@ from datetime import UTC, datetime
 from difflib import get_close_matches
 from typing import Any
 
-__all__ = ["Choice", "CommaList", "Moment", "Number", "Parameter", "Text", "ValueRefusedError"]
+__all__ = [
+    "MOST_REPEATED",
+    "Choice",
+    "CommaList",
+    "Moment",
+    "Number",
+    "Parameter",
+    "Text",
+    "ValueRefusedError",
+]
 
 Schema = dict[str, Any]
+MOST_REPEATED = 20
+"""How often a request may give a parameter that is repeatable."""
 _DIGITS = re.compile(r"[0-9]{1,19}")
 _PRINTABLE = r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$"
 """No control characters, and not blank. It has no lookahead, so that tools can generate examples from the pattern."""

@@ -8,13 +8,14 @@ by name. Two query strings that mean the same have the same `canonical` text.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import lru_cache
 from urllib.parse import parse_qsl, urlencode
 
-from keybits.parameters import Parameter, ValueRefusedError
+from keybits.parameters import MOST_REPEATED, Parameter, ValueRefusedError
 
 __all__ = ["LONGEST", "NO_QUERY", "NO_VARY_SEARCH", "Grammar", "Query", "QueryError"]
 
@@ -96,14 +97,15 @@ class Grammar:
         return Query(tuple(sorted(pairs)))
 
     def _accepted(self, pairs: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
-        seen: set[str] = set()
+        seen: Counter[str] = Counter()
         for name, value in pairs:
             if TRACKING.fullmatch(name):
                 continue
             parameter = self._known(name)
-            if name in seen and not parameter.repeatable:
-                raise QueryError("repeated-parameter", f"Give {name!r} once.", name)
-            seen.add(name)
+            seen[name] += 1
+            if seen[name] > (MOST_REPEATED if parameter.repeatable else 1):
+                often = f"at most {MOST_REPEATED} times" if parameter.repeatable else "once"
+                raise QueryError("repeated-parameter", f"Give {name!r} {often}.", name)
             yield name, _canonical(parameter, value)
 
     def _known(self, name: str) -> Parameter:

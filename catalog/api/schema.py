@@ -14,7 +14,7 @@ from rest_framework.permissions import SAFE_METHODS
 from catalog.api import bulk_schema
 from keybits.drf import idempotency
 from keybits.drf.query import FORMAT
-from keybits.parameters import CommaList, Parameter
+from keybits.parameters import MOST_REPEATED, Choice, CommaList, Parameter
 
 __all__ = ["AutoSchema", "finish"]
 
@@ -132,6 +132,11 @@ CONDITIONS = {
     "If-Unmodified-Since": "A Last-Modified: a 412 where the present one is later. If-Match goes before.",
 }
 """Of reads (RFC 9110 section 13.1)."""
+JSON = Choice(
+    name=FORMAT.name,
+    choices=("json",),
+    description="`json` is what one gets anyway. (With format=api it is a page for people, not described here.)",
+)
 PROBLEM: dict[str, Any] = {
     "type": "object",
     "description": "Problem details (RFC 9457).",
@@ -304,7 +309,8 @@ def _condition(name: str, description: str) -> dict[str, Any]:
 
 
 def _query_parameter(parameter: Parameter) -> dict[str, Any]:
-    schema = {"type": "string", "enum": ["json"]} if parameter is FORMAT else parameter.schema()
+    parameter = JSON if parameter is FORMAT else parameter
+    schema = parameter.schema()
     described: dict[str, Any] = {
         "in": "query",
         "name": parameter.name,
@@ -313,7 +319,7 @@ def _query_parameter(parameter: Parameter) -> dict[str, Any]:
     }
     if parameter.repeatable:
         described |= {
-            "schema": {"type": "array", "items": schema, "maxItems": 20},
+            "schema": {"type": "array", "items": schema, "maxItems": MOST_REPEATED},
             "explode": True,
             "style": "form",
         }

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keybits.parameters import Choice, CommaList, Number, Text
+from keybits.parameters import MOST_REPEATED, Choice, CommaList, Number, Text
 from keybits.query import LONGEST, Grammar, Query, QueryError
 
 pytestmark = pytest.mark.stack("embedded")  # neither database nor store
@@ -134,6 +134,13 @@ class TestRepeated:
 
     def test_a_repeatable_one_is_a_set(self) -> None:
         assert GRAMMAR.parse("tag=b&tag=a&tag=b").all("tag") == ["a", "b"]
+
+    def test_a_repeatable_one_is_given_so_often_at_most(self) -> None:
+        often = "&".join(["tag=a", "tag=b"] * (MOST_REPEATED // 2))
+        assert GRAMMAR.parse(often).all("tag") == ["a", "b"]
+        error = refusal(f"{often}&tag=y")
+        assert (error.kind, error.parameter) == ("repeated-parameter", "tag")
+        assert str(MOST_REPEATED) in error.detail
 
 
 class TestMalformed:

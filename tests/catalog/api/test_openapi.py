@@ -132,6 +132,20 @@ class TestSchema:
         )
         assert all(item["description"] for item in documented if item["in"] == "query")
 
+    def test_documents_how_often_a_repeated_parameter_may_be_given(self, schema, api, world):
+        parameters = schema["paths"]["/api/v1/screenshots/"]["get"]["parameters"]
+        most = next(each["schema"]["maxItems"] for each in parameters if each["name"] == "tag")
+        for times, status in ((most, 200), (most + 1, 400)):
+            query = "&".join(f"tag=t{number}" for number in range(times))
+            assert api(f"/screenshots/?{query}").status_code == status
+
+    def test_offers_the_formats_that_it_describes(self, schema):
+        for item in schema["paths"].values():
+            for operation in item.values():
+                for each in operation["parameters"]:
+                    if each["name"] == "format":
+                        assert set(re.findall(r"`(\w+)`", each["description"])) == set(each["schema"]["enum"])
+
     @pytest.mark.parametrize("path", sorted(PATHS))
     def test_documents_the_conditions_of_reads(self, schema, path):
         operation = schema["paths"][path]["get"]
