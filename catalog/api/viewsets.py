@@ -63,6 +63,7 @@ from keybits.drf import (
     settled,
 )
 from keybits.drf.closed import closed
+from keybits.drf.parsers import has_content
 from keybits.drf.rows import referred
 from keybits.parameters import Choice, Parameter
 from keybits.query import Grammar
@@ -157,7 +158,7 @@ class CuratedMixin(QueryMixin, CacheResponseAndETAGMixin, CreateETAGMixin):
 
     def perform_destroy(self: Any, row: Any) -> None:
         """Delete what the address says."""
-        if self.request.data:
+        if has_content(self.request):
             raise ValidationError("The address says what is deleted: send no body.")
         self.delete_row(row)
 

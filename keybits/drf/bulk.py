@@ -27,6 +27,7 @@ from rest_framework.routers import Route
 from keybits import cache_control, readthrough
 from keybits.conf import conf
 from keybits.drf.idempotency import once
+from keybits.drf.parsers import has_content
 from keybits.drf.writes import (
     BusyError,
     PreconditionRequiredError,
@@ -209,7 +210,7 @@ class BulkMixin(WriteMixin):
         return self._bulk(request, partial(self._carried_out, self.update_rows))
 
     def destroy_bulk(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
-        if request.data:
+        if has_content(request):
             raise ValidationError("The filters say what is deleted: send no body.")
         return self._bulk(request, partial(self._carried_out, self.delete_rows))
 

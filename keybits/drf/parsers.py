@@ -18,7 +18,15 @@ from rest_framework.parsers import BaseParser, FileUploadParser, MultiPartParser
 from rest_framework.permissions import SAFE_METHODS
 from rest_framework.request import Request
 
-__all__ = ["MOST_NESTED", "CodedContentError", "JSONParser", "LengthRequiredError", "TooLongError", "take_in"]
+__all__ = [
+    "MOST_NESTED",
+    "CodedContentError",
+    "JSONParser",
+    "LengthRequiredError",
+    "TooLongError",
+    "has_content",
+    "take_in",
+]
 
 MOST_NESTED = 64
 """Deepest nesting of arrays and objects: code that reads or writes them takes a few stack frames for each level."""
@@ -97,6 +105,11 @@ def take_in(request: Request) -> None:
     received._body = content  # where Django itself keeps a body that was read
     if content:  # over ASGI it is complete even without a declared length
         request.META["CONTENT_LENGTH"] = str(len(content))
+
+
+def has_content(request: Request) -> bool:
+    """Say whether a request whose body has been taken in has one, whatever that says: `{}` and `null` are bodies."""
+    return bool(getattr(request._request, "_body", b"") or request.data)
 
 
 def _is_upload(request: Any) -> bool:

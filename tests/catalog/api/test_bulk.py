@@ -463,6 +463,11 @@ class TestTags:
 
 
 class TestADeletion:
+    @pytest.mark.usefixtures("unchanged")
+    @pytest.mark.parametrize("body", [b'{"dry_run": true}', b"{}", b"[]", b"null", b" "])
+    def test_takes_no_body_whatever_it_says(self, owner, body):
+        assert "send no body" in json.dumps(problem(send(owner, "DELETE", SPRING, body), 400)["errors"])
+
     def test_takes_what_hangs_on_the_rows_with_it(self, owner, world):
         assert done(send(owner, "DELETE", SPRING))["count"] == 5
         gone = world.ids("cat", "dog", "elk", "fox", "gnu")
