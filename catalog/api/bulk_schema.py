@@ -55,7 +55,10 @@ class ManyMadeSerializer(serializers.Serializer[Any]):
     results = MadeSerializer(many=True)
 
 
-HEADERS = {"Cache-Control": ("It is the client's own (RFC 9111).", "^private, no-store$")}
+HEADERS = {
+    "Cache-Control": ("It is the client's own (RFC 9111).", "^private, no-store$"),
+    "Cache-Status": ("No cache answers a write (RFC 9211).", "^keybits; fwd=method$"),
+}
 ERRORS = {
     "400": "The header, a filter, a value or the body is missing, malformed or not one that can be used.",
     "403": "Some of the rows are not the client's to change; the problem says how many. Or its key lacks the scope.",

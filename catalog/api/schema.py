@@ -277,10 +277,8 @@ class AutoSchema(SpectacularAutoSchema):
         answer["schema"] = {
             "anyOf": [answer["schema"], made]
         }  # no member of one thing is promised (`SPARSE`)
-        private = _headers({"Cache-Control": HEADERS["Cache-Control"]}, required=True)
-        others = (HEADERS | LOCATION).items()
-        shown = _headers({name: how for name, how in others if name != "Cache-Control"}, required=False)
-        bodies["201"]["headers"] = shown | private
+        always = _headers(bulk_schema.HEADERS, required=True)
+        bodies["201"]["headers"] = _headers(HEADERS | LOCATION, required=False) | always
         bodies |= _problems(bulk_schema.MANY_ERRORS)
 
     def _get_written_bodies(self, bodies: dict[str, Any]) -> dict[str, Any]:

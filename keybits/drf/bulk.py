@@ -24,11 +24,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.routers import Route
 
-from keybits import cache_control, readthrough
+from keybits import readthrough
 from keybits.conf import conf
 from keybits.drf.idempotency import once
 from keybits.drf.parsers import has_content
 from keybits.drf.writes import (
+    WROTE,
     BusyError,
     PreconditionRequiredError,
     WriteMixin,
@@ -251,8 +252,7 @@ class BulkMixin(WriteMixin):
             return refused.response
         except (IntegrityError, DataError) as error:  # a row that came or changed while this was under way
             raise BusyError from error
-        private = {"Cache-Control": cache_control.PRIVATE}
-        return Response(orjson.loads(written.body), status=written.status, headers=private)
+        return Response(orjson.loads(written.body), status=written.status, headers=WROTE)
 
     def _carried_out(
         self, write: Callable[[QuerySet[Any], BulkTerms], dict[str, Any]], conditions: Conditions

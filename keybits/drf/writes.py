@@ -37,6 +37,7 @@ from keybits.problems import problem_response
 from keybits.transactions import WriteRefusedError
 
 __all__ = [
+    "WROTE",
     "BusyError",
     "ConditionalWritesMixin",
     "PreconditionRequiredError",
@@ -55,6 +56,11 @@ T = TypeVar("T")
 ATTEMPTS = 3
 TRANSIENT = frozenset({"40001", "40P01"})
 """PostgreSQL's codes for a transaction that was given up for another's sake: a serialization failure, a deadlock."""
+WROTE = {
+    "Cache-Control": cache_control.PRIVATE,
+    "Cache-Status": cache_status.forwarded(cache_status.METHOD),
+}
+"""Fields of what answers a write without being what a GET is answered."""
 UNIQUE = "23505"
 OVERTAKEN = frozenset({"23503", UNIQUE})
 """Its codes for what another has done first: deleted what a row refers to, as it says at COMMIT, or made the same row,
@@ -391,8 +397,7 @@ def sent(view: Any, request: Request, written: Written) -> HttpResponse:
         return _nothing()
     location = {"Location": written.address} if written.status == 201 and written.address else {}
     if request.accepted_renderer.format != "json":  # a page for people
-        private = {"Cache-Control": cache_control.PRIVATE}
-        return Response(read(written.body), status=written.status, headers={**location, **private})
+        return Response(read(written.body), status=written.status, headers={**location, **WROTE})
     for name in ("Allow", "Vary"):  # REST framework would add them
         view.headers.pop(name, None)
     answer = _answer(view, request, written.body, written.address)
@@ -403,4 +408,4 @@ def sent(view: Any, request: Request, written: Written) -> HttpResponse:
 
 
 def _nothing() -> HttpResponse:
-    return Response(status=204, headers={"Cache-Control": cache_control.PRIVATE})
+    return Response(status=204, headers=WROTE)

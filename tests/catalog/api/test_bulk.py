@@ -48,9 +48,10 @@ def send(client, method, target, body=None, bulk="true", **fields):
 
 
 def done(response, status=200):
-    """Return the document of an operation that was done, which is kept by nobody."""
+    """Return the document of an operation that was done, which no cache answers and nobody keeps."""
     assert response.status_code == status, response.content
     assert response["Cache-Control"] == "private, no-store"
+    assert response["Cache-Status"] == "keybits; fwd=method"
     return json.loads(response.content)
 
 

@@ -87,6 +87,7 @@ class TestSchema:
             for operation in (item["patch"], item["delete"]):
                 given = {each["name"]: each for each in operation["parameters"]}
                 assert given["X-BULK-OPERATION"]["required"]
+                assert {"Cache-Control", "Cache-Status"} == set(operation["responses"]["200"]["headers"])
                 assert not given["If-Match"]["required"]
                 assert not given["Idempotency-Key"].get("required")
                 assert {"all", "dry_run", "max", "skip_forbidden"} <= set(given)

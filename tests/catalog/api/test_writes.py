@@ -178,6 +178,7 @@ class TestDelete:
             response = send(client, "DELETE", world.at(target))
             assert (response.status_code, response.content) == (204, b"")
             assert response["Cache-Control"] == "private, no-store"
+            assert response["Cache-Status"] == "keybits; fwd=method"
             assert client(world.at(target)).status_code in {404, 410}
         assert not Screenshot.objects.filter(gallery__slug="spring").exists()
 
@@ -302,6 +303,7 @@ class TestAnswer:
         response = send(owner, "PATCH", world.at(f"{CAT}?format=api"), {"title": "x"}, if_match="*")
         assert (response.status_code, response["Content-Type"]) == (200, "text/html; charset=utf-8")
         assert response["Cache-Control"] == "private, no-store"
+        assert response["Cache-Status"] == "keybits; fwd=method"
 
 
 class TestCreate:
