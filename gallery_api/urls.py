@@ -22,5 +22,5 @@ if settings.JWT:
 
 handler400 = "keybits.problems.bad_request"
 handler403 = "keybits.problems.permission_denied"
-handler404 = "keybits.problems.not_found"
+handler404 = "catalog.api.root.not_found"
 handler500 = "keybits.problems.server_error"

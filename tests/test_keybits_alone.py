@@ -27,6 +27,11 @@ PAGE = {"slug": "engine", "title": "Engine", "author": "ada"}
 STEP = re.compile(r"(?:(Add|Write) to `(\S+)`[^\n]*\n(?:[^`]*?\n)?\n)?```(python|sh)\n(.*?)```", re.S)
 
 
+def test_nothing_in_it_names_the_gallery_or_an_address_of_its_api() -> None:
+    for module in PACKAGE.rglob("*.py"):
+        assert not re.search(r"keybits-gallery|/api/v1", module.read_text()), module
+
+
 def project_of(manifest: Path) -> dict[str, object]:
     """Return the project that a `pyproject.toml` describes."""
     described: dict[str, dict[str, object]] = tomllib.loads(manifest.read_text())

@@ -27,8 +27,9 @@ from keybits.drf.closed import closed
 from keybits.drf.query import query_string
 from keybits.drf.renderers import JSONRenderer
 from keybits.parameters import Choice, Parameter
+from keybits.problems import problem_response
 
-__all__ = ["DocsView", "RootView", "SchemaView", "canonical"]
+__all__ = ["DocsView", "RootView", "SchemaView", "canonical", "not_found"]
 
 RESOURCES = {
     "galleries": "gallery-list",
@@ -95,6 +96,12 @@ class DocsView(ClosedQueryMixin, SpectacularSwaggerView):
         self.request.accepted_renderer = JSONRenderer()
         self.request.accepted_media_type = JSONRenderer.media_type
         return super().handle_exception(exc)
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Django's `handler404`: no route matches. The answer names the index of the API."""
+    detail = f"There is nothing at this address; {reverse('api-root')} lists what there is."
+    return problem_response(404, detail=detail)
 
 
 @csrf_exempt  # the target checks

@@ -1,7 +1,7 @@
 """How CloudFront is told: `CreateInvalidation`, by paths, or by tags where the distribution reads them.
 
 An invalidation removes; there is no other. It is acknowledged when CloudFront has taken it on: it takes effect in
-seconds. Needs botocore, for credentials and signatures: `pip install keybits-gallery[cloudfront]`.
+seconds. Needs botocore, for credentials and signatures: the extra `cloudfront`.
 """
 
 from __future__ import annotations
@@ -61,9 +61,7 @@ class CloudFrontPurger(Purger):
     ) -> None:
         super().__init__(client, clock=clock)
         if session is None:
-            raise ImproperlyConfigured(
-                "CloudFrontPurger needs botocore: install keybits-gallery[cloudfront]."
-            )
+            raise ImproperlyConfigured("CloudFrontPurger needs botocore: the extra `cloudfront`.")
         if tags and paths:
             raise self.misconfigured("paths", "left out where there are 'tags'")
         self.fields = ("Cache-Tag",) if tags else ()

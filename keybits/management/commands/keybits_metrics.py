@@ -35,9 +35,7 @@ class Command(BaseCommand):
             from prometheus_client import CollectorRegistry, generate_latest  # noqa: PLC0415 - an extra
             from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415 - as above
         except ImportError:
-            raise CommandError(
-                "It needs prometheus-client: pip install 'keybits-gallery[metrics]'."
-            ) from None
+            raise CommandError("It needs prometheus-client: the extra `metrics`.") from None
         registry = CollectorRegistry()
         MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
         if serve is None:

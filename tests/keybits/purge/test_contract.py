@@ -569,7 +569,7 @@ class TestOptions:
         self, vendor: Vendor, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(cloudfront, "session", None)
-        with pytest.raises(ImproperlyConfigured, match=r"keybits-gallery\[cloudfront\]"):
+        with pytest.raises(ImproperlyConfigured, match="botocore: the extra `cloudfront`"):
             vendor.purger(client)
 
     @pytest.mark.parametrize("vendor", [CloudFront], indirect=True)
