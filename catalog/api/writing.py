@@ -6,6 +6,7 @@ is represented.
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 from django.conf import settings
@@ -14,6 +15,7 @@ from django.db import models
 from django.db.models import QuerySet
 from rest_framework import serializers
 from rest_framework.exceptions import PermissionDenied, ValidationError
+from rest_framework.settings import api_settings
 
 from catalog.api.typed import IntegerField, SlugField, TextField, URLField
 from catalog.curation.galleries import change_gallery, create_gallery
@@ -24,6 +26,7 @@ from catalog.curation.tags import change_tag, create_tag
 from catalog.models import MOST_TAGS, Gallery, Screenshot, Tag
 from keybits.drf import ClosedMembersMixin
 from keybits.drf.creation import AlreadyExistsError
+from keybits.drf.members import MOST_NAMED
 
 __all__ = [
     "BoundedListField",
@@ -67,11 +70,24 @@ class ReachableGalleryField(serializers.SlugRelatedField[Gallery]):
 
 
 class BoundedListField(serializers.ListField):
-    """A list whose length is validated before its items, so that refusing a long one is cheap."""
+    """A list whose length is validated before its items, so that refusing a long one is cheap.
+
+    A refusal names the first dozen items that are wrong, and counts the rest.
+    """
 
     def run_child_validation(self, data: Any) -> Any:
         self.run_validators(data)
-        return super().run_child_validation(data)
+        try:
+            return super().run_child_validation(data)
+        except ValidationError as error:
+            raise ValidationError(_first(error.detail)) from None
+
+
+def _first(errors: Any) -> dict[Any, Any]:
+    told = dict(islice(errors.items(), MOST_NAMED))
+    if len(errors) > MOST_NAMED:
+        told[api_settings.NON_FIELD_ERRORS_KEY] = [f"{len(errors) - MOST_NAMED} more cannot be used."]
+    return told
 
 
 class ScreenshotWriteSerializer(WriteSerializer):

@@ -27,6 +27,7 @@ from rest_framework.routers import Route
 from keybits import readthrough
 from keybits.conf import conf
 from keybits.drf.idempotency import once
+from keybits.drf.members import MOST_NAMED
 from keybits.drf.parsers import has_content
 from keybits.drf.writes import (
     WROTE,
@@ -141,11 +142,15 @@ class TooManyItemsError(APIException):
 
 
 class ItemsRefusedError(ValidationError):
-    """400: some of the items cannot be created, so that none was. `errors` are theirs, by index."""
+    """400: some of the items cannot be created, so that none was.
+
+    `errors` are those of the first dozen, by index, and `count` says how many such items there are.
+    """
 
     def __init__(self, errors: Mapping[int, Any]) -> None:
         super().__init__("Some of the items cannot be created, so that none was.")
-        self.members = {"errors": [{"index": index, "errors": errors[index]} for index in sorted(errors)]}
+        told = [{"index": index, "errors": errors[index]} for index in sorted(errors)[:MOST_NAMED]]
+        self.members = {"count": len(errors), "errors": told}
 
 
 class RowsForbiddenError(PermissionDenied):

@@ -11,10 +11,10 @@ import orjson
 from rest_framework.exceptions import ValidationError
 from rest_framework.settings import api_settings
 
-__all__ = ["ClosedMembersMixin"]
+__all__ = ["MOST_NAMED", "ClosedMembersMixin"]
 
 MOST_NAMED = 12
-"""Most members that a refusal names. Each costs a comparison with all that can be set; the rest are counted."""
+"""Most members or items that a refusal names; the rest are counted, so that no answer is longer than its request."""
 
 
 class ClosedMembersMixin:

@@ -390,7 +390,7 @@ class TestAddress:
     def test_where_no_route_leads_the_way_to_those_that_do_is_told(self, api):
         document = json.loads(api("/nothing/").content)
         assert document["status"] == 404
-        assert document["detail"] == "Nothing lives at this address; /api/v1/ lists what there is."
+        assert document["detail"] == "There is nothing at this address; /api/v1/ lists what there is."
 
     @pytest.mark.parametrize("target", NOT_HERE)
     def test_address_of_nothing_is_not_found(self, api, world, target):

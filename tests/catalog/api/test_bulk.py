@@ -12,6 +12,7 @@ from writing import problem, sent
 from catalog.curation import bulk
 from catalog.models import BulkOperation, Gallery, Rendition, Screenshot, Tag
 from keybits.drf import bulk as mechanics
+from keybits.drf.members import MOST_NAMED
 
 pytestmark = pytest.mark.django_db
 
@@ -782,6 +783,17 @@ class TestManyItems:
         assert document["errors"].keys() == {"tags"}
 
     @pytest.mark.usefixtures("unchanged")
+    def test_of_which_many_are_wrong_have_the_first_told_and_all_counted(self, owner):
+        wrong = {"gallery": "spring", "source_url": "https://one.example/", "title": "", "tags": ["!"] * 100}
+        response = send(owner, "POST", "/screenshots/", [wrong] * 150)
+        document = problem(response, 400, "invalid-value")
+        assert [each["index"] for each in document["errors"]] == list(range(MOST_NAMED))
+        assert document["count"] == 150
+        tags = document["errors"][0]["errors"]["tags"]
+        assert list(tags) == [*map(str, range(MOST_NAMED)), "non_field_errors"]
+        assert tags["non_field_errors"] == [f"{100 - MOST_NAMED} more cannot be used."]
+        assert len(response.content) < 50_000
+
     def test_that_are_refused_anyway_tell_nothing_of_what_there_is(self, owner):
         """Else whoever gives a slug twice could ask for a thousand, private ones among them, and leave no trace."""
         items = [{"slug": slug, "title": "X"} for slug in ("vault", "nothing", "twice", "twice")]
