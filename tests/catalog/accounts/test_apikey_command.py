@@ -115,3 +115,19 @@ def test_a_key_that_there_is_not_is_not_revoked(issue: Any) -> None:
     with pytest.raises(CommandError, match="apikey list"):
         call_command("apikey", "revoke", "0" * 12)
     assert keys.find(keys.Presented.read(secret.reveal())) is not None
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["issue", "x\udcff", "--name", "x", "--scope", "read"],
+        ["issue", "owner", "--name", "x\udcff", "--scope", "read"],
+        ["list", "--user", "x\udcff"],
+        ["revoke", "x\udcff"],
+    ],
+)
+def test_what_is_not_utf_8_is_said_to_be(owner: User, arguments: list[str]) -> None:
+    """Python has such bytes of a command line as lone surrogates (PEP 383)."""
+    with pytest.raises(CommandError, match=r"'x\\udcff' is not UTF-8"):
+        call_command("apikey", *arguments)
+    assert not ApiKey.objects.exists()

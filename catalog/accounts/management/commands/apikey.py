@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -23,8 +23,8 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True)
         issue = actions.add_parser("issue", help="Make a key and print it: it cannot be shown again.")
-        issue.add_argument("user", help="Whose: a user name.")
-        issue.add_argument("--name", required=True, help="What it is for.")
+        issue.add_argument("user", type=_text, help="Whose: a user name.")
+        issue.add_argument("--name", type=_text, required=True, help="What it is for.")
         issue.add_argument(
             "--scope",
             action="append",
@@ -34,9 +34,9 @@ class Command(BaseCommand):
         )
         issue.add_argument("--expires", help="An ISO 8601 date or time; UTC where it names no zone.")
         listing = actions.add_parser("list", help="Print the keys, without their secrets.")
-        listing.add_argument("--user", help="Only this user's.")
+        listing.add_argument("--user", type=_text, help="Only this user's.")
         revoke = actions.add_parser("revoke", help="End a key.")
-        revoke.add_argument("prefix", help="What the key begins with, up to the dot.")
+        revoke.add_argument("prefix", type=_text, help="What the key begins with, up to the dot.")
 
     def handle(self, *, action: str, **options: Any) -> None:
         """Do what is asked; raises `CommandError`, with nothing changed, where that cannot be done."""
@@ -71,6 +71,15 @@ class Command(BaseCommand):
             raise CommandError("No key begins so; `manage.py apikey list` prints what they begin with.")
         keys.revoke(key=key)
         self.stdout.write(_on_one_line(f"{key} is revoked."))
+
+
+def _text(argument: str) -> str:
+    """Return what a database can be asked for: of bytes that are no UTF-8 Python makes lone surrogates (PEP 383)."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        raise ArgumentTypeError(f"{argument!r} is not UTF-8") from None
+    return argument
 
 
 def _user(name: str) -> Any:
