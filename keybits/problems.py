@@ -87,7 +87,7 @@ def permission_denied(request: HttpRequest, exception: Exception) -> HttpRespons
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Django's `handler404`: no route matches."""
-    return problem_response(404, detail="Nothing lives at this address.")
+    return problem_response(404, detail="There is nothing at this address.")
 
 
 def server_error(request: HttpRequest) -> HttpResponse:

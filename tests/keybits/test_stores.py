@@ -21,7 +21,7 @@ from django_redis import get_redis_connection
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from stacks.threads import at_once
+from stacks.threads import at_once, eventually
 
 from keybits import clock, readthrough
 from keybits.stamps import Reading, witness
@@ -128,23 +128,23 @@ class TestOpenScopes:
     @pytest.mark.usefixtures("short_leases")
     def test_a_writer_that_died_lets_go_when_its_lease_ends_and_its_scope_has_a_new_stamp(self) -> None:
         store: Any = get_store()
-        before = store.mint(["a"])
+        (before,) = store.mint(["a"])
         store.open(["a"], ONE)
-        after = (None,)
-        while after == (None,):
-            after = store.mint(["a"])
-        assert after != before
+        assert eventually(lambda: store.mint(["a"])[0]) != before
 
     def test_a_dead_writer_is_not_kept_alive_by_others(self, settings: Any) -> None:
         settings.KEYBITS_OPEN_LEASE = 0.001
         get_store().open(["a"], ONE)
         settings.KEYBITS_OPEN_LEASE = 60
         store: Any = get_store()
-        while True:  # the one hold outlives the other, which has run out by some round
+
+        def let_go() -> bool:
+            """The one hold outlives the other, which has run out by some round."""
             store.open(["a"], OTHER)
             store.close(["a"], OTHER)
-            if store.mint(["a"]) != (None,):
-                return
+            return bool(store.mint(["a"]) != (None,))
+
+        assert eventually(let_go)
 
 
 class TestAcknowledgement:
@@ -173,8 +173,7 @@ class TestVouching:
         relayed: Any = get_store()
         relayed.mint(["a"])
         relayed.vouch(relayed.now() + 2)
-        while relayed.read("key", ["a"]).stamps != (None,):
-            pass
+        assert eventually(lambda: relayed.read("key", ["a"]).stamps == (None,))
 
     def test_for_how_long_a_word_holds_and_whether_one_did_is_told(self, store: Any) -> None:
         assert store.vouched() == 0
@@ -184,8 +183,7 @@ class TestVouching:
         store.clear()
         assert store.vouched() == 0
         store.vouch(store.now() + 2)
-        while store.vouched() > 0:
-            pass
+        assert eventually(lambda: store.vouched() <= 0)
         assert store.vouch(store.now() + 900) is False
 
     @pytest.mark.stack("server")
@@ -267,8 +265,7 @@ class TestLeases:
 
     def test_it_ends_by_itself(self, store: Any) -> None:
         store.lease("work", ONE, 0.001)
-        while not store.lease("work", OTHER, 60):
-            pass
+        assert eventually(lambda: store.lease("work", OTHER, 60))
 
     @pytest.mark.stack("embedded")  # Redis forgets by itself
     def test_what_nobody_gave_back_is_forgotten_once_it_has_ended(self, store: Any) -> None:
@@ -301,8 +298,7 @@ class TestBeginning:
 
     def test_one_makes_it_until_its_lease_ends(self, store: Any) -> None:
         assert self.lead(store, ONE, 0.01)[0]
-        while not self.lead(store, OTHER)[0]:
-            pass
+        assert eventually(lambda: self.lead(store, OTHER)[0])
         assert not self.lead(store, ONE)[0]
 
     def test_who_makes_it_may_say_so_again(self, store: Any) -> None:
@@ -345,8 +341,7 @@ class TestBeginning:
         settings.KEYBITS_OPEN_LEASE = 0.001
         held: Any = get_store()
         held.open(["b"], ONE)
-        while not self.lead(held)[0]:
-            pass
+        assert eventually(lambda: self.lead(held)[0])
         assert None not in self.lead(held)[1].stamps
 
     def test_without_a_relay_s_word_stamps_are_given_and_nothing_is_shown(
@@ -477,10 +472,8 @@ class TestTaking:
 
     def test_when_the_period_is_over_all_are_there_again(self, store: Any) -> None:
         assert store.take("a", 2, 0.05)[0] == 1
-        found = [store.take("a", 2, 0.05)[0]]
-        while found[-1] != 1:
-            found.append(store.take("a", 2, 0.05)[0])
-        assert found[0] in {0, 1}
+        assert store.take("a", 2, 0.05)[0] in {0, 1}
+        assert eventually(lambda: store.take("a", 2, 0.05)[0] == 1)
         assert store.take("a", 2, 60)[0] in {0, 1}
 
     def test_a_store_that_forgets_gives_them_anew(self, store: Any) -> None:
@@ -499,8 +492,12 @@ class TestTaking:
         for number in range(1_000):
             store.take(f"old:{number}", 1, 0.001)
             store.take(f"new:{number}", 1, 60)
-        while _remembered(store, b"taken:") > 1_000:
+
+        def forgotten() -> bool:
             store.vouch(0)
+            return _remembered(store, b"taken:") <= 1_000
+
+        assert eventually(forgotten)
         assert _remembered(store, b"taken:") == 1_000
 
     @pytest.mark.stack("server")

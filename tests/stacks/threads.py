@@ -6,10 +6,12 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import Any
+from time import monotonic
+from typing import Any, TypeVar
 
 from django.db import connection, connections
 
+T = TypeVar("T")
 PATIENCE = 120
 """Seconds after which what has not ended is taken to hang."""
 
@@ -42,6 +44,14 @@ def at_once(*works: Callable[[], Any]) -> list[Any]:
 
     outcomes = [aside(lambda work=work: begun(work)) for work in works]  # type: ignore[misc]
     return [outcome.result(PATIENCE) for outcome in outcomes]
+
+
+def eventually(look: Callable[[], T]) -> T:
+    """Look again and again until what is seen is true, and return that; fail where it has not come by `PATIENCE`."""
+    deadline = monotonic() + PATIENCE
+    while not (seen := look()):
+        assert monotonic() < deadline, f"{PATIENCE} seconds have passed, and what was waited for has not come"
+    return seen
 
 
 def wait_for_who_waits_for_us(other: Future[Any]) -> None:
