@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,15 @@ entries = st.builds(
     guarded=st.binary(max_size=32),
 )
 ENTRY = Entry(b"w" * 16, '"tag"', 11, (("Content-Type", "application/json"), ("Link", "<x>")), b'{"a":1}')
+
+HEAD_END = LENGTHS.size + LENGTHS.unpack_from(ENTRY.pack())[1]
+
+
+def flipped(position: int, bits: int) -> bytes:
+    """Return the frame of `ENTRY` with these bits of one byte turned round."""
+    frame = bytearray(ENTRY.pack())
+    frame[position] ^= bits
+    return bytes(frame)
 
 
 def framed(change: Callable[[list[Any]], Any]) -> bytes:
@@ -138,14 +148,32 @@ class TestForeignBytes:
             with pytest.raises(EntryError):
                 Entry.unpack(candidate)
 
-    @given(st.integers(0, len(ENTRY.pack()) - 1), st.integers(1, 255))
-    def test_neither_does_a_byte_that_has_changed(self, position: int, flip: int) -> None:
-        frame = bytearray(ENTRY.pack())
-        frame[position] ^= flip
+    @given(st.integers(0, LENGTHS.size - 1), st.integers(1, 255))
+    def test_a_byte_of_the_magic_or_the_lengths_that_has_changed_is_an_entry_error(
+        self, position: int, flip: int
+    ) -> None:
+        with pytest.raises(EntryError):
+            Entry.unpack(flipped(position, flip))
+
+    @given(st.integers(LENGTHS.size, HEAD_END - 1), st.integers(1, 255))
+    def test_a_byte_of_the_head_that_has_changed_is_an_entry_error_or_makes_a_sound_entry(
+        self, position: int, flip: int
+    ) -> None:
         try:
-            Entry.unpack(bytes(frame))
+            entry = Entry.unpack(flipped(position, flip))
         except EntryError:
             return
+        assert (entry.witness, entry.body) == (ENTRY.witness, ENTRY.body)
+        assert Entry.unpack(entry.pack()) == entry
+
+    @given(st.integers(HEAD_END, len(ENTRY.pack()) - 1), st.integers(1, 255))
+    def test_a_byte_of_the_witness_or_the_body_that_has_changed_changes_that_alone(
+        self, position: int, flip: int
+    ) -> None:
+        frame = flipped(position, flip)
+        entry = Entry.unpack(frame)
+        assert entry.witness + entry.body == frame[HEAD_END:]
+        assert replace(entry, witness=ENTRY.witness, body=ENTRY.body) == ENTRY
 
 
 @pytest.fixture
