@@ -36,7 +36,7 @@ def fields(given: Answer) -> dict[str, str]:
 
 
 class TestSection1531Ok:
-    def test_fields(self) -> None:
+    def test_has_these_fields_and_no_others(self) -> None:
         assert fields(ask()) == {
             "ETag": '"tag"',
             "Last-Modified": format_http_date(1_000),
@@ -48,7 +48,7 @@ class TestSection1531Ok:
             "Content-Length": "7",
         }
 
-    def test_content(self) -> None:
+    def test_has_the_body_of_the_entry_as_its_content(self) -> None:
         assert (ask().status, ask().body) == (200, ENTRY.body)
 
     def test_section_9_3_2_head_has_the_fields_of_get_and_no_content(self) -> None:

@@ -255,7 +255,9 @@ COUNTED = ["BULK_LIMIT", "ENTRY_TTL", "IDEMPOTENCY_TTL", "MAX_ENTRY_BYTES", "STA
 class TestE007PositiveWholeNumbers:
     @pytest.mark.parametrize("name", COUNTED)
     @pytest.mark.parametrize("value", NOT_POSITIVE)
-    def test_anything_else(self, settings: Settings, name: str, value: Any) -> None:
+    def test_what_is_no_positive_whole_number_is_an_error(
+        self, settings: Settings, name: str, value: Any
+    ) -> None:
         setattr(settings, f"KEYBITS_{name}", value)
         assert only().id == "keybits.E007"
         assert only().msg == f"KEYBITS_{name} is {value!r}."
@@ -291,7 +293,7 @@ class TestE008FingerprintPackages:
 class TestE009Choices:
     @pytest.mark.parametrize("name", ["RELAY", "WRITE_POLICY", "TRACKING", "AUDIT"])
     @pytest.mark.parametrize("value", ["on", "", None, True])
-    def test_anything_else(self, settings: Settings, name: str, value: Any) -> None:
+    def test_what_is_none_of_the_choices_is_an_error(self, settings: Settings, name: str, value: Any) -> None:
         setattr(settings, f"KEYBITS_{name}", value)
         assert only().id == "keybits.E009"
         assert only().msg == f"KEYBITS_{name} is {value!r}."
@@ -526,7 +528,7 @@ class TestW012CookiesThatAreHeld:
 
 
 class TestW002HostMiddleware:
-    def test_missing(self, settings: Settings) -> None:
+    def test_is_warned_of_where_it_is_missing(self, settings: Settings) -> None:
         settings.MIDDLEWARE = [name for name in settings.MIDDLEWARE if name != HOST]
         assert ids() == ["keybits.W002"]
 

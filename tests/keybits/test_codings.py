@@ -114,7 +114,9 @@ class TestSection1253Negotiation:
             ("br;q=0.001", ("br", "identity")),
         ],
     )
-    def test_table(self, field: str | None, expected: tuple[str, ...]) -> None:
+    def test_what_is_accepted_is_ordered_by_weight_and_then_by_what_the_server_likes_best(
+        self, field: str | None, expected: tuple[str, ...]
+    ) -> None:
         assert acceptable(field, ALL) == expected
 
     @given(st.text(st.sampled_from("gzipbrstdeny*;q=01., ")) | st.text())

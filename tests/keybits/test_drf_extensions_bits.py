@@ -169,13 +169,13 @@ class TestEachBit:
         with translation.override("ru"):
             assert set(keys(constructor, **exchange())).isdisjoint(english)
 
-    def test_format(self) -> None:
+    def test_formats_are_told_apart_however_they_were_asked_for(self) -> None:
         constructor = of(format=bits.FormatKeyBit())
         assert_same(constructor, exchange(), exchange(query="a=1", HTTP_ACCEPT="application/json"))
         assert_other(constructor, exchange(), exchange(query="format=api"))
         assert_other(constructor, exchange(), exchange(HTTP_ACCEPT="text/html"))
 
-    def test_user(self) -> None:
+    def test_users_are_told_apart_and_from_nobody(self) -> None:
         constructor = of(user=bits.UserKeyBit())
         one, other = User(pk=1, username="one"), User(pk=2, username="other")
         assert_same(constructor, exchange(), exchange(query="a=1"))
@@ -183,7 +183,7 @@ class TestEachBit:
         assert_other(constructor, exchange(), exchange(user=one))
         assert_other(constructor, exchange(user=one), exchange(user=other))
 
-    def test_headers(self) -> None:
+    def test_headers_that_are_named_are_told_apart_and_others_are_not(self) -> None:
         constructor = of(headers=bits.HeadersKeyBit(["User-Agent", "x-geobase-id"]))
         asked = exchange(HTTP_X_GEOBASE_ID="1", HTTP_USER_AGENT="a")
         assert_same(constructor, asked, exchange(HTTP_X_GEOBASE_ID="1", HTTP_USER_AGENT="a", HTTP_X="1"))

@@ -196,7 +196,9 @@ class TestCanonical:
             (MOMENT, "2026-11-20T14:30:00.50Z", "2026-11-20T14:30:00.500000+00:00"),
         ],
     )
-    def test_table(self, parameter: Parameter, value: str, canonical: str) -> None:
+    def test_each_way_to_write_a_value_has_one_canonical_text(
+        self, parameter: Parameter, value: str, canonical: str
+    ) -> None:
         assert parameter.canonical(value) == canonical
 
     @given(written_moments)
@@ -238,7 +240,7 @@ class TestRefusal:
             (MOMENT, "2026-W47-5"),
         ],
     )
-    def test_table(self, parameter: Parameter, value: str) -> None:
+    def test_what_is_no_value_of_its_kind_is_refused(self, parameter: Parameter, value: str) -> None:
         with pytest.raises(ValueRefusedError):
             parameter.canonical(value)
 

@@ -103,7 +103,9 @@ class TestSection1311IfMatch:
             ('junk, "now"', CURRENT, PROCEED),
         ],
     )
-    def test_table(self, method: str, field: str, validators: Validators, outcome: Outcome) -> None:
+    def test_goes_on_only_where_the_present_strong_tag_is_listed(
+        self, method: str, field: str, validators: Validators, outcome: Outcome
+    ) -> None:
         assert evaluate(method, Conditions(if_match=field), validators) is outcome
 
     @given(st.text(st.characters(max_codepoint=0xFF)).filter(lambda s: "*" not in s and '"now"' not in s))
@@ -136,7 +138,7 @@ class TestSection1312IfNoneMatch:
         ],
     )
     @pytest.mark.parametrize(("methods", "otherwise"), [(READS, NOT_MODIFIED), (WRITES, FAILED)])
-    def test_table(
+    def test_holds_only_where_the_present_tag_is_not_listed(
         self, methods: list[str], otherwise: Outcome, field: str, validators: Validators, holds: bool
     ) -> None:
         for method in methods:
@@ -252,7 +254,9 @@ class TestSection1315IfRange:
             (DATE, WITHOUT_TAG, True),
         ],
     )
-    def test_table(self, field: str | None, validators: Validators, applies: bool) -> None:
+    def test_applies_only_where_it_is_exactly_the_present_strong_validator(
+        self, field: str | None, validators: Validators, applies: bool
+    ) -> None:
         assert range_applies(Conditions(if_range=field), validators) is applies
 
     def test_never_decides_between_200_304_and_412(self) -> None:

@@ -146,7 +146,7 @@ class TestFields:
         Screenshot.objects.filter(title="Bare").update(title="1")
         assert_compiled(serializer(Screenshot, *members, **members), shots)
 
-    def test_foreign_keys(self, shots):
+    def test_foreign_keys_are_shown_by_key_and_by_slug(self, shots):
         members = {
             "gallery": serializers.SlugRelatedField(slug_field="slug", read_only=True),
             "key": serializers.PrimaryKeyRelatedField(source="gallery", read_only=True),
@@ -157,7 +157,7 @@ class TestFields:
         assert_compiled(serializer(Gallery, "slug", "cover", **names), galleries)
         assert_compiled(serializer(Gallery, "slug", "cover", "owner"), galleries)
 
-    def test_annotations(self, shots):
+    def test_annotations_of_the_queryset_are_shown(self, shots):
         own = {"twice": serializers.IntegerField(), "plain": serializers.ReadOnlyField()}
         queryset = shots.annotate(twice=Value(2), plain=Value("x"))
         assert_compiled(serializer(Screenshot, "id", *own, **own), queryset)

@@ -82,7 +82,9 @@ class TestCanonical:
             ("ordering=title&limit=1&tag=a", "limit=1&ordering=title&tag=a"),
         ],
     )
-    def test_table(self, query_string: str, canonical: str) -> None:
+    def test_each_way_to_write_a_query_has_one_canonical_text(
+        self, query_string: str, canonical: str
+    ) -> None:
         assert GRAMMAR.parse(query_string).canonical == canonical
 
     def test_utf_8_may_stand_unescaped(self) -> None:

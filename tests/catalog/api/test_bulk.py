@@ -388,7 +388,7 @@ class TestTags:
         assert self.of(world, "owl") == {"dark", "mobile"}
         assert Tag.objects.get(slug="fresh").name == "Fresh"
 
-    def test_are_set(self, owner, world):
+    def test_as_a_list_replace_those_that_each_row_has(self, owner, world):
         done(send(owner, "PATCH", SPRING, {"tags": ["form", "fresh"]}))
         assert self.of(world, "cat") == self.of(world, "fox") == {"form", "fresh"}
         done(send(owner, "PATCH", SPRING, {"tags": []}))
@@ -746,7 +746,7 @@ class TestManyItems:
     @pytest.mark.parametrize(
         "body", [[], {}, {"items": []}, {"items": {}}, {"items": [], "more": 1}, "x", 5, None]
     )
-    def test_are_items(self, owner, body):
+    def test_are_refused_where_the_body_has_none(self, owner, body):
         problem(send(owner, "POST", "/screenshots/", body), 400)
 
     @pytest.mark.usefixtures("unchanged")
