@@ -394,8 +394,11 @@ class _Pause:
     """
 
     def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
         self.looking = threading.Lock()
-        self._is_taken = self.looking.acquire(timeout=FIRST_LOOK)
+        self._is_taken = False
 
     def begin(self) -> None:
         self._is_taken = self.looking.acquire(timeout=FIRST_LOOK)
@@ -410,8 +413,9 @@ _pause = _Pause()
 
 def _renew() -> None:
     """Give a child locks of its own: nobody there would release one that a thread of its parent holds."""
-    global _pause, _starting
-    _pause, _starting = _Pause(), threading.Lock()
+    global _starting  # noqa: PLW0603 - as below
+    _pause.renew()
+    _starting = threading.Lock()
 
 
 os.register_at_fork(after_in_child=_renew)
@@ -436,7 +440,7 @@ def _aside(connection: Any) -> Any:
 def _pause_at_forks() -> None:
     """Register the pause, after the hooks of the store, so that a fork begins it before it takes the store's locks."""
     get_store()
-    os.register_at_fork(before=lambda: _pause.begin(), after_in_parent=lambda: _pause.end())
+    os.register_at_fork(before=_pause.begin, after_in_parent=_pause.end)
 
 
 def ensure_running() -> None:
