@@ -18,7 +18,7 @@ from catalog import freshness
 from catalog.capture import storage
 from catalog.models import Screenshot
 from catalog.policy import FILES
-from keybits import edge
+from keybits import edge, replicas
 from keybits.cache_control import PRIVATE
 from keybits.preconditions import Conditions, Outcome, Validators, evaluate, range_applies
 from keybits.problems import problem_response
@@ -58,8 +58,14 @@ def _answer(request: HttpRequest, name: str) -> HttpResponseBase:
     address = storage.parse(name)
     if address is None:
         return _not_found()
+    with replicas.filling() as lagging:
+        return _answer_from(request, address, lagging)
+
+
+def _answer_from(request: HttpRequest, address: tuple[str, str], lagging: set[str]) -> HttpResponseBase:
+    """Answer by what the database says; `lagging` are the replicas that it was read from."""
     if shown := _shown(None, *address):
-        return _kept(request, address, _public(shown))
+        return _kept(request, address, _private() if lagging else _public(shown))
     if "HTTP_AUTHORIZATION" in request.META:
         return _by_credentials(request, address=address)
     # Without a session there is nobody to ask about, and to look would make the answer vary by cookie.
@@ -79,11 +85,16 @@ def _public(shown: tuple[int, str]) -> list[tuple[str, str]]:
     return [("Cache-Control", FILES), *edge.key_fields(freshness.screenshot_takedown(*shown))]
 
 
+def _private() -> list[tuple[str, str]]:
+    """Return the fields by which nobody keeps a file."""
+    return [("Cache-Control", PRIVATE)]
+
+
 def _own(request: HttpRequest, address: tuple[str, str]) -> HttpResponseBase:
     """Answer with what the user may see, and nobody else."""
     if not _shown(request.user, *address):
         return _not_found()
-    return _kept(request, address, [("Cache-Control", PRIVATE)])
+    return _kept(request, address, _private())
 
 
 class _CredentialsView(APIView):

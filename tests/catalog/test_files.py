@@ -245,6 +245,32 @@ class TestVisibility:
         assert "no-store" in response["Cache-Control"]
 
 
+@pytest.mark.django_db(transaction=True)
+class TestReplicas:
+    """What nobody can take back is not said by a database that may be behind."""
+
+    def test_who_may_see_a_file_the_primary_says(self, client: Client, settings: Any) -> None:
+        add()
+        settings.KEYBITS_REPLICAS = ["replica"]  # there is none: to ask it would fail
+        settings.DATABASE_ROUTERS = ["keybits.replicas.ReplicaRouter"]
+        Gallery.objects.using("default").update(visibility="private")
+
+        assert client.get(URL).status_code == HTTPStatus.NOT_FOUND
+        Gallery.objects.using("default").update(visibility="public")
+        assert client.get(URL)["Cache-Control"] == PUBLIC
+
+    def test_a_file_that_a_replica_says_is_public_is_kept_by_nobody(
+        self, client: Client, settings: Any
+    ) -> None:
+        add()
+        settings.KEYBITS_REPLICAS = [connection.alias]
+        response = client.get(URL)
+
+        assert response.status_code == HTTPStatus.OK
+        assert response["Cache-Control"] == "private, no-store"
+        assert "xkey" not in response
+
+
 class TestCredentials:
     """A private file is there for who shows the API's credentials, as its address is."""
 
