@@ -1,9 +1,13 @@
 """Full-text search over screenshots: what a word is, and which index each database answers from.
 
-A word is a run of letters and digits, lower case. A query's words must all be there, each as a whole word or as
+A word is a run of letters and digits, in whatever case. A query's words must all be there, each as a whole word or as
 the start of one, in the title, the alternative text, the page's title or the domain. PostgreSQL answers from a
 GIN index over two columns of words, SQLite from an FTS5 table that triggers keep in step; both are made by a migration.
 A migration that alters the table makes SQLite drop its triggers: `mend_index` puts them back after each `migrate`.
+
+Which characters are letters and digits, and which are the same in another case, each database decides by itself, of a
+query as of a text: whatever that is, a text is found by what it says. A sign that PostgreSQL takes for neither (a
+circled digit, an emoji) stands for no word there.
 
 To find a text's words takes PostgreSQL longer than to write them to the index, and an update writes to each index of
 its table. So it generates and stores the words: an UPDATE finds anew those of the columns that it sets, and the title's
@@ -31,12 +35,23 @@ WORDS = {"title_words": COLUMNS[:1], "other_words": COLUMNS[1:]}
 DOCUMENT = " || ".join(f"catalog_screenshot.{name}" for name in WORDS)
 """The expression that PostgreSQL's index is over; a query must use it to the letter."""
 
-_WORD = re.compile(r"[^\W_]+")
+
+def _lexemes(text: str) -> str:
+    """Return the expression for the words of a text, given the expression for that."""
+    return f"strip(to_tsvector('simple', regexp_replace(lower({text}), '[^[:alnum:]]+', ' ', 'g')))"
+
+
+# A tsvector reads 'one' 'two'; NULL, which matches nothing, stands for none. To the planner all of it is one constant.
+_QUERY = f"(nullif(replace({_lexemes('%s::text')}::text, ' ', ':* & '), '') || ':*')::tsquery"
+_BETWEEN = re.compile(r"[^0-9A-Za-z\x80-\U0010ffff]+")
 
 
 def words(text: str) -> list[str]:
-    """Return the words of `text`, each once, in order of appearance."""
-    return list(dict.fromkeys(_WORD.findall(text.lower())))
+    """Return what stands between signs of ASCII in `text` and holds a letter or a digit: each once, in order.
+
+    At these signs every database ends a word, and none of them is left. It may end one elsewhere too.
+    """
+    return list(dict.fromkeys(part for part in _BETWEEN.split(text) if any(map(str.isalnum, part))))
 
 
 def matching(queryset: QuerySet[Any], text: str) -> QuerySet[Any]:
@@ -50,12 +65,12 @@ def matching(queryset: QuerySet[Any], text: str) -> QuerySet[Any]:
 
 
 def _by_tsvector(queryset: QuerySet[Any], terms: list[str]) -> QuerySet[Any]:
-    query = " & ".join(f"'{term}':*" for term in terms)
-    sql = f"SELECT id FROM catalog_screenshot WHERE ({DOCUMENT}) @@ to_tsquery('simple', %s)"  # noqa: S608 - constants
-    return queryset.filter(pk__in=RawSQL(sql, [query]))  # noqa: S611 - the text is a parameter
+    sql = f"SELECT id FROM catalog_screenshot WHERE ({DOCUMENT}) @@ {_QUERY}"  # noqa: S608 - constants
+    return queryset.filter(pk__in=RawSQL(sql, [" ".join(terms)]))  # noqa: S611 - the text is a parameter
 
 
 def _by_fts5(queryset: QuerySet[Any], terms: list[str]) -> QuerySet[Any]:
+    # Where FTS5 reads several words in one string, they have to stand in this order, one after the other.
     query = " ".join(f'"{term}"*' for term in terms)
     sql = f"SELECT rowid FROM {INDEX} WHERE {INDEX} MATCH %s"  # noqa: S608 - constants
     return queryset.filter(pk__in=RawSQL(sql, [query]))  # noqa: S611 - the text is a parameter
@@ -92,8 +107,7 @@ def drop_index(connection: BaseDatabaseWrapper) -> None:
 
 def _generated(name: str) -> str:
     text = " || ' ' || ".join(WORDS[name])
-    found = f"to_tsvector('simple', regexp_replace(lower({text}), '[^[:alnum:]]+', ' ', 'g'))"
-    return f"{name} tsvector GENERATED ALWAYS AS (strip({found})) STORED"
+    return f"{name} tsvector GENERATED ALWAYS AS ({_lexemes(text)}) STORED"
 
 
 def mend_index(connection: BaseDatabaseWrapper) -> None:

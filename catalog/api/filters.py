@@ -100,7 +100,7 @@ class TitleFilter(django_filters.CharFilter):  # type: ignore[misc]
         if not value:
             return qs
         terms = words(value)
-        # Words are letters and digits, so nothing in them is special to the expression.
+        # In a word is no sign of ASCII, so nothing that is special to the expression.
         starts = (Q(title__iregex=rf"(^|\W|_){term}") for term in terms)
         return qs.filter(*starts) if terms else qs.none()
 

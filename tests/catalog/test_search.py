@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import pytest
 from django.core.management import call_command
 from django.db import connection
@@ -21,8 +23,46 @@ def gallery() -> Gallery:
     return Gallery.objects.create(slug="g", title="G")
 
 
-def test_words_are_runs_of_letters_and_digits() -> None:
-    assert words("Über-uns: A_b 404, 404!") == ["über", "uns", "a", "b", "404"]
+def test_words_are_what_stands_between_signs_of_ascii() -> None:
+    assert words("Über-uns: A_b 404, 404! 😺 — \0") == ["Über", "uns", "A", "b", "404"]
+
+
+TITLES = [
+    "Les cafés fermés",
+    unicodedata.normalize("NFD", "Les cafés fermés"),
+    "İstanbul ışık",  # noqa: RUF001
+    "STRASSE Straße ẞ",
+    "ΣΊΣΥΦΟΣ Σίσυφος ΑΣ",
+    "हिन्दी पाठ",
+    "ไทยน้ำ",
+    "日本語の画面",
+    "ﬁle naïve² x²y 1½",
+    "Step ①②",
+    "Ⅷ №5 ⓐ ǅ 𝐀bc",  # noqa: RUF001
+    "C++ a_b_c ಠ_ಠ Ω e\u200bf",
+    "can't “quote” it\\ 'at' \"all\" %s %",
+    "user@x.example v1.2.3-rc http://a/b?c=d -5 1e5 3.14 12e",
+]
+NO_WORDS = {"①②"}
+"""What PostgreSQL takes for neither letters nor digits."""
+
+
+@pytest.mark.parametrize("title", TITLES)
+def test_a_text_is_found_by_itself_and_by_each_of_its_words(gallery: Gallery, title: str) -> None:
+    Screenshot.objects.create(gallery=gallery, title=title, source_url="https://one.example/")
+    assert [part for part in {title, *words(title)} - NO_WORDS if found(part) != [title]] == []
+
+
+@pytest.mark.parametrize("text", ["①", "—", "''", "':*", '""', "%s", "\\", "' | 'beta", "a\u0301" * 100])
+def test_whatever_is_searched_for_is_plain_text(gallery: Gallery, text: str) -> None:
+    Screenshot.objects.create(gallery=gallery, title="Beta", source_url="https://one.example/")
+    assert found(text) == (["Beta"] if "beta" in text else [])
+
+
+@pytest.mark.stack("server")
+def test_the_planner_knows_the_words_of_a_query(gallery: Gallery) -> None:
+    plan = matching(Screenshot.objects.order_by(), "Two Words").explain()
+    assert "@@ '''two'':* & ''words'':*'::tsquery" in plan
 
 
 def test_the_index_follows_every_change(gallery: Gallery) -> None:
