@@ -507,7 +507,7 @@ def _prepare(manifest: Manifest, known: Mapping[str, Screenshot], job: _Job) -> 
     except (_ItemError, images.ImageError) as error:
         return job.failed(str(error))
     except OSError as error:
-        return job.failed(f"file: {error.strerror}: {error.filename}")
+        return job.failed(f"file: {_wrong(error)}: {error.filename or item['file']}")
     item.setdefault("position", job.position)
     item.setdefault("device_pixel_ratio", manifest.device_pixel_ratio)
     return _Prepared(item["slug"], {**facts, **_fields(item)}, item["tags"], renditions)
@@ -552,9 +552,14 @@ def _developed(
         return asdict(facts), [redrawing.keep(rendition) for rendition in encoded]
     except OSError as error:
         raise KeepingError(
-            f"{error.filename or 'A picture'} cannot be written: {error.strerror}. Mend it, or let MEDIA_ROOT name a "
+            f"{error.filename or 'A picture'} cannot be written: {_wrong(error)}. Mend it, or let MEDIA_ROOT name a "
             "folder where this user may write, on a disk that has room."
         ) from error
+
+
+def _wrong(error: OSError) -> str:
+    """Return what is wrong: an error that is not the operating system's has words alone."""
+    return error.strerror or str(error)
 
 
 def _complete(screenshot: Screenshot) -> bool:

@@ -225,8 +225,16 @@ def _encode(original: bytes, picture: Image.Image, scaled: Image.Image, format: 
 
 
 def _encoded(picture: Image.Image, format: str) -> bytes:
+    options = _ENCODERS[format]
+    try:
+        return _saved(picture, options)
+    except OSError:  # Pillow guesses a buffer for these two, which a picture of noise does not fit in
+        return _saved(picture, {**options, "optimize": False, "progressive": False})
+
+
+def _saved(picture: Image.Image, options: dict[str, Any]) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, **_ENCODERS[format])
+    picture.save(buffer, **options)
     return buffer.getvalue()
 
 

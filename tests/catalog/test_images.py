@@ -197,6 +197,13 @@ class TestRenditions:
             assert opened(one.data).format == one.format.upper()
             assert opened(one.data).size == (one.width, one.height)
 
+    @pytest.mark.parametrize("side", [16, 640])
+    def test_noise_is_a_picture_too(self, side: int) -> None:
+        noise = Image.frombytes("RGB", (side, side), hashlib.shake_256(b"noise").digest(side * side * 3))
+
+        for one in renditions(encoded(noise)):
+            assert opened(one.data).size == (one.width, one.height)
+
     def test_a_very_flat_picture_stays_one_pixel_high(self) -> None:
         assert {one.height for one in renditions(encoded(page(2000, 1)))} == {1}
 

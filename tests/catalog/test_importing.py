@@ -435,6 +435,19 @@ class TestBadItems:
             "This is no picture that can be read; accepted is a WebP, PNG or JPEG"
         )
 
+    def test_an_error_that_names_no_file_is_told_in_its_own_words(
+        self, run: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(_: bytes) -> None:
+            raise OSError("the encoder is broken")
+
+        monkeypatch.setattr(images, "develop", fail)
+
+        assert [failure.reason for failure in run().failures[:2]] == [
+            "file: the encoder is broken: images/first.png",
+            "file: the encoder is broken: images/second.png",
+        ]
+
     def test_a_picture_that_was_imported_stays_when_its_item_goes_bad(
         self, run: Run, manifest: Manifest
     ) -> None:
