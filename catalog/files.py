@@ -7,7 +7,7 @@ Django alone: of REST framework it has who shows credentials, and only where no 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.conf import settings
 from django.http import FileResponse, HttpResponse
@@ -65,7 +65,7 @@ def _answer(request: HttpRequest, name: str) -> HttpResponseBase:
 def _answer_from(request: HttpRequest, address: tuple[str, str], lagging: set[str]) -> HttpResponseBase:
     """Answer by what the database says; `lagging` are the replicas that it was read from."""
     if shown := _shown(None, *address):
-        return _kept(request, address, _private() if lagging else _public(shown))
+        return _kept(request, address, shown.size, _private() if lagging else _public(shown))
     if "HTTP_AUTHORIZATION" in request.META:
         return _by_credentials(request, address=address)
     # Without a session there is nobody to ask about, and to look would make the answer vary by cookie.
@@ -77,12 +77,23 @@ def _answer_from(request: HttpRequest, address: tuple[str, str], lagging: set[st
 # --- Visibility ---------------------------------------------------------------------------------------------
 
 
-def _public(shown: tuple[int, str]) -> list[tuple[str, str]]:
+class _Shown(NamedTuple):
+    """A screenshot that shows a file: its id, its gallery's slug, and the file's length in bytes."""
+
+    screenshot: int
+    gallery: str
+    size: int
+
+
+def _public(shown: _Shown) -> list[tuple[str, str]]:
     """Return the fields by which everybody may store a file.
 
     Of several screenshots that show it one is enough to be purged by: while that one stays, so may the file.
     """
-    return [("Cache-Control", FILES), *edge.key_fields(freshness.screenshot_takedown(*shown))]
+    return [
+        ("Cache-Control", FILES),
+        *edge.key_fields(freshness.screenshot_takedown(shown.screenshot, shown.gallery)),
+    ]
 
 
 def _private() -> list[tuple[str, str]]:
@@ -92,9 +103,8 @@ def _private() -> list[tuple[str, str]]:
 
 def _own(request: HttpRequest, address: tuple[str, str]) -> HttpResponseBase:
     """Answer with what the user may see, and nobody else."""
-    if not _shown(request.user, *address):
-        return _not_found()
-    return _kept(request, address, _private())
+    shown = _shown(request.user, *address)
+    return _kept(request, address, shown.size, _private()) if shown else _not_found()
 
 
 class _CredentialsView(APIView):
@@ -113,11 +123,13 @@ _by_credentials = _CredentialsView.as_view()
 
 
 def _kept(
-    request: HttpRequest, address: tuple[str, str], fields: Iterable[tuple[str, str]]
+    request: HttpRequest, address: tuple[str, str], size: int, fields: Iterable[tuple[str, str]]
 ) -> HttpResponseBase:
-    """Answer with the file, if it is there, and with the fields that say who may store it."""
+    """Answer with the file, if all `size` bytes of it are there, and with the fields that say who may store it."""
+    if not storage.exists(*address, size):
+        return _not_found()
     try:
-        response = _conditional(request, *address, storage.size(*address))
+        response = _conditional(request, *address, size)
     except FileNotFoundError:
         return _not_found()
     if response.status_code < 400:
@@ -126,11 +138,12 @@ def _kept(
     return response
 
 
-def _shown(viewer: Viewer, sha256: str, format: str) -> tuple[int, str] | None:
-    """Return the id of a screenshot with this file that the viewer may see, and its gallery's slug."""
+def _shown(viewer: Viewer, sha256: str, format: str) -> _Shown | None:
+    """Return a screenshot with this file that the viewer may see."""
     reachable = Screenshot.objects.reachable_by(viewer)
     rows = reachable.filter(renditions__sha256=sha256, renditions__format=format).order_by()
-    return rows.values_list("pk", "gallery__slug").first()
+    found = rows.values_list("pk", "gallery__slug", "renditions__bytes").first()
+    return _Shown(*found) if found else None
 
 
 # --- Preconditions and ranges -------------------------------------------------------------------------------

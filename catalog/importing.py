@@ -544,7 +544,7 @@ def _developed(
     original: bytes, known: Screenshot | None, sha256: str
 ) -> tuple[dict[str, Any], list[StoredRendition] | None]:
     """Measure, encode and store a picture, unless it is known and all its files are kept, the original among them."""
-    if known is not None and known.sha256 == sha256 and _complete(known):
+    if known is not None and known.sha256 == sha256 and _complete(known, len(original)):
         return {}, None
     facts, encoded = images.develop(original)
     try:
@@ -562,13 +562,14 @@ def _wrong(error: OSError) -> str:
     return error.strerror or str(error)
 
 
-def _complete(screenshot: Screenshot) -> bool:
+def _complete(screenshot: Screenshot, size: int) -> bool:
+    """Say whether every file of the screenshot is kept whole; `size` is the original's length in bytes."""
     drawn = _drawn(screenshot)
     wanted = set(product(images.rendition_widths(screenshot.width), images.FORMATS))
-    kept = all(storage.exists(row.sha256, row.format) for row in drawn)
+    kept = all(storage.exists(row.sha256, row.format, row.bytes) for row in drawn)
     return (
         kept
-        and storage.has_original(screenshot.sha256)
+        and storage.has_original(screenshot.sha256, size)
         and {(row.width, row.format) for row in drawn} == wanted
     )
 

@@ -24,7 +24,7 @@ _BASENAME = re.compile(r"([0-9a-f]{64})\.(webp|jpg)")
 
 
 def store(data: bytes, format: str) -> str:
-    """Keep these bytes and return their sha256 in hexadecimal; what is there already is not written again.
+    """Keep these bytes and return their sha256 in hexadecimal; what is there whole is not written again.
 
     `format` is "webp" or "jpeg". A reader finds the whole file or none, after a crash too.
     """
@@ -40,9 +40,10 @@ def store_original(data: bytes) -> str:
     return sha256
 
 
-def has_original(sha256: str) -> bool:
-    """Say whether the original with this sha256 is kept."""
-    return default_storage.exists(_name_of_original(sha256))
+def has_original(sha256: str, size: int | None = None) -> bool:
+    """Say whether the original with this sha256 is kept, and where `size` is given, all of its bytes."""
+    kept = _size(_name_of_original(sha256))
+    return kept is not None and size in {None, kept}
 
 
 def original(sha256: str) -> bytes:
@@ -52,14 +53,9 @@ def original(sha256: str) -> bytes:
         return data
 
 
-def exists(sha256: str, format: str) -> bool:
-    """Say whether these bytes are kept."""
-    return default_storage.exists(name(sha256, format))
-
-
-def size(sha256: str, format: str) -> int:
-    """Return the length in bytes; raises FileNotFoundError where the file is not kept."""
-    return default_storage.size(name(sha256, format))
+def exists(sha256: str, format: str, size: int) -> bool:
+    """Say whether these bytes are kept, all `size` of them: a disk may have failed, or a copy been cut short."""
+    return _size(name(sha256, format)) == size
 
 
 def open(sha256: str, format: str) -> File[bytes]:
@@ -87,13 +83,24 @@ def _name_of_original(sha256: str) -> str:
     return f"originals/{sha256[:2]}/{sha256}"
 
 
+def _size(final: str) -> int | None:
+    """Return the length in bytes of what is kept under a name, None where nothing is."""
+    try:
+        return default_storage.size(final)
+    except FileNotFoundError:
+        return None
+
+
 def _keep(final: str, data: bytes) -> None:
-    if default_storage.exists(final):
+    kept = _size(final)
+    if kept == len(data):
         return
     if isinstance(default_storage, FileSystemStorage):
         _write_aside(final, data)
-    else:  # an object store: a put is atomic there
-        default_storage.save(final, ContentFile(data))
+        return
+    if kept is not None:
+        default_storage.delete(final)  # else a storage may choose another name
+    default_storage.save(final, ContentFile(data))  # an object store: a put is atomic there
 
 
 def _write_aside(final: str, data: bytes) -> None:

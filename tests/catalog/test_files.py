@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.db import connection
 from django.test import Client, RequestFactory
@@ -105,6 +106,18 @@ class TestStorage:
 
         assert (media / SHA256[:2] / f"{SHA256}.webp").stat().st_mtime == 1
 
+    @pytest.mark.parametrize("backend", ["FileSystemStorage", "InMemoryStorage"])
+    def test_what_has_been_cut_short_is_written_again(self, settings: Any, backend: str) -> None:
+        default = {**settings.STORAGES["default"], "BACKEND": f"django.core.files.storage.{backend}"}
+        settings.STORAGES = {**settings.STORAGES, "default": default}
+        default_storage.save(storage.name(SHA256, "webp"), ContentFile(DATA[:100]))
+        assert not storage.exists(SHA256, "webp", SIZE)
+        storage.store(DATA, "webp")
+
+        assert storage.exists(SHA256, "webp", SIZE)
+        with storage.open(SHA256, "webp") as file:
+            assert file.read() == DATA
+
     def test_a_write_that_fails_leaves_nothing(self, media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def fail(*_: object) -> None:
             raise OSError("disk full")
@@ -114,7 +127,7 @@ class TestStorage:
             storage.store(DATA, "webp")
 
         assert [path for path in media.rglob("*") if path.is_file()] == []
-        assert not storage.exists(SHA256, "webp")
+        assert not storage.exists(SHA256, "webp", SIZE)
 
     def test_whatever_is_written_gets_its_name_only_when_whole(
         self, media: Path, monkeypatch: pytest.MonkeyPatch
@@ -135,7 +148,7 @@ class TestStorage:
     def test_an_original_is_kept_as_it_came_and_no_address_leads_to_it(self, client: Client) -> None:
         assert storage.store_original(DATA) == SHA256
         assert storage.original(SHA256) == DATA
-        assert not storage.exists(SHA256, "webp")
+        assert not storage.exists(SHA256, "webp", SIZE)
         assert client.get(f"/files/originals/{SHA256[:2]}/{SHA256}").status_code == HTTPStatus.NOT_FOUND
 
     def test_a_storage_without_paths_is_written_to_at_once(self, settings: Any) -> None:
@@ -235,9 +248,16 @@ class TestVisibility:
 
         assert client.get(f"/files/{SHA256}.jpg").status_code == HTTPStatus.NOT_FOUND
 
-    def test_a_rendition_whose_file_is_lost_is_not_found(self, client: Client) -> None:
+    @pytest.mark.parametrize(
+        "left", [None, b"", DATA[:100], DATA + b"x"], ids=["lost", "empty", "cut short", "too long"]
+    )
+    def test_a_rendition_whose_file_is_lost_or_damaged_is_not_found(
+        self, client: Client, left: bytes | None
+    ) -> None:
         add()
         default_storage.delete(storage.name(SHA256, "webp"))
+        if left is not None:
+            default_storage.save(storage.name(SHA256, "webp"), ContentFile(left))
         response = client.get(URL)
 
         assert response.status_code == HTTPStatus.NOT_FOUND

@@ -315,6 +315,15 @@ class TestSecondRun:
         assert len(list(media.rglob("*.webp"))) == 1  # both pictures look the same
         assert changed() == set()
 
+    def test_what_has_been_cut_short_comes_back_whole(self, run: Run, media: Path) -> None:
+        whole = {path: path.read_bytes() for path in media.rglob("*") if path.is_file()}
+        for path, data in whole.items():
+            path.write_bytes(data[:100])
+        report = run()
+
+        assert report.outcomes == {Outcome.UNCHANGED: 2}
+        assert {path: path.read_bytes() for path in whole} == whole
+
     def test_a_lost_original_comes_back(self, run: Run, media: Path) -> None:
         kept = Screenshot.objects.get(title="First").sha256
         (media / "originals" / kept[:2] / kept).unlink()

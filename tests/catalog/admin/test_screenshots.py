@@ -365,7 +365,7 @@ class TestRedrawing:
         assert {(row.width, row.format) for row in rows} == {
             (w, f) for w in (320, 640) for f in ("webp", "jpeg")
         }
-        assert all(storage.exists(row.sha256, row.format) for row in rows)
+        assert all(storage.exists(row.sha256, row.format, row.bytes) for row in rows)
         assert not before & {row.pk for row in rows}
 
     @pytest.mark.django_db(transaction=True)
