@@ -23,7 +23,7 @@ from django.db import DataError, IntegrityError, models, transaction
 from rest_framework import serializers
 
 from catalog.capture import images, redrawing, storage
-from catalog.capture.redrawing import StoredRendition
+from catalog.capture.redrawing import OvertakenError, StoredRendition
 from catalog.curation.tags import tags_named
 from catalog.models import (
     LARGEST,
@@ -35,6 +35,7 @@ from catalog.models import (
     State,
     Visibility,
 )
+from keybits import replicas
 from keybits.drf.writes import BusyError, atomically
 
 if TYPE_CHECKING:
@@ -298,10 +299,13 @@ def put_screenshot(
 
     `fields` are attributes of `Screenshot`; `metadata` is added to what is there. `tags` are all its tags, by
     slug; those that do not exist are created. `renditions` are all its renditions; None leaves them alone.
-    `updated_at` moves when any of these differs. Raises Django's `ValidationError`.
+    `updated_at` moves when any of these differs. Raises Django's `ValidationError`, and without `renditions`
+    `OvertakenError` where it has no picture yet, or another one than `fields` say.
     """
     Gallery.objects.select_for_update(no_key=True).get(pk=gallery.pk)  # two imports at once make no doubles
     screenshot = _find(gallery, slug) or Screenshot(gallery=gallery, metadata={"slug": slug})
+    if renditions is None and screenshot.sha256 != fields.get("sha256", screenshot.sha256):
+        raise OvertakenError
     plan = _plan(screenshot, fields, tags, renditions)
     outcome = _save(screenshot, plan.changes, touch=plan.retag or plan.redraw)
     if plan.retag:
@@ -409,7 +413,7 @@ def import_manifest(*, manifest: Manifest, on_item: Callable[[], object] = lambd
     the database is used by the calling thread alone. What the manifest does not name is left as it is.
     """
     report = Report()
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool, replicas.filling():
         for index, entry in enumerate(manifest.galleries):
             place = f"$.galleries[{index}]"
             gallery = _import_entry(entry, place)
@@ -447,7 +451,7 @@ def _import_pictures(
             yield job.failed("slug: Another picture of this gallery has it; use each once.")
         else:
             taken.add(prepared.slug)
-            yield _write(gallery, known.get(prepared.slug), job, prepared)
+            yield _import_picture(manifest, gallery, known.get(prepared.slug), job, prepared)
 
 
 def _known(gallery: Gallery) -> dict[str, Screenshot]:
@@ -456,9 +460,21 @@ def _known(gallery: Gallery) -> dict[str, Screenshot]:
     return {shot.metadata["slug"]: shot for shot in imported.prefetch_related("tags", "renditions")}
 
 
+def _import_picture(
+    manifest: Manifest, gallery: Gallery, known: Screenshot | None, job: _Job, prepared: _Prepared
+) -> Outcome | Failure:
+    """Write a picture; where another took its place, or it was deleted, since it was `known`, it is made anew first."""
+    try:
+        return _write(gallery, known, job, prepared)
+    except OvertakenError:
+        anew = _prepare(manifest, {}, job)
+        return anew if isinstance(anew, Failure) else _write(gallery, None, job, anew)
+
+
 def _write(gallery: Gallery, known: Screenshot | None, job: _Job, prepared: _Prepared) -> Outcome | Failure:
-    # A look first: what differs in nothing costs no transaction.
-    if known and not any(_plan(known, prepared.fields, prepared.tags, prepared.renditions)):
+    # A look first: what differs in nothing costs no transaction. What is known may be hours old.
+    at_present = Screenshot.objects.filter(pk=known.pk, gallery=gallery).first() if known else None
+    if at_present and not any(_plan(at_present, prepared.fields, prepared.tags, prepared.renditions)):
         return Outcome.UNCHANGED
     put = partial(
         put_screenshot,
@@ -599,6 +615,7 @@ def _fields(item: Mapping[str, Any]) -> dict[str, Any]:
     page = {"page_key": item["page_key"]} if "page_key" in item else {}
     return {
         **{name: item[name] for name in _AS_WRITTEN if name in item},
+        "sha256": item["sha256"],
         "source_url": item.get("source_url") or _page(source),
         "viewport_width": item["viewport"]["width"],
         "viewport_height": item["viewport"]["height"],

@@ -488,6 +488,12 @@ class TestBadItems:
         ]
 
 
+def once(work: Callable[[], object]) -> Callable[[], object]:
+    """Return what does the work when it is called first, and nothing after that."""
+    left = [work]
+    return lambda: left.pop()() if left else None
+
+
 class TestOthersWriting:
     """What keeps one write from being done is tried again, or is the reason of a failure; the run goes on."""
 
@@ -534,6 +540,56 @@ class TestOthersWriting:
 
         assert [failure.item for failure in report.failures] == ["$.galleries[0].cover"]
         assert report.outcomes == {Outcome.CREATED: 2}
+
+    @pytest.mark.parametrize("changes", [{}, {"title": "Other"}], ids=["unchanged", "changed"])
+    def test_a_picture_that_is_deleted_meanwhile_is_imported_again(
+        self, run: Run, folder: Path, manifest: Manifest, changes: Manifest
+    ) -> None:
+        run()
+        manifest["galleries"][0]["screenshots"][1].update(changes)
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+        delete = once(Screenshot.objects.filter(title="Second").delete)
+        report = import_manifest(manifest=read_manifest(path=folder), on_item=delete)
+
+        second = Screenshot.objects.get(metadata__slug="second")
+        assert report.outcomes == {Outcome.UNCHANGED: 1, Outcome.CREATED: 1}
+        assert (second.width, second.height, second.renditions.count()) == (340, 200, 2)
+        assert second.title == changes.get("title", "Second")
+
+    @pytest.mark.parametrize("changes", [{}, {"title": "Other"}], ids=["unchanged", "changed"])
+    def test_a_picture_that_another_import_replaces_meanwhile_is_mixed_with_nothing(
+        self, run: Run, folder: Path, manifest: Manifest, changes: Manifest
+    ) -> None:
+        run()
+        drawn = set(Rendition.objects.filter(screenshot__title="Second").values_list("sha256"))
+        first, second = manifest["galleries"][0]["screenshots"]
+        other = {**second, **draw(folder, "other", "red", (500, 100)), "title": "Theirs", "tags": []}
+        mine = self.read(folder, manifest, [first, {**second, **changes}])
+        theirs = self.read(folder, manifest, [other])
+        report = import_manifest(manifest=mine, on_item=once(lambda: import_manifest(manifest=theirs)))
+
+        shot = Screenshot.objects.get(metadata__slug="second")
+        assert report.outcomes == {Outcome.UNCHANGED: 1, Outcome.UPDATED: 1}
+        assert (shot.sha256, shot.width, shot.title) == (
+            second["sha256"],
+            340,
+            changes.get("title", "Second"),
+        )
+        assert set(shot.renditions.values_list("sha256")) == drawn
+
+    @staticmethod
+    def read(folder: Path, manifest: Manifest, items: list[Manifest]) -> importing.Manifest:
+        galleries = [{**manifest["galleries"][0], "cover": None, "screenshots": items}]
+        (folder / "manifest.json").write_text(json.dumps({**manifest, "galleries": galleries}))
+        return read_manifest(path=folder)
+
+    @pytest.mark.django_db(transaction=True)
+    def test_what_is_there_the_primary_is_asked(self, run: Run, settings: Any) -> None:
+        run()
+        settings.KEYBITS_REPLICAS = ["replica"]  # there is none: to ask it would fail
+        settings.DATABASE_ROUTERS = ["keybits.replicas.ReplicaRouter"]
+
+        assert run().outcomes == {Outcome.UNCHANGED: 2}
 
     @pytest.mark.django_db(transaction=True)
     def test_pictures_whose_gallery_is_deleted_meanwhile_are_reported(
