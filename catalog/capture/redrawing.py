@@ -46,7 +46,7 @@ def keep(rendition: images.Encoded) -> StoredRendition:
 
 @transaction.atomic
 def replace(*, screenshot: Screenshot, renditions: Iterable[StoredRendition]) -> None:
-    """Have the screenshot these renditions in place of those there were. Their files stay until nothing names them."""
+    """Have the screenshot these renditions in place of those there were. Their files stay until they are pruned."""
     screenshot.renditions.all().delete()
     Rendition.objects.bulk_create(Rendition(screenshot=screenshot, **row._asdict()) for row in renditions)
 

@@ -10,7 +10,10 @@ import hashlib
 import os
 import re
 import uuid
+from collections.abc import Iterator
 from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
 
 from django.core.files import File
 from django.core.files.base import ContentFile
@@ -21,6 +24,14 @@ from catalog.models import FILE_EXTENSIONS
 MEDIA_TYPES = {"webp": "image/webp", "jpeg": "image/jpeg"}
 _FORMATS = {extension: format for format, extension in FILE_EXTENSIONS.items()}
 _BASENAME = re.compile(r"([0-9a-f]{64})\.(webp|jpg)")
+_FILE = re.compile(r"(../[0-9a-f]{64}\.(webp|jpg)|originals/../[0-9a-f]{64})(\.[0-9a-f]{32}\.part)*")
+
+
+class NoFolderError(RuntimeError):
+    """The files are in no folder, so that none can be removed without a risk to who stores the same one."""
+
+    def __init__(self) -> None:
+        super().__init__("Pictures lie in no folder here (STORAGES); nothing was removed.")
 
 
 def store(data: bytes, format: str) -> str:
@@ -36,19 +47,19 @@ def store(data: bytes, format: str) -> str:
 def store_original(data: bytes) -> str:
     """Keep an original, whatever it is, as `store` keeps a rendition; return its sha256 in hexadecimal."""
     sha256 = hashlib.sha256(data).hexdigest()
-    _keep(_name_of_original(sha256), data)
+    _keep(name_of_original(sha256), data)
     return sha256
 
 
 def has_original(sha256: str, size: int | None = None) -> bool:
     """Say whether the original with this sha256 is kept, and where `size` is given, all of its bytes."""
-    kept = _size(_name_of_original(sha256))
+    kept = _size(name_of_original(sha256))
     return kept is not None and size in {None, kept}
 
 
 def original(sha256: str) -> bytes:
     """Return an original; raises FileNotFoundError where it is not kept."""
-    with default_storage.open(_name_of_original(sha256), "rb") as file:
+    with default_storage.open(name_of_original(sha256), "rb") as file:
         data: bytes = file.read()
         return data
 
@@ -79,8 +90,44 @@ def name(sha256: str, format: str) -> str:
     return f"{sha256[:2]}/{sha256}.{FILE_EXTENSIONS[format]}"
 
 
-def _name_of_original(sha256: str) -> str:
+def name_of_original(sha256: str) -> str:
+    """Return the name of an original in the storage."""
     return f"originals/{sha256[:2]}/{sha256}"
+
+
+def names(digit: str) -> Iterator[str]:
+    """Yield the name of each file whose sha256 begins with this digit, also where a write that was killed left it.
+
+    Raises `NoFolderError`.
+    """
+    if not isinstance(default_storage, FileSystemStorage):
+        raise NoFolderError
+    for base in ("", "originals/"):
+        for folder in _listed(base)[0]:
+            if len(folder) == 2 and folder.startswith(digit):
+                files = (f"{base}{folder}/{file}" for file in _listed(base + folder)[1])
+                yield from filter(_FILE.fullmatch, files)
+
+
+def _listed(folder: str) -> tuple[list[str], list[str]]:
+    try:
+        return default_storage.listdir(folder)
+    except FileNotFoundError:
+        return [], []
+
+
+def remove(final: str, before: datetime) -> bool:
+    """Remove the file of this name unless it was stored, or stored again, after `before`; say whether it is gone."""
+    path, aside = (Path(default_storage.path(each)) for each in (final, f"{final}.{uuid.uuid4().hex}.part"))
+    with suppress(FileNotFoundError):  # somebody else was faster
+        if path.stat().st_mtime <= before.timestamp():
+            # Whoever stores it from now on finds none, and writes it; who has just found it has dated it anew.
+            os.replace(path, aside)
+            if aside.stat().st_mtime <= before.timestamp():
+                aside.unlink()
+                return True
+            os.replace(aside, path)
+    return False
 
 
 def _size(final: str) -> int | None:
@@ -93,7 +140,7 @@ def _size(final: str) -> int | None:
 
 def _keep(final: str, data: bytes) -> None:
     kept = _size(final)
-    if kept == len(data):
+    if kept == len(data) and _is_dated_anew(final):
         return
     if isinstance(default_storage, FileSystemStorage):
         _write_aside(final, data)
@@ -101,6 +148,16 @@ def _keep(final: str, data: bytes) -> None:
     if kept is not None:
         default_storage.delete(final)  # else a storage may choose another name
     default_storage.save(final, ContentFile(data))  # an object store: a put is atomic there
+
+
+def _is_dated_anew(final: str) -> bool:
+    """Have what is kept count as new, so that it stays until a row names it; False where that cannot be done."""
+    if isinstance(default_storage, FileSystemStorage):
+        try:
+            os.utime(default_storage.path(final))
+        except OSError:  # it has just been removed, or is somebody else's
+            return False
+    return True
 
 
 def _write_aside(final: str, data: bytes) -> None:

@@ -51,6 +51,6 @@ def _demand_owner(gallery: Gallery, changes: Mapping[str, Any]) -> None:
 def delete_gallery(*, gallery: Gallery) -> None:
     """Delete the gallery with all its screenshots, by one statement for each table, however many rows there are.
 
-    Their files stay in the storage, but are served to nobody.
+    Their files stay until they are pruned, but are served to nobody.
     """
     delete_rows(Gallery.objects.filter(pk=gallery.pk))

@@ -50,5 +50,5 @@ def change_screenshot(
 
 @transaction.atomic
 def delete_screenshot(*, screenshot: Screenshot) -> None:
-    """Delete the screenshot with its renditions. Their files stay in the storage, but are served to nobody."""
+    """Delete the screenshot with its renditions. Their files stay until they are pruned, but are served to nobody."""
     screenshot.delete()

@@ -16,6 +16,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
+from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test import Client, RequestFactory
 from rest_framework.authtoken.models import Token
@@ -101,10 +102,10 @@ class TestStorage:
 
     def test_what_is_kept_is_not_written_again(self, media: Path) -> None:
         storage.store(DATA, "webp")
-        os.utime(media / SHA256[:2] / f"{SHA256}.webp", (1, 1))
+        before = (media / SHA256[:2] / f"{SHA256}.webp").stat().st_ino
         storage.store(DATA, "webp")
 
-        assert (media / SHA256[:2] / f"{SHA256}.webp").stat().st_mtime == 1
+        assert (media / SHA256[:2] / f"{SHA256}.webp").stat().st_ino == before
 
     @pytest.mark.parametrize("backend", ["FileSystemStorage", "InMemoryStorage"])
     def test_what_has_been_cut_short_is_written_again(self, settings: Any, backend: str) -> None:
@@ -169,6 +170,105 @@ class TestStorage:
     )
     def test_other_names_are_no_address(self, name: str) -> None:
         assert storage.parse(name) is None
+
+
+class TestPruning:
+    """What no row names goes, a day after it was stored."""
+
+    @staticmethod
+    def kept(media: Path) -> set[str]:
+        return {str(path.relative_to(media)) for path in media.rglob("*") if path.is_file()}
+
+    @staticmethod
+    def age(media: Path) -> None:
+        """Put all files back to a time when nobody stored any."""
+        for path in media.rglob("*"):
+            os.utime(path, (1, 1))
+
+    def test_what_rows_name_stays_and_all_else_of_ours_goes(
+        self, media: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        add()
+        named = storage.store_original(DATA)
+        Screenshot.objects.update(sha256=named)
+        stays = {*self.kept(media), "note.txt", "ab/note.txt"}
+        storage.store(DATA, "jpeg")  # the same digest in a format that no row has
+        lost = storage.store_original(b"x")
+        storage.store(b"x", "webp")
+        left = (storage.name(SHA256, "webp"), storage.name_of_original(lost))
+        for name in (*stays, *(f"{name}.{'0' * 32}.part" for name in left)):
+            if not default_storage.exists(name):
+                default_storage.save(name, ContentFile(b"y"))
+        self.age(media)
+        call_command("prune_files")
+
+        assert self.kept(media) == stays
+        assert capsys.readouterr().out == "5 files removed.\n"
+
+    def test_what_is_of_today_stays(self, media: Path) -> None:
+        storage.store(DATA, "webp")
+        call_command("prune_files")
+
+        assert self.kept(media) == {storage.name(SHA256, "webp")}
+
+    def test_what_is_stored_again_counts_as_new(self, media: Path) -> None:
+        storage.store(DATA, "webp")
+        self.age(media)
+        storage.store(DATA, "webp")
+        call_command("prune_files")
+
+        assert self.kept(media) == {storage.name(SHA256, "webp")}
+
+    @pytest.mark.parametrize("moment", [0, 1], ids=["before it is set aside", "after it was"])
+    def test_what_is_stored_again_at_that_very_moment_stays(
+        self, media: Path, monkeypatch: pytest.MonkeyPatch, moment: int
+    ) -> None:
+        storage.store(DATA, "webp")
+        self.age(media)
+        rename = os.replace
+
+        def meanwhile(*names: str) -> None:
+            monkeypatch.undo()
+            steps = [lambda: storage.store(DATA, "webp"), lambda: rename(*names)]
+            for step in (steps, reversed(steps))[moment]:
+                step()
+
+        monkeypatch.setattr(os, "replace", meanwhile)
+        call_command("prune_files")
+
+        assert self.kept(media) == {storage.name(SHA256, "webp")}
+        assert storage.exists(SHA256, "webp", SIZE)
+
+    def test_what_another_has_removed_meanwhile_is_not_missed(
+        self, media: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        storage.store(DATA, "webp")
+        self.age(media)
+        rename = os.replace
+
+        def meanwhile(*names: str) -> None:
+            monkeypatch.undo()
+            call_command("prune_files")
+            rename(*names)
+
+        monkeypatch.setattr(os, "replace", meanwhile)
+        call_command("prune_files")
+
+        assert self.kept(media) == set()
+
+    def test_nothing_stored_is_nothing_removed(self, capsys: pytest.CaptureFixture[str]) -> None:
+        call_command("prune_files")
+
+        assert capsys.readouterr().out == "0 files removed.\n"
+
+    def test_of_what_lies_in_no_folder_nothing_is_removed(self, settings: Any) -> None:
+        memory = {"BACKEND": "django.core.files.storage.InMemoryStorage"}
+        settings.STORAGES = {**settings.STORAGES, "default": memory}
+        storage.store(DATA, "webp")
+        with pytest.raises(CommandError, match="no folder"):
+            call_command("prune_files")
+
+        assert storage.exists(SHA256, "webp", SIZE)
 
 
 class TestVisibility:
