@@ -21,7 +21,10 @@ ACCEPTED = ("WEBP", "PNG", "JPEG")
 MAX_SIDE = 16_383
 """Pixels: WebP can hold no longer side."""
 MAX_PIXELS = 50_000_000
-"""Decoded, four bytes each: 200 MB at most for one picture."""
+"""Decoded, four bytes each: 200 MB for one picture.
+
+There are two of it at a time where it is turned, converted or has transparency, and four while a WebP is read.
+"""
 MAX_BYTES = 50_000_000
 WIDTHS = (320, 640, 960, 1280)
 FORMATS = ("webp", "jpeg")
@@ -121,12 +124,17 @@ def _check_size(size: tuple[int, int]) -> None:
         raise ImageError(f"This picture has {width:,} x {height:,} pixels")
 
 
-def _plain(opened: Image.Image) -> Image.Image:
-    opened.load()
-    upright = ImageOps.exif_transpose(opened)
-    if upright.mode.startswith("I"):  # 16-bit grey: a plain conversion would clip it to white
-        upright = upright.convert("I").point(lambda level: level / 257).convert("L")
-    picture = upright.convert("RGBA" if upright.has_transparency_data else "RGB")
+def _plain(picture: Image.Image) -> Image.Image:
+    """Return the picture itself where that can be, for a copy of a large one takes 200 MB."""
+    picture.load()
+    ImageOps.exif_transpose(picture, in_place=True)
+    if picture.mode.startswith("I"):  # 16-bit grey: a plain conversion would clip it to white
+        picture = picture.convert("I").point(lambda level: level / 257).convert("L")
+    mode = "RGBA" if picture.has_transparency_data else "RGB"
+    if (
+        picture.mode != mode or picture.format == "WEBP"
+    ):  # whose decoder lives, with two more of it, as long as this
+        picture = picture.convert(mode)
     picture.info = {}  # the encoders would copy colour profiles and comments from here
     return picture
 
@@ -185,7 +193,7 @@ def _hex(color: tuple[int, ...]) -> str:
 def _placeholder(picture: Image.Image) -> str:
     # A thumbhash keeps seven waves a side at most, so 32 pixels hold all of it, ten times as fast as 100.
     # Opaque always: thumbhash 0.1.2 raises on pictures with transparency.
-    small = picture.copy()
+    small = picture.reduce(max(1, max(picture.size) // 64))
     small.thumbnail((32, 32))
     pixels = list(small.convert("RGBA").tobytes())
     return base64.b64encode(bytes(thumbhash.rgba_to_thumb_hash(*small.size, pixels))).decode("ascii")

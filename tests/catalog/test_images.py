@@ -6,6 +6,8 @@ import hashlib
 import io
 import json
 import struct
+import subprocess
+import sys
 import zlib
 from base64 import b64decode
 from pathlib import Path
@@ -18,7 +20,8 @@ from catalog.capture import images
 from catalog.capture.images import ImageError, describe, develop, rendition_widths, renditions
 from catalog.models import Screenshot
 
-DEMO = Path(__file__).resolve().parents[2] / "catalog" / "demo"
+CHECKOUT = Path(__file__).resolve().parents[2]
+DEMO = CHECKOUT / "catalog" / "demo"
 
 
 def page(width: int = 400, height: int = 300, mode: str = "RGB") -> Image.Image:
@@ -121,6 +124,27 @@ class TestRefused:
 
         with pytest.raises(ImageError, match="bytes"):
             describe(encoded(page()))
+
+
+PEAK = """
+import io, resource
+from PIL import Image
+from catalog.capture import images
+buffer = io.BytesIO()
+Image.new("RGB", (7000, 7000)).save(buffer, "PNG", compress_level=1)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+images.develop(buffer.getvalue())
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.stack("embedded")
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems count in other units")
+def test_a_large_picture_is_held_once() -> None:
+    """It takes hardly more than to make it did, where it was held once as well, and once is 196 MB."""
+    command = [sys.executable, "-c", PEAK]
+    done = subprocess.run(command, cwd=CHECKOUT, check=True, capture_output=True, text=True)
+    assert int(done.stdout) / 1024 < 100
 
 
 class TestFacts:
