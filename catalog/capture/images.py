@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import thumbhash
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 ACCEPTED = ("WEBP", "PNG", "JPEG")
 MAX_SIDE = 16_383
@@ -32,6 +32,8 @@ FORMATS = ("webp", "jpeg")
 LIMITS = f"a WebP, PNG or JPEG of at most {MAX_PIXELS:,} pixels, {MAX_SIDE:,} a side and {MAX_BYTES:,} bytes"
 
 _WHITE = (255, 255, 255)
+_OTHER_COLORS = {("GRAY", "L"), ("GRAY", "LA"), ("CMYK", "CMYK")}
+"""What a profile is for, and Pillow's mode of a picture that has such colours."""
 # Method 6 makes files 1 to 5 % smaller in 1.6 times the time; 4:2:0 would blur coloured text on white.
 _ENCODERS: dict[str, dict[str, Any]] = {
     "webp": {"format": "WEBP", "quality": 80, "method": 4},
@@ -130,12 +132,35 @@ def _plain(picture: Image.Image) -> Image.Image:
     ImageOps.exif_transpose(picture, in_place=True)
     if picture.mode.startswith("I"):  # 16-bit grey: a plain conversion would clip it to white
         picture = picture.convert("I").point(lambda level: level / 257).convert("L")
-    mode = "RGBA" if picture.has_transparency_data else "RGB"
-    if (
-        picture.mode != mode or picture.format == "WEBP"
-    ):  # whose decoder lives, with two more of it, as long as this
+    stored, mode = picture, "RGBA" if picture.has_transparency_data else "RGB"
+    # A WebP's decoder, with two more of it, lives as long as the picture that it belongs to.
+    if picture.mode != mode or picture.format == "WEBP":
         picture = picture.convert(mode)
+    if profile := stored.info.get("icc_profile"):
+        picture = _in_srgb(stored, picture, profile)
     picture.info = {}  # the encoders would copy colour profiles and comments from here
+    return picture
+
+
+def _in_srgb(stored: Image.Image, picture: Image.Image, profile: bytes) -> Image.Image:
+    """Return the picture with the colours that its profile means, for without one they are taken for sRGB.
+
+    `stored` is the picture as it came. A profile that cannot be read, or is for other colours, means nothing.
+    """
+    try:
+        meant = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        srgb = ImageCms.createProfile("sRGB")
+        if meant.profile.xcolor_space == "RGB " and stored.mode != "CMYK":
+            # Transparency is left as it is.
+            ImageCms.buildTransform(meant, srgb, picture.mode, picture.mode).apply_in_place(picture)
+        elif (meant.profile.xcolor_space, stored.mode) in _OTHER_COLORS:
+            colors = stored.convert(stored.mode.removesuffix("A"))
+            shown = ImageCms.buildTransform(meant, srgb, colors.mode, "RGB").apply(colors)
+            if picture.mode == "RGBA":
+                shown.putalpha(picture.getchannel("A"))
+            return shown
+    except (OSError, ImageCms.PyCMSError):
+        pass
     return picture
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image, ImageCms, ImageDraw
 
 from catalog.capture import images
 from catalog.capture.images import ImageError, describe, develop, rendition_widths, renditions
@@ -22,6 +22,9 @@ from catalog.models import Screenshot
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 DEMO = CHECKOUT / "catalog" / "demo"
+
+
+LOSSLESS: dict[str, dict[str, Any]] = {"WEBP": {"lossless": True}, "JPEG": {"quality": 100}}
 
 
 def page(width: int = 400, height: int = 300, mode: str = "RGB") -> Image.Image:
@@ -88,6 +91,72 @@ class TestAccepted:
         facts = describe(encoded(page(400, 300), "JPEG", exif=exif))
 
         assert (facts.width, facts.height) == (300, 400)
+
+
+def red_is_green() -> bytes:
+    """Return the profile of a screen whose red is what sRGB calls green, and the other way round."""
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    return srgb.replace(b"rXYZ", b"tags").replace(b"gXYZ", b"rXYZ").replace(b"tags", b"gXYZ")
+
+
+def linear_greys() -> bytes:
+    """Return the profile of a scale of grey on which half the light is half the number."""
+    white = b"".join(round(part * 65536).to_bytes(4, "big") for part in (0.9642, 1, 0.8249))
+    tags = {b"wtpt": b"XYZ \0\0\0\0" + white, b"kTRC": struct.pack(">4sIIH2x", b"curv", 0, 1, 256)}
+    table, body, start = struct.pack(">I", len(tags)), b"", 132 + 12 * len(tags)
+    for tag, data in tags.items():
+        table += struct.pack(">4sII", tag, start + len(body), len(data))
+        body += data
+    head = struct.pack(">I4sI12s12x4s28x", start + len(body), b"lcms", 0x02400000, b"mntrGRAYXYZ ", b"acsp")
+    return (head + white).ljust(128, b"\0") + table + body
+
+
+class TestProfiles:
+    """Renditions have no profile, so that their colours are those that the original's profile means."""
+
+    @staticmethod
+    def shown(picture: Image.Image, format: str = "PNG", profile: bytes | None = None) -> Any:
+        """Return a pixel of the WebP that becomes of a picture."""
+        original = encoded(picture, format, icc_profile=profile or red_is_green(), **LOSSLESS.get(format, {}))
+        made = {one.format: one.data for one in renditions(original)}
+        return opened(made["webp"]).getpixel((5, 5))
+
+    @pytest.mark.parametrize("format", ["WEBP", "PNG", "JPEG"])
+    def test_colours_are_those_that_the_profile_means(self, format: str) -> None:
+        assert self.shown(Image.new("RGB", (40, 30), (255, 0, 0)), format) == pytest.approx(
+            (0, 255, 0), abs=4
+        )
+
+    def test_what_is_measured_is_what_is_shown(self) -> None:
+        original = encoded(Image.new("RGB", (40, 30), (255, 0, 0)), icc_profile=red_is_green())
+
+        assert describe(original).dominant_color == "#00ff00"
+
+    def test_transparency_stays_as_it_is(self) -> None:
+        assert self.shown(Image.new("RGBA", (40, 30), (255, 0, 0, 128))) == pytest.approx(
+            (0, 255, 0, 128), abs=4
+        )
+
+    def test_the_colours_of_a_palette_are_meant_too(self) -> None:
+        palette = Image.new("RGB", (40, 30), (255, 0, 0)).quantize(2)
+
+        assert self.shown(palette) == pytest.approx((0, 255, 0), abs=4)
+
+    @pytest.mark.parametrize(("mode", "grey"), [("L", (188,) * 3), ("LA", (188, 188, 188, 128))])
+    def test_the_greys_of_a_linear_scale_are_lightened(self, mode: str, grey: tuple[int, ...]) -> None:
+        picture = Image.new("LA", (40, 30), (128, 128)).convert(mode)
+
+        assert self.shown(picture, profile=linear_greys()) == pytest.approx(grey, abs=4)
+
+    @pytest.mark.parametrize(
+        ("mode", "profile"), [("RGB", b"none"), ("CMYK", red_is_green()), ("RGB", linear_greys())]
+    )
+    def test_a_profile_that_is_none_or_for_other_colours_means_nothing(
+        self, mode: str, profile: bytes
+    ) -> None:
+        red = Image.new("RGB", (40, 30), (255, 0, 0)).convert(mode)
+
+        assert self.shown(red, "JPEG", profile) == pytest.approx((255, 0, 0), abs=4)
 
 
 class TestRefused:
