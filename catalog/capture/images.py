@@ -235,8 +235,9 @@ def _dhash256(picture: Image.Image) -> str:
 
 
 def _renditions(original: bytes, picture: Image.Image) -> list[Encoded]:
+    """Encode each anew: behind the last bit of a picture there may be more, of which a decoder says nothing."""
     return [
-        _encode(original, picture, scaled, format)
+        _encode(scaled, format, lossless=scaled is picture and _is_lossless_webp(original))
         for scaled in (_scaled(picture, width) for width in rendition_widths(picture.width))
         for format in FORMATS
     ]
@@ -249,16 +250,15 @@ def _scaled(picture: Image.Image, width: int) -> Image.Image:
     return picture.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
 
 
-def _encode(original: bytes, picture: Image.Image, scaled: Image.Image, format: str) -> Encoded:
-    if format == "webp" and scaled is picture and _is_bare_webp(original):
-        data = original  # encoding it again would only lose detail
+def _encode(picture: Image.Image, format: str, *, lossless: bool) -> Encoded:
+    if format == "webp":
+        data = _encoded(picture, {**_ENCODERS[format], "lossless": lossless})
     else:
-        data = _encoded(scaled if format == "webp" else _on_white(scaled), format)
-    return Encoded(scaled.width, scaled.height, format, data)
+        data = _encoded(_on_white(picture), _ENCODERS[format])
+    return Encoded(picture.width, picture.height, format, data)
 
 
-def _encoded(picture: Image.Image, format: str) -> bytes:
-    options = _ENCODERS[format]
+def _encoded(picture: Image.Image, options: dict[str, Any]) -> bytes:
     try:
         return _saved(picture, options)
     except OSError:  # Pillow guesses a buffer for these two, which a picture of noise does not fit in
@@ -271,9 +271,6 @@ def _saved(picture: Image.Image, options: dict[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-def _is_bare_webp(data: bytes) -> bool:
-    """Say whether this is a WebP of one picture chunk (the simple file format): no room for metadata."""
-    whole = len(data) == 8 + int.from_bytes(data[4:8], "little")
-    chunk = int.from_bytes(data[16:20], "little")
-    alone = len(data) == 20 + chunk + chunk % 2
-    return data[:4] == b"RIFF" and data[8:16] in (b"WEBPVP8 ", b"WEBPVP8L") and whole and alone
+def _is_lossless_webp(original: bytes) -> bool:
+    """Say whether this is a WebP in the simple, lossless file format."""
+    return original[:4] == b"RIFF" and original[8:16] == b"WEBPVP8L"

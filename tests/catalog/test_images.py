@@ -328,12 +328,22 @@ class TestRenditions:
         assert opened(made["jpeg"]).getpixel((5, 5)) == (255, 255, 255)
         assert opened(made["webp"]).mode == "RGBA"
 
-    def test_a_webp_without_metadata_is_its_own_rendition(self) -> None:
-        original = encoded(page(640, 400), "WEBP")
+    def test_a_lossless_webp_loses_nothing_at_its_own_width(self) -> None:
+        original = encoded(page(640, 400), "WEBP", lossless=True)
+        made = [one.data for one in renditions(original) if (one.width, one.format) == (640, "webp")]
 
-        assert original in [one.data for one in renditions(original)]
+        assert opened(made[0]).tobytes() == opened(original).tobytes()
 
-    def test_a_webp_with_something_behind_it_is_encoded_again(self) -> None:
-        original = encoded(page(640, 400), "WEBP") + b"secret "
+    @pytest.mark.parametrize("lossless", [True, False])
+    def test_what_lies_behind_a_webp_is_in_no_rendition(self, lossless: bool) -> None:
+        original = encoded(page(640, 400), "WEBP", lossless=lossless)
+        length = int.from_bytes(original[16:20], "little")
+        picture, secret = original[20 : 20 + length], b"secret" * 100
+        longer = (
+            struct.pack("<4sI8sI", b"RIFF", 12 + length + 600, original[8:16], length + 600)
+            + picture
+            + secret
+        )
 
-        assert original not in [one.data for one in renditions(original)]
+        for hiding in (longer, original + secret):
+            assert not any(b"secret" in one.data for one in renditions(hiding))
