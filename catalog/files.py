@@ -9,8 +9,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.http import FileResponse, HttpResponse
+from django.core.handlers.asgi import ASGIRequest
+from django.http import FileResponse, HttpResponse, StreamingHttpResponse
 from django.views.decorators.csrf import csrf_exempt
 from rest_framework.views import APIView
 
@@ -24,7 +26,7 @@ from keybits.preconditions import Conditions, Outcome, Validators, evaluate, ran
 from keybits.problems import problem_response
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import AsyncIterator, Iterable
 
     from django.core.files import File
     from django.http import HttpRequest
@@ -234,9 +236,22 @@ class _Stretch:
         return data
 
 
+class _Chunks:
+    """What a stretch holds, read beside the event loop; closing it closes the file."""
+
+    def __init__(self, stretch: _Stretch) -> None:
+        self._read = sync_to_async(stretch.read, thread_sensitive=False)
+        self.close = stretch.close
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while chunk := await self._read(CHUNK):
+            yield chunk
+
+
 def _send(request: HttpRequest, sha256: str, format: str, first: int, length: int) -> HttpResponseBase:
     """Send `length` bytes from byte `first` on, in chunks; HEAD gets the same fields and opens nothing."""
-    response = HttpResponse() if request.method == "HEAD" else _stream(sha256, format, first, length)
+    is_head = request.method == "HEAD"
+    response = HttpResponse() if is_head else _stream(request, sha256, format, first, length)
     response["Content-Type"] = storage.MEDIA_TYPES[format]
     response["Content-Length"] = str(length)
     response["Accept-Ranges"] = "bytes"
@@ -244,8 +259,13 @@ def _send(request: HttpRequest, sha256: str, format: str, first: int, length: in
     return response
 
 
-def _stream(sha256: str, format: str, first: int, length: int) -> HttpResponseBase:
-    response = FileResponse(_Stretch(storage.open(sha256, format), first, length))
+def _stream(request: HttpRequest, sha256: str, format: str, first: int, length: int) -> HttpResponseBase:
+    stretch = _Stretch(storage.open(sha256, format), first, length)
+    if isinstance(
+        request, ASGIRequest
+    ):  # Django would read all of a synchronous one before it sends the first byte
+        return StreamingHttpResponse(_Chunks(stretch))
+    response = FileResponse(stretch)
     response.block_size = CHUNK
     return response
 

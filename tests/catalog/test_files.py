@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.contrib.auth.models import User
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.core.management import CommandError, call_command
 from django.db import connection
-from django.test import Client, RequestFactory
+from django.test import AsyncClient, Client, RequestFactory
 from rest_framework.authtoken.models import Token
 
 from catalog import files
@@ -84,6 +85,19 @@ def add(visibility: str = "public", owner: User | None = None) -> Gallery:
     sha256 = storage.store(DATA, "webp")
     Rendition.objects.create(screenshot=shot, width=320, height=200, format="webp", bytes=SIZE, sha256=sha256)
     return gallery
+
+
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Return a list of the files that are opened from now on."""
+    given: list[Any] = []
+    open_file = storage.open
+
+    def remember(*address: str) -> Any:
+        given.append(open_file(*address))
+        return given[-1]
+
+    monkeypatch.setattr(storage, "open", remember)
+    return given
 
 
 def body(response: Any) -> bytes:
@@ -483,14 +497,7 @@ class TestRepresentation:
     def test_closing_the_response_closes_the_file(
         self, client: Client, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        given: list[Any] = []
-        open_file = storage.open
-
-        def remember(*address: str) -> Any:
-            given.append(open_file(*address))
-            return given[-1]
-
-        monkeypatch.setattr(storage, "open", remember)
+        given = opened(monkeypatch)
         client.get(URL).close()
 
         assert [file.closed for file in given] == [True]
@@ -513,6 +520,35 @@ class TestRepresentation:
         assert response.status_code == HTTPStatus.METHOD_NOT_ALLOWED
         assert response["Allow"] == "GET, HEAD"
         assert response["Content-Type"] == "application/problem+json"
+
+
+class TestAsgi:
+    """An event loop is not kept from other work by a file, nor the memory filled with it."""
+
+    @pytest.fixture(autouse=True)
+    def _shown(self) -> None:
+        add()
+
+    @pytest.mark.parametrize(
+        ("field", "part"), [({}, DATA), ({"Range": "bytes=60000-140000"}, DATA[60_000:140_001])]
+    )
+    def test_it_is_read_in_chunks_there_too(self, client: Client, field: dict[str, str], part: bytes) -> None:
+        async def ask() -> tuple[Any, list[bytes]]:
+            response = await AsyncClient().get(URL, headers=field)
+            return response, [chunk async for chunk in response.streaming_content]
+
+        response, chunks = async_to_sync(ask)()
+
+        assert response.is_async
+        assert b"".join(chunks) == part
+        assert max(map(len, chunks)) == files.CHUNK
+        assert response.headers == client.get(URL, headers=field).headers
+
+    def test_closing_the_response_closes_the_file(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        given = opened(monkeypatch)
+        async_to_sync(AsyncClient().get)(URL).close()
+
+        assert [file.closed for file in given] == [True]
 
 
 class TestPreconditions:
