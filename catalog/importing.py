@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
 from django.core.exceptions import ValidationError
-from django.db import DataError, IntegrityError, models, transaction
+from django.db import DataError, IntegrityError, OperationalError, models, transaction
 from rest_framework import serializers
 
 from catalog.capture import images, redrawing, storage
@@ -67,7 +67,7 @@ class ManifestError(ValueError):
 
 
 class KeepingError(RuntimeError):
-    """No picture can be kept where they are to lie; the message names the place."""
+    """No picture can be kept, where their files are to lie or in the database; the message says which and why."""
 
 
 class _ItemError(ValueError):
@@ -405,26 +405,42 @@ class _Prepared(NamedTuple):
     renditions: list[StoredRendition] | None
 
 
-def import_manifest(*, manifest: Manifest, on_item: Callable[[], object] = lambda: None) -> Report:
+def import_manifest(
+    *, manifest: Manifest, report: Report | None = None, on_item: Callable[[], object] = lambda: None
+) -> Report:
     """Import every gallery of a manifest, each picture in its own transaction; what fails is in the report.
 
-    Raises `KeepingError` where pictures cannot be kept, for no other could be either; what was imported stays.
+    Raises `KeepingError` where pictures cannot be kept, for no other could be either; what was imported stays,
+    and is in the `report` that was given.
     `on_item` is called after each picture. Pictures are encoded by as many threads as there are processors;
     the database is used by the calling thread alone. What the manifest does not name is left as it is.
     """
-    report = Report()
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool, replicas.filling():
-        for index, entry in enumerate(manifest.galleries):
-            place = f"$.galleries[{index}]"
-            gallery = _import_entry(entry, place)
-            if isinstance(gallery, Failure):
-                report.add(gallery)
-                continue
-            for result in _import_pictures(manifest, gallery, _jobs(entry, place), pool):
-                report.add(result)
-                on_item()
-            report.add(_import_cover(gallery, entry.get("cover"), f"{place}.cover"))
+    report = Report() if report is None else report
+    try:
+        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool, replicas.filling():
+            for index, entry in enumerate(manifest.galleries):
+                _import_gallery(manifest, entry, f"$.galleries[{index}]", pool, report, on_item)
+    except OperationalError as error:
+        raise KeepingError(f"The database fails: {error}. Mend it, then run this again.") from error
     return report
+
+
+def _import_gallery(
+    manifest: Manifest,
+    entry: Mapping[str, Any],
+    place: str,
+    pool: ThreadPoolExecutor,
+    report: Report,
+    on_item: Callable[[], object],
+) -> None:
+    gallery = _import_entry(entry, place)
+    if isinstance(gallery, Failure):
+        report.add(gallery)
+        return
+    for result in _import_pictures(manifest, gallery, _jobs(entry, place), pool):
+        report.add(result)
+        on_item()
+    report.add(_import_cover(gallery, entry.get("cover"), f"{place}.cover"))
 
 
 def _import_entry(entry: Mapping[str, Any], place: str) -> Gallery | Failure:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 from PIL import Image
 from stacks.threads import PATIENCE, aside, wait_for_who_waits_for_us
@@ -727,6 +727,22 @@ class TestCommand:
         with pytest.raises(CommandError, match=rf"{media}.*MEDIA_ROOT"):
             call_command("import_gallery", str(folder), "--quiet")
         assert capfd.readouterr() == ("", "")
+
+    def test_a_database_that_is_full_ends_it_and_what_was_imported_is_told(
+        self, folder: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        def fill(execute: Any, sql: str, *rest: Any) -> Any:
+            if sql.startswith('INSERT INTO "catalog_screenshot" ') and Screenshot.objects.exists():
+                raise OperationalError("database or disk is full")
+            return execute(sql, *rest)
+
+        with (
+            pytest.raises(CommandError, match="The database fails: database or disk is full"),
+            connection.execute_wrapper(fill),
+        ):
+            call_command("import_gallery", str(folder))
+        assert capfd.readouterr().out == "1 created, 0 updated, 0 unchanged, 0 failed\n"
+        assert Screenshot.objects.count() == 1
 
     def test_a_bad_manifest_makes_it_fail(self, tmp_path: Path) -> None:
         with pytest.raises(CommandError, match="Name a manifest"):

@@ -28,17 +28,24 @@ class Command(BaseCommand):
 
     def handle(self, *, path: Path, quiet: bool, **options: Any) -> None:
         """Import, report, and raise `CommandError` where anything failed."""
+        report = Report()
         try:
             manifest = read_manifest(path=path)
-            report = _import(manifest, quiet)
-        except (KeepingError, ManifestError) as error:
+            _import(manifest, report, quiet)
+        except ManifestError as error:
             raise CommandError(str(error)) from error
+        except KeepingError as error:
+            self._tell(report, quiet)
+            raise CommandError(str(error)) from error
+        self._tell(report, quiet)
+        if report.failures:
+            raise CommandError(f"{_failed(report, manifest)} failed; mend them, then run this again.")
+
+    def _tell(self, report: Report, quiet: bool) -> None:
         for failure in report.failures:
             self.stderr.write(f"{failure.item}: {failure.reason}")
         if not quiet:
             self.stdout.write(str(report))
-        if report.failures:
-            raise CommandError(f"{_failed(report, manifest)} failed; mend them, then run this again.")
 
 
 def _failed(report: Report, manifest: Manifest) -> str:
@@ -47,6 +54,6 @@ def _failed(report: Report, manifest: Manifest) -> str:
     return f"{pictures} and {covers} of {manifest.covers} covers" if covers else pictures
 
 
-def _import(manifest: Manifest, quiet: bool) -> Report:
+def _import(manifest: Manifest, report: Report, quiet: bool) -> None:
     with tqdm(total=manifest.total, unit=" pictures", disable=quiet) as bar:
-        return import_manifest(manifest=manifest, on_item=bar.update)
+        import_manifest(manifest=manifest, report=report, on_item=bar.update)
