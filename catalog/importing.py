@@ -84,10 +84,11 @@ class Outcome(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A picture (or a cover) that was not imported: its place in the manifest, and why."""
+    """What was not imported: its place in the manifest, why, and how many pictures that were; of a cover none."""
 
     item: str
     reason: str
+    pictures: int = 1
     is_cover: bool = False
 
 
@@ -108,7 +109,12 @@ class Report:
     @property
     def failed(self) -> int:
         """How many pictures failed."""
-        return sum(not failure.is_cover for failure in self.failures)
+        return sum(failure.pictures for failure in self.failures)
+
+    @property
+    def failed_covers(self) -> int:
+        """How many covers failed."""
+        return sum(failure.is_cover for failure in self.failures)
 
     def __str__(self) -> str:
         done = ", ".join(f"{self.outcomes[outcome]} {outcome.value}" for outcome in Outcome)
@@ -446,7 +452,8 @@ def _import_gallery(
 def _import_entry(entry: Mapping[str, Any], place: str) -> Gallery | Failure:
     stated = {name: entry[name] for name in _GALLERY_AS_WRITTEN if name in entry}
     put = partial(put_gallery, slug=entry["slug"], fields=stated)
-    written = _written(put, partial(Failure, f"{place} ({entry['slug']})"))
+    failed = partial(Failure, f"{place} ({entry['slug']})", pictures=len(entry["screenshots"]))
+    written = _written(put, failed)
     return written if isinstance(written, Failure) else written[0]
 
 
@@ -506,7 +513,7 @@ def _write(gallery: Gallery, known: Screenshot | None, job: _Job, prepared: _Pre
 def _import_cover(gallery: Gallery, slug: str | None, place: str) -> Failure | None:
     if not slug:
         return None
-    failed = partial(Failure, place, is_cover=True)
+    failed = partial(Failure, place, pictures=0, is_cover=True)
     try:
         done = _written(partial(put_cover, gallery=gallery, slug=slug), failed)
     except Screenshot.DoesNotExist:

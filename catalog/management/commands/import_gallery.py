@@ -50,8 +50,8 @@ class Command(BaseCommand):
 
 def _failed(report: Report, manifest: Manifest) -> str:
     pictures = f"{report.failed} of {manifest.total} pictures"
-    covers = len(report.failures) - report.failed
-    return f"{pictures} and {covers} of {manifest.covers} covers" if covers else pictures
+    covers = f"{report.failed_covers} of {manifest.covers} covers"
+    return f"{pictures} and {covers}" if report.failed_covers else pictures
 
 
 def _import(manifest: Manifest, report: Report, quiet: bool) -> None:
