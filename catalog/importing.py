@@ -60,6 +60,8 @@ __all__ = [
 
 T = TypeVar("T")
 SCHEMA = "demo-manifest/1"
+BATCH = 2_000
+"""Rows whose tags and renditions are read at once: SQLite takes 32,766 parameters in a statement, or fewer."""
 
 
 class ManifestError(ValueError):
@@ -480,7 +482,8 @@ def _import_pictures(
 def _known(gallery: Gallery) -> dict[str, Screenshot]:
     """Return the gallery's imported screenshots by their manifest's slug, of doubles the oldest."""
     imported = Screenshot.objects.filter(gallery=gallery, metadata__has_key="slug").order_by("-pk")
-    return {shot.metadata["slug"]: shot for shot in imported.prefetch_related("tags", "renditions")}
+    shots = imported.prefetch_related("tags", "renditions").iterator(BATCH)
+    return {shot.metadata["slug"]: shot for shot in shots}
 
 
 def _import_picture(

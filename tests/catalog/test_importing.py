@@ -261,6 +261,20 @@ class TestSecondRun:
         assert written == []
         assert changed() == set()
 
+    @pytest.mark.stack("embedded")
+    def test_there_may_be_more_pictures_than_a_statement_takes_parameters(
+        self, run: Run, folder: Path, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pictures = [item(folder, f"s{number}") for number in range(12)]
+        manifest["galleries"][0].update(screenshots=pictures, cover=None)
+        run()
+        monkeypatch.setattr(importing, "BATCH", 5)
+        most = connection.connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 11)
+        try:
+            assert run().outcomes == {Outcome.UNCHANGED: 12}
+        finally:
+            connection.connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, most)
+
     def test_no_picture_is_developed_again(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(images, "develop", None)
 
