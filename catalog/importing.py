@@ -34,6 +34,7 @@ from catalog.models import (
     Screenshot,
     State,
     Visibility,
+    page_url,
 )
 from keybits import replicas
 from keybits.drf.writes import BusyError, atomically
@@ -184,8 +185,10 @@ class _ItemFormat(_Serializer):
     page_title = serializers.CharField(max_length=500, allow_blank=True, required=False)
     page_key = serializers.CharField(required=False)
     source = _SourceFormat(required=False)  # type: ignore[assignment]
-    source_url = serializers.URLField(max_length=2000, required=False)
-    final_url = serializers.URLField(max_length=2000, allow_blank=True, required=False)
+    source_url = serializers.CharField(max_length=2000, validators=[page_url], required=False)
+    final_url = serializers.CharField(
+        max_length=2000, validators=[page_url], allow_blank=True, required=False
+    )
     viewport = _ViewportFormat()
     device_pixel_ratio = serializers.FloatField(min_value=0.1, max_value=10, required=False)
     full_page = serializers.BooleanField(required=False)

@@ -13,7 +13,13 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import ValidationError
-from django.core.validators import MaxLengthValidator, MaxValueValidator, MinValueValidator, RegexValidator
+from django.core.validators import (
+    MaxLengthValidator,
+    MaxValueValidator,
+    MinValueValidator,
+    RegexValidator,
+    URLValidator,
+)
 from django.db import models
 from django.db.models import Case, Count, F, OuterRef, Q, Subquery, Value, When
 from django.db.models.functions import Coalesce
@@ -27,6 +33,17 @@ if TYPE_CHECKING:
 
     Viewer = AbstractBaseUser | AnonymousUser | None
 
+
+class _PageValidator(URLValidator):
+    """Takes what everybody may be shown: a page by http or https, without a user or a password."""
+
+    def __call__(self, value: str | None) -> None:
+        super().__call__(value)
+        if "@" in urlsplit(str(value)).netloc:
+            raise ValidationError("Leave user and password out of the URL: everybody is shown it.")
+
+
+page_url = _PageValidator(schemes=["http", "https"], message="Write the URL of a page, by http or https.")
 hex_color = RegexValidator(r"^#[0-9a-f]{6}\Z", "Write a colour as # and six lower-case hexadecimal digits.")
 hex_digest = RegexValidator(r"^[0-9a-f]{64}\Z", "Write 64 lower-case hexadecimal digits.")
 

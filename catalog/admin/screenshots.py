@@ -8,7 +8,6 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.widgets import AutocompleteSelectMultiple
-from django.core.validators import URLValidator
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -24,7 +23,7 @@ from catalog.admin.tags import SlugsField
 from catalog.capture import images, redrawing
 from catalog.curation import bulk
 from catalog.curation.screenshots import change_screenshot, create_screenshot
-from catalog.models import BulkOperation, Gallery, Rendition, Screenshot, Tag
+from catalog.models import BulkOperation, Gallery, Rendition, Screenshot, Tag, page_url
 
 __all__ = ["ScreenshotAdmin"]
 
@@ -92,9 +91,7 @@ class ScreenshotForm(RefusalForm):
 class NewScreenshotForm(ScreenshotForm):
     """The form of a new screenshot, with the page that is to be pictured."""
 
-    source_url = forms.URLField(
-        max_length=2000, assume_scheme="https", validators=[URLValidator(schemes=["http", "https"])]
-    )
+    source_url = forms.URLField(max_length=2000, assume_scheme="https", validators=[page_url])
 
 
 class MoveForm(forms.Form):

@@ -7,9 +7,9 @@ from typing import Any
 from django.core.validators import URLValidator
 from rest_framework import serializers
 
-__all__ = ["IntegerField", "SlugField", "TextField", "URLField"]
+from catalog.models import page_url
 
-WEB = URLValidator(schemes=["http", "https"], message="Write the URL of a page, by http or https.")
+__all__ = ["IntegerField", "SlugField", "TextField", "URLField"]
 
 
 class _TextMixin:
@@ -43,7 +43,7 @@ class URLField(_TextMixin, serializers.URLField):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         others = [each for each in self.validators if not isinstance(each, URLValidator)]
-        self.validators = [*others, WEB]
+        self.validators = [*others, page_url]
 
 
 class IntegerField(serializers.IntegerField):

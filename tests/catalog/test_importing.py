@@ -415,6 +415,14 @@ class TestBadItems:
             ),
             ({"title": "x" * 201}, "title: Ensure this field has no more than 200 characters."),
             ({"title": "a", "slug": "second"}, "slug: Another picture of this gallery has it"),
+            *(
+                ({field: url}, f"{field}: {reason}")
+                for field in ("source_url", "final_url")
+                for url, reason in {
+                    "ftp://one.example/": "Write the URL of a page, by http or https.",
+                    "https://user:password@one.example/": "Leave user and password out of the URL",
+                }.items()
+            ),
             ({"source": {}}, "source.package: This field is required."),
             ({"http_status": 99}, "http_status: Ensure this value is greater than or equal to 100."),
         ],

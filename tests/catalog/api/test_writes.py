@@ -351,6 +351,16 @@ class TestCreate:
         document = problem(send(owner, "POST", "/galleries/spring/screenshots/", body), 400)
         assert document["errors"] == {"source_url": ["Write the URL of a page, by http or https."]}
 
+    @pytest.mark.parametrize("user", ["user", "user:password"])
+    def test_whose_url_names_a_user_is_refused(self, owner, world, user):
+        body = {"title": "New", "source_url": f"https://{user}@new.example/@at"}
+        document = problem(send(owner, "POST", "/galleries/spring/screenshots/", body), 400)
+        assert document["errors"] == {
+            "source_url": ["Leave user and password out of the URL: everybody is shown it."]
+        }
+        body["source_url"] = "https://new.example/@at"
+        assert send(owner, "POST", "/galleries/spring/screenshots/", body).status_code == 201
+
     def test_of_a_tag_is_for_everybody_who_curates(self, other, world):
         response = send(other, "POST", "/tags/", {"slug": "full-page"})
         assert response.status_code == 201, response.content
