@@ -178,7 +178,7 @@ class _ViewportFormat(_Serializer):
 
 class _ItemFormat(_Serializer):
     slug = serializers.SlugField(max_length=100)
-    file = serializers.CharField()
+    file = serializers.CharField(trim_whitespace=False)
     sha256 = _digits(r"^[0-9a-f]{64}\Z", "Write the file's SHA-256 as 64 lower-case hexadecimal digits.")
     title = serializers.CharField(max_length=200)
     alt = serializers.CharField(max_length=500, allow_blank=True, required=False)

@@ -213,6 +213,13 @@ class TestFirstRun:
 
         assert Screenshot.objects.get(title="First").domain == "example.org"
 
+    def test_a_file_may_have_any_name(self, run: Run, folder: Path, manifest: Manifest) -> None:
+        manifest["galleries"][0]["screenshots"][0].update(draw(folder, " spaced "))
+        (folder / " spaced.png ").write_bytes((folder / "images" / " spaced .png").read_bytes())
+        manifest["galleries"][0]["screenshots"][0]["file"] = " spaced.png "
+
+        assert run().failures == []
+
     def test_tags_are_named_and_sorted_by_kind(self, run: Run) -> None:
         run()
 
