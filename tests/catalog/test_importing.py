@@ -740,6 +740,30 @@ class TestCommand:
         assert "$.galleries[0].screenshots[0] (first): file: There is no file" in capfd.readouterr().err
         assert Screenshot.objects.count() == 1
 
+    def test_what_a_manifest_says_does_not_steer_the_terminal(
+        self, folder: Path, manifest: Manifest, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        manifest["galleries"][0]["screenshots"][0].update(slug="\x1b[31m\nred", file="\x1b[0m")
+        manifest["galleries"][0]["screenshots"][1].update(slug="\ud800", color_scheme="\r\x9b")
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+        with pytest.raises(CommandError):
+            call_command("import_gallery", str(folder), "--quiet")
+        err = capfd.readouterr().err
+
+        assert [line.partition(": ")[0] for line in err.splitlines()] == [
+            r"$.galleries[0].screenshots[0] (\x1b[31m\nred)",
+            r"$.galleries[0].screenshots[1] (\ud800)",
+            "$.galleries[0].cover",
+        ]
+        assert err.replace("\n", "").isprintable()
+
+    def test_a_bad_manifest_does_not_steer_the_terminal_either(
+        self, folder: Path, manifest: Manifest
+    ) -> None:
+        (folder / "manifest.json").write_text(json.dumps({**manifest, "schema": "\x1b[31m"}))
+        with pytest.raises(CommandError, match=r"\\x1b\[31m is unknown here"):
+            call_command("import_gallery", str(folder))
+
     def test_covers_are_not_counted_as_pictures(
         self, folder: Path, capfd: pytest.CaptureFixture[str]
     ) -> None:

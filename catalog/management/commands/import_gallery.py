@@ -9,6 +9,7 @@ from django.core.management.base import BaseCommand, CommandError
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from catalog.importing import KeepingError, Manifest, ManifestError, Report, import_manifest, read_manifest
+from catalog.management.printing import on_one_line
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
@@ -33,17 +34,17 @@ class Command(BaseCommand):
             manifest = read_manifest(path=path)
             _import(manifest, report, quiet)
         except ManifestError as error:
-            raise CommandError(str(error)) from error
+            raise CommandError(on_one_line(str(error))) from error
         except KeepingError as error:
             self._tell(report, quiet)
-            raise CommandError(str(error)) from error
+            raise CommandError(on_one_line(str(error))) from error
         self._tell(report, quiet)
         if report.failures:
             raise CommandError(f"{_failed(report, manifest)} failed; mend them, then run this again.")
 
     def _tell(self, report: Report, quiet: bool) -> None:
         for failure in report.failures:
-            self.stderr.write(f"{failure.item}: {failure.reason}")
+            self.stderr.write(on_one_line(f"{failure.item}: {failure.reason}"))
         if not quiet:
             self.stdout.write(str(report))
 

@@ -15,6 +15,7 @@ from django.utils.dateparse import parse_date, parse_datetime
 
 from catalog.accounts import keys
 from catalog.accounts.models import LATEST, ApiKey, Scope
+from catalog.management.printing import on_one_line
 
 
 class Command(BaseCommand):
@@ -63,14 +64,14 @@ class Command(BaseCommand):
         for key in found:
             scopes = ",".join(key.scopes)
             line = f"{key.prefix}  {_state(key):7}  {scopes:19}  {key.user}  {key.name}"
-            self.stdout.write(_on_one_line(line))
+            self.stdout.write(on_one_line(line))
 
     def _revoke(self, *, prefix: str, **_: Any) -> None:
         key = ApiKey.objects.filter(prefix=prefix.partition(".")[0]).first()
         if key is None:
             raise CommandError("No key begins so; `manage.py apikey list` prints what they begin with.")
         keys.revoke(key=key)
-        self.stdout.write(_on_one_line(f"{key} is revoked."))
+        self.stdout.write(on_one_line(f"{key} is revoked."))
 
 
 def _text(argument: str) -> str:
@@ -117,11 +118,6 @@ def _read(text: str) -> datetime | None:
     if moment is None:
         return None
     return (timezone.make_aware(moment) if timezone.is_naive(moment) else moment).astimezone(UTC)
-
-
-def _on_one_line(text: str) -> str:
-    """Return `text` with what could end the line, or steer a terminal, escaped."""
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def _state(key: ApiKey) -> str:
