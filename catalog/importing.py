@@ -239,7 +239,7 @@ def read_manifest(*, path: Path) -> Manifest:
     file = path
     try:
         file = path / "manifest.json" if path.is_dir() else path
-        data = json.loads(file.read_text(encoding="utf-8"))
+        data = json.loads(file.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ManifestError(f"{file}: {error.strerror}. Name a manifest, or the folder of one.") from error
     except (ValueError, RecursionError) as error:

@@ -696,6 +696,11 @@ class TestBadManifests:
         with pytest.raises(ManifestError, match="no JSON"):
             read_manifest(path=folder)
 
+    def test_a_byte_order_mark_is_no_mistake(self, folder: Path, manifest: Manifest) -> None:
+        (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8-sig")
+
+        assert read_manifest(path=folder).total == 2
+
     @pytest.mark.parametrize("text", ["[]", "1", "null", '"a"'])
     def test_what_is_no_object_is_said_so(self, folder: Path, text: str) -> None:
         (folder / "manifest.json").write_text(text)
