@@ -6,10 +6,12 @@ can be fetched by a client that knows the gallery's slug.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
+import idna
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import ValidationError
@@ -323,7 +325,7 @@ class Screenshot(models.Model):
         return self.title
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Save, with `domain` (lower case, without port) set from the page that was pictured."""
+        """Save, with `domain` set from the page that was pictured."""
         self.domain = domain_of(self.final_url or self.source_url)
         fields = kwargs.get("update_fields")
         if fields is not None and {"source_url", "final_url"} & set(fields):
@@ -459,8 +461,20 @@ class Tombstone(models.Model):
 
 
 def domain_of(url: str) -> str:
-    """Return the host of `url`, lower case, without port or user; "" where there is none."""
+    """Return the host of `url` by its canonical name, without port or user; "" where there is none."""
     try:
-        return (urlsplit(url).hostname or "")[:253]
+        return canonical_host(urlsplit(url).hostname or "")[:253]
     except ValueError:
         return ""
+
+
+def canonical_host(name: str) -> str:
+    """Return the name by which browsers show a host: lower case, in ASCII (UTS #46), without the root's dot.
+
+    The canonical name of a canonical name is itself. What is no name of a host is in lower case, at least.
+    """
+    canonical = name.lower().rstrip(".")
+    if not canonical.isascii():
+        with suppress(UnicodeError):
+            canonical = idna.encode(canonical, uts46=True).decode("ascii")
+    return canonical.rstrip(".")

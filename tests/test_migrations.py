@@ -26,6 +26,18 @@ from catalog.models import Tag
 print(*Tag.objects.filter(offered=True).values_list("slug", flat=True))
 """
 
+SPELT = """
+from catalog.models import Gallery, Screenshot
+gallery = Gallery.objects.create(slug="g", title="G")
+for domain in ("münchen.example", "xn--mnchen-3ya.example", "one.example.", "two.example", "", "not a host"):
+    shot = Screenshot.objects.create(gallery=gallery, title="A", source_url="https://one.example/")
+    Screenshot.objects.filter(pk=shot.pk).update(domain=domain)
+"""
+DOMAINS = """
+from catalog.models import Screenshot
+print(*Screenshot.objects.order_by("pk").values_list("domain", flat=True), sep="|")
+"""
+
 
 @pytest.fixture
 def made(deployments: Deployments) -> Iterator[LiveServer]:
@@ -45,3 +57,12 @@ def test_tags_from_before_are_listed_if_they_were(made: LiveServer) -> None:
     made.shell(FROM_BEFORE)
     made.manage("migrate", "--verbosity", "0")
     assert made.shell(OFFERED).split() == ["both", "public", "unused"]
+
+
+def test_hosts_from_before_have_one_name_each(made: LiveServer) -> None:
+    made.manage("migrate", "catalog", "0016", "--verbosity", "0")
+    made.shell(SPELT)
+    made.manage("migrate", "--verbosity", "0")
+    one = "xn--mnchen-3ya.example"
+    assert made.shell(DOMAINS).strip() == f"{one}|{one}|one.example|two.example||not a host"
+    made.manage("migrate", "catalog", "0016", "--verbosity", "0")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from catalog.api.counts import FAR, KINDS
-from catalog.models import Orientation, State
+from catalog.models import Orientation, State, canonical_host
 from keybits.parameters import Choice, CommaList, Moment, Number, Parameter, Text, ValueRefusedError
 
 __all__ = ["INCLUDE", "PAGES", "SCREENSHOT_FILTERS", "SEARCH", "fields", "ordering", "without"]
@@ -30,6 +30,17 @@ class Offset(Number):
         except ValueRefusedError as refusal:
             detail = f"{refusal.detail} To go deeper, follow `next` with `cursor`."
             raise ValueRefusedError(detail) from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Host(Text):
+    """The name of a host, however it is spelt."""
+
+    def canonical(self, value: str) -> str:
+        found = canonical_host(super().canonical(value))
+        if not found:
+            raise ValueRefusedError(self.expected)
+        return found
 
 
 PAGES: tuple[Parameter, ...] = (
@@ -105,12 +116,11 @@ SCREENSHOT_FILTERS: tuple[Parameter, ...] = (
         expected=SLUG_EXPECTED,
         description="Only screenshots of the gallery with this slug.",
     ),
-    Text(
+    Host(
         name="domain",
         longest=253,
         pattern=rf"[-a-zA-Z0-9_.:{LETTERS}]+",
         expected="Write a host name, such as example.com.",
-        lower=True,
         description="Only screenshots of pages of this host.",
     ),
     Moment(name="captured_after", description="Only screenshots taken at or after this moment."),

@@ -102,6 +102,7 @@ MALFORMED = [  # target, parameter, suggestion
     (f"/screenshots/?domain={'a' * 254}", "domain", None),
     ("/screenshots/?domain=one.example,two.example", "domain", None),
     ("/screenshots/?domain=%E3%80%80", "domain", None),
+    ("/screenshots/?domain=.", "domain", None),
     ("/screenshots/?domain=b%C3%BCcher%E3%80%80", "domain", None),
     ("/screenshots/?min_width=-1", "min_width", None),
     ("/screenshots/?min_width=12.5", "min_width", None),

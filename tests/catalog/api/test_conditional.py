@@ -88,6 +88,10 @@ SAME = [
     ("/screenshots/?include=gallery,renditions", "/screenshots/?include=renditions,gallery"),
     ("/screenshots/?domain=one.example", "/screenshots/?domain=ONE.example"),
     (
+        "/screenshots/?domain=one.example",
+        "/screenshots/?domain=%EF%BD%8F%EF%BD%8E%EF%BD%85.example.",
+    ),  # wide letters
+    (
         "/screenshots/?captured_after=2026-03-01",
         "/screenshots/?captured_after=2026-03-01T01:00:00%2B01:00",
     ),

@@ -247,13 +247,37 @@ FILTERS = {
 
 class TestFilters:
     def test_a_domain_is_found_as_it_is_shown(self, api, world):
-        for url in ("http://Bücher.example/", "http://例え.テスト:8000/", "http://[2001:DB8::1]/"):
+        for url in (
+            "http://Bücher.example/",
+            "http://例え.テスト:8000/",
+            "http://[2001:DB8::1]/",
+            "http://a_b.c/",
+        ):
             shot = Screenshot.objects.create(
                 gallery=Gallery.objects.get(slug="spring"), title="x", source_url=url
             )
             shown = api.read(f"/screenshots/{shot.pk}/")["domain"]
             for written in (shown, shown.upper()):
                 assert api.ids(f"/screenshots/?domain={quote(written)}") == [shot.pk], written
+
+    @pytest.mark.parametrize(
+        ("canonical", "spellings"),
+        {
+            "xn--mnchen-3ya.example": ["münchen.example", "MÜNCHEN.example.", "XN--MNCHEN-3YA.example"],
+            "xn--fa-hia.example": ["faß.example"],  # which is another host than fass.example
+            "fass.example": ["FASS.example", "fass.example."],
+        }.items(),
+    )
+    def test_a_host_has_one_name_however_it_is_spelt(self, api, world, canonical, spellings):
+        gallery = Gallery.objects.get(slug="spring")
+        shots = [
+            Screenshot.objects.create(gallery=gallery, title="x", source_url=f"https://{spelling}/")
+            for spelling in [canonical, *spellings]
+        ]
+        assert {shot.domain for shot in shots} == {canonical}
+        for spelling in [canonical, *spellings]:
+            found = api.ids(f"/screenshots/?domain={quote(spelling)}")
+            assert sorted(found) == [shot.pk for shot in shots]
 
     @pytest.mark.parametrize(("query", "names"), FILTERS.items(), ids=FILTERS)
     def test_filter_keeps_exactly_these(self, api, world, query, names):
