@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 
 from keybits import stamps
+from keybits.bounded import Bounded
 
 __all__ = ["Prelude", "begin", "end", "is_proven", "note", "over"]
 
@@ -38,7 +39,7 @@ class Prelude:
 
 
 _present: ContextVar[Prelude | None] = ContextVar("keybits_early", default=None)
-_seen: dict[tuple[str, ...], tuple[bytes, float]] = {}
+_seen: Bounded[tuple[str, ...], tuple[bytes, float]] = Bounded(MOST_SEEN)
 
 
 def begin() -> Token[Prelude | None]:
@@ -75,7 +76,5 @@ def is_proven(prelude: Prelude, scopes: Sequence[str], witness: bytes) -> bool:
     seen = _seen.get(names)
     if seen is not None and seen[0] == witness:
         return seen[1] < prelude.began
-    if len(_seen) >= MOST_SEEN:
-        _seen.clear()
     _seen[names] = witness, monotonic()
     return False

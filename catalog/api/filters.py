@@ -15,6 +15,7 @@ from rest_framework.request import Request
 from catalog.api.counts import counted
 from catalog.models import Gallery, Screenshot, Tag
 from catalog.search import matching, words
+from keybits.bounded import Bounded
 
 __all__ = [
     "FilterBackend",
@@ -75,12 +76,10 @@ class OrderedFilterSet(django_filters.FilterSet):  # type: ignore[misc]
         return filtered.order_by(name, f"{sign}id")
 
 
-_forms: dict[Hashable, Any] = {}
+_forms: Bounded[Hashable, Any] = Bounded(MOST_FORMS)
 
 
 def _kept(question: Hashable, make: Callable[[], Any]) -> Any:
-    if question not in _forms and len(_forms) >= MOST_FORMS:
-        _forms.clear()
     found = _forms.get(question) or make()
     _forms[question] = found
     return found

@@ -32,6 +32,7 @@ from rest_framework.response import Response
 from keybits import audit, cache_control, cache_status, early, edge, flight, hosts, readthrough, replicas
 from keybits.answers import Answer, Terms, answer, missing_coding
 from keybits.bits import OriginKeyBit, canonical_query, user_class
+from keybits.bounded import Bounded
 from keybits.cache_control import Policy
 from keybits.codings import encode
 from keybits.constructors import (
@@ -419,7 +420,7 @@ def _warn(view: str, why: str) -> None:
     logger.warning("%s is not kept: %s", view, why)
 
 
-_named: dict[Hashable, tuple[str, tuple[str, ...]]] = {}
+_named: Bounded[Hashable, tuple[str, tuple[str, ...]]] = Bounded(MOST_NAMED)
 
 
 def _names(constructor: KeyConstructor, exchange: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
@@ -429,8 +430,6 @@ def _names(constructor: KeyConstructor, exchange: dict[str, Any]) -> tuple[str, 
         return constructor.identity(**exchange), constructor.scopes(**exchange)
     found = _named.get(question)
     if found is None:
-        if len(_named) >= MOST_NAMED:
-            _named.clear()
         found = _named[question] = constructor.identity(**exchange), constructor.scopes(**exchange)
     return found
 

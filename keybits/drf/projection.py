@@ -30,6 +30,7 @@ from rest_framework import ISO_8601, serializers
 from rest_framework.relations import RelatedField
 from rest_framework.settings import api_settings
 
+from keybits.bounded import Bounded
 from keybits.drf.rows import Layout, NoProjectionError, Reads, Row, UndeclaredReadError, Values
 
 __all__ = ["NoProjectionError", "Projection", "UndeclaredReadError", "give_up", "projection", "reads"]
@@ -151,7 +152,7 @@ def _items(makers: Sequence[tuple[str, Maker]], rows: Sequence[Values]) -> list[
 
 # --- One projection for each shape --------------------------------------------------------------------------------
 
-_known: dict[Hashable, Projection | str] = {}
+_known: Bounded[Hashable, Projection | str] = Bounded(MOST)
 
 
 def projection(view: Any) -> Projection | str:
@@ -160,8 +161,6 @@ def projection(view: Any) -> Projection | str:
     key = (cls, _shape(cls, view), tuple(view.projected))
     known = _known.get(key)
     if known is None:
-        if len(_known) >= MOST:
-            _known.clear()
         known = _known[key] = _made(view)
     return known
 

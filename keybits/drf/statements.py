@@ -22,6 +22,8 @@ from django.db.models.expressions import Col
 from django.db.models.lookups import Lookup
 from django.db.models.sql.where import WhereNode
 
+from keybits.bounded import Bounded
+
 __all__ = ["Statements", "settled"]
 
 MOST = 1_024
@@ -150,7 +152,7 @@ def _is_settled(node: Any) -> bool:
     return getattr(node, "keybits_settled", False)
 
 
-_known: dict[Hashable, _Statement] = {}
+_known: Bounded[Hashable, _Statement] = Bounded(MOST)
 
 
 class Statements:
@@ -177,8 +179,6 @@ class Statements:
     def _statement(self, shape: _Shape, queryset: QuerySet[Any]) -> _Statement:
         known = _known.get((self, shape.key))
         if known is None:
-            if len(_known) >= MOST:
-                _known.clear()
             known = _known[self, shape.key] = _Statement(self._query(queryset), queryset.db, shape.slots)
         return known
 

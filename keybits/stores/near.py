@@ -22,6 +22,7 @@ from redis.exceptions import InvalidResponse, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from keybits import clock, stamps
+from keybits.bounded import Bounded
 from keybits.conf import conf
 from keybits.stamps import Stamp
 from keybits.stores.redis import REDIS_ERRORS, RedisStore, failed, redis_errors
@@ -89,7 +90,7 @@ class _Tracked:
         self._lock = threading.Lock()
         self._connection: Any = None
         self._stamps: dict[str, Stamp] = {}
-        self._known: dict[tuple[str, ...], bytes] = {}
+        self._known: Bounded[tuple[str, ...], bytes] = Bounded(MOST_KNOWN)
         self._known_until = 0.0
         self._word_holds = 0.0
         self._begun = 0.0
@@ -136,8 +137,6 @@ class _Tracked:
 
     def _remember(self, scopes: tuple[str, ...], found: bytes) -> None:
         """Remember the witness until any stamp is set or ends, or the relay's vouching ends."""
-        if len(self._known) >= MOST_KNOWN:
-            self._known.clear()
         self._known[scopes] = found
         begun_until = self._begun + self._longest
         self._known_until = min(begun_until, self._word_holds) if self._needs_word else begun_until

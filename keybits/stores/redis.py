@@ -28,6 +28,7 @@ from redis.exceptions import InvalidResponse, RedisError, ResponseError
 from redis.retry import Retry
 
 from keybits import stamps
+from keybits.bounded import Bounded
 from keybits.conf import conf
 from keybits.stamps import Reading, Stamp
 from keybits.stores import REMEMBERED, StoreError
@@ -364,7 +365,7 @@ class _Line:
         self._dial = dial
         self._needs_word = needs_word
         self._connection: Any = None
-        self._questions: dict[tuple[str, ...], bytes] = {}
+        self._questions: Bounded[tuple[str, ...], bytes] = Bounded(QUESTIONS)
 
     def witness(self, scopes: tuple[str, ...]) -> bytes | None:
         """Return the witness of `scopes`; None where a scope has no stamp, or no relay vouches."""
@@ -418,8 +419,6 @@ class _Line:
         return answer
 
     def _pack(self, scopes: tuple[str, ...]) -> bytes:
-        if len(self._questions) >= QUESTIONS:
-            self._questions.clear()
         run = self._connection.namespace
         packed = b"".join(self._connection.pack_command("MGET", f"{run}:vouched", *_stamps(run, scopes)))
         self._questions[scopes] = packed
