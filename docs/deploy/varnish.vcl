@@ -1,5 +1,5 @@
 # Varnish 7 in front of the gallery: holds what the origin's Surrogate-Control lets it hold, until it is purged.
-# README.md beside this file says how it is started, what it promises and why. Lines that end in "# yours" are yours.
+# README.md beside this file says how to start it, what it promises and why. Adapt the lines that end in "# yours".
 vcl 4.1;
 
 import header; # this, var and xkey are in the package varnish-modules
@@ -16,13 +16,13 @@ backend origin {
     .between_bytes_timeout = 30s;
 }
 
-# Who may purge: where the origin's processes run. With VARNISH_PURGE_TOKEN in the environment they must know it too.
+# Who may purge: the hosts of the origin's processes. If VARNISH_PURGE_TOKEN is in the environment, purges need it too.
 acl purgers {
     "127.0.0.1"; # yours
     "::1"; # yours
 }
 
-# Who ends TLS, and is believed when it says X-Forwarded-Proto.
+# Who terminates TLS: only their X-Forwarded-Proto is believed.
 acl terminators {
     "127.0.0.1"; # yours
     "::1"; # yours
@@ -49,9 +49,9 @@ sub vcl_recv {
     return (hash);
 }
 
-# Of a field that comes twice only the first would be read here. The others would let a client choose what others are
-# shown, or speak in the name of a proxy or of this file. So would one with an underscore, which to WSGI is the one with
-# a hyphen.
+# Collected: fields of which only the first line would be read here. Removed: fields by which a client could choose what
+# others are shown, or pose as a proxy or as this file. Names with an underscore could do so too: WSGI takes them for
+# those with a hyphen.
 sub clean_headers {
     header.regsub(req, "^[^:]*_[^:]*:.*", "X-Underscored: 1");
     unset req.http.X-Underscored;
@@ -83,8 +83,8 @@ sub clean_headers {
     }
 }
 
-# A GET may ask for one range of bytes. What else is in Range may be ignored (RFC 9110 section 14.2), where Varnish
-# would answer 416, or 503 if it passes the request, and send a part to HEAD.
+# A GET may ask for one range of bytes. Any other Range may be ignored (RFC 9110 section 14.2). Varnish would answer it
+# with a 416, or a 503 if it passes the request, and would send a part to HEAD.
 sub clean_range {
     std.collect(req.http.Range);
     if (req.method != "GET" || req.http.Range !~ "(?i)^bytes=([0-9]{1,15}-[0-9]{0,15}|-0*[1-9][0-9]{0,14})$") {
@@ -96,7 +96,7 @@ sub clean_range {
     }
 }
 
-# Which hosts are ours is the origin's ALLOWED_HOSTS; here each gets one spelling (RFC 9110 section 4.2.3).
+# Give each host one spelling (RFC 9110 section 4.2.3). Which hosts exist, the origin's ALLOWED_HOSTS decides.
 sub check_host {
     set req.http.Host = regsub(std.tolower(req.http.Host), "\.?(?::(?:80|443))?$", "");
     if (req.http.Host !~ "^(\[[0-9a-f:.]+\]|[a-z0-9_-]+(\.[a-z0-9_-]+)*)(:[0-9]+)?$") {
@@ -104,7 +104,7 @@ sub check_host {
     }
 }
 
-# What is never looked up and never held: RFC 9111 sections 2 and 3.5, and paths that have a second reading.
+# Requests that are never looked up or held: RFC 9111 sections 2 and 3.5, and paths that could be read in two ways.
 sub choose_pass {
     if (req.method != "GET" && req.method != "HEAD") {
         var.set("way", "fwd=method");
@@ -120,16 +120,16 @@ sub choose_pass {
     }
 }
 
-# As the origin reads queries (keybits/query.py): order means nothing, nor do these parameters.
+# As in the origin (keybits/query.py), the order of parameters has no meaning, and neither have these parameters.
 sub normalise_query {
     set req.url = regsuball(req.url, "&((utm_[^=&]*|gclid|fbclid|_)(=[^&]*)?)?(?=&|$)", "");
     set req.url = regsub(req.url, "^([^?]*\?)((utm_[^=&]*|gclid|fbclid|_)(=[^&]*)?)?(&|$)", "\1");
     set req.url = std.querysort(regsub(req.url, "^([^?]*)\?$", "\1"));
 }
 
-# Each coding is a representation with an ETag of its own, made by the origin. So that Vary does not split what is
-# the same, a request names at most one: the first of br, zstd and gzip that it accepts as gladly as any. Where
-# weights decide between them, identity is refused or one is named twice, the origin is asked (RFC 9110 section 12.5.3).
+# Each content coding is a representation with its own ETag, made by the origin. A request is reduced to at most one, so
+# that Vary makes no needless variants: the first of br, zstd and gzip that it accepts with full weight. The request is
+# passed if lower weights decide, identity is refused or a coding is named twice (RFC 9110 section 12.5.3).
 sub normalise_coding {
     var.set("codings", "," + regsuball(std.tolower(req.http.Accept-Encoding), "[ \t]+", "") + ",");
     var.set("codings", regsuball(var.get("codings"), ";q=1(\.0{0,3})?(?=,)", ""));
@@ -155,7 +155,7 @@ sub normalise_coding {
 
 # --- A purge ------------------------------------------------------------------------------------------------
 
-# "last purge" tells fetches under way that what they bring may be from before: they cannot be purged themselves.
+# "last purge" tells fetches in progress that their response may predate the purge, which cannot reach them.
 sub purge_or_ban {
     call check_purger;
     var.global_set("last purge", req.xid);
@@ -171,11 +171,11 @@ sub purge_or_ban {
         return (synth(200, "Purged"));
     }
     call normalise_query;
-    set req.hash_ignore_busy = true; # a purge waits for nobody
+    set req.hash_ignore_busy = true; # a purge does not wait for fetches
     return (hash);
 }
 
-# A second address in X-Forwarded-For says that somebody else asks, through a proxy that the ACL would let in.
+# A second address in X-Forwarded-For means that the request came through a proxy that the ACL admits.
 sub check_purger {
     if (client.ip !~ purgers || req.http.X-Forwarded-For ~ ",") {
         return (synth(403));
@@ -185,7 +185,8 @@ sub check_purger {
     }
 }
 
-# About the object alone, so that the ban lurker can work it off. A ban is read as words: it can hold no space.
+# The ban tests the object alone, so that the ban lurker can process it. Bans are parsed into words, so the keys must
+# not contain spaces.
 sub ban_keys {
     if (req.http.xkey-ban !~ "^[A-Za-z0-9_-]+(\|[A-Za-z0-9_-]+)*$") {
         return (synth(400));
@@ -196,7 +197,7 @@ sub ban_keys {
     return (synth(200, "Banned"));
 }
 
-# By URL: of every variant.
+# By URL: all variants are purged.
 sub purge_url {
     if (req.http.X-Soft == "1") {
         var.set_int("purged", purge.soft(0s));
@@ -208,7 +209,7 @@ sub purge_url {
 
 # --- What was found -----------------------------------------------------------------------------------------
 
-# An object may be past its lifetime here: it is kept for stale-while-revalidate, and for when the origin fails.
+# The object may have outlived its lifetime: it is kept for stale-while-revalidate and for failures of the origin.
 sub vcl_hit {
     if (req.method == "PURGE") {
         call purge_url;
@@ -240,7 +241,7 @@ sub vcl_miss {
 
 sub vcl_backend_fetch {
     if (bereq.is_bgfetch && bereq.http.X-Origin-Failed) {
-        return (abandon); # it has just been asked
+        return (abandon); # the origin has just failed
     }
     var.set("last purge", "last purge: " + var.global_get("last purge"));
 }
@@ -255,20 +256,20 @@ sub vcl_backend_response {
     unset beresp.http.X-Stale-While;
     if (bereq.uncacheable) {
         if (bereq.method == "HEAD" && beresp.http.Content-Encoding) {
-            set beresp.http.X-Coding = beresp.http.Content-Encoding; # Varnish takes it from what has no content
+            set beresp.http.X-Coding = beresp.http.Content-Encoding; # Varnish drops it if there is no content
         }
         return (deliver);
     }
     call describe_fetch;
     if (beresp.status >= 500 && bereq.http.If-None-Match) {
-        return (error(beresp.status, beresp.reason)); # there may be something to show instead
+        return (error(beresp.status, beresp.reason)); # a stale object may be shown instead
     }
     call set_lifetime;
     if (beresp.ttl <= 0s) {
         call hold_nothing;
     }
-    # A purge came while the origin was at work. What it made may be from before, and some wait for it who asked
-    # after: it is asked again, and in a storm of purges each of them asks for itself.
+    # A purge came during the fetch. The response may predate it, and requests that came after it may be waiting for
+    # the response: fetch again, and if purges keep coming, let each of them fetch for itself.
     if (var.get("last purge") != "last purge: " + var.global_get("last purge")) {
         if (bereq.retries < 2) {
             return (retry);
@@ -288,8 +289,8 @@ sub describe_fetch {
     }
 }
 
-# Lifetimes are those of Surrogate-Control, which is for caches that are purged; else of Cache-Control, where it
-# says so explicitly. Nothing is held by guess (RFC 9111 section 4.2.2).
+# The lifetime is that of Surrogate-Control, which is for caches that are purged; without it, an explicit one of
+# Cache-Control. There are no heuristic lifetimes (RFC 9111 section 4.2.2).
 sub set_lifetime {
     set beresp.http.X-Terms = beresp.http.Cache-Control;
     if (beresp.http.Surrogate-Control) {
@@ -307,8 +308,8 @@ sub set_lifetime {
     unset beresp.http.X-Terms;
 }
 
-# Whoever asks in the next seconds does so for himself, and waits for nobody, until there is something to hold. Kept
-# as expired, the note never hides what is held: the newest counts.
+# For the next seconds, requests are fetched independently and do not wait, until there is something to hold. This
+# hit-for-miss object is kept as expired, so that it never hides an object that is held: the newest counts.
 sub hold_nothing {
     set beresp.uncacheable = true;
     set beresp.ttl = 1ms;
@@ -317,13 +318,13 @@ sub hold_nothing {
     return (deliver);
 }
 
-# What a 304 does not say is there from the last time, with what was added here.
+# After a 304, fields that it lacks are those of the stored object, including what was added here.
 sub hold {
     set beresp.grace = std.duration(beresp.http.X-Stale-If-Error, 0s);
     if (std.duration(beresp.http.X-Stale-While, 0s) > beresp.grace) {
         set beresp.grace = std.duration(beresp.http.X-Stale-While, 0s);
     }
-    set beresp.keep = 1d; # to ask whether it still holds
+    set beresp.keep = 1d; # for revalidation
     set beresp.http.X-Asked = beresp.http.X-Asked + "; stored";
     set beresp.http.X-Purged = var.get("last purge");
     set beresp.http.X-Fetched = "fetched-" + bereq.xid;
@@ -334,8 +335,8 @@ sub hold {
     return (deliver);
 }
 
-# For the one who asked, and those who waited: vcl_deliver looks for something that may be shown instead. Who came
-# after the failure asks again, since the origin may be back.
+# For the request that was fetched and those that waited: vcl_deliver looks for a stale object to show instead. Requests
+# that come after the failure are fetched again, since the origin may be back.
 sub vcl_backend_error {
     if (bereq.is_bgfetch) {
         return (abandon);
@@ -377,8 +378,8 @@ sub after_failure {
     return (restart);
 }
 
-# Between vcl_backend_response, where it was compared, and here the object became visible to purges: one that came
-# before that missed it.
+# The object became visible to purges at some time between vcl_backend_response, which compared the mark, and here. A
+# purge that came before that time missed it.
 sub purge_what_slipped_through {
     if (var.get("way") == "miss" && resp.http.X-Fetched
         && resp.http.X-Purged != "last purge: " + var.global_get("last purge")) {
@@ -386,7 +387,7 @@ sub purge_what_slipped_through {
     }
 }
 
-# Varnish compares a list as if it were one tag (RFC 9110 section 13.1.2).
+# Varnish compares a list as if it were one tag; reduce the list to the tag that matches (RFC 9110 section 13.1.2).
 sub find_tag {
     if (resp.http.ETag && (req.http.If-None-Match ~ "^[ \t]*\*[ \t]*$"
         || std.strstr(req.http.If-None-Match, regsub(resp.http.ETag, "^W/", "")))) {
@@ -394,15 +395,17 @@ sub find_tag {
     }
 }
 
-# An answer sent in the second that its Last-Modified names may share it with one before (RFC 9110 section 8.8.2.2).
+# A response made within the second of its Last-Modified may share that date with an earlier one (RFC 9110 section
+# 8.8.2.2).
 sub distrust_date {
     if (std.time(resp.http.Date, now) - std.time(resp.http.Last-Modified, now) < 1s) {
         unset req.http.If-Modified-Since;
     }
 }
 
-# A part is of what the client has where the strong tag is the same, not the date (RFC 9110 section 13.1.5). Varnish's
-# own 416 would have the lifetime of the content; where another condition may make it a 304, the range is ignored.
+# A part belongs to what the client has only if the strong tag is the same; a date does not suffice (RFC 9110 section
+# 13.1.5). Varnish's own 416 would have the lifetime of the content. If another condition may lead to a 304, the range
+# is ignored.
 sub check_range {
     if (req.http.If-Range && (req.http.If-Range != resp.http.ETag || resp.http.ETag ~ "^W/")) {
         unset req.http.Range;
@@ -419,8 +422,8 @@ sub check_range {
     return (synth(416, "Range Not Satisfiable"));
 }
 
-# For as long as it is purged, what is held by Surrogate-Control is as good as if made now. Browsers that may hold it
-# for a time (max-age above 0) count that time from now, not from when it came here.
+# Until it is purged, a response held by Surrogate-Control is as good as one made now. Browsers that may store it for a
+# time (max-age above 0) count that time from now, and not from when it was stored here.
 sub date {
     if (resp.http.Surrogate-Control && obj.ttl > 0s && resp.http.Cache-Control ~ "(?i)(max-age|s-maxage)=0*[1-9]") {
         set resp.http.Age = "0";
@@ -429,7 +432,7 @@ sub date {
     }
 }
 
-# RFC 9211: what the origin said of its own cache, then what was done here.
+# Cache-Status (RFC 9211): the origin's members, followed by this cache's.
 sub say_what_was_done {
     var.set("status", "varnish; " + var.get("way"));
     if (var.get("way") == "miss") {
@@ -443,7 +446,7 @@ sub say_what_was_done {
     set resp.http.Cache-Status = regsub(resp.http.Cache-Status + ", " + var.get("status"), "^, ", "");
 }
 
-# What was said to this cache alone (RFC 9213 section 2.2), and what it noted for itself.
+# Fields that are for this cache alone (RFC 9213 section 2.2), and its own notes.
 sub strip {
     unset resp.http.CDN-Cache-Control;
     unset resp.http.Surrogate-Control;
@@ -462,7 +465,7 @@ sub strip {
     }
 }
 
-# Errors are problem details (RFC 9457), and nobody's to keep.
+# Errors are problem details (RFC 9457), and may not be stored.
 sub vcl_synth {
     unset resp.http.X-Varnish;
     set resp.http.Cache-Control = "private, no-store";
@@ -473,7 +476,7 @@ sub vcl_synth {
         return (deliver);
     }
     if (req.url ~ "^/(api|files)/") {
-        set resp.http.Access-Control-Allow-Origin = "*"; # as the origin has it: scripts may read what was wrong
+        set resp.http.Access-Control-Allow-Origin = "*"; # as in the origin: scripts may read errors
         set resp.http.Access-Control-Expose-Headers = "Allow, Content-Range";
     }
     if (resp.status == 416) {
