@@ -1,11 +1,11 @@
-"""When the caches in front are told: each recorded change is purged at each of them, until it has acknowledged.
+"""When the caches in front are purged: each recorded change is sent to each cache until that cache acknowledges it.
 
-Of the processes with the same purgers one at a time delivers (a lease in the store says which), from the rows of the
-record that its relay has closed: earlier, a cache would fetch again what is still believed here. A row stays in the
-record until every cache has acknowledged its purge at least twice: again `KEYBITS_PURGE_AGAIN` seconds later, for an
-answer that was under way when the first one passed it, and for the last time so long after all the others have
-acknowledged it too, for an answer that one of them handed on before. So a process that dies, or a cache that is down
-for an hour, loses nothing; purging twice is purging once.
+Of the processes with the same purgers, one at a time delivers (a lease in the store decides which). It delivers only
+rows of the record that its relay has closed; before that, a cache could fetch a stale entry from here again. A row
+stays in the record until every cache has acknowledged its purge at least twice. The second purge is sent
+`KEYBITS_PURGE_AGAIN` seconds after the first, for an answer that was in flight when the first arrived. The last is sent
+as long after all other caches have acknowledged too, for an answer that one of them passed on before. So nothing is
+lost when a process dies or a cache is down for an hour. Purges are idempotent.
 """
 
 from __future__ import annotations
@@ -32,23 +32,26 @@ __all__ = ["EVERYTHING", "TAKEDOWN", "Delivery", "Line", "orders"]
 
 logger = logging.getLogger(__name__)
 TAKEDOWN = "takedown:"
-"""What the names of scopes begin with whose purge is hard: what they end must not be shown, not even in need."""
+"""The prefix of scopes that are purged hard: what they end must not be shown, not even while the origin is down."""
 EVERYTHING = "*"
-"""The scope of whatever was ever answered."""
+"""The scope of every answer ever sent."""
 LEASE = 2.0
-"""Seconds for which a process that delivers is known to."""
+"""Seconds for which the lease of the delivering process holds."""
 FIRST_RETRY = 0.25
 LONGEST_RETRY = 60.0
-"""Seconds between two attempts at a cache that does not answer, at first and at most."""
+"""The first and the longest pause, in seconds, between two attempts at a cache that does not acknowledge."""
 LONGEST_LEAVE = 3600.0
-"""Seconds for which a cache is left alone at most, whatever it asks: until then it shows what is stale."""
+"""The longest pause, in seconds, that a cache can ask for (`Retry-After`): it serves stale answers meanwhile."""
 
 Row = tuple[str, int]
-"""A row of the record: the database's alias and the id."""
+"""A row of the record: the alias of the database, and the id."""
 
 
 def orders(scopes: Iterable[str]) -> list[Order]:
-    """Return what purges these scopes: takedowns hard and first, the others softly; whole kinds for very many."""
+    """Return the orders that purge these scopes: takedowns hard and first, the others softly.
+
+    Very many scopes of one kind are purged as the whole kind.
+    """
     named = coarsened(scopes)
     hard = tuple(scope for scope in named if scope.startswith(TAKEDOWN))
     soft = tuple(scope for scope in named if not scope.startswith(TAKEDOWN))
@@ -61,16 +64,16 @@ def orders(scopes: Iterable[str]) -> list[Order]:
 
 @dataclass(slots=True)
 class _Task:
-    """A row's scope, and when the cache is to be told next, if ever: infinity where nobody knows yet."""
+    """The scope of a row, and when it is to be purged next: infinity if never, or if that is not known yet."""
 
     number: int
-    """Of all tasks of the line its own: rows of a database that has gone back may have the ids of others."""
+    """Unique among the tasks of the line. Ids of rows are not: a database that was set back assigns them again."""
     scope: str
     due: float
     told: int = 0
-    """How often it has acknowledged."""
+    """How many of its purges the cache has acknowledged."""
     is_last: bool = False
-    """Whether it is not told again after that."""
+    """Whether the purge that is due, or the last one sent, is the last."""
 
     @property
     def is_settled(self) -> bool:
@@ -78,12 +81,12 @@ class _Task:
 
 
 class Line:
-    """What one cache is still to be told, and what it has acknowledged. Safe under threads."""
+    """The purges that one cache is still to be sent, and those that it has acknowledged. Thread-safe."""
 
     def __init__(self, purger: Purger, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.purger = purger
         self.peers: Sequence[Line] = (self,)
-        """The lines to all caches, this one too: any of them may hand on to another what it has not been told of."""
+        """The lines to all caches, including this one: a cache not yet purged may pass a stale answer to another."""
         self._clock = clock
         self._name = uuid.uuid4().hex
         self._numbers = itertools.count()
@@ -92,13 +95,13 @@ class Line:
         self._failures = 0
         self._not_before = 0.0
         self._known: set[type[Exception]] = set()
-        """The kinds of defects that the attempt before has shown."""
+        """The types of the defects that the previous attempt ran into."""
         self._defects: set[type[Exception]] = set()
-        """Those of the last one, or of that under way."""
+        """Those of the last attempt, or of the one under way."""
         self._is_stopped = False
 
     def offer(self, rows: Mapping[Row, str]) -> None:
-        """Take in what the record holds: new rows are due now, those that are gone are forgotten."""
+        """Take over the rows of the record: new rows are due now, and rows that are gone are forgotten."""
         with self._changed:
             self._tasks = {row: task for row, task in self._tasks.items() if row in rows}
             new = rows.keys() - self._tasks.keys()
@@ -107,17 +110,17 @@ class Line:
                 self._changed.notify()
 
     def settled(self) -> set[Row]:
-        """Return the rows that need no more telling."""
+        """Return the rows that need no further purge."""
         with self._changed:
             return {row for row, task in self._tasks.items() if task.is_settled}
 
     def heard(self) -> set[Row]:
-        """Return the rows that the cache has acknowledged once at least."""
+        """Return the rows of which the cache has acknowledged a purge at least once."""
         with self._changed:
             return {row for row, task in self._tasks.items() if task.told}
 
     def finish(self, rows: Iterable[Row]) -> None:
-        """Tell of these rows once more, for the last time: all caches have acknowledged them just now."""
+        """Schedule the last purge of these rows: by now every cache has acknowledged them once."""
         with self._changed:
             for row in rows:
                 task = self._tasks.get(row)
@@ -126,21 +129,21 @@ class Line:
                     self._changed.notify()
 
     def run(self) -> None:
-        """Deliver what is due, again and again, until it is stopped."""
+        """Deliver what is due, repeatedly, until `stop` is called."""
         while self._await():
             self.once()
 
     def stop(self) -> None:
-        """Have `run` end; what has not been acknowledged stays in the record."""
+        """End `run`. What has not been acknowledged stays in the record."""
         with self._changed:
             self._is_stopped = True
             self._changed.notify()
 
     def once(self) -> bool:
-        """Tell the cache all that is due, and say whether it has acknowledged all of it."""
+        """Send all purges that are due, and return whether the cache has acknowledged all of them."""
         due = self._due()
         if not due:
-            return True  # a new row has woken us while the cache is left alone: that is not over
+            return True  # a new row has woken the thread during a pause, which goes on
         self._known, self._defects = self._defects, set()
         failures = list(self._told(due))
         if failures:
@@ -148,9 +151,9 @@ class Line:
         return not failures
 
     def _told(self, due: list[_Task]) -> Iterator[Exception]:
-        """Tell all that is due, and yield what went wrong, also where it is a defect, here or of the project's.
+        """Send all purges that are due, and yield each failure, including defects here or in the project's code.
 
-        Were it raised, this thread would end, the lease would go on, and nobody would deliver any more.
+        A defect must not be raised: this thread would end while the process kept the lease, and nobody would deliver.
         """
         try:
             planned = _planned(due, self.purger.at_once)
@@ -175,12 +178,12 @@ class Line:
         return None
 
     def _id(self, tasks: list[_Task]) -> str:
-        """Name this attempt as every other at telling of the same rows, and no telling of them before or after."""
+        """Return an id that all attempts at this purge of these rows share, and that no other purge of them has."""
         tellings = sorted((task.number, task.told) for task in tasks)
         return hashlib.sha256(repr((self._name, tellings)).encode()).hexdigest()
 
     def _purge(self, order: Order) -> None:
-        """Purge everything where the purger, or a function of the project's, cannot say what `order` is of."""
+        """Carry out `order`; if the purger, or a function of the project, fails to translate it, purge everything."""
         try:
             self.purger.purge(order)
         except PurgeError:
@@ -198,7 +201,7 @@ class Line:
             )
 
     def _await(self) -> bool:
-        """Wait until something is due, or anything has changed; say whether to go on."""
+        """Wait until something is due, or anything has changed. Return whether to go on."""
         with self._changed:
             at = max(min((task.due for task in self._tasks.values()), default=math.inf), self._not_before)
             wait = at - self._clock()
@@ -219,7 +222,7 @@ class Line:
         asked = max(
             (each.retry_after or 0.0 for each in failures if isinstance(each, PurgeError)), default=0.0
         )
-        pause = min(asked, LONGEST_LEAVE) or longest * random.uniform(0.5, 1.0)  # noqa: S311 - apart from others, not secret
+        pause = min(asked, LONGEST_LEAVE) or longest * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
         self._not_before = self._clock() + pause
         said = "%s: attempt %d failed, again in %.1f s: %s"
         for failure in failures:
@@ -228,7 +231,7 @@ class Line:
             logger.log(level, said, type(self.purger).__name__, self._failures, pause, failure, exc_info=news)
 
     def _is_news(self, failure: Exception) -> bool:
-        """Say whether it is a defect that neither this attempt nor the last has shown: its traceback is worth it."""
+        """Return whether a traceback is worth logging: for a defect that neither this attempt nor the last ran into."""
         if isinstance(failure, PurgeError):
             return False
         is_known = type(failure) in self._known | self._defects
@@ -240,7 +243,7 @@ class Line:
             self._failures, self._not_before = 0, 0.0
             for task in tasks:
                 task.told += 1
-                if not task.is_last:  # which it may have become meanwhile
+                if not task.is_last:  # a peer may have called `finish` meanwhile
                     task.due = self._clock() + conf.PURGE_AGAIN if task.told == 1 else math.inf
             for task in last:
                 task.is_last, task.due = True, math.inf
@@ -252,14 +255,14 @@ class Line:
 
 
 def _planned(due: list[_Task], at_once: int | None) -> list[tuple[Order, list[_Task]]]:
-    """Return what tells of all that is due, each with its tasks: hard ones first, then what has waited longest.
+    """Return the orders that purge all that is due, each with its tasks: hard ones first, then the longest waiting.
 
-    No task is in two. What has waited longest is never told last again and again, however much comes meanwhile.
+    Each task is in one order. New tasks, however many, never push back those that have waited longest.
     """
     parts = [part for order in orders(task.scope for task in due) for part in order.split(at_once)]
     of = {scope: number for number, part in enumerate(parts) for scope in part.scopes}
     planned: list[tuple[Order, list[_Task]]] = [(part, []) for part in parts]
-    for task in due:  # the last is of everything, where one is
+    for task in due:  # if there is an order of everything, it is the last
         planned[of.get(task.scope, of.get(family(task.scope), -1))][1].append(task)
     return sorted(planned, key=lambda each: (each[0].soft, min(task.due for task in each[1])))
 
@@ -269,7 +272,7 @@ def _will_pass(failure: Exception) -> bool:
 
 
 def _warm(scopes: set[str]) -> None:
-    """Whatever comes of it, the purge was acknowledged."""
+    """Request the pages to warm. A failure is only logged, because the purge was acknowledged."""
     try:
         warm_after(scopes)
     except Exception:
@@ -277,7 +280,7 @@ def _warm(scopes: set[str]) -> None:
 
 
 class Delivery:
-    """The lines to every server of all configured caches, and whether this process is the one that delivers."""
+    """The lines to each server of all configured caches, and whether this process is the one that delivers."""
 
     def __init__(self) -> None:
         self.lines = [Line(server) for purger in edge.purgers().values() for server in purger.apart()]
@@ -290,9 +293,9 @@ class Delivery:
         self._threads: list[threading.Thread] = []
 
     def leads(self) -> bool:
-        """Say whether this process delivers. Of the processes with the same purgers one does.
+        """Return whether this process delivers. Of the processes with the same purgers, one does.
 
-        Without a store, every process does: twice is better than never.
+        While the store is unreachable, every process does: two purges are better than none.
         """
         if time.monotonic() - self._asked > LEASE / 4:
             self._asked = time.monotonic()
@@ -303,7 +306,7 @@ class Delivery:
         return self._leads
 
     def offer(self, rows: Mapping[Row, str]) -> None:
-        """Deliver what the record holds, if this process is the one to do it. All of `rows` must have been closed."""
+        """Deliver the rows of the record, if this process is the one that delivers. All of `rows` must be closed."""
         offered = rows if self.leads() else {}
         if offered and not self._threads:
             self._start()
@@ -311,11 +314,11 @@ class Delivery:
             line.offer(offered)
 
     def settled(self) -> set[Row]:
-        """Return the rows that every cache has acknowledged for good: they can leave the record."""
+        """Return the rows that need no further purge at any cache, and so can leave the record."""
         return set.intersection(*(line.settled() for line in self.lines))
 
     def stop(self) -> None:
-        """Have the threads end."""
+        """End the threads."""
         for line in self.lines:
             line.stop()
 

@@ -1,7 +1,7 @@
-"""The caches in front of us that we purge, as configured, and what an answer says to them alone.
+"""The configured caches in front that are purged, and the response fields that only they read.
 
-Who is told of every change may hold an answer long; who is not, asks each time. So the fields made here are
-those of the configured purgers and of nobody else.
+Only a cache that is told of every change may hold an answer for long; any other revalidates each time. So the fields
+made here are those of the configured purgers, and no others.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ __all__ = ["fields", "identities", "is_for_caches", "joined", "key_fields", "pur
 logger = logging.getLogger(__name__)
 Field = tuple[str, str]
 TIMEOUT = 10.0
-"""Seconds that a purge may take to connect, and again to answer."""
+"""Seconds that a purge may take to connect, and as many to be answered."""
 
 
 @lru_cache(maxsize=1)
 def purgers() -> Mapping[str, Purger]:
-    """Return the purgers of `KEYBITS_PURGERS` by name, one of each for this process."""
+    """Return the purgers of `KEYBITS_PURGERS` by name; the process has one instance of each."""
     return dict(_made())
 
 
@@ -75,7 +75,7 @@ def _identity(configured: list[Any]) -> str:
 
 @cache
 def _trusted() -> ssl.SSLContext:
-    """The authorities that are trusted, read once for all purgers: that takes longer than to make a purger."""
+    """Return the trusted certificate authorities. Read once for all purgers: that takes longer than all else."""
     return httpx.create_ssl_context()
 
 
@@ -90,9 +90,9 @@ def _backend(path: Any) -> type[Purger]:
 
 
 def purge(order: Order, names: Collection[str] = ()) -> dict[str, str]:
-    """Have the caches of these names carry out `order`, or all of them; return what went wrong with which.
+    """Carry out `order` at the caches of these names, or at all. Return the failures, by the name of the cache.
 
-    One that fails, for whatever reason, keeps no other from being told.
+    A cache that fails, for whatever reason, does not keep the others from being purged.
     """
     asked = {name: purger for name, purger in purgers().items() if not names or name in names}
     return {name: failure for name, purger in asked.items() if (failure := _failure(purger, order))}
@@ -103,14 +103,14 @@ def _failure(purger: Purger, order: Order) -> str:
         purger.purge(order)
     except PurgeError as error:
         return str(error)
-    except Exception as error:  # a defect, of the purger or of a function of the project's
+    except Exception as error:  # a defect of the purger, or of a function of the project
         logger.exception("%s fails", type(purger).__name__)
         return f"{type(error).__name__}, which the log has more of"
     return ""
 
 
 def fields(policy: Policy, scopes: Iterable[str]) -> list[Field]:
-    """Return Cache-Control, the fields that the configured caches hold by, and the keys that they purge by."""
+    """Return Cache-Control, and the lifetime and key fields that the configured caches read."""
     configured = list(purgers().values())
     holders = sorted({name for purger in configured for name in purger.holds_by})
     obeys_cache_control = any(not purger.holds_by for purger in configured)
@@ -123,7 +123,7 @@ def fields(policy: Policy, scopes: Iterable[str]) -> list[Field]:
 
 
 def key_fields(scopes: Iterable[str]) -> list[Field]:
-    """Return the fields of surrogate keys that the configured caches read; none where there is no such cache."""
+    """Return the surrogate key fields that the configured caches read; none if there is no such cache."""
     configured = list(purgers().values())
     names = sorted({name for purger in configured for name in purger.fields})
     if not names:
@@ -133,13 +133,13 @@ def key_fields(scopes: Iterable[str]) -> list[Field]:
 
 
 def is_for_caches(name: str) -> bool:
-    """Say whether a field is for caches in front alone: how long they hold (RFC 9213), or what they are purged by."""
+    """Return whether only caches in front read this field: a lifetime (RFC 9213), or surrogate keys."""
     said = name.lower()
     return said in SEPARATORS or said == "surrogate-control" or said.endswith("cdn-cache-control")
 
 
 def joined(ours: Iterable[Field], theirs: Iterable[Field]) -> tuple[Field, ...]:
-    """Return our fields with a view's own: its lifetimes in place of ours, its keys beside ours."""
+    """Return our fields merged with a view's: its lifetimes replace ours, its keys are added to ours."""
     found = {name.lower(): (name, value) for name, value in ours}
     for name, value in theirs:
         present = found.get(name.lower())
@@ -151,11 +151,14 @@ def joined(ours: Iterable[Field], theirs: Iterable[Field]) -> tuple[Field, ...]:
 
 
 SEPARATORS = {"surrogate-key": " ", "xkey": " ", "cache-tag": ",", "cache-groups": ", "}
-"""By the fields that keys can be written in, in small letters: what stands between two."""
+"""The separator between two keys, by the lower-case name of the field."""
 
 
 def _written(name: str, keys: Iterable[str]) -> str:
-    """Cache-Groups is a List of Strings (RFC 9875 section 2; RFC 9651 section 3.1): keys hold nothing to be escaped."""
+    """Return the value of a key field. Cache-Groups is a List of Strings (RFC 9875 section 2, RFC 9651 section 3.1).
+
+    Keys contain no character that would need escaping.
+    """
     said = name.lower()
     quoted = (f'"{key}"' for key in keys) if said == "cache-groups" else keys
     return SEPARATORS[said].join(quoted)

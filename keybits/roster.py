@@ -31,7 +31,7 @@ LEASE = 1.0
 
 
 class Roster:
-    """The purgers of this process, by their identities, and those that other processes have announced."""
+    """The identities of this process's purgers, and of those that other processes have announced."""
 
     def __init__(self, purgers: Iterable[str]) -> None:
         self._own = {"", *purgers}  # a process without purgers announces itself too
@@ -43,7 +43,7 @@ class Roster:
         )
 
     def attend(self) -> None:
-        """Announce the purgers of this process, where that is due. Raises `StoreError`."""
+        """Announce the purgers of this process, if that is due. Raises `StoreError`."""
         if time.monotonic() - self._said > PRESENCE / 3:
             self._say()
 
