@@ -1,10 +1,10 @@
-"""One store for each database: the database names it, and no relay of another store vouches.
+"""One store for each database: the database names its store, and no relay of another store vouches.
 
-What one store's relay has closed it deletes from the record, where that of another may not have looked yet. So of two
-containers with a store each, of a Redis and the one that took its place, and of a store that is used again after
-another was, one is believed: the last to come, from which everything has ended, also what readers put there before it
-had a name. It is named before that, and by then no other store's relay deletes anything: what was deleted earlier, no
-entry of afterwards has missed.
+A relay deletes from the record what it has closed in its own store, although the relay of another store may not have
+seen it. So where two stores are used with one database (two containers with a store each, a Redis and its replacement,
+a store that comes back into use), only the last one is trusted. It is named in the database first; from then on no
+other store's relay deletes rows. Then it is cleared, including what readers put there before it was named. So no entry
+in it is older than the rows that were deleted before.
 """
 
 from __future__ import annotations
@@ -22,54 +22,55 @@ __all__ = ["AtWorkError", "ContestedError", "hold", "name"]
 
 logger = logging.getLogger(__name__)
 NOTE = "store:"
-"""What the notes begin with of what each database, by alias, calls this store."""
+"""The prefix of the notes that hold, for each database by alias, the name that it gave this store."""
 PATIENCE = 600.0
-"""Seconds for which a process leaves a database to another store after it has taken it itself."""
+"""Seconds after taking a database during which this process does not take it from another store again."""
 LEASE = 15.0
-"""Seconds for which others leave it to one process to take a database: Redis looks at all its keys for that."""
+"""Seconds for which one process may take a database while others wait: clearing Redis visits all its keys."""
 
 _seen: dict[str, tuple[str, str]] = {}
-"""By alias, which server of the store has last called itself what the database calls it, and what that is."""
+"""By alias, the server and the name, when the name in the store last agreed with that in the database."""
 _taken: dict[str, float] = {}
-"""By alias, when this process has last taken a database from another store."""
+"""By alias, when this process last took the database from another store."""
 
 
 class ContestedError(Exception):
-    """The database names another store: what is here may be stale."""
+    """The database names another store: entries of this one may be stale."""
 
 
 class AtWorkError(ContestedError):
-    """Another process is about to have the database name this store: as of two workers that start at once."""
+    """Another process is just naming this store in the database, as when two workers start at once."""
 
 
 def name(alias: str) -> str:
-    """Return what this database calls the store, as the store has it; "" where it does not know."""
+    """Return the name that this database gave the store, according to the store; "" if it has none."""
     return (get_store().noted(NOTE + alias) or b"").decode()
 
 
 def hold(connection: BaseDatabaseWrapper) -> None:
-    """See that the database names this store; where it names another, everything here ends.
+    """Make sure that the database names this store. If it does not, name the store, and clear it.
 
-    Raises `ContestedError` where this process has done that lately, and `AtWorkError` where another is about to.
+    Raises `ContestedError` if this process has taken the database from another store within the last `PATIENCE`
+    seconds, and `AtWorkError` if another process is at it.
     """
     if _is_named(connection):
         return
     me = uuid.uuid4().hex
     _lease(connection.alias, me)
     try:
-        if not _is_named(connection):  # another process may have seen to it just now
+        if not _is_named(connection):  # another process may have done it just now
             _take(connection, me)
     finally:
         get_store().release(NOTE + connection.alias, me)
 
 
 def _is_named(connection: BaseDatabaseWrapper) -> bool:
-    """Say whether the database and the store have one name for the store.
+    """Return whether the database and the store agree on the name of the store.
 
-    A store that has forgotten its name with everything else is reminded of it, if this process has seen it have that
-    name, for this alias or for another one of the same database. That writes nothing to the database: a store may be
-    flushed while somebody has SQLite's lock. A server that has taken the place of another has forgotten nothing, and
-    is not reminded: the other may come back, with all it had.
+    A store that was flushed, and so has lost its name, gets it again if this process has seen that server have it, for
+    this alias or another one of the same database. That writes nothing to the database, so that it works while
+    somebody holds SQLite's lock. A server that replaces another does not get the name: the other may come back with
+    all its entries.
     """
     alias, held = connection.alias, changes.holder(connection)
     server, noted = get_store().noted_by(NOTE + alias)
@@ -93,21 +94,21 @@ def _elsewhere(alias: str) -> AtWorkError:
 
 
 def _take(connection: BaseDatabaseWrapper, holder: str) -> None:
-    """Name the store, then end what is in it: made while changes went to another, or before anybody vouched.
+    """Name the store, then clear it: entries may stem from when changes went to another store, or nobody vouched.
 
-    Who dies on the way has the next one do it again.
+    If this process dies half-way, the next one starts again.
     """
     alias, new = connection.alias, uuid.uuid4().hex
     from_another = bool(name(alias) and changes.holder(connection))
     if from_another:
         _claim_from_another(alias)
     changes.hold(connection, new)
-    get_store().clear()  # the lease with all the rest
+    get_store().clear()  # including the lease
     _lease(alias, holder)
     if changes.holder(connection) != new:
         raise _elsewhere(alias)
     get_store().note(NOTE + alias, new.encode())
-    _seen[alias] = (get_store().noted_by(NOTE + alias)[0], new)  # what clears the store next forgets the note
+    _seen[alias] = (get_store().noted_by(NOTE + alias)[0], new)  # to restore the note after the next flush
     if from_another:
         _taken[alias] = clock.seconds()
 

@@ -1,11 +1,10 @@
-"""What writers did not close: changes made past Django, by a process that died, or while the store was away.
+"""Close what writers did not: changes made past Django, by a process that died, or while the store was unreachable.
 
-A relay looks at the record of changes, closes what has not been closed, and vouches for the store: all that was
-committed when it looked is closed here. Its word holds for `KEYBITS_RELAY_BOUND` seconds from that moment, by the
-store's own clock. So nobody believes a store that no relay has brought up to date, whatever happened to it
-meanwhile. Relays need no leader: closing twice is closing once, and one that finds that another has begun to look since
-leaves it at that. PostgreSQL wakes relays by NOTIFY; otherwise one of them looks every `KEYBITS_RELAY_INTERVAL`
-seconds, as where a pooler stands before PostgreSQL.
+A relay reads the record of changes, closes what has not been closed, and vouches for the store: everything committed
+before it looked is closed here. That holds for `KEYBITS_RELAY_BOUND` seconds from that moment, by the store's own
+clock. So no reader trusts a store that no relay has brought up to date, whatever happened to it meanwhile. Relays need
+no leader: closing is idempotent, and a relay skips its look if another has begun one since it was woken. PostgreSQL
+wakes relays by NOTIFY. On SQLite, or behind a pooler, one of them looks every `KEYBITS_RELAY_INTERVAL` seconds.
 """
 
 from __future__ import annotations
@@ -37,26 +36,26 @@ __all__ = ["Relay", "ensure_running"]
 
 logger = logging.getLogger(__name__)
 SWEEP = 1.0
-"""Seconds between two deletions of rows that have been closed: they need the write lock of SQLite."""
+"""Seconds between two deletions of closed rows, which need SQLite's write lock."""
 DELIVERY_INTERVAL = 0.02
-"""Seconds between two looks of the process that purges the caches in front, where nobody wakes it."""
+"""Seconds between two looks of the process that purges the caches in front, unless it is woken."""
 HURRY = 20
 """Milliseconds that a deletion waits for SQLite's write lock."""
 PAUSE = 0.02
-"""Seconds that a relay takes at most to begin once PostgreSQL has woken all: the first to look spares the others."""
+"""The longest random delay, in seconds, after PostgreSQL has woken all relays: the first to look spares the others."""
 EARLIEST = 0.75
-"""The part of the interval after which one of them looks at the earliest; by the end of it one has."""
+"""The shortest random wait for a look, as a part of the interval; the longest is the whole interval."""
 ROUNDING = 0.002
-"""Seconds by which the age of a word may be told too low: Redis tells milliseconds, and rounds twice."""
+"""Seconds by which the age of a relay's statement may be too low: Redis gives milliseconds, and rounds twice."""
 SPARED = 20
-"""How many times what a look at the whole record takes goes by until the next: PostgreSQL looks through what has been
-deleted, too, for as long as somebody with an older snapshot keeps VACUUM from removing it."""
+"""The pause between two reads of the whole record, in multiples of the time that one takes. PostgreSQL also scans
+deleted rows, for as long as an older snapshot keeps VACUUM from removing them."""
 MOST_ROWS = 1000
-"""Rows that may wait for a cache in front before they are recorded again, each scope once and kinds for members."""
+"""Rows that may wait for a cache in front before they are coarsened: each scope once, and kinds in place of members."""
 
 
 class Relay:
-    """Relays the record of each database to the store, until it is stopped; a replica has but a copy of one."""
+    """Relays the record of each database to the store, until stopped. Replicas are left out: theirs is a copy."""
 
     def __init__(self, aliases: Iterable[str] | None = None) -> None:
         self.aliases = list(aliases or (alias for alias in connections if alias not in conf.REPLICAS))
@@ -82,7 +81,7 @@ class Relay:
         )
 
     def run(self) -> None:
-        """Look, close, vouch and wait, again and again. What fails is tried again after the interval."""
+        """Look, close, vouch and wait, repeatedly. After a failure, try again after the interval."""
         woken = -math.inf
         try:
             while not self.stopped.is_set():
@@ -98,9 +97,9 @@ class Relay:
                 connections[alias].close()
 
     def once(self) -> int:
-        """Look once at every database, close and vouch; return how many rows were seen to.
+        """Look once at every database, close and vouch. Return the number of rows closed.
 
-        Raises what goes wrong, and then has vouched for nothing.
+        Raises any failure, and then has not vouched.
         """
         until = get_store().now() + int(conf.RELAY_BOUND * 1000)
         seen = sum(self._relay(connections[alias]) for alias in self._recording())
@@ -112,7 +111,7 @@ class Relay:
         return [alias for alias in list(self.aliases) if self._records(alias)]
 
     def _records(self, alias: str) -> bool:
-        """Say whether a database keeps the record; one out of reach that is not known to is not asked again."""
+        """Return whether a database keeps the record. An unreachable one not known to keep it is not asked again."""
         connection = connections[alias]
         try:
             if changes.is_of_another_file(connection):
@@ -136,29 +135,29 @@ class Relay:
             if time.monotonic() - self._swept > SWEEP:
                 self.sweep()
             self._outage.is_over()
-        except fencing.AtWorkError as error:  # it is done by the next look, or soon after
+        except fencing.AtWorkError as error:  # the other process will be done by the next look, or soon after
             logger.debug("%s", error)
             self._has_vouched = False
         except Exception as error:
-            # Also a defect, here or in a router or a store of the project's: were this thread to end, nobody would
-            # start another, and this process would vouch for nothing any more.
+            # Including defects, here or in the project's router or store: if this thread ended, nothing would start
+            # another, and this process would never vouch again.
             self._outage.goes_on(error, traceback=not isinstance(error, StoreError))
             self._has_vouched = False
             for alias in self.aliases:
                 connections[alias].close_if_unusable_or_obsolete()
 
     def _heed(self) -> None:
-        """Forget who has called until now: the look that begins here sees what they have committed."""
+        """Discard pending notifications: the look that begins now sees what they announce."""
         for alias in self.aliases:
             raw: Any = connections[alias].connection
             if getattr(raw, "_keybits_listens", False):
                 list(raw.notifies(timeout=0))
 
     def _is_spared(self, woken: float) -> bool:
-        """Say whether another relay has begun to look since this one was woken: then all that was there is closed.
+        """Return whether another relay has begun to look since this one was woken: then everything is closed.
 
-        Not who purges the caches in front, from what it sees itself; nor for longer than a word holds: the other may be
-        of another release, and look at fewer databases.
+        The process that purges the caches in front is never spared: it delivers the rows that it reads itself. Nor is
+        any relay for longer than `KEYBITS_RELAY_BOUND`: the other may be of another release, and read fewer databases.
         """
         asked, self._age = time.monotonic(), 0.0
         if woken == -math.inf or asked - self._began > conf.RELAY_BOUND:
@@ -167,7 +166,7 @@ class Relay:
             if self._delivers():
                 return False
             left = get_store().vouched()
-        except Exception:  # the look that follows tells the log what it is
+        except Exception:  # the look that follows logs the cause
             logger.debug("whether another relay has looked is not known", exc_info=True)
             return False
         age = conf.RELAY_BOUND - left
@@ -177,7 +176,7 @@ class Relay:
         return True
 
     def _hand_over(self) -> None:
-        """Say so where no word held any more when this one came, for the store or the database is far away."""
+        """Log it if the previous statement had ended before this one, because the looks take too long."""
         took = time.monotonic() - self._began
         is_late = 2 * took + conf.RELAY_INTERVAL > conf.RELAY_BOUND
         if is_late and self._has_vouched and not self._was_believed:
@@ -187,7 +186,7 @@ class Relay:
         self._has_vouched = True
 
     def _once_and_deliver(self) -> None:
-        """Close, then purge. While the store is away nobody believes it, so that the caches are told at once."""
+        """Close, then purge. While the store is unreachable nobody trusts it, so purges need not wait for closing."""
         try:
             self.once()
         except StoreError:
@@ -205,7 +204,7 @@ class Relay:
                 )
 
     def _note(self, connection: BaseDatabaseWrapper) -> list[tuple[int, str, str]]:
-        """Read the record; return the rows that have not been closed here, and forget those that are gone."""
+        """Read the record. Return the rows that have not been closed here, and forget those that are gone."""
         rows = self._seen(connection)
         self._present[connection.alias] = {id: scope for id, scope, _ in rows}
         known = self._closed[connection.alias]
@@ -213,7 +212,7 @@ class Relay:
         return [row for row in rows if row[0] not in known]
 
     def _seen(self, connection: BaseDatabaseWrapper) -> list[tuple[int, str, str]]:
-        """Look at the whole record, but while that is slow at what may be new in it, and at what was there."""
+        """Read the whole record; while that is slow, only rows that may be new, and those known before."""
         alias, began = connection.alias, time.monotonic()
         horizon = self._horizons.get(alias, "") if began < self._whole_again.get(alias, began) else ""
         rows, self._horizons[alias] = changes.seen(connection, horizon, self._present.get(alias, {}).keys())
@@ -222,7 +221,7 @@ class Relay:
         return rows
 
     def _relay(self, connection: BaseDatabaseWrapper) -> int:
-        """Close what has been committed and not been closed. A row that was closed once is closed for good."""
+        """Close what has been committed but not closed, and return how many rows that were. Rows are closed once."""
         self._follow(connection)
         rows = self._note(connection)
         scopes: defaultdict[str, list[str]] = defaultdict(list)
@@ -233,7 +232,7 @@ class Relay:
         return len(rows)
 
     def _follow(self, connection: BaseDatabaseWrapper) -> None:
-        """Know no row any more where the database has another past: others may have their ids there."""
+        """Forget all known rows if the database was set back: it may assign their ids again."""
         trigger_health.see_to_it(connection)
         fencing.hold(connection)
         past = history.follow(connection)
@@ -245,10 +244,10 @@ class Relay:
                 self.delivery.offer({})
 
     def sweep(self) -> None:
-        """Delete the rows that have been closed, and purged. Where a writer has the lock, some other time."""
+        """Delete the rows that have been closed and purged. If a writer holds the lock, leave it to a later sweep."""
         self._swept = time.monotonic()
         done = {alias: ids & self._delivered(alias, ids) for alias, ids in self._closed.items()}
-        may_go = any(done.values()) and self._roster.covers()  # who comes later finds nothing of before
+        may_go = any(done.values()) and self._roster.covers()  # purgers added later never see these rows
         for alias, ids in self._closed.items():
             connection = connections[alias]
             try:
@@ -266,7 +265,7 @@ class Relay:
         return {id for name, id in self.delivery.settled() if name == alias}
 
     def _condense(self, connection: BaseDatabaseWrapper) -> None:
-        """Bound what waits for a cache that is down."""
+        """Bound the rows that wait for a cache that is down."""
         rows = self._present.get(connection.alias, {})
         if len(rows) < MOST_ROWS or not self._delivers():
             return
@@ -275,9 +274,9 @@ class Relay:
             changes.replace(connection, sorted(rows), scopes)
 
     def _wait(self) -> float:
-        """Wait until a look may be due, or PostgreSQL says that there is something to see; return since when it is.
+        """Wait until a look may be due, or PostgreSQL notifies of a change. Return since when the look has been due.
 
-        Each relay waits for a time of its own, so that one is the first.
+        The wait is random, so that one relay is the first.
         """
         due = random.uniform(EARLIEST, 1) * conf.RELAY_INTERVAL  # noqa: S311 - no secret
         seconds = max(due - self._age, 0.0)
@@ -307,7 +306,7 @@ class Relay:
             if not list(raw.notifies(timeout=seconds, stop_after=1)):
                 return _owed()
             woken = time.monotonic()
-            if not self._delivers():  # who does looks in any case, and the caches in front wait for it
+            if not self._delivers():  # the delivering process always looks, and caches in front wait for it
                 self.stopped.wait(random.uniform(0, PAUSE))  # noqa: S311 - no secret
             return woken
         except Exception:
@@ -318,15 +317,15 @@ class Relay:
 
 
 def _owed() -> float:
-    """Return since when somebody is to have begun a look, where nobody has called."""
+    """Return since when a look by any relay has been due, without a notification."""
     return time.monotonic() - EARLIEST * conf.RELAY_INTERVAL
 
 
 def _may_listen(connection: Any) -> bool:
-    """Listen from now on, or say that a pooler stands before the server: its connections are not ours to have listen.
+    """Listen from now on, and return True; behind a pooler, return False and do not listen.
 
-    It gives them to others, who would hear what they have not asked for, and PgBouncer logs what nobody is there to
-    hear. A pooler names a process of its own.
+    A pooler gives its connections to other clients, who would receive the notifications, and PgBouncer logs those that
+    it has no client for. A pooler is recognized by the process id, which is not the server's.
     """
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_backend_pid()")
@@ -337,18 +336,18 @@ def _may_listen(connection: Any) -> bool:
 
 
 def _commit_each(connection: BaseDatabaseWrapper) -> None:
-    """Have each statement commit, also where the project has Django not do that (`AUTOCOMMIT`)."""
+    """Turn autocommit on, even if the project has turned it off (`AUTOCOMMIT`)."""
     if not (connection.in_atomic_block or connection.get_autocommit()):
         connection.set_autocommit(True)
 
 
 def _written() -> set[str]:
-    """The databases in which what is declared is written."""
+    """Return the aliases of the databases to which declared models are written."""
     return {router.db_for_write(each.model) for each in invalidation.declarations()}
 
 
 def _close(scopes: dict[str, list[str]]) -> None:
-    """Close what the writers, by name, changed, but for those that are known to have closed it themselves."""
+    """Close the scopes of each writer, by its name, unless it is known to have closed them itself."""
     store = get_store()
     done = store.closed([writer for writer in scopes if writer])
     for writer, names in scopes.items():
@@ -358,9 +357,9 @@ def _close(scopes: dict[str, list[str]]) -> None:
 
 @contextmanager
 def _hurrying(connection: BaseDatabaseWrapper) -> Iterator[None]:
-    """Do not wait long for SQLite's write lock in the block: nobody is vouched for meanwhile.
+    """In the block, do not wait long for SQLite's write lock: the relay cannot vouch meanwhile.
 
-    Looks wait as the project has it: a database without WAL keeps readers out while somebody commits.
+    Looks keep the timeout of the project: without WAL, a commit keeps readers out.
     """
     if connection.vendor != "sqlite":
         yield
@@ -381,7 +380,7 @@ def _busy_timeout(connection: BaseDatabaseWrapper, change: str = "") -> int:
 
 
 FIRST_LOOK = 1.0
-"""Most seconds that the start of a process waits for its relay's first look; without it the first reads only miss."""
+"""The longest time, in seconds, that a process waits for its relay's first look. Without it, its first reads miss."""
 
 _running_in = 0
 _starting = threading.Lock()
@@ -412,7 +411,7 @@ _pause = _Pause()
 
 
 def _renew() -> None:
-    """Give a child locks of its own: nobody there would release one that a thread of its parent holds."""
+    """Give a child process new locks: a lock that a thread of the parent holds would never be released there."""
     global _starting  # noqa: PLW0603 - as below
     _pause.renew()
     _starting = threading.Lock()
@@ -422,14 +421,14 @@ os.register_at_fork(after_in_child=_renew)
 
 
 def _run_beside(relay: Relay) -> None:
-    """Run a relay in this thread, over connections that it shares with none of those whom it is beside."""
+    """Run a relay in this thread, over connections that it shares with no other thread."""
     for alias in relay.aliases:
         connections[alias] = _aside(connections[alias])
     relay.run()
 
 
 def _aside(connection: Any) -> Any:
-    """Return one that is not of Django's pool, and leaves Django's log of SQL, which `DEBUG` turns on, to others."""
+    """Return a copy of the connection outside Django's pool, and without the SQL log that `DEBUG` turns on."""
     own = connection.copy()
     own.settings_dict["OPTIONS"].pop("pool", None)
     own.make_debug_cursor = own.make_cursor
@@ -444,7 +443,7 @@ def _pause_at_forks() -> None:
 
 
 def ensure_running() -> None:
-    """Have a relay run in this process, where `KEYBITS_RELAY` is `thread`; after a fork, a new one."""
+    """Start a relay in this process, if `KEYBITS_RELAY` is `thread` and none runs; after a fork, start a new one."""
     global _running_in  # noqa: PLW0603 - one relay a process is the point
     if _running_in == os.getpid() or conf.RELAY != "thread":
         return
