@@ -1,6 +1,6 @@
-"""How an error is written down: problem details (RFC 9457), never storable by a shared cache.
+"""The shape, media type and cache headers of every error: problem details (RFC 9457) that no cache stores.
 
-Decides the shape, the media type and the cache headers of every error; which error it is, the caller decides.
+The caller decides which error it is.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ __all__ = [
 MEDIA_TYPE = "application/problem+json"
 CACHE_CONTROL = "private, no-store"
 RETRY_AFTER = 5
-"""Seconds after which who met a database that is down is told to ask again."""
+"""The `Retry-After`, in seconds, of a 503."""
 UNREACHABLE = frozenset({"57P01", "57P02", "57P03", "53300"})
-"""SQLSTATEs of a server that ends, has crashed, begins, or has no connection left; beside class 08."""
+"""The SQLSTATEs, besides class 08, of a server that shuts down, has crashed, starts up, or has no connection left."""
 
 _outage = Outage(logging.getLogger(__name__), "the database cannot be reached")
 
 
 class OutOfReachError(DatabaseError):
-    """Something that a request needs cannot be reached at present; its text tells clients what. They may ask again."""
+    """Something that a request needs is unreachable at present: 503. Clients see the text, which says what."""
 
 
 def body(status: int, title: str = "", detail: str = "", type: str = "", **members: Any) -> dict[str, Any]:
     """Return the members of a problem document (RFC 9457 section 3.1), extension members last.
 
-    `type` is a short name such as `unknown-parameter`; "" stands for `about:blank`, where the title is the
-    status's own phrase.
+    `type` is a short name such as `unknown-parameter`, or "" for `about:blank`. The default title is the phrase of the
+    status.
     """
     problem: dict[str, Any] = {
         "type": f"urn:problem:{type}" if type else "about:blank",
@@ -67,14 +67,14 @@ def _phrase(status: int) -> str:
 
 
 def problem_response(status: int, title: str = "", detail: str = "", **members: Any) -> HttpResponse:
-    """Return the problem as a whole response: `application/problem+json`, `private, no-store`, with its length."""
+    """Return the problem as a complete response: `application/problem+json`, `private, no-store`, with its length."""
     content = orjson.dumps(body(status, title, detail, **members))
     headers = {"Cache-Control": CACHE_CONTROL, "Content-Length": str(len(content))}
     return HttpResponse(content, status=status, content_type=MEDIA_TYPE, headers=headers)
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Django's `handler400`: a request that Django itself refused, a foreign Host among them."""
+    """Django's `handler400`: Django itself has refused the request, for instance for its Host."""
     return problem_response(
         400, detail="The request is malformed, or its Host is not one that this server answers to."
     )
@@ -91,7 +91,7 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Django's `handler500`: says nothing of the cause, which the log has. 503 where the database is out of reach."""
+    """Django's `handler500`: does not state the cause, which is logged. 503 if the database is unreachable."""
     error = sys.exception()
     if isinstance(error, OutOfReachError):
         return _unavailable(str(error), "out-of-reach")
@@ -109,7 +109,7 @@ def _unavailable(what: str, type: str) -> HttpResponse:
 
 
 def _is_out_of_reach(error: BaseException) -> bool:
-    """Say whether it is for want of a database. Where no server has said anything, psycopg has no SQLSTATE."""
+    """Return whether the error means that the database is unreachable. Without any answer, psycopg has no SQLSTATE."""
     if not isinstance(error, OperationalError):
         return False
     cause = error.__cause__
