@@ -1,7 +1,7 @@
-"""What a cache in front of us must be able to do, and which ones there are: one protocol, one adapter a module.
+"""The protocol between keybits and the caches in front. Each adapter is a module of this package.
 
-`tests/keybits/purge/test_contract.py` is the contract that every adapter passes. When something is purged is
-`keybits.delivery`'s to say; an adapter only knows how its cache is told.
+Every adapter passes the contract in `tests/keybits/purge/test_contract.py`. `keybits.delivery` decides when to purge;
+an adapter decides only which requests purge its cache.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from keybits import surrogates
 __all__ = ["Order", "PurgeError", "Purger", "absolute", "batches"]
 
 DEADLINE = 30.0
-"""Seconds after which the content of an answer is not waited for: what arrives byte by byte never times out."""
+"""Seconds after which reading a response is given up: one that arrives byte by byte never meets a time-out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What to purge: answers made from `scopes`, the absolute `urls`, or all that we ever answered.
+    """What to purge: answers made from `scopes`, the absolute `urls`, or every answer ever sent.
 
-    A soft purge makes answers stale, so that the cache revalidates them and still has them while the origin is
-    down; a hard one removes them. A cache that knows only one kind does what removes more.
+    A soft purge makes answers stale, so that the cache revalidates them and can still serve them while the origin is
+    down; a hard one removes them. A cache that knows no soft purges does hard ones.
 
-    `id` is the same for every attempt at one order, and never used for another, not even for one of the same
-    content: a vendor that has seen it does nothing. Without an id every attempt counts as new.
+    `id` is the same for every attempt at one order, and never used for another, not even for one with the same
+    content: a vendor that has seen it does nothing. Without an id, every attempt counts as new.
     """
 
     scopes: tuple[str, ...] = ()
@@ -45,22 +45,22 @@ class Order:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The keys to purge: of the scopes, or the one of everything."""
+        """The surrogate keys to purge: those of the scopes, or the key of everything."""
         if self.everything:
             return surrogates.keys(surrogates.EVERYTHING)
         return surrogates.purged(self.scopes) if self.scopes else ()
 
     def split(self, most: int | None) -> list[Order]:
-        """Return orders that together do what this one does; those of scopes alone have `most` keys where they can."""
+        """Return orders that together do what this one does. One of scopes alone has `most` keys at most, if it can."""
         if most is None or not self.scopes or self.urls or self.everything:
             return [self]
         return [replace(self, scopes=part) for part in surrogates.parts(self.scopes, most)]
 
 
 class PurgeError(Exception):
-    """The cache did not acknowledge. `retry_after` is in seconds, where it said so.
+    """The cache did not acknowledge. `retry_after` is the pause, in seconds, that it asked for, or None.
 
-    `permanent` says that the same order will fail again: it is configured wrongly, or the cache refuses it.
+    `permanent` means that the same order will fail again: the configuration is wrong, or the cache refuses it.
     """
 
     def __init__(self, message: str, *, retry_after: float | None = None, permanent: bool = False) -> None:
@@ -73,23 +73,23 @@ class Purger(ABC):
     """One cache in front of us. Subclasses turn orders into requests; options are those of `KEYBITS_PURGERS`.
 
     The options of a subclass are the keyword-only parameters of its `__init__`; others, or too few, raise
-    `ImproperlyConfigured`. Their values are in no message, log or `repr`: some are secret.
+    `ImproperlyConfigured`. Their values appear in no message, log or `repr`: some are secret.
     """
 
     fields: tuple[str, ...] = ()
-    """Response fields that this cache reads keys from: of `Surrogate-Key`, `Cache-Tag`, `xkey`, `Cache-Groups`."""
+    """The fields that this cache reads keys from: any of `Surrogate-Key`, `Cache-Tag`, `xkey`, `Cache-Groups`."""
     most_keys: int = surrogates.MOST_KEYS
-    """Keys of an answer that this cache is sure to read: `surrogates.tags` is asked for no more."""
+    """The number of keys of one answer that this cache is sure to read: no more are sent (`surrogates.tags`)."""
     holds_by: tuple[str, ...] = ()
-    """Response fields that tell this cache alone how long to hold an answer: `CDN-Cache-Control`,
-    `Surrogate-Control`; empty for one that obeys only `s-maxage`."""
+    """The fields that tell this cache alone how long to hold an answer, such as `CDN-Cache-Control` or
+    `Surrogate-Control`. Empty for a cache that obeys only `s-maxage`."""
     at_once: int | None = None
-    """Keys of a request at most: an order of more is told in parts, so that what was acknowledged is not told again
-    where another part was not. None tells it whole."""
+    """The most keys of one request. A larger order is sent in parts, so that a part that was acknowledged is not sent
+    again when another fails. None sends it whole."""
     pace: float = 0.0
-    """Seconds between two requests at least, by the vendor's documented limit."""
+    """The vendor's documented rate limit, as the seconds between two requests."""
     burst: int = 1
-    """Requests that may follow each other at once, after a rest of `burst` times `pace`."""
+    """The number of requests that may be sent at once, after a rest of `burst` times `pace`."""
 
     def __new__(cls, *args: Any, **options: Any) -> Self:
         _check_names(cls, options)
@@ -105,15 +105,15 @@ class Purger(ABC):
         """Yield the requests that carry out `order`, each within the vendor's limits."""
 
     def apart(self) -> Sequence[Purger]:
-        """Return a purger for each server that holds copies of its own: one that is down holds up no other."""
+        """Return a purger for each server that has its own copies, so that one that is down delays no other."""
         return (self,)
 
     def acknowledged(self, response: httpx.Response) -> bool:
-        """Say whether the cache has done it, or has promised to."""
+        """Return whether the cache has carried out the request, or has accepted it."""
         return response.is_success
 
     def permanent(self, response: httpx.Response) -> bool:
-        """Say whether the cache would answer the same request alike: it is refused, not put off."""
+        """Return whether the same request would fail again: it is refused, not put off."""
         return 300 <= response.status_code < 500 and response.status_code not in {408, 425, 429}
 
     def retry_after(self, response: httpx.Response) -> float | None:
@@ -125,7 +125,7 @@ class Purger(ABC):
         return None if date is None else max(0.0, date - _sent(response))
 
     def reason(self, response: httpx.Response) -> str:
-        """Return the vendor's codes for what went wrong, where it has any; never what may repeat the request."""
+        """Return the vendor's error codes, or "". Never return text that may repeat the request."""
         return ""
 
     def wait(self) -> float:
@@ -133,9 +133,9 @@ class Purger(ABC):
         return max(0.0, self._earned - self.pace * (self.burst - 1) - self._clock())
 
     def purge(self, order: Order, sleep: Callable[[float], object] = time.sleep) -> None:
-        """Return when the cache has acknowledged all of `order`. Raises `PurgeError`; trying again is harmless.
+        """Carry out `order`; return when the cache has acknowledged all of it. Raises `PurgeError`. Safe to repeat.
 
-        Where the cache is several servers, one that fails keeps no other from being told.
+        If the cache is several servers, one that fails does not keep the others from being purged.
         """
         failures: dict[bytes, PurgeError] = {}
         for request in self.requests(order):
@@ -147,18 +147,18 @@ class Purger(ABC):
             raise _together(list(failures.values()))
 
     def misconfigured(self, option: str, demand: str) -> ImproperlyConfigured:
-        """Return the error that says what `option` has to be; never what it is."""
+        """Return the error that says what `option` has to be. It does not contain the value."""
         return ImproperlyConfigured(f"{type(self).__name__} needs {option!r} to be {demand}.")
 
     def url(self, option: str, value: object) -> httpx.URL:
-        """Return `value` as an absolute URL. One that holds a password would be logged with it, and is refused."""
+        """Return `value` as an absolute URL. One with a user or a password is refused: httpx would log it."""
         url = _parsed(value) if isinstance(value, str) else httpx.URL()
         if url.scheme in {"http", "https"} and url.host and not url.userinfo:
             return url
         raise self.misconfigured(option, "an http(s) URL without user and password")
 
     def text(self, option: str, value: object) -> str:
-        """Return `value`, which can stand in a header or a path as it is: visible ASCII, and some."""
+        """Return `value`, after checking that it fits in a header or a path: visible ASCII, and not empty."""
         if isinstance(value, str) and value and all("!" <= character <= "~" for character in value):
             return value
         raise self.misconfigured(option, "visible ASCII characters without spaces")
@@ -192,7 +192,7 @@ class Purger(ABC):
 
 
 class _InTime(httpx.SyncByteStream):
-    """A stream that is read while there is time for it."""
+    """A stream that raises `ReadTimeout` once its time is over."""
 
     def __init__(self, stream: Any, has_time: Callable[[], bool]) -> None:
         self._stream = stream
@@ -221,7 +221,7 @@ def batches(items: Iterable[str], most: int) -> Iterator[tuple[str, ...]]:
 
 
 def absolute(url: str) -> httpx.URL:
-    """Return `url`, which has a scheme and a host. Raises `PurgeError` where it has not."""
+    """Return `url` parsed. Raises `PurgeError` if it has no scheme or no host."""
     parsed = _parsed(url)
     if not (parsed.scheme and parsed.host):
         raise PurgeError("Only absolute URLs can be purged.", permanent=True)

@@ -1,7 +1,7 @@
-"""How a cache is told that knows HTTP Cache Groups (RFC 9875): by requests to ourselves, through it.
+"""Purge caches that support HTTP Cache Groups (RFC 9875), by requests to the origin itself, through the cache.
 
-Section 3 lets a cache invalidate what an answer names, and does not oblige it to: the cache must be one that does.
-Whether what is invalidated is removed or made stale is the cache's choice (RFC 9111 section 4.4).
+Section 3 allows a cache to invalidate the groups that a response names, but does not require it: the cache must be one
+that does. The cache decides whether to remove invalidated answers or make them stale (RFC 9111 section 4.4).
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ __all__ = ["CacheGroupsPurger"]
 
 
 class CacheGroupsPurger(Purger):
-    """A cache in front of the origin whose view `keybits.purge.groups.invalidate` is at `url`.
+    """A cache in front of the origin that serves the view `keybits.purge.groups.invalidate` at `url`.
 
-    Groups are of one origin (section 2.1), so `url` has the scheme, host and port that clients use.
+    Groups belong to one origin (section 2.1), so `url` must have the scheme, host and port that clients use.
     """
 
     fields = ("Cache-Groups",)
@@ -39,7 +39,7 @@ class CacheGroupsPurger(Purger):
         self._url = self.url("url", url)
 
     def requests(self, order: Order) -> Iterator[httpx.Request]:
-        """Yield the requests. No field names a URL that a cache must invalidate: for URLs, everything goes."""
+        """Yield the requests. No field invalidates a URL, so an order of URLs invalidates everything."""
         keys = (surrogates.key(surrogates.EVERYTHING),) if order.urls else order.keys
         for groups in batches(keys, GROUPS):
             body = orjson.dumps(groups)
@@ -47,5 +47,5 @@ class CacheGroupsPurger(Purger):
             yield self.client.build_request("POST", self._url, headers=headers, content=body)
 
     def acknowledged(self, response: httpx.Response) -> bool:
-        """Say whether it was our view that answered."""
+        """Return whether the view `invalidate` answered."""
         return response.status_code == 204

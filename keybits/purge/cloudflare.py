@@ -1,7 +1,7 @@
-"""How Cloudflare is told: `POST /zones/{zone}/purge_cache` (https://developers.cloudflare.com/api/).
+"""Purge Cloudflare: `POST /zones/{zone}/purge_cache` (https://developers.cloudflare.com/api/).
 
-It knows hard purges only. It does not tell upper case in tags from lower, which loses nothing: two keys that differ in
-case alone are purged together.
+All its purges are hard. It ignores the case of tags, which is harmless: two keys that differ only in case are purged
+together.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from keybits.purge import Order, Purger, batches
 __all__ = ["CloudflarePurger"]
 
 MOST = 100
-"""Tags or URLs of a request at most."""
+"""The most tags or URLs of one request."""
 PLANS = {"free": (12.0, 25), "pro": (0.2, 25), "business": (0.1, 50), "enterprise": (0.02, 500)}
-"""Seconds for which an account waits for another request, and requests that it can save up, by its plan."""
+"""By plan: the seconds after which an account may send another request, and the requests that it can save up."""
 
 
 class CloudflarePurger(Purger):
-    """A zone of Cloudflare. `token` needs the permission Cache Purge, and no other."""
+    """A zone of Cloudflare. `token` needs the permission Cache Purge, and no others."""
 
     fields = ("Cache-Tag",)
     holds_by = ("Cloudflare-CDN-Cache-Control",)
-    """Not `CDN-Cache-Control`, which is passed on to caches behind Cloudflare: nobody would purge those."""
+    """Not `CDN-Cache-Control`: Cloudflare passes it on to downstream caches, which nobody would purge."""
     at_once = MOST
 
     def __init__(
@@ -48,7 +48,7 @@ class CloudflarePurger(Purger):
         self._token = self.text("token", token)
 
     def requests(self, order: Order) -> Iterator[httpx.Request]:
-        """Yield the requests. Everything is the whole zone, whoever answered."""
+        """Yield the requests. An order of everything purges the whole zone, including answers of other origins."""
         if order.everything:
             yield self._post({"purge_everything": True})
             return
@@ -58,11 +58,11 @@ class CloudflarePurger(Purger):
             yield self._post({"files": list(urls)})
 
     def acknowledged(self, response: httpx.Response) -> bool:
-        """Say whether the body, too, says so: a 200 may hold `"success": false`."""
+        """Return whether the body reports success as well: a 200 may contain `"success": false`."""
         return response.is_success and _members(response).get("success") is True
 
     def reason(self, response: httpx.Response) -> str:
-        """Return the numbers of Cloudflare's errors."""
+        """Return the codes of Cloudflare's errors."""
         errors = _members(response).get("errors")
         codes = (
             [each.get("code") for each in errors if isinstance(each, dict)]

@@ -1,6 +1,6 @@
-"""How CloudFront is told: `CreateInvalidation`, by paths, or by tags where the distribution reads them.
+"""Purge CloudFront: `CreateInvalidation`, by paths, or by tags if the distribution reads them.
 
-An invalidation removes; there is no other. It is acknowledged when CloudFront has taken it on: it takes effect in
+All its purges are hard. An invalidation is acknowledged when CloudFront has accepted it; it takes effect within
 seconds. Needs botocore, for credentials and signatures: the extra `cloudfront`.
 """
 
@@ -29,25 +29,26 @@ __all__ = ["CloudFrontPurger"]
 
 ALL = "/*"
 ITEMS = 200
-"""Paths or tags of an invalidation: 15 such in progress are the 3,000 that a distribution may have."""
+"""The most paths or tags of one invalidation: 15 of these are the 3,000 that a distribution may have in progress."""
 WILDCARDS = 15
-"""Paths that end with `*` that a distribution may have in progress."""
+"""The most paths ending with `*` that a distribution may have in progress."""
 NAMESPACE = "http://cloudfront.amazonaws.com/doc/2020-05-31/"
 REGION = "us-east-1"
-"""Where CloudFront's API is, whichever edge answers."""
+"""The region of CloudFront's API, wherever the edges are."""
 
 
 class CloudFrontPurger(Purger):
-    """A distribution of CloudFront, by credentials that may do `cloudfront:CreateInvalidation`.
+    """A distribution of CloudFront. The credentials need the permission `cloudfront:CreateInvalidation`.
 
-    With `tags`, by surrogate keys: the distribution's `CacheTagConfig` must name the header `Cache-Tag`. Else by
-    paths: `paths` is the dotted path of a function that returns, for scopes, the path patterns of all answers made
-    from them; without one, every change invalidates `/*`. Credentials are found as AWS's own tools find them.
+    With `tags`, purges by surrogate keys: the distribution's `CacheTagConfig` must name the header `Cache-Tag`.
+    Otherwise purges by paths: `paths` is the dotted path of a function that takes a tuple of scopes and returns the
+    path patterns of all answers made from them; without one, every change invalidates `/*`. Credentials are found as
+    AWS's own tools find them.
     """
 
     pace = 2.5
     burst = 5
-    """Not more than 15 requests in the 25 seconds that it takes an invalidation to be complete."""
+    """At most 15 requests in the 25 seconds that an invalidation takes to complete."""
 
     def __init__(
         self,
@@ -65,20 +66,20 @@ class CloudFrontPurger(Purger):
         if tags and paths:
             raise self.misconfigured("paths", "left out where there are 'tags'")
         self.fields = ("Cache-Tag",) if tags else ()
-        self.at_once = ITEMS if tags else None  # whether there are too many patterns shows in all of them
+        self.at_once = ITEMS if tags else None  # the limit on wildcards applies to all patterns of an order
         self._paths = self._function(paths) if paths else _everywhere
         base = str(self.url("api", api)).rstrip("/")
         self._url = f"{base}/2020-05-31/distribution/{self.text('distribution', distribution)}/invalidation"
         self._session = session.Session()
 
     def requests(self, order: Order) -> Iterator[httpx.Request]:
-        """Yield the requests, each with a reference of its own: one that CloudFront knows it does not do again."""
+        """Yield the requests, each with a reference: CloudFront does not repeat an invalidation that it has seen."""
         for items in batches(self._items(order), ITEMS):
             reference = hashlib.sha256("\n".join([order.id or uuid.uuid4().hex, *items]).encode()).hexdigest()
             yield self._signed(_batch(reference, items))
 
     def permanent(self, response: httpx.Response) -> bool:
-        """Say whether it is refused: a 400 may only mean that too many invalidations are in progress."""
+        """Return whether the request is refused. A 400 may also mean that too many invalidations are in progress."""
         return super().permanent(response) and not re.search(
             "TooMany|Throttling|RequestLimit", self.reason(response)
         )

@@ -1,4 +1,4 @@
-"""How Fastly is told: its API for purging (https://www.fastly.com/documentation/reference/api/purging/)."""
+"""Purge Fastly, by its API (https://www.fastly.com/documentation/reference/api/purging/)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from keybits.purge import Order, Purger, absolute, batches
 __all__ = ["FastlyPurger"]
 
 KEYS = 256
-"""Keys of a request at most."""
+"""The most keys of one request."""
 
 
 class FastlyPurger(Purger):
@@ -22,7 +22,7 @@ class FastlyPurger(Purger):
     holds_by = ("Surrogate-Control",)
     at_once = KEYS
     pace = 3_600 / 100_000
-    """An account has 100,000 purges an hour."""
+    """An account may send 100,000 purges an hour."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class FastlyPurger(Purger):
         self._token = self.text("token", token)
 
     def requests(self, order: Order) -> Iterator[httpx.Request]:
-        """Yield the requests. Fastly's own purge of everything is hard; softly, the key of everything does it."""
+        """Yield the requests. Fastly's purge of everything is hard; a soft one purges the key of everything."""
         if order.everything and not order.soft:
             yield self._post(f"{self._service}/purge_all", order)
             return
@@ -50,7 +50,7 @@ class FastlyPurger(Purger):
             yield self._post(f"{self._api}/purge/{url.netloc.decode()}{url.raw_path.decode()}", order)
 
     def retry_after(self, response: httpx.Response) -> float | None:
-        """Return the seconds until the account's rate is its own again: `Fastly-RateLimit-Reset`, in Unix time."""
+        """Return the seconds until the account's rate limit is reset: `Fastly-RateLimit-Reset`, in Unix time."""
         reset = response.headers.get("Fastly-RateLimit-Reset", "")
         if response.status_code == 429 and reset.isdecimal():
             return max(0.0, float(reset) - time.time())

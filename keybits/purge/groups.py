@@ -1,7 +1,7 @@
-"""What tells a cache between us and ourselves: an answer that names the groups to invalidate (RFC 9875 section 3).
+"""The view that makes a cache in front invalidate groups: its answer names them (RFC 9875 section 3).
 
-A cache believes that field on the answer to an unsafe request that it has forwarded, and on no other. So
-`keybits.purge.cache_groups` sends us such requests, through the cache, and this view answers with the groups they name.
+A cache obeys that field only on the answer to an unsafe request that it has forwarded. So `keybits.purge.cache_groups`
+sends such requests through the cache, and this view answers with the groups that they name.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from keybits.purge.webhook import signature
 __all__ = ["GROUPS", "invalidate", "secrets"]
 
 GROUPS = 32
-"""Groups that every cache reads from a field, of 32 characters each (RFC 9875 section 2)."""
+"""The number of groups, of 32 characters each, that every cache must read from a field (RFC 9875 section 2)."""
 BYTES = 4_096
-"""Longest body that is read; 32 groups take less than a third of it."""
+"""The longest body that is read; 32 groups take less than a third of it."""
 TOLERANCE = 300
-"""Seconds that the clocks of two of our own machines may differ, and for which a request can be sent again."""
+"""Seconds that the clocks of two of our machines may differ, and for which a request can be replayed."""
 GROUP = re.compile(r"[A-Za-z0-9_-]{1,32}")
 
 
 @csrf_exempt
 def invalidate(request: HttpRequest) -> HttpResponse:
-    """Answer 204 with the groups of a JSON list, if `SECRET_KEY` has signed it, and with a problem if not."""
+    """Answer 204 with the groups of a JSON list, if it is signed with `SECRET_KEY`; otherwise with a problem."""
     if request.method != "POST":
         refusal = problem_response(405, detail="Only POST invalidates.")
         refusal["Allow"] = "POST"
@@ -43,7 +43,7 @@ def invalidate(request: HttpRequest) -> HttpResponse:
         return problem_response(413, detail=f"Send at most {BYTES} bytes.")
     if not _is_ours(request, body):
         return problem_response(
-            403, detail="This is for those who have the secret key, and a clock that is right."
+            403, detail="The signature is missing or wrong, or its time differs too much from this server's."
         )
     groups = _groups(body)
     if groups is None:
@@ -53,7 +53,7 @@ def invalidate(request: HttpRequest) -> HttpResponse:
 
 
 def secrets() -> Iterator[bytes]:
-    """Yield what requests are signed with: the secret of `SECRET_KEY`, then those of its fallbacks."""
+    """Yield the secrets that requests may be signed with: that of `SECRET_KEY`, then those of its fallbacks."""
     for secret in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS):
         yield salted_hmac("keybits.purge.groups", b"", secret=secret, algorithm="sha256").digest()
 

@@ -1,11 +1,11 @@
-"""How Varnish is told: by vmod xkey, or by bans. `docs/deploy/varnish.vcl` is the other side.
+"""Purge Varnish, by vmod xkey or by bans. `docs/deploy/varnish.vcl` is the other side.
 
-| request | does |
+| request | effect |
 | --- | --- |
-| `PURGE /` with `xkey-purge: KEY KEY` | removes what has any of the keys |
-| `PURGE /` with `xkey-softpurge: KEY KEY` | makes it stale |
-| `BAN /` with `xkey-ban: KEY\\|KEY` | removes it, by a regular expression over the field `xkey` |
-| `PURGE /path?query` with the page's Host | removes that page; with `x-soft: 1` it becomes stale |
+| `PURGE /` with `xkey-purge: KEY KEY` | removes the answers with any of the keys |
+| `PURGE /` with `xkey-softpurge: KEY KEY` | makes them stale |
+| `BAN /` with `xkey-ban: KEY\\|KEY` | removes them, by a regular expression over the field `xkey` |
+| `PURGE /path?query` with the page's Host | removes that page; with `x-soft: 1`, makes it stale |
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from keybits.purge import Order, Purger, absolute, batches
 __all__ = ["BanPurger", "VarnishPurger", "XkeyPurger"]
 
 KEYS = 512
-"""Keys of a request at most: with a separator each 6.5 KiB. `http_req_hdr_len` is 8 KiB, the name included."""
+"""The most keys of one request: 6.5 KiB with separators. `http_req_hdr_len` is 8 KiB, including the field's name."""
 
 
 class VarnishPurger(Purger):
-    """Servers that each hold their own copies, so each has to be told. `token` is sent as `x-purge-token`."""
+    """Servers that each hold their own copies, so that each is purged. `token` is sent as `x-purge-token`."""
 
     fields = ("xkey",)
     holds_by = ("Surrogate-Control",)
@@ -51,13 +51,13 @@ class VarnishPurger(Purger):
         return [self._of(server) for server in self._servers]
 
     def _of(self, server: httpx.URL) -> Self:
-        """Return this purger, whatever a subclass has added, for one of its servers."""
-        made = object.__new__(type(self))  # `copy` would have the options checked, which are none
+        """Return a copy of this purger, including what a subclass has added, for one of its servers."""
+        made = object.__new__(type(self))  # `copy` would call `__new__` without options, which refuses that
         made.__dict__ = {**self.__dict__, "_servers": [server]}
         return made
 
     def requests(self, order: Order) -> Iterator[httpx.Request]:
-        """Yield for each server the requests by keys, then those by URL."""
+        """Yield, for each server, the requests by keys, then those by URL."""
         for server in self._servers:
             for keys in batches(order.keys, KEYS):
                 yield self._by_keys(server.copy_with(path="/"), keys, order.soft)
@@ -77,14 +77,14 @@ class VarnishPurger(Purger):
 
 
 class XkeyPurger(VarnishPurger):
-    """Varnish with vmod xkey, which finds answers by their keys, and can make them stale."""
+    """Varnish with vmod xkey, which finds answers by their keys and can make them stale."""
 
     def _by_keys(self, url: httpx.URL, keys: tuple[str, ...], soft: bool) -> httpx.Request:
         return self._request("PURGE", url, {"xkey-softpurge" if soft else "xkey-purge": " ".join(keys)})
 
 
 class BanPurger(VarnishPurger):
-    """Varnish without vmods. A ban is hard, and every answer is held against it when it is next asked for."""
+    """Varnish without vmods. A ban is hard; Varnish tests each answer against it when the answer is next requested."""
 
     def _by_keys(self, url: httpx.URL, keys: tuple[str, ...], soft: bool) -> httpx.Request:
         return self._request("BAN", url, {"xkey-ban": "|".join(keys)})

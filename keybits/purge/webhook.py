@@ -1,7 +1,7 @@
-"""How a cache is told that has no adapter here: a signed JSON body, for a program of yours to pass on.
+"""Purge a cache that has no adapter here: a signed JSON body, which a program of yours passes on.
 
-The signature is that of Standard Webhooks (https://www.standardwebhooks.com), which has libraries to check it. The
-names of scopes may be private: only keys are sent.
+Signed as in Standard Webhooks (https://www.standardwebhooks.com), which has libraries that check it. Only keys are
+sent: the names of scopes may be private.
 """
 
 from __future__ import annotations
@@ -22,16 +22,17 @@ __all__ = ["WebhookPurger", "signature", "signed"]
 
 PREFIX = "whsec_"
 KEYS = 1_000
-"""Keys of a request at most: 15 KiB. Standard Webhooks asks for less than 20."""
+"""The most keys of one request: 15 KiB. Standard Webhooks recommends less than 20 KiB."""
 URLS = 100
 READABLE = ("Surrogate-Key", "Cache-Tag", "xkey", "Cache-Groups")
-"""The fields of keys that can be written."""
+"""The key fields that keybits can write."""
 
 
 class WebhookPurger(Purger):
     """A program that listens at `url` and shares `secret`: 24 to 64 bytes in base64, with or without `whsec_`.
 
-    `fields` and `holds_by` are what the cache behind it reads. Any 2xx acknowledges, so it must come last.
+    `fields` and `holds_by` are the fields that the cache behind it reads. Any 2xx acknowledges, so the program must
+    send it only when the cache has acknowledged.
     """
 
     at_once = KEYS
@@ -55,7 +56,7 @@ class WebhookPurger(Purger):
             raise self.misconfigured("fields", f"a list of {', '.join(READABLE)}")
 
     def requests(self, order: Order) -> Iterator[httpx.Request]:
-        """Yield the requests: those of keys, then those of URLs."""
+        """Yield the requests: those for keys, then those for URLs."""
         for keys in batches(order.keys, KEYS):
             yield self._post(
                 order, {"keys": keys, "urls": (), "everything": order.everything, "soft": order.soft}
@@ -87,7 +88,7 @@ class WebhookPurger(Purger):
 
 
 def signed(secret: bytes, identity: str, body: bytes) -> dict[str, str]:
-    """Return the headers of a JSON `body` that whoever has `secret` can check, made now."""
+    """Return the headers of a request with the JSON `body`, signed now with `secret`."""
     timestamp = str(int(time.time()))
     return {
         "Content-Type": "application/json",
@@ -98,6 +99,6 @@ def signed(secret: bytes, identity: str, body: bytes) -> dict[str, str]:
 
 
 def signature(secret: bytes, identity: str, timestamp: str, body: bytes) -> str:
-    """Return the signature, of scheme `v1`: HMAC-SHA256."""
+    """Return the signature of scheme `v1`: HMAC-SHA256."""
     content = b".".join([identity.encode(), timestamp.encode(), body])
     return "v1," + base64.b64encode(hmac.digest(secret, content, "sha256")).decode()
