@@ -1,7 +1,7 @@
-"""Operations on whole lists: what a request has to say before everything that a list shows is changed at once.
+"""Operations on whole lists: what a request must state before all rows that a list shows are changed at once.
 
-Decides that it says so (a header), which rows it means (a filter, or that all are meant), how many at the most, and
-whether the list is still the one that the client has seen. What is done to the rows is the viewset's to say.
+It must state that it means a list (a header) and which rows (a filter, or all), and may limit how many rows and require
+that the list is still the one that the client has seen. The viewset decides what is done to the rows.
 """
 
 from __future__ import annotations
@@ -69,22 +69,22 @@ PARAMETERS: tuple[Parameter, ...] = (
     Choice(
         name="all",
         choices=("true", "false"),
-        description="`true`: run without any filter, on the whole list.",
+        description="`true`: run on the whole list, without any filter.",
     ),
     Choice(
         name="dry_run",
         choices=("true", "false"),
-        description="`true`: change nothing, and answer how many rows are meant, with the first few.",
+        description="`true`: change nothing; the answer has the number of rows, and the first few.",
     ),
     Number(
         name="max",
         minimum=1,
-        description="Refuse the operation (409) where it would touch more rows. Needed beyond the usual limit.",
+        description="Refuse the operation (409) if it would affect more rows. Required beyond the usual limit.",
     ),
     Choice(
         name="skip_forbidden",
         choices=("true", "false"),
-        description="`true`: leave out what the client may see but not change, where it would be refused (403).",
+        description="`true`: skip rows that the client may see but not change, instead of refusing with 403.",
     ),
 )
 NAMES = frozenset(parameter.name for parameter in PARAMETERS)
@@ -92,7 +92,7 @@ CONDITIONAL = ("HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE", 
 
 
 class _RefusedError(Exception):
-    """The operation ends, and its transaction with it, by this answer."""
+    """Ends the operation and its transaction with this answer."""
 
     def __init__(self, response: HttpResponse) -> None:
         super().__init__(response.status_code)
@@ -100,33 +100,33 @@ class _RefusedError(Exception):
 
 
 class BulkHeaderError(APIException):
-    """400: a write to a list without the header, or with another value of it than `true`."""
+    """400: a write to a list without the header, or with a value other than `true`."""
 
     status_code = 400
     members = {"type": "bulk-header", "header": HEADER, "allowed": ["true"]}
 
     def __init__(self, given: str | None) -> None:
-        said = "says nothing" if given is None else f"says {given!r}"
-        super().__init__(f"To write to a list at once, send {HEADER}: true. The request {said}.")
+        said = "does not have it" if given is None else f"has {given!r}"
+        super().__init__(f"To write to a whole list, send {HEADER}: true. The request {said}.")
 
 
 class UnfilteredError(APIException):
-    """400: the operation has no filter, and does not say that all rows are meant."""
+    """400: the operation has no filter, and not `all=true` either."""
 
     status_code = 400
-    default_detail = "Give a filter, or all=true where the whole list is meant."
+    default_detail = "Give a filter, or all=true if you mean the whole list."
     members = {"type": "bulk-unfiltered", "parameter": "all", "allowed": ["true"]}
 
 
 class TooManyRowsError(APIException):
-    """409: at present the operation would touch more rows than it may; nothing was written."""
+    """409: at present, the operation would affect more rows than allowed. Nothing was written."""
 
     status_code = 409
 
     def __init__(self, count: int, most: int) -> None:
         super().__init__(
-            f"This would touch {count} rows, and no more than {most} may be touched. Give a narrower filter, "
-            f"or max={count} where that is meant. Nothing was written."
+            f"This would affect {count} rows; at most {most} are allowed. Give a narrower filter, "
+            f"or max={count} if you mean that many. Nothing was written."
         )
         self.members = {"type": "too-many-rows", "parameter": "max", "count": count, "max": most}
 
@@ -142,23 +142,23 @@ class TooManyItemsError(APIException):
 
 
 class ItemsRefusedError(ValidationError):
-    """400: some of the items cannot be created, so that none was.
+    """400: some of the items cannot be created, so none was.
 
-    `errors` are those of the first dozen, by index, and `count` says how many such items there are.
+    `errors` has those of the first dozen such items, by index; `count` is the number of such items.
     """
 
     def __init__(self, errors: Mapping[int, Any]) -> None:
-        super().__init__("Some of the items cannot be created, so that none was.")
+        super().__init__("Some of the items cannot be created, so none was.")
         told = [{"index": index, "errors": errors[index]} for index in sorted(errors)[:MOST_NAMED]]
         self.members = {"count": len(errors), "errors": told}
 
 
 class RowsForbiddenError(PermissionDenied):
-    """403: some of the rows are not the client's to change, so that none was."""
+    """403: the client may not change some of the rows, so none was changed."""
 
     def __init__(self, count: int) -> None:
         super().__init__(
-            f"{count} of the rows are not yours to change, so that none was changed. Give a narrower filter, "
+            f"You may not change {count} of the rows, so none was changed. Give a narrower filter, "
             "or skip_forbidden=true to leave them out."
         )
         self.members = {"type": "rows-forbidden", "parameter": "skip_forbidden", "count": count}
@@ -166,7 +166,7 @@ class RowsForbiddenError(PermissionDenied):
 
 @dataclass(frozen=True, slots=True)
 class BulkTerms:
-    """What a request says of its rows: whether nothing is to be written, how many at most, and what is left out."""
+    """The terms of a request: whether it writes nothing, the most rows, and whether forbidden rows are skipped."""
 
     is_dry: bool
     most: int
@@ -174,7 +174,7 @@ class BulkTerms:
 
 
 class ComputedField(serializers.Field):  # type: ignore[type-arg]
-    """A value for all rows, read by `constant`, or how each row's is computed: an object, read by `formula`."""
+    """One value for all rows, read by `constant`, or an object that says how to compute each, read by `formula`."""
 
     def __init__(self, constant: Any, formula: Any) -> None:
         super().__init__(source=constant.source, required=False, help_text=constant.help_text)
@@ -182,7 +182,7 @@ class ComputedField(serializers.Field):  # type: ignore[type-arg]
         self.formula = formula
 
     def bind(self, field_name: str, parent: Any) -> None:
-        """Bind all three: each is asked with the parent's context."""
+        """Bind `constant` and `formula` too: they need the parent's context."""
         for each in (self.constant, self.formula):
             each.bind(field_name, parent)
         super().bind(field_name, parent)
@@ -193,23 +193,23 @@ class ComputedField(serializers.Field):  # type: ignore[type-arg]
 
 
 class BulkMixin(WriteMixin):
-    """`partial_update_bulk` and `destroy_bulk`, of all that a list shows: `bulk_routes` maps PATCH and DELETE to them.
+    """`partial_update_bulk` and `destroy_bulk`, on all rows of a list: `bulk_routes` maps PATCH and DELETE to them.
 
-    The viewset says what is done, as `update_rows` and `delete_rows`. Each runs in one transaction, on the condition
-    of If-Match, which is about the list at this address with its filters.
+    The viewset defines what is done, in `update_rows` and `delete_rows`. Each runs in one transaction, conditional on
+    If-Match, which is compared with the list at this address with its filters.
     """
 
     bulk_filters: Sequence[Parameter]
-    """The filters that say which rows are meant: those of the list, without what orders or shapes it."""
+    """The filters that choose the rows: those of the list, without parameters that order or shape it."""
 
     @property
     def is_bulk(self) -> bool:
-        """Whether the request writes to a list at once; known before the action is."""
+        """Whether the request writes to a whole list. Known before the action is."""
         mapped = self.action_map.get((self.request.method or "").lower(), "")  # type: ignore[attr-defined]
         return bool(mapped.endswith("_bulk"))
 
     def get_bulk_parameters(self) -> list[Parameter]:
-        """Return what the query of such a request may have."""
+        """Return the parameters that the query of a bulk operation may have."""
         return [*self.bulk_filters, *PARAMETERS]
 
     def partial_update_bulk(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
@@ -217,32 +217,32 @@ class BulkMixin(WriteMixin):
 
     def destroy_bulk(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
         if has_content(request):
-            raise ValidationError("The filters say what is deleted: send no body.")
+            raise ValidationError("The filters choose what is deleted: send no body.")
         return self._bulk(request, partial(self._carried_out, self.delete_rows))
 
     def update_rows(self, rows: QuerySet[Any], terms: BulkTerms) -> dict[str, Any]:
-        """Change `rows` as the body says, or only count them where the terms are dry; return what to answer."""
+        """Change `rows` as the body says, or only count them if the terms are dry. Return the body of the answer."""
         raise NotImplementedError(f"{type(self).__name__} takes PATCH on its list: define update_rows().")
 
     def delete_rows(self, rows: QuerySet[Any], terms: BulkTerms) -> dict[str, Any]:
-        """Delete `rows`, or only count them where the terms are dry; return what to answer."""
+        """Delete `rows`, or only count them if the terms are dry. Return the body of the answer."""
         raise NotImplementedError(f"{type(self).__name__} takes DELETE on its list: define delete_rows().")
 
     def permitted(self, rows: QuerySet[Any], terms: BulkTerms) -> QuerySet[Any]:
-        """Return the rows that the operation is about: where the terms leave out others', those of the client.
+        """Return the rows of the operation: if the terms skip forbidden rows, those that the client may change.
 
-        Nothing else is locked. By default that is what the list shows.
+        No other rows are locked. By default, returns all rows that the list shows.
         """
         return rows
 
     def sample(self, rows: QuerySet[Any]) -> list[dict[str, Any]]:
-        """Return the ids and the addresses of the first few rows, in the order of the list."""
+        """Return the ids and addresses of the first few rows, in the order of the list."""
         return [{"id": row.pk, "url": self.get_address(row)} for row in rows[:SAMPLE]]
 
     def _bulk(self, request: Request, operation: Callable[[Conditions], Written]) -> HttpResponse:
-        """Run `operation` in one transaction, if the header lets it; once for an Idempotency-Key.
+        """Run `operation` in one transaction, if the header is right; once for each Idempotency-Key.
 
-        What was done under a key is answered again whatever has become of the condition since: the first time it held.
+        A repeated request gets the stored answer even if the condition no longer holds: it held the first time.
         """
         given = request.headers.get(HEADER)
         if given != "true":
@@ -255,7 +255,7 @@ class BulkMixin(WriteMixin):
             )
         except _RefusedError as refused:
             return refused.response
-        except (IntegrityError, DataError) as error:  # a row that came or changed while this was under way
+        except (IntegrityError, DataError) as error:  # a row was added or changed meanwhile
             raise BusyError from error
         return Response(orjson.loads(written.body), status=written.status, headers=WROTE)
 
@@ -267,7 +267,7 @@ class BulkMixin(WriteMixin):
         rows = self.permitted(self.filter_queryset(self.get_queryset()), terms)  # type: ignore[attr-defined]
         is_conditional = conditions is not NONE and not terms.is_dry
         if is_conditional:
-            write(rows, replace(terms, is_dry=True))  # what is refused anyway locks nothing
+            write(rows, replace(terms, is_dry=True))  # a request that is refused anyway locks nothing
         settle = _settled if is_conditional and rows.count() <= terms.most else nullcontext
         with settle(rows) as settled:
             self._refuse(conditions)
@@ -285,13 +285,13 @@ class BulkMixin(WriteMixin):
         return BulkTerms(self._is_dry, most, query.get("skip_forbidden") == "true")
 
     def _demand_parent(self) -> None:
-        """Answer 404 where the list is nested in something that is not there, or not for the client to see."""
+        """Raise Http404 if the list is nested in something that does not exist, or that the client may not see."""
         parents = getattr(self, "get_parent_queryset", None)
         if parents is not None and not parents().exists():
             raise Http404
 
     def _refuse(self, conditions: Conditions) -> None:
-        """Raise the 412 where a condition about the list does not hold (RFC 9110 section 13.2.2)."""
+        """Raise the 412 if a condition on the list does not hold (RFC 9110 section 13.2.2)."""
         if conditions is NONE:
             return
         if conditions.if_unmodified_since is not None and conditions.if_match is None:
@@ -307,9 +307,9 @@ class BulkMixin(WriteMixin):
         raise _RefusedError(response)
 
     def _shown(self, request: Request) -> HttpResponse:
-        """Return the list that a GET by this client shows, made anew; no throttle counts it as a request.
+        """Return the answer to a GET of the list by this client, made without the cache, and not throttled.
 
-        Raises Http404 where there is none, which is for the view to say as it says it.
+        Raises Http404 if it is 404 or 410, so that the view answers in its own way.
         """
         kind: Any = type(self)
         routed = getattr(getattr(request, "resolver_match", None), "func", None)
@@ -326,30 +326,30 @@ class BulkMixin(WriteMixin):
 
 
 class BulkCreateMixin(BulkMixin):
-    """As `BulkMixin`; and POST with the header makes each of the items in the body, by `create_items`."""
+    """`BulkMixin`, and POST with the header: it creates all items in the body, by `create_items`."""
 
     item_serializer_class: Any = None
-    """What reads one of many items, where that is not what reads a single one."""
+    """The serializer of one of many items, if it differs from that of a single one."""
     makes_many = False
 
     def get_write_serializer_class(self) -> Any:
-        """Return what reads the body, or each of its items."""
+        """Return the serializer class of the body, or of each of its items."""
         own = self.item_serializer_class if self.makes_many else None
         return own or super().get_write_serializer_class()
 
     def create(self, request: Request, *args: Any, **kwargs: Any) -> Any:
-        """Create one, or, where the header says so, all."""
+        """Create one, or, with the header, all items."""
         given = request.headers.get(HEADER)
         if given is None and not _has_many(request.data):
             return super().create(request, *args, **kwargs)  # type: ignore[misc]
         if given != "true":
             raise BulkHeaderError(given)
         self.makes_many = True
-        items = _items(request.data)  # what has no items meets no condition
+        items = _items(request.data)  # a body without items is refused before any condition
         return self._bulk(request, partial(self._made, items))
 
     def create_items(self, items: list[Any]) -> dict[str, Any]:
-        """Create all the items, or none and raise `ItemsRefusedError`; return what to answer."""
+        """Create all items and return the body of the answer, or create none and raise `ItemsRefusedError`."""
         raise NotImplementedError(f"{type(self).__name__} takes many items: define create_items().")
 
     def _made(self, items: list[Any], conditions: Conditions) -> Written:
@@ -360,7 +360,7 @@ class BulkCreateMixin(BulkMixin):
 
 
 def bulk_routes(routes: Iterable[Any]) -> list[Any]:
-    """Return a router's `routes` with PATCH and DELETE on lists."""
+    """Return a router's `routes`, with PATCH and DELETE added to those of lists."""
     return [
         route._replace(mapping=route.mapping | ACTIONS)
         if isinstance(route, Route) and not route.detail
@@ -370,7 +370,7 @@ def bulk_routes(routes: Iterable[Any]) -> list[Any]:
 
 
 def _has_many(data: Any) -> bool:
-    """Say whether a body has the shape of many items."""
+    """Return whether a body has the shape of many items."""
     return bool(data) and (isinstance(data, list) or _is_wrapped(data))
 
 
@@ -379,17 +379,17 @@ def _is_wrapped(data: Any) -> bool:
 
 
 def _items(data: Any) -> list[Any]:
-    """Return the items of a body: an array, or an object whose one member is `items`."""
+    """Return the items of a body: an array, or an object whose only member is `items`."""
     items = data["items"] if _is_wrapped(data) else data
     if not isinstance(items, list) or not items:
-        raise ValidationError('Send the items as an array, or as {"items": [...]}; one at least.')
+        raise ValidationError('Send at least one item, in an array or as {"items": [...]}.')
     if len(items) > conf.BULK_LIMIT:
         raise TooManyItemsError(len(items), conf.BULK_LIMIT)
     return items
 
 
 def _reading(request: Request, query: str) -> Any:
-    """Return the same client's GET of the same path, unconditional."""
+    """Return an unconditional GET of the same path by the same client."""
     asked: Any = copy.copy(request._request)
     left_out = {*CONDITIONAL, HOLDER, "CONTENT_LENGTH", "CONTENT_TYPE"}
     asked.META = {name: value for name, value in asked.META.items() if name not in left_out}
@@ -402,6 +402,6 @@ def _reading(request: Request, query: str) -> Any:
 
 @contextmanager
 def _settled(rows: QuerySet[Any]) -> Iterator[QuerySet[Any]]:
-    """Yield those of the rows that are there now, locked: the list is compared, and these alone are written."""
+    """Yield the rows that exist now, locked: no others are written after the list has been compared."""
     with hold(rows) as selection:
         yield rows.filter(pk__in=selection.keys)

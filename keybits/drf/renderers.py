@@ -1,4 +1,4 @@
-"""The bytes of a JSON answer: the same for every client, whatever its Accept header adds."""
+"""The bytes of a JSON answer: the same for every client, whatever parameters its Accept header has."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ __all__ = ["JSONRenderer", "read", "written"]
 
 
 class JSONRenderer(BaseRenderer):
-    """UTF-8 JSON by orjson: members in the order of the serializer, no white space, no indentation on request.
+    """UTF-8 JSON by orjson: members in the order of the serializer, no white space, never indented for clients.
 
-    REST framework's browsable API, which asks by the context's `indent`, is given it indented, for people to read.
+    It is indented only for REST framework's browsable API, which asks for that by `indent` in the context.
     """
 
     media_type = "application/json"
@@ -38,11 +38,10 @@ class JSONRenderer(BaseRenderer):
 
 
 def written(data: Any) -> bytes:
-    """Return the JSON of `data`, in UTF-8; raise TypeError for what has no form in it.
+    """Return `data` as JSON, in UTF-8. Raises TypeError for values that JSON cannot express.
 
-    orjson refuses some of what JSON can say and databases keep: whole numbers of more than 64 bits, lone surrogates
-    (they are escaped, as RFC 8259 section 8.2 has them), and what is nested deeper than it goes. That is written here,
-    and all that stands beside it as ever.
+    orjson refuses some data that JSON allows and databases store: integers of more than 64 bits, lone surrogates (which
+    are escaped, RFC 8259 section 8.2), and deeply nested data. These are written here; orjson still writes the rest.
     """
     try:
         return orjson.dumps(data, default=_plain, option=orjson.OPT_NON_STR_KEYS)
@@ -51,7 +50,7 @@ def written(data: Any) -> bytes:
 
 
 def read(body: bytes) -> Any:
-    """Return what the JSON `body` says, which `written` made."""
+    """Return the data in `body`, JSON made by `written`."""
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -59,7 +58,7 @@ def read(body: bytes) -> Any:
 
 
 def _indented(data: Any) -> bytes:
-    """Return the JSON of `data` in lines; what orjson refuses is left in one."""
+    """Return `data` as indented JSON; data that orjson refuses is not indented."""
     try:
         return orjson.dumps(data, default=_plain, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_INDENT_2)
     except TypeError:
@@ -79,7 +78,7 @@ def _in_parts(data: Any) -> bytes:
 
 
 def _name(name: Any) -> bytes:
-    """Return a member's name; other than in what stands beside it, a number is a string there."""
+    """Return the name of a member as JSON. A number becomes a string."""
     try:
         return orjson.dumps({name: 0}, option=orjson.OPT_NON_STR_KEYS)[1:-3]
     except TypeError:
@@ -87,9 +86,9 @@ def _name(name: Any) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    """Return what orjson knows in place of what it does not, as REST framework does.
+    """Return an equivalent of `value` that orjson can write, as REST framework would write it.
 
-    Not of sets, which have no order: the same data would have another entity tag in another process.
+    Sets are refused: they have no order, so that the entity tag would differ between processes.
     """
     if isinstance(value, Mapping):
         return dict(value)
@@ -101,4 +100,4 @@ def _plain(value: Any) -> Any:
         return float(value)
     if isinstance(value, timedelta):
         return str(value.total_seconds())
-    raise TypeError(f"{type(value).__name__} has no form in JSON")
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")

@@ -1,8 +1,8 @@
-"""Conditional writes of one resource: which PUT, PATCH and DELETE go on, and what every write answers.
+"""Conditional writes of one resource: which PUT, PATCH and DELETE proceed, and what every write answers.
 
-Decides that a write has to name the representation it was made for (RFC 6585 section 3), compares that with the
-present one while nobody else can change it, and answers with what is there afterwards, under the entity tag that the
-next GET gives. Who may write has been decided before, what may be written is the serializer's to say.
+A write must name the representation that it was made for (RFC 6585 section 3). That is compared with the present one
+under a lock. The answer is the representation afterwards, with the entity tag that the next GET gives. Permissions
+decide before that who may write, and the serializer decides what may be written.
 """
 
 from __future__ import annotations
@@ -55,50 +55,50 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 ATTEMPTS = 3
 TRANSIENT = frozenset({"40001", "40P01"})
-"""PostgreSQL's codes for a transaction that was given up for another's sake: a serialization failure, a deadlock."""
+"""The SQLSTATEs of a transaction that PostgreSQL aborted in favour of another: a serialization failure, a deadlock."""
 WROTE = {
     "Cache-Control": cache_control.PRIVATE,
     "Cache-Status": cache_status.forwarded(cache_status.METHOD),
 }
-"""Fields of what answers a write without being what a GET is answered."""
+"""The fields of answers to writes that show no representation."""
 UNIQUE = "23505"
 OVERTAKEN = frozenset({"23503", UNIQUE})
-"""Its codes for what another has done first: deleted what a row refers to, as it says at COMMIT, or made the same row,
-which one snapshot does not show."""
+"""The SQLSTATEs of a write that another has overtaken: it has deleted a row that this one refers to (reported at
+COMMIT), or made the same row (not in this one's snapshot)."""
 
 
 class PreconditionRequiredError(PreconditionRequiredException):  # type: ignore[misc]  # drf-extensions is untyped
-    """428: the write says nothing about what it was made for (RFC 6585 section 3)."""
+    """428: the write does not name the representation that it was made for (RFC 6585 section 3)."""
 
     default_detail = (
-        "Send If-Match with the ETag of the representation that you have, so that nobody's change is lost; "
-        "If-Match: * writes over whatever is there. A date (If-Unmodified-Since) is too coarse."
+        "Send If-Match with the ETag of the representation that you have, so that no change is lost; "
+        "If-Match: * overwrites whatever is there. A date (If-Unmodified-Since) is too coarse."
     )
     members = {"type": "precondition-required", "header": "If-Match"}
 
 
 class BusyError(APIException):
-    """503: others were writing the same rows; nothing was written, and the request can be repeated as it is."""
+    """503: others were writing the same rows. Nothing was written, and the request can be repeated unchanged."""
 
     status_code = 503
-    default_detail = "Others are writing the same; nothing was written. Send the request again."
+    default_detail = "Other requests are writing the same; nothing was written. Send the request again."
     members = {"type": "busy"}
     wait = 1
 
 
 class ReplicaReadError(APIException):
-    """503: what the write was prepared from was in part a replica's, which may be behind; nothing was written."""
+    """503: the write had read from a replica, which may be behind. Nothing was written."""
 
     status_code = 503
-    default_detail = "The server could not tell what is there at present; nothing was written."
+    default_detail = "The server could not determine the present state; nothing was written."
     members = {"type": "replica-read"}
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a write has left: the representation, the path where a GET finds it, and the status that says so.
+    """The answer to a write: its status, the path where a GET finds the result, and the representation.
 
-    204 has neither: what is there is not for this client to see.
+    With 204 both are empty: the client may not see the result.
     """
 
     status: int
@@ -110,44 +110,44 @@ class WriteMixin:
     """What the writes of a view share: how a body is read, and what is shown afterwards."""
 
     create_serializer_class: Any = None
-    """What reads the body of something new, where that is not as below."""
+    """The serializer of the body of a create, if it differs from that of other writes."""
     write_serializer_class: Any = None
-    """What reads a body, where that is not what `get_serializer_class` returns for the action."""
+    """The serializer of a body, if it differs from what `get_serializer_class` returns for the action."""
     represented: dict[str, Any] | None = None
-    """The representation that a write is made for; part of the write serializer's context."""
+    """The present representation, before the write; part of the write serializer's context."""
 
     def demand_place(self) -> None:
-        """Raise what is answered where the client may make nothing in this list: that comes before any condition."""
+        """Raise if the client may create nothing in this list. Called before any condition is evaluated."""
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """Take the body in as soon as it is known that the client may send one, and before any transaction begins."""
+        """Receive the body once the client is known to be allowed to send one, and before any transaction begins."""
         super().initial(request, *args, **kwargs)  # type: ignore[misc]
-        if hasattr(self, (request.method or "").lower()):  # that of a method which does not apply is not read
+        if hasattr(self, (request.method or "").lower()):  # leave the body of a method not allowed
             take_in(request)
 
     def get_write_serializer(self, *args: Any, **kwargs: Any) -> Any:
-        """Return the serializer of a body; its context has the present representation as `represented`."""
+        """Return the serializer of a body. Its context has the present representation as `represented`."""
         kind = self.get_write_serializer_class()
         context = self.get_serializer_context()  # type: ignore[attr-defined]
         return kind(*args, context={**context, "represented": self.represented}, **kwargs)
 
     def get_write_serializer_class(self) -> Any:
-        """Return what reads the body of the present action."""
+        """Return the serializer class of the body of the current action."""
         creates = getattr(self, "action", None) == "create"
         own = (creates and self.create_serializer_class) or self.write_serializer_class
         return own or self.get_serializer_class()  # type: ignore[attr-defined]
 
     def get_written(self, instance: Any) -> Any:
-        """Return the object as a GET shows it, read anew.
+        """Return the object as a GET shows it, read again.
 
-        Raises `ObjectDoesNotExist` where it is not for this client to see.
+        Raises `ObjectDoesNotExist` if this client may not see it.
         """
         return self.get_queryset().get(pk=instance.pk)  # type: ignore[attr-defined]
 
     def get_address(self, instance: Any) -> str:
-        """Return the path at which a GET finds the object after a write, "" where none is known, and none is told.
+        """Return the path at which a GET finds the object after a write; "" if unknown, which sends no address.
 
-        By default that of the request, and in a list the one that the router gives to one of its members.
+        By default, the path of the request; for a list, the one that the router gives its members.
         """
         request: Any = self.request  # type: ignore[attr-defined]
         if request.method == "POST" or getattr(self, "detail", None) is False:
@@ -155,20 +155,20 @@ class WriteMixin:
         return escape_leading_slashes(spelt(request.path))
 
     def written(self, status: int, instance: Any) -> Written:
-        """Return the answer that shows `instance` as it is now; 204 where a write has hidden it from its own client.
+        """Return the answer that shows `instance` as it is now; 204 if the write has hidden it from its client.
 
-        Raises Django's `IntegrityError` where what it refers to is gone, as COMMIT would.
+        Raises Django's `IntegrityError`, as COMMIT would, if a row that it refers to is gone.
         """
         try:
             with _retrieving(self):
                 shown = self.get_written(instance)
-        except ObjectDoesNotExist:  # so does a join with what somebody has deleted since
+        except ObjectDoesNotExist:  # also raised if a joined row has been deleted meanwhile
             transaction.get_connection(router.db_for_write(type(instance))).check_constraints()
             return Written(204, "", b"")
         return Written(status, self.get_address(shown), self.render(shown))
 
     def render(self, instance: Any) -> bytes:
-        """Return the bytes by which a GET shows the object."""
+        """Return the body of a GET of the object."""
         with _retrieving(self):
             response = Response(self.get_serializer(instance).data)  # type: ignore[attr-defined]
             response.accepted_renderer, response.accepted_media_type = _renderer(self)
@@ -180,14 +180,14 @@ class WriteMixin:
 def _address_of_member(view: Any, instance: Any) -> str:
     named = ":".join([*view.request.resolver_match.namespaces, f"{getattr(view, 'basename', None)}-detail"])
     capture = view.lookup_url_kwarg or view.lookup_field
-    with suppress(NoReverseMatch, AttributeError):  # of a lookup such as iexact no object tells
+    with suppress(NoReverseMatch, AttributeError):  # an object has no value for a lookup such as iexact
         return reverse(named, kwargs={**view.kwargs, capture: value_of(instance, view.lookup_field)})
     return ""
 
 
 @contextmanager
 def _retrieving(view: Any) -> Iterator[None]:
-    """Let the view choose, meanwhile, what it chooses for a GET of one object, by its action or by the method."""
+    """In the block, make the view look like one that answers a GET of one object: its action, detail and method."""
     asked = view.request._request
     own = getattr(view, "action", None), getattr(view, "detail", None), asked.method
     view.action, view.detail, asked.method = "retrieve", True, "GET"
@@ -198,7 +198,7 @@ def _retrieving(view: Any) -> Iterator[None]:
 
 
 def _renderer(view: Any) -> tuple[Any, str]:
-    """Return what writes a representation, and its media type: what was negotiated, if that is JSON, or the first."""
+    """Return the renderer of a representation, and its media type: the negotiated one if it is JSON, or the first."""
     if view.request.accepted_renderer.format == "json":
         return view.request.accepted_renderer, view.request.accepted_media_type
     first = view.get_renderers()[0]
@@ -206,13 +206,13 @@ def _renderer(view: Any) -> tuple[Any, str]:
 
 
 class ConditionalWritesMixin(WriteMixin):
-    """`update`, `partial_update` and `destroy`, each on condition of If-Match (RFC 9110 section 13.1.1).
+    """`update`, `partial_update` and `destroy`, conditional on If-Match (RFC 9110 section 13.1.1).
 
-    Answers 428 without If-Match, 412 with the present ETag where it does not match, in that order after 401, 403 and
-    404, and before the body is looked at: a client whose copy is old gains nothing by hearing what is wrong with it.
-    The comparison is strong, with the tag of any content coding of the present representation, which is rendered from
-    locked rows (on SQLite by the IMMEDIATE transaction that `atomically` begins). A write saves through
-    `perform_update` and `perform_destroy`, as REST framework's mixins do.
+    Answers 428 without If-Match, and 412 with the present ETag if it does not match. Both come after 401, 403 and 404,
+    and before the body is validated, because errors in the body do not help a client whose copy is old. The comparison
+    is strong, with the tag of any content coding of the present representation, which is rendered from locked rows (on
+    SQLite, by the IMMEDIATE transaction that `atomically` begins). A write saves through `perform_update` and
+    `perform_destroy`, as REST framework's mixins do.
     """
 
     def update(self, request: Request, *args: Any, partial: bool = False, **kwargs: Any) -> HttpResponse:
@@ -229,12 +229,12 @@ class ConditionalWritesMixin(WriteMixin):
 
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
         def remove(instance: Any) -> None:
-            self.perform_destroy(instance)  # whatever it returns
+            self.perform_destroy(instance)
 
         return self._on_condition(request, remove)
 
     def perform_update(self, serializer: Any) -> None:
-        """Save what was validated."""
+        """Save the validated data."""
         serializer.save()
 
     def perform_destroy(self, instance: Any) -> None:
@@ -242,7 +242,7 @@ class ConditionalWritesMixin(WriteMixin):
         instance.delete()
 
     def _on_condition(self, request: Request, write: Callable[[Any], Written | None]) -> HttpResponse:
-        """Run `write` on the locked object if the preconditions let it; without anything to show, 204."""
+        """Run `write` on the locked object if the preconditions hold. Answer 204 if it returns None."""
 
         def work() -> HttpResponse:
             instance = self._locked()
@@ -257,23 +257,23 @@ class ConditionalWritesMixin(WriteMixin):
         return atomically(self.get_queryset().model, work)  # type: ignore[attr-defined]
 
     def _present(self, instance: Any) -> bytes:
-        """Return the present representation; an object that a GET does not show is shown as the write finds it."""
+        """Return the present representation. An object that a GET does not show is rendered as the write found it."""
         with suppress(ObjectDoesNotExist), _retrieving(self):
             return self.render(self.get_written(instance))
         return self.render(instance)
 
     def _locked(self) -> Any:
-        """Return the object as it is under its lock: a look at it says whose it is, the next that it is the last."""
+        """Return the locked object. The first read checks permissions; the second reads what the lock now protects."""
         found = self.get_object()  # type: ignore[attr-defined]
         _lock(found)
         return self.get_object()  # type: ignore[attr-defined]
 
 
 def _lock(instance: Model) -> None:
-    """Lock the row as an UPDATE does: not against who refers to it, or what hangs on it could not be deleted meanwhile.
+    """Lock the row as an UPDATE does, but not against rows that refer to it, which others can still delete meanwhile.
 
-    In each of its tables, where its model has several, from the root on. Databases other than PostgreSQL have only a
-    stronger lock. Raises Http404 where the row is gone.
+    With multi-table inheritance, lock it in each of its tables, from the root on. Databases other than PostgreSQL have
+    only a stronger lock. Raises Http404 if the row is gone.
     """
     alias = router.db_for_write(type(instance))
     no_key = transaction.get_connection(alias).features.has_select_for_no_key_update
@@ -284,13 +284,14 @@ def _lock(instance: Model) -> None:
 
 
 def atomically(model: type[Model], work: Callable[[], T]) -> T:
-    """Run `work` in one transaction of the primary; raise `BusyError` where others keep it from coming to an end.
+    """Run `work` in one transaction on the primary. Raise `BusyError` if other transactions keep it from completing.
 
-    Replicas are not asked meanwhile; where one was all the same, nothing is written and `ReplicaReadError` raised.
+    Replicas are not read meanwhile. If one was read all the same, nothing is written and `ReplicaReadError` is raised.
 
-    What PostgreSQL gave up for another's sake is done again from its beginning, a few times; so is what another was
-    faster with: a row that was referred to and is deleted is then not found, one that was made is. Where the same is
-    said to be there each time, nobody was faster, and Django's `IntegrityError` is raised: nothing validates that rule.
+    If PostgreSQL aborts the transaction in favour of another, or another was first to delete a row that this one refers
+    to or to make the same row, `work` runs again from its beginning, `ATTEMPTS` times in all; it then sees what the
+    other has done. If a unique constraint fails each time, there was no race, and Django's `IntegrityError` is raised:
+    no validator checks that constraint.
     """
     alias = router.db_for_write(model)
     attempts = 1 if transaction.get_connection(alias).in_atomic_block else ATTEMPTS
@@ -311,7 +312,7 @@ def atomically(model: type[Model], work: Callable[[], T]) -> T:
 
 
 def _demand_primary(lagging: set[str], alias: str) -> None:
-    """Raise `ReplicaReadError` where replicas were read: they may be behind what is about to be written over."""
+    """Raise `ReplicaReadError` if replicas were read: they may be behind the rows about to be overwritten."""
     if lagging:
         logger.error(
             "nothing was written: a write of %s has read %s, which may be behind; take .using() out of its queries",
@@ -326,7 +327,7 @@ def _is_given_up(error: Exception) -> bool:
 
 
 def _sqlstate(error: Exception) -> str | None:
-    """Return PostgreSQL's code for what went wrong."""
+    """Return the SQLSTATE of the error, or None."""
     return getattr(error.__cause__, "sqlstate", None)
 
 
@@ -347,9 +348,9 @@ def _refusal(view: Any, request: Request, body: bytes) -> HttpResponse | None:
 
 
 def proceeds(request: Request, conditions: Conditions, etag: str) -> bool:
-    """Say whether a write goes on whose target has the strong tag `etag` at present (RFC 9110 section 13.2.2).
+    """Return whether a write proceeds whose target has the strong tag `etag` at present (RFC 9110 section 13.2.2).
 
-    The client may know it by the tag of any content coding.
+    The client may name the tag of any content coding.
     """
     tags = codings.entity_tags(etag)
     if conditions.if_match is not None:
@@ -361,20 +362,20 @@ def proceeds(request: Request, conditions: Conditions, etag: str) -> bool:
 
 
 def unmet(target: str, write: str) -> str:
-    """Return what a client is told whose conditions do not hold for what there is at present."""
+    """Return the detail of a 412: the conditions do not hold for the present state of the target."""
     return (
-        f"The {target} at present, whose tag ETag says, is not as the conditions have it (a weak tag never matches). "
+        f"The conditions do not hold for the present {target}, whose tag is in ETag (a weak tag never matches). "
         f"Read it again, and decide whether the {write} still makes sense."
     )
 
 
 def failed(detail: str) -> HttpResponse:
-    """Return a 412 that says what did not hold."""
+    """Return a 412 with this detail."""
     return problem_response(412, detail=detail, type="precondition-failed")
 
 
 def _answer(view: Any, request: Request, body: bytes, address: str) -> answers.Answer:
-    """Return what a GET of `address` would be answered, in the coding that the client prefers, to it alone."""
+    """Return the answer to a GET of `address`, in the client's preferred content coding, and private."""
     renderer, _ = _renderer(view)
     charset = f"; charset={renderer.charset}" if renderer.charset else ""
     headers = [("Content-Type", f"{renderer.media_type}{charset}")]
@@ -386,13 +387,13 @@ def _answer(view: Any, request: Request, body: bytes, address: str) -> answers.A
 
 
 def _acceptable(request: Request, entry: Entry) -> str | None:
-    """Return the Accept-Encoding to go by: none, where it would leave nothing to answer a write with."""
+    """Return the Accept-Encoding to obey; None if it excludes every coding, because a write has to be answered."""
     field: str | None = request.META.get("HTTP_ACCEPT_ENCODING")
     return field if codings.admitted(field, entry.body) else None
 
 
 def sent(view: Any, request: Request, written: Written) -> HttpResponse:
-    """Return the answer to a write: what it has left, with its ETag, `private, no-store`."""
+    """Return the answer to a write: the representation afterwards, with its ETag, `private, no-store`."""
     if written.status == 204:
         return _nothing()
     location = {"Location": written.address} if written.status == 201 and written.address else {}
