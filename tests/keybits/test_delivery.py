@@ -835,10 +835,10 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("args", "says"),
         [
-            ([], "Say what"),
-            (["--url", "/x"], "no absolute address"),
-            (["--scope", ""], "--scope names nothing"),
-            (["--scope", "a", "--scope", " "], "--scope names nothing"),
+            ([], "Give --url"),
+            (["--url", "/x"], "not an absolute URL"),
+            (["--scope", ""], "--scope is empty"),
+            (["--scope", "a", "--scope", " "], "--scope is empty"),
             (["--all", "--purger", "x"], "there are: near, far"),
         ],
     )

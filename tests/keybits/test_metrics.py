@@ -100,7 +100,7 @@ class TestCommand:
 
     @pytest.mark.parametrize("address", ["9464", ":9464", "localhost:", "localhost:0", "localhost:65536"])
     def test_an_address_that_is_none_is_refused(self, address: str) -> None:
-        with pytest.raises(CommandError, match="no HOST:PORT"):
+        with pytest.raises(CommandError, match="not HOST:PORT"):
             call_command("keybits_metrics", "--serve", address)
 
 

@@ -1,4 +1,4 @@
-"""`manage.py keybits_metrics`: what all processes of this host have answered, as Prometheus reads it."""
+"""`manage.py keybits_metrics`: the metrics of all processes on this host, in Prometheus's format."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from keybits.metrics import FOLDER
 
 
 class Command(BaseCommand):
-    help = "Print what has been answered, as Prometheus reads it, or serve it at a port of its own."
+    help = "Print the metrics of all processes on this host in Prometheus's format, or serve them on a port."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
             "--serve",
             type=_address,
             metavar="HOST:PORT",
-            help="Serve it there until interrupted. Anybody who reaches that port can read it.",
+            help="Serve them there until interrupted. Anybody who can reach that port can read them.",
         )
 
     def handle(self, *args: Any, serve: tuple[str, int] | None, **options: Any) -> None:
         folder = os.environ.get(FOLDER, "")
         if not Path(folder).is_dir() or not folder:
             raise CommandError(
-                f"{FOLDER} is {folder!r}: name the folder where the serving processes keep their numbers, as they do."
+                f"{FOLDER} is {folder!r}: name the folder where the serving processes keep their metrics."
             )
         try:
             from prometheus_client import CollectorRegistry, generate_latest  # noqa: PLC0415 - an extra
             from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415 - as above
         except ImportError:
-            raise CommandError("It needs prometheus-client: the extra `metrics`.") from None
+            raise CommandError("This command needs prometheus-client: the extra `metrics`.") from None
         registry = CollectorRegistry()
         MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
         if serve is None:
@@ -52,7 +52,7 @@ class Command(BaseCommand):
         try:
             server, thread = start_http_server(port, host, registry)
         except OSError as error:
-            raise CommandError(f"Nothing can be served at {host}:{port}: {error}.") from None
+            raise CommandError(f"Cannot serve at {host}:{port}: {error}.") from None
         stopped.wait()
         server.shutdown()
         thread.join()
@@ -61,5 +61,5 @@ class Command(BaseCommand):
 def _address(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise ArgumentTypeError(f"{text!r} is no HOST:PORT such as 127.0.0.1:9464")
+        raise ArgumentTypeError(f"{text!r} is not HOST:PORT, such as 127.0.0.1:9464")
     return host.strip("[]"), int(port)

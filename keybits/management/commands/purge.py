@@ -1,4 +1,4 @@
-"""`manage.py purge`: tell the caches in front at once, by address, by scope, or to drop everything."""
+"""`manage.py purge`: purge the caches in front now, by address, by scope, or entirely."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from keybits.purge import Order
 
 
 class Command(BaseCommand):
-    help = "Purge the caches that KEYBITS_PURGERS names; exits with 1 where one does not acknowledge."
+    help = "Purge the caches in KEYBITS_PURGERS. Exits with 1 if one of them does not acknowledge."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--url", action="append", default=[], help="An absolute address; repeatable.")
+        parser.add_argument("--url", action="append", default=[], help="An absolute URL; repeatable.")
         parser.add_argument(
             "--scope",
             action="append",
             default=[],
-            help="Answers made from it, such as gallery:spring; repeatable.",
+            help="A scope, such as gallery:spring: purge all answers made from it; repeatable.",
         )
-        parser.add_argument("--all", action="store_true", help="Everything that was ever answered.")
+        parser.add_argument("--all", action="store_true", help="Purge every answer ever sent.")
         parser.add_argument(
             "--hard",
             action="store_true",
-            help="Remove it, where otherwise it is only checked again; takedowns are removed anyway.",
+            help="Remove answers instead of making them stale. Takedowns are always removed.",
         )
         parser.add_argument("--purger", action="append", default=[], help="Only this one of KEYBITS_PURGERS.")
 
@@ -41,7 +41,7 @@ class Command(BaseCommand):
 
 
 def _orders(options: dict[str, Any]) -> list[Order]:
-    """Return what does it, takedowns hard, as they are when a change of the record is told."""
+    """Return the orders to send. Takedowns are hard, as in the delivery of recorded changes."""
     order = _order(options)
     if options["hard"]:
         return [order]
@@ -57,11 +57,11 @@ def _order(options: dict[str, Any]) -> Order:
         soft=not options["hard"],
     )
     if not (order.scopes or order.urls or order.everything):
-        raise CommandError("Say what: --url, --scope or --all.")
+        raise CommandError("Give --url, --scope or --all.")
     if not all(scope.strip() for scope in order.scopes):
-        raise CommandError("--scope names nothing; write one such as gallery:spring.")
+        raise CommandError("--scope is empty; give a scope such as gallery:spring.")
     if relative := [url for url in order.urls if not url.startswith(("http://", "https://"))]:
-        raise CommandError(f"{relative[0]!r} is no absolute address; write https://host/path.")
+        raise CommandError(f"{relative[0]!r} is not an absolute URL; write https://host/path.")
     return order
 
 
