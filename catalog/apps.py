@@ -1,4 +1,4 @@
-"""The application's registration; freshness is declared once all models are known."""
+"""The application's configuration: declares freshness, and connects the signals that maintain triggers."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""How a rendition's bytes are sent: who may have them, who may keep them, and which part was asked for.
+"""The view that sends the bytes of a rendition: who may read them, who may store them, and which range is sent.
 
-A name is made of the bytes, so its answer never changes: whoever may store it may keep it for ever.
-Django alone: of REST framework it has who shows credentials, and only where no one else may have the bytes.
+A name is made of the bytes, so its answer never changes, and whoever may store it may keep it for ever. A plain Django
+view: REST framework only identifies a client that sends `Authorization`, and only for files that are not public.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from catalog.models import Viewer
 
 CHUNK = 65_536
-"""Bytes read at once."""
+"""Bytes that are read at once."""
 
-# RFC 9110 section 14.1.2, one range only. A hundred digits hold any length, and bound the work.
+# RFC 9110 section 14.1.2, one range only. A hundred digits suffice for any length, and bound the work.
 _RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,100})-([0-9]{0,100})[ \t]*", re.IGNORECASE)
 
 
@@ -46,7 +46,7 @@ class RangeError(ValueError):
     """No byte of the representation lies in the range (RFC 9110 section 15.5.17)."""
 
 
-@csrf_exempt  # nothing is changed here, and a method that is not allowed says so
+@csrf_exempt  # nothing is changed here, and other methods get a 405
 def serve(request: HttpRequest, name: str) -> HttpResponseBase:
     """Answer GET and HEAD for `files/<name>`, where `name` is the last segment of `storage.url`."""
     response = _answer(request, name)
@@ -65,12 +65,12 @@ def _answer(request: HttpRequest, name: str) -> HttpResponseBase:
 
 
 def _answer_from(request: HttpRequest, address: tuple[str, str], lagging: set[str]) -> HttpResponseBase:
-    """Answer by what the database says; `lagging` are the replicas that it was read from."""
+    """Answer by what the database says. `lagging` names the replicas that were read."""
     if shown := _shown(None, *address):
         return _kept(request, address, shown.size, _private() if lagging else _public(shown))
     if "HTTP_AUTHORIZATION" in request.META:
         return _by_credentials(request, address=address)
-    # Without a session there is nobody to ask about, and to look would make the answer vary by cookie.
+    # Without a session cookie there is no user, and reading the session would make the answer vary by cookie.
     if settings.SESSION_COOKIE_NAME in request.COOKIES:
         return _own(request, address)
     return _not_found()
@@ -88,9 +88,9 @@ class _Shown(NamedTuple):
 
 
 def _public(shown: _Shown) -> list[tuple[str, str]]:
-    """Return the fields by which everybody may store a file.
+    """Return the fields of a file that any cache may store.
 
-    Of several screenshots that show it one is enough to be purged by: while that one stays, so may the file.
+    The surrogate keys of one of the screenshots that show it suffice: while that one is public, so is the file.
     """
     return [
         ("Cache-Control", FILES),
@@ -99,23 +99,23 @@ def _public(shown: _Shown) -> list[tuple[str, str]]:
 
 
 def _private() -> list[tuple[str, str]]:
-    """Return the fields by which nobody keeps a file."""
+    """Return the fields of a file that no cache may store."""
     return [("Cache-Control", PRIVATE)]
 
 
 def _own(request: HttpRequest, address: tuple[str, str]) -> HttpResponseBase:
-    """Answer with what the user may see, and nobody else."""
+    """Answer with a file that this user may see, and not everybody."""
     shown = _shown(request.user, *address)
     return _kept(request, address, shown.size, _private()) if shown else _not_found()
 
 
 class _CredentialsView(APIView):
-    """Who shows the API's credentials is who the API says, a wrong one is told so as there, and neither is counted."""
+    """Authenticates a client, and refuses wrong credentials, as the API does. The request is not throttled."""
 
     http_method_names = ["get", "head"]
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        self.perform_authentication(request)  # and no more: `Accept` is about pictures here
+        self.perform_authentication(request)  # no negotiation: `Accept` is about pictures here
 
     def get(self, request: Request, address: tuple[str, str]) -> HttpResponseBase:
         return _own(request._request, address)
@@ -127,7 +127,7 @@ _by_credentials = _CredentialsView.as_view()
 def _kept(
     request: HttpRequest, address: tuple[str, str], size: int, fields: Iterable[tuple[str, str]]
 ) -> HttpResponseBase:
-    """Answer with the file, if all `size` bytes of it are there, and with the fields that say who may store it."""
+    """Answer with the file, if all of its `size` bytes are there, and with `fields`, which say who may store it."""
     if not storage.exists(*address, size):
         return _not_found()
     try:
@@ -141,7 +141,7 @@ def _kept(
 
 
 def _shown(viewer: Viewer, sha256: str, format: str) -> _Shown | None:
-    """Return a screenshot with this file that the viewer may see."""
+    """Return a screenshot that shows this file and that the viewer may see, or None."""
     reachable = Screenshot.objects.reachable_by(viewer)
     rows = reachable.filter(renditions__sha256=sha256, renditions__format=format).order_by()
     found = rows.values_list("pk", "gallery__slug", "renditions__bytes").first()
@@ -152,12 +152,12 @@ def _shown(viewer: Viewer, sha256: str, format: str) -> _Shown | None:
 
 
 def _conditional(request: HttpRequest, sha256: str, format: str, size: int) -> HttpResponseBase:
-    """Decide by RFC 9110 section 13.2.2; `size` in bytes."""
+    """Answer as the preconditions and the range demand (RFC 9110 section 13.2.2); `size` in bytes."""
     validators = Validators(etag=f'"{sha256}"')
     conditions = Conditions.from_environ(request.META)
     outcome = evaluate(request.method or "", conditions, validators)
     if outcome is Outcome.PRECONDITION_FAILED:
-        return problem_response(412, detail="If-Match names other bytes; a file's tag is its name's digest.")
+        return problem_response(412, detail="If-Match does not hold: a file's tag is the digest in its name.")
     if outcome is Outcome.NOT_MODIFIED:
         return _not_modified(validators)
     asked = request.headers.get("Range") if range_applies(conditions, validators) else None
@@ -169,7 +169,7 @@ def _conditional(request: HttpRequest, sha256: str, format: str, size: int) -> H
 
 def _not_modified(validators: Validators) -> HttpResponse:
     response = HttpResponse(status=304, headers={"ETag": validators.etag or ""})
-    del response["Content-Type"]  # Django's default, which would tell a cache that the picture is HTML
+    del response["Content-Type"]  # Django's default: a cache would take the picture for HTML
     return response
 
 
@@ -192,10 +192,10 @@ def _part(request: HttpRequest, sha256: str, format: str, size: int, asked: str)
 
 
 def read_range(field: str, size: int) -> tuple[int, int] | None:
-    """Return the first and the last byte that a Range field asks for, out of `size` bytes.
+    """Return the positions of the first and the last byte that a Range field asks for, out of `size` bytes.
 
-    None means to send everything: several ranges, another unit, or a field that cannot be read (RFC 9110
-    section 14.2 lets a server ignore them). Raises `RangeError` where the range holds no byte.
+    None means to send everything: several ranges, another unit, or a malformed field (RFC 9110 section 14.2 lets a
+    server ignore them). Raises `RangeError` if the range contains no byte.
     """
     parts = _RANGE.fullmatch(field.strip())
     if parts is None or parts[1] == parts[2] == "":
@@ -220,7 +220,7 @@ def _suffix(length: int, size: int) -> tuple[int, int]:
 
 
 class _Stretch:
-    """A stretch of an open file that reads like a file of its own; closing it closes the file."""
+    """A part of an open file that reads like a file itself; closing it closes the file."""
 
     name = ""
 
@@ -237,7 +237,7 @@ class _Stretch:
 
 
 class _Chunks:
-    """What a stretch holds, read beside the event loop; closing it closes the file."""
+    """The chunks of a stretch, read outside the event loop; closing it closes the file."""
 
     def __init__(self, stretch: _Stretch) -> None:
         self._read = sync_to_async(stretch.read, thread_sensitive=False)
@@ -249,7 +249,7 @@ class _Chunks:
 
 
 def _send(request: HttpRequest, sha256: str, format: str, first: int, length: int) -> HttpResponseBase:
-    """Send `length` bytes from byte `first` on, in chunks; HEAD gets the same fields and opens nothing."""
+    """Send `length` bytes from byte `first` on, in chunks. HEAD gets the same fields, without opening the file."""
     is_head = request.method == "HEAD"
     response = HttpResponse() if is_head else _stream(request, sha256, format, first, length)
     response["Content-Type"] = storage.MEDIA_TYPES[format]
@@ -261,9 +261,7 @@ def _send(request: HttpRequest, sha256: str, format: str, first: int, length: in
 
 def _stream(request: HttpRequest, sha256: str, format: str, first: int, length: int) -> HttpResponseBase:
     stretch = _Stretch(storage.open(sha256, format), first, length)
-    if isinstance(
-        request, ASGIRequest
-    ):  # Django would read all of a synchronous one before it sends the first byte
+    if isinstance(request, ASGIRequest):  # Django would read a synchronous iterator to its end before sending
         return StreamingHttpResponse(_Chunks(stretch))
     response = FileResponse(stretch)
     response.block_size = CHUNK
@@ -280,7 +278,7 @@ def _method_not_allowed() -> HttpResponse:
 
 
 def _not_found() -> HttpResponse:
-    return problem_response(404, detail="There is no such file; a screenshot's renditions list addresses.")
+    return problem_response(404, detail="There is no such file. A screenshot's renditions list addresses.")
 
 
 def _range_not_satisfiable(size: int) -> HttpResponse:

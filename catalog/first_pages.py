@@ -1,6 +1,6 @@
-"""What is worth warming although nobody may have asked for it yet: where clients come in, and what is new.
+"""The pages to warm although nobody may have requested them yet: entry points, and what is new.
 
-Only what everybody may see; who that is, `catalog.models` decides.
+Only pages that everybody may see, as `catalog.models` decides.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from catalog.models import Gallery, Screenshot, State, Tag
 __all__ = ["MOST", "urls"]
 
 MOST = 50
-"""Rows of each kind whose pages are named at most."""
+"""The most rows of each kind whose pages are listed."""
 LISTS = ("api-root", "schema", "gallery-list", "screenshot-list", "tag-list")
 
 
@@ -33,18 +33,18 @@ def urls() -> Iterator[str]:
 
 
 def _galleries() -> Iterator[str]:
-    """The public galleries that changed last."""
+    """Yield the slugs of the public galleries that changed last."""
     listed = Gallery.objects.listed_for(None).order_by("-updated_at", "-id")
     return listed.values_list("slug", flat=True)[:MOST].iterator()
 
 
 def _screenshots() -> Iterator[int]:
-    """The newest screenshots of public galleries; each gallery is asked on its own, for the index by capture."""
+    """Yield the ids of the newest screenshots of public galleries. EXISTS, not a join: that uses the capture index."""
     listed = Gallery.objects.listed_for(None).filter(pk=OuterRef("gallery"))
     shown = Screenshot.objects.filter(Exists(listed)).exclude(state=State.PENDING)
     return shown.order_by("-captured_at", "-id").values_list("pk", flat=True)[:MOST].iterator()
 
 
 def _tags() -> Iterator[str]:
-    """The tags that the first pages of the list show."""
+    """Yield the slugs of the tags on the first pages of the list."""
     return Tag.objects.listed_for(None).values_list("slug", flat=True)[:MOST].iterator()

@@ -1,4 +1,4 @@
-"""Which rows an index holds, where that differs between databases."""
+"""Which rows an index contains, where that differs between databases."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ __all__ = ["SelectiveIndex"]
 
 
 class SelectiveIndex(models.Index):
-    """An index of the rows that meet its condition on PostgreSQL, of all rows elsewhere.
+    """An index of the rows that meet its condition on PostgreSQL, and of all rows elsewhere.
 
-    SQLite does not see that `state = 'failed'` implies `state <> 'ready'`, and would not use the smaller one.
+    SQLite does not infer that `state = 'failed'` implies `state <> 'ready'`, and would not use a partial index.
     """
 
     def _get_condition_sql(self, model: Any, schema_editor: Any) -> Any:

@@ -1,7 +1,7 @@
-"""How long caches may hold each kind of answer: the one place where a viewset's policy is declared.
+"""How long caches may hold each kind of answer: the only place where a viewset's policy is declared.
 
-A gallery can overrule it for what shows it: `Gallery.max_age` and `Gallery.edge_max_age`. An answer that shows
-several galleries is held no longer than any of them allows; a capture that is pending is held by nobody.
+A gallery can override it for answers that show the gallery, by `Gallery.max_age` and `Gallery.edge_max_age`. An answer
+that shows several galleries is held no longer than any of them allows. A pending capture is never stored.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ GALLERIES = Policy()
 SCREENSHOTS = Policy()
 TAGS = Policy()
 FILES = "public, max-age=31536000, immutable"
-"""For bytes under a name that is made of them: there is nothing to ask."""
+"""For bytes under a name that is made of them: they need no revalidation."""
 
 
 def for_galleries(policy: Policy, galleries: Iterable[Gallery]) -> Policy:
-    """Return the policy for an answer that shows these galleries; `policy` where none overrules it."""
+    """Return the policy for an answer that shows these galleries; `policy` if none overrides it."""
     unlike = {(gallery.max_age, gallery.edge_max_age): gallery for gallery in galleries}
     each = [_overruled(policy, gallery) for gallery in unlike.values()]
     return strictest(*each) if each else policy
@@ -38,12 +38,12 @@ def _overruled(policy: Policy, gallery: Gallery) -> Policy:
 
 
 def _for(seconds: int, lifetime: Lifetime) -> Lifetime:
-    """Return the lifetime made `seconds` long; what is stale is used no longer than what is fresh."""
+    """Return `lifetime` with `seconds` as its max-age. A stale answer is used for no longer than a fresh one."""
     return Lifetime(
         seconds, min(lifetime.stale_while_revalidate, seconds), min(lifetime.stale_if_error, seconds)
     )
 
 
 def is_pending(screenshot: Screenshot) -> bool:
-    """Say whether the capture has not ended: its page changes any moment, and is one person's so far."""
+    """Return whether the capture has not ended: its page may change at any moment, and concerns one person so far."""
     return screenshot.state == State.PENDING

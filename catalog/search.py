@@ -1,17 +1,18 @@
-"""Full-text search over screenshots: what a word is, and which index each database answers from.
+"""Full-text search over screenshots: what a word is, and which index each database uses.
 
-A word is a run of letters and digits, in whatever case. A query's words must all be there, each as a whole word or as
-the start of one, in the title, the alternative text, the page's title or the domain. PostgreSQL answers from a
-GIN index over two columns of words, SQLite from an FTS5 table that triggers keep in step; both are made by a migration.
-A migration that alters the table makes SQLite drop its triggers: `mend_index` puts them back after each `migrate`.
+A word is a run of letters and digits; case does not matter. All words of a query must occur, each as a whole word or
+as the beginning of one, in the title, the alternative text, the page's title or the domain. PostgreSQL uses a GIN index
+over two columns of words, SQLite an FTS5 table that triggers keep up to date; a migration creates both. If a migration
+alters the table, SQLite loses the triggers: `mend_index` restores them after each `migrate`.
 
-Which characters are letters and digits, and which are the same in another case, each database decides by itself, of a
-query as of a text: whatever that is, a text is found by what it says. A sign that PostgreSQL takes for neither (a
-circled digit, an emoji) stands for no word there.
+Each database decides which characters are letters and digits, and which differ only in case, in the same way for
+queries and texts, so that a text is found by its own words. A character that PostgreSQL takes for neither (a circled
+digit, an emoji) is part of no word there.
 
-To find a text's words takes PostgreSQL longer than to write them to the index, and an update writes to each index of
-its table. So it generates and stores the words: an UPDATE finds anew those of the columns that it sets, and the title's
-are kept apart from the others'. A migration that alters the type of one of these columns drops the index before.
+Splitting a text into words takes PostgreSQL longer than writing them to the index, and an update writes to each index
+of its table. So the words are stored in generated columns: an UPDATE splits only the columns that it sets, and those of
+the title are separate from the others. A migration that alters the type of one of these columns must drop the index
+first.
 """
 
 from __future__ import annotations
@@ -31,31 +32,33 @@ __all__ = ["COLUMNS", "DOCUMENT", "INDEX", "create_index", "drop_index", "matchi
 COLUMNS = ("title", "alt", "page_title", "domain")
 INDEX = "catalog_screenshot_search"
 WORDS = {"title_words": COLUMNS[:1], "other_words": COLUMNS[1:]}
-"""The columns that PostgreSQL generates, and what each is made of."""
+"""The columns that PostgreSQL generates, and the columns that each is made from."""
 DOCUMENT = " || ".join(f"catalog_screenshot.{name}" for name in WORDS)
-"""The expression that PostgreSQL's index is over; a query must use it to the letter."""
+"""The expression of PostgreSQL's index; a query must use exactly this one."""
 
 
 def _lexemes(text: str) -> str:
-    """Return the expression for the words of a text, given the expression for that."""
+    """Return the SQL expression of the words of a text, given the expression of the text."""
     return f"strip(to_tsvector('simple', regexp_replace(lower({text}), '[^[:alnum:]]+', ' ', 'g')))"
 
 
-# A tsvector reads 'one' 'two'; NULL, which matches nothing, stands for none. To the planner all of it is one constant.
+# A tsvector prints as 'one' 'two'. Without words the result is NULL, which matches nothing. The planner folds it all
+# into a constant.
 _QUERY = f"(nullif(replace({_lexemes('%s::text')}::text, ' ', ':* & '), '') || ':*')::tsquery"
 _BETWEEN = re.compile(r"[^0-9A-Za-z\x80-\U0010ffff]+")
 
 
 def words(text: str) -> list[str]:
-    """Return what stands between signs of ASCII in `text` and holds a letter or a digit: each once, in order.
+    """Return the parts of `text` between ASCII characters other than letters and digits, each once, in order.
 
-    At these signs every database ends a word, and none of them is left. It may end one elsewhere too.
+    Parts without any letter or digit are left out. Every database ends a word at these characters; it may also end one
+    elsewhere.
     """
     return list(dict.fromkeys(part for part in _BETWEEN.split(text) if any(map(str.isalnum, part))))
 
 
 def matching(queryset: QuerySet[Any], text: str) -> QuerySet[Any]:
-    """Return the screenshots of `queryset` in which every word of `text` is found; none where it has no word."""
+    """Return the screenshots of `queryset` that contain every word of `text`; none if it has no word."""
     terms = words(text)
     if not terms:
         return queryset.none()
@@ -70,14 +73,14 @@ def _by_tsvector(queryset: QuerySet[Any], terms: list[str]) -> QuerySet[Any]:
 
 
 def _by_fts5(queryset: QuerySet[Any], terms: list[str]) -> QuerySet[Any]:
-    # Where FTS5 reads several words in one string, they have to stand in this order, one after the other.
+    # If FTS5 finds several words in one string, they must follow each other in this order.
     query = " ".join(f'"{term}"*' for term in terms)
     sql = f"SELECT rowid FROM {INDEX} WHERE {INDEX} MATCH %s"  # noqa: S608 - constants
     return queryset.filter(pk__in=RawSQL(sql, [query]))  # noqa: S611 - the text is a parameter
 
 
 def create_index(connection: BaseDatabaseWrapper) -> None:
-    """Make the index that `matching` answers from."""
+    """Create the index that `matching` uses."""
     if connection.vendor == "postgresql":
         added = ", ".join(f"ADD COLUMN IF NOT EXISTS {_generated(name)}" for name in WORDS)
         execute(
@@ -111,7 +114,7 @@ def _generated(name: str) -> str:
 
 
 def mend_index(connection: BaseDatabaseWrapper) -> None:
-    """On SQLite, make the triggers that are not there, and then the index anew: it may have missed changes."""
+    """On SQLite, create missing triggers; if any was missing, rebuild the index, which may have missed changes."""
     TRIGGERS.mend(connection, then=_rebuild)
 
 
@@ -120,7 +123,7 @@ def _rebuild(connection: BaseDatabaseWrapper) -> None:
 
 
 def _triggers() -> dict[str, tuple[str, str]]:
-    """The triggers that keep the FTS5 table in step: when each fires, and what it does."""
+    """Return the triggers that keep the FTS5 table up to date: when each fires, and what it does."""
     columns = ", ".join(COLUMNS)
     new, old = (", ".join(f"{row}.{column}" for column in COLUMNS) for row in ("new", "old"))
     add = f"INSERT INTO {INDEX}(rowid, {columns}) VALUES (new.id, {new});"  # noqa: S608 - constants
