@@ -1,7 +1,7 @@
-"""What a manifest may say, and how each of its pictures becomes a screenshot.
+"""What a manifest may contain, and how each of its pictures becomes a screenshot.
 
-The manifest's galleries are checked first; after that every picture stands alone, so a bad one stops no
-other. What is as the manifest says already is not written. `docs/importing.md` is the format's reference.
+The galleries are validated first. After that each picture is imported independently, so a bad one does not stop the
+others. Rows that already agree with the manifest are not written. `docs/importing.md` is the reference of the format.
 """
 
 from __future__ import annotations
@@ -62,15 +62,15 @@ __all__ = [
 T = TypeVar("T")
 SCHEMA = "demo-manifest/1"
 BATCH = 2_000
-"""Rows whose tags and renditions are read at once: SQLite takes 32,766 parameters in a statement, or fewer."""
+"""Rows whose tags and renditions are read at once: SQLite allows at most 32,766 parameters in a statement."""
 
 
 class ManifestError(ValueError):
-    """The manifest cannot be used at all; the message names the place and what is accepted there."""
+    """The manifest cannot be used at all. The message names the place, and what is accepted there."""
 
 
 class KeepingError(RuntimeError):
-    """No picture can be kept, where their files are to lie or in the database; the message says which and why."""
+    """No picture can be stored, because the file storage or the database fails. The message says which, and why."""
 
 
 class _ItemError(ValueError):
@@ -87,7 +87,7 @@ class Outcome(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What was not imported: its place in the manifest, why, and how many pictures that were; of a cover none."""
+    """Something that was not imported: its place in the manifest, why, and how many pictures it stands for."""
 
     item: str
     reason: str
@@ -97,13 +97,13 @@ class Failure:
 
 @dataclass(slots=True)
 class Report:
-    """What an import did: pictures by outcome, and what failed."""
+    """The result of an import: the number of pictures by outcome, and the failures."""
 
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     failures: list[Failure] = field(default_factory=list)
 
     def add(self, result: Outcome | Failure | None) -> None:
-        """Count an outcome, keep a failure."""
+        """Count an outcome, or keep a failure; ignore None."""
         if isinstance(result, Failure):
             self.failures.append(result)
         elif result is not None:
@@ -111,12 +111,12 @@ class Report:
 
     @property
     def failed(self) -> int:
-        """How many pictures failed."""
+        """The number of pictures that failed."""
         return sum(failure.pictures for failure in self.failures)
 
     @property
     def failed_covers(self) -> int:
-        """How many covers failed."""
+        """The number of covers that failed."""
         return sum(failure.is_cover for failure in self.failures)
 
     def __str__(self) -> str:
@@ -126,21 +126,21 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A manifest whose galleries were checked; their pictures are checked one by one, when imported."""
+    """A manifest whose galleries are validated. Pictures are validated one by one, when they are imported."""
 
     root: Path
-    """The resolved folder that all pictures lie in."""
+    """The folder that contains all pictures, with links resolved."""
     galleries: Sequence[Mapping[str, Any]]
     device_pixel_ratio: float
 
     @property
     def total(self) -> int:
-        """How many pictures the manifest names."""
+        """The number of pictures in the manifest."""
         return sum(len(gallery["screenshots"]) for gallery in self.galleries)
 
     @property
     def covers(self) -> int:
-        """How many covers it names."""
+        """The number of galleries in the manifest with a cover."""
         return sum(bool(gallery.get("cover")) for gallery in self.galleries)
 
 
@@ -235,7 +235,7 @@ class _ManifestFormat(_Serializer):
 
 
 def read_manifest(*, path: Path) -> Manifest:
-    """Read and check a manifest, or the `manifest.json` of a folder; raises `ManifestError`."""
+    """Read and validate a manifest, or the `manifest.json` of a folder. Raises `ManifestError`."""
     file = path
     try:
         file = path / "manifest.json" if path.is_dir() else path
@@ -253,7 +253,7 @@ def read_manifest(*, path: Path) -> Manifest:
 
 
 def _checked(format: type[_Serializer], data: object, place: str) -> dict[str, Any]:
-    """Return what `data` says; raises `_ItemError` that names every wrong place."""
+    """Return the validated `data`. Raises `_ItemError`, which names every wrong place."""
     serializer = format(data=data)
     if not serializer.is_valid():
         found = _messages(serializer.errors, place)
@@ -262,7 +262,7 @@ def _checked(format: type[_Serializer], data: object, place: str) -> dict[str, A
 
 
 def _messages(errors: Any, place: str) -> Iterator[tuple[str, str]]:
-    """Walk REST framework's errors, which mirror the data, and name each place as a JSON path."""
+    """Yield REST framework's errors, which mirror the data, each with its place as a JSON path."""
     if isinstance(errors, dict):
         for key, below in errors.items():
             yield from _messages(below, _below(place, key))
@@ -283,7 +283,7 @@ def _below(place: str, key: object) -> str:
 
 
 def source_url(*, package: str, version: str, page_path: str) -> str:
-    """Return the public address of an npm package's file; it lasts, since a version never changes."""
+    """Return the public URL of a file of an npm package. It is permanent: a version never changes."""
     return f"https://unpkg.com/{quote(package, safe='@/')}@{quote(version)}/{quote(page_path.lstrip('/'))}"
 
 
@@ -292,7 +292,7 @@ def source_url(*, package: str, version: str, page_path: str) -> str:
 
 @transaction.atomic
 def put_gallery(*, slug: str, fields: Mapping[str, Any]) -> tuple[Gallery, Outcome]:
-    """Create the gallery of this slug, or make these fields so; what is so already is not written."""
+    """Create the gallery with this slug, or update the fields that differ. Writes nothing if none differs."""
     gallery = Gallery.objects.select_for_update(no_key=True).filter(slug=slug).first() or Gallery(slug=slug)
     return gallery, _save(gallery, _changes(gallery, fields))
 
@@ -306,14 +306,14 @@ def put_screenshot(
     tags: Collection[str],
     renditions: Collection[StoredRendition] | None = None,
 ) -> Outcome:
-    """Create the screenshot of this slug in this gallery, or make it so; what is so already is not written.
+    """Create the screenshot with this slug in this gallery, or update what differs. Writes nothing if nothing does.
 
-    `fields` are attributes of `Screenshot`; `metadata` is added to what is there. `tags` are all its tags, by
-    slug; those that do not exist are created. `renditions` are all its renditions; None leaves them alone.
-    `updated_at` moves when any of these differs. Raises Django's `ValidationError`, and without `renditions`
-    `OvertakenError` where it has no picture yet, or another one than `fields` say.
+    `fields` are attributes of `Screenshot`; `metadata` is merged into the present one. `tags` are the slugs of all its
+    tags; those that do not exist are created. `renditions` are all its renditions; None leaves them alone. `updated_at`
+    changes if any of these differs. Raises Django's `ValidationError`, and, without `renditions`, `OvertakenError` if
+    the screenshot has no picture yet, or a different one than in `fields`.
     """
-    Gallery.objects.select_for_update(no_key=True).get(pk=gallery.pk)  # two imports at once make no doubles
+    Gallery.objects.select_for_update(no_key=True).get(pk=gallery.pk)  # concurrent imports make no doubles
     screenshot = _find(gallery, slug) or Screenshot(gallery=gallery, metadata={"slug": slug})
     if renditions is None and screenshot.sha256 != fields.get("sha256", screenshot.sha256):
         raise OvertakenError
@@ -328,7 +328,7 @@ def put_screenshot(
 
 @transaction.atomic
 def put_cover(*, gallery: Gallery, slug: str) -> Outcome:
-    """Make the screenshot of this slug the gallery's cover; raises `DoesNotExist` of either."""
+    """Make the screenshot with this slug the gallery's cover. Raises `DoesNotExist` of either model."""
     gallery = Gallery.objects.select_for_update(no_key=True).get(pk=gallery.pk)
     cover = _find(gallery, slug)
     if cover is None:
@@ -337,7 +337,7 @@ def put_cover(*, gallery: Gallery, slug: str) -> Outcome:
 
 
 class _Plan(NamedTuple):
-    """What differs between a screenshot and what it should be."""
+    """The differences between a screenshot and what it should be."""
 
     changes: dict[str, Any]
     retag: bool
@@ -363,7 +363,7 @@ def _changes(instance: models.Model, fields: Mapping[str, Any]) -> dict[str, Any
 
 
 def _save(instance: models.Model, changes: Mapping[str, Any], *, touch: bool = False) -> Outcome:
-    """Write the changes alone; `touch` moves `updated_at` even without any."""
+    """Write only the changes. `touch` updates `updated_at` even if there are none."""
     created = instance._state.adding
     if not (created or changes or touch):
         return Outcome.UNCHANGED
@@ -396,7 +396,7 @@ def _row(rendition: Rendition) -> StoredRendition:
 
 
 class _Job(NamedTuple):
-    """A picture as the manifest has it, unchecked, and where."""
+    """A picture of the manifest, not yet validated, and its place."""
 
     place: str
     position: int
@@ -408,7 +408,7 @@ class _Job(NamedTuple):
 
 
 class _Prepared(NamedTuple):
-    """A picture that was checked and stored; `renditions` is None where those that are there still hold."""
+    """A picture that was validated and stored; `renditions` is None if the present ones are still right."""
 
     slug: str
     fields: dict[str, Any]
@@ -419,12 +419,11 @@ class _Prepared(NamedTuple):
 def import_manifest(
     *, manifest: Manifest, report: Report | None = None, on_item: Callable[[], object] = lambda: None
 ) -> Report:
-    """Import every gallery of a manifest, each picture in its own transaction; what fails is in the report.
+    """Import every gallery of a manifest, each picture in its own transaction. The report has the failures.
 
-    Raises `KeepingError` where pictures cannot be kept, for no other could be either; what was imported stays,
-    and is in the `report` that was given.
-    `on_item` is called after each picture. Pictures are encoded by as many threads as there are processors;
-    the database is used by the calling thread alone. What the manifest does not name is left as it is.
+    Raises `KeepingError` if a picture cannot be stored, because no other could be either. What was imported before
+    stays, and is in the given `report`. Calls `on_item` after each picture. Encodes pictures in as many threads as
+    there are processors; only the calling thread uses the database. Leaves alone what the manifest does not name.
     """
     report = Report() if report is None else report
     try:
@@ -483,7 +482,7 @@ def _import_pictures(
 
 
 def _known(gallery: Gallery) -> dict[str, Screenshot]:
-    """Return the gallery's imported screenshots by their manifest's slug, of doubles the oldest."""
+    """Return the gallery's imported screenshots by their slug in the manifest; of duplicates, the oldest."""
     imported = Screenshot.objects.filter(gallery=gallery, metadata__has_key="slug").order_by("-pk")
     shots = imported.prefetch_related("tags", "renditions").iterator(BATCH)
     return {shot.metadata["slug"]: shot for shot in shots}
@@ -492,7 +491,7 @@ def _known(gallery: Gallery) -> dict[str, Screenshot]:
 def _import_picture(
     manifest: Manifest, gallery: Gallery, known: Screenshot | None, job: _Job, prepared: _Prepared
 ) -> Outcome | Failure:
-    """Write a picture; where another took its place, or it was deleted, since it was `known`, it is made anew first."""
+    """Write a picture. If its row was deleted or got another picture since it was read (`known`), prepare it again."""
     try:
         return _write(gallery, known, job, prepared)
     except OvertakenError:
@@ -501,7 +500,7 @@ def _import_picture(
 
 
 def _write(gallery: Gallery, known: Screenshot | None, job: _Job, prepared: _Prepared) -> Outcome | Failure:
-    # A look first: what differs in nothing costs no transaction. What is known may be hours old.
+    # Read first: a row that does not differ needs no transaction. `known` may be hours old.
     at_present = Screenshot.objects.filter(pk=known.pk, gallery=gallery).first() if known else None
     if at_present and not any(_plan(at_present, prepared.fields, prepared.tags, prepared.renditions)):
         return Outcome.UNCHANGED
@@ -528,7 +527,7 @@ def _import_cover(gallery: Gallery, slug: str | None, place: str) -> Failure | N
 
 
 def _written(put: Callable[[], T], failed: Callable[[str], Failure]) -> T | Failure:
-    """Do a write, a few times where others are in its way; a failure says what kept it from being done."""
+    """Run a write, with retries if others are writing the same rows. A failure says what prevented it."""
     try:
         return atomically(Gallery, put)
     except ValidationError as error:
@@ -559,7 +558,7 @@ def _prepare(manifest: Manifest, known: Mapping[str, Screenshot], job: _Job) -> 
 
 
 def _original(root: Path, item: Mapping[str, Any]) -> bytes:
-    """Return the picture's bytes, if they are intact and below the manifest's folder, links followed."""
+    """Return the picture's bytes. Raises `_ItemError` if they are damaged, or, links followed, outside the folder."""
     path = _resolved(root / item["file"])
     if path and not path.is_relative_to(root):
         raise _ItemError("file: It lies outside the manifest's folder; write a path below that folder.")
@@ -575,9 +574,9 @@ def _original(root: Path, item: Mapping[str, Any]) -> bytes:
 
 
 def _resolved(path: Path) -> Path | None:
-    """Return the path without links, or None where it leads to nothing; raises OSError for links in a circle.
+    """Return the path with links resolved, or None if it leads nowhere. Raises OSError for circular links.
 
-    It is strict, for a path that is resolved in part can still lead out by a link.
+    Resolution is strict: a partly resolved path could still lead outside by a link.
     """
     try:
         return type(path)(os.path.realpath(path, strict=True))
@@ -588,7 +587,7 @@ def _resolved(path: Path) -> Path | None:
 def _developed(
     original: bytes, known: Screenshot | None, sha256: str
 ) -> tuple[dict[str, Any], list[StoredRendition] | None]:
-    """Measure, encode and store a picture, unless it is known and all its files are kept, the original among them."""
+    """Measure, encode and store a picture, unless it is known and all its files, including the original, are stored."""
     if known is not None and known.sha256 == sha256 and _complete(known, len(original)):
         return {}, None
     facts, encoded = images.develop(original)
@@ -603,12 +602,12 @@ def _developed(
 
 
 def _wrong(error: OSError) -> str:
-    """Return what is wrong: an error that is not the operating system's has words alone."""
+    """Return the text of an error. Only an error of the operating system has `strerror`."""
     return error.strerror or str(error)
 
 
 def _complete(screenshot: Screenshot, size: int) -> bool:
-    """Say whether every file of the screenshot is kept whole; `size` is the original's length in bytes."""
+    """Return whether every file of the screenshot is stored completely; `size` is that of the original, in bytes."""
     drawn = _drawn(screenshot)
     wanted = set(product(images.rendition_widths(screenshot.width), images.FORMATS))
     kept = all(storage.exists(row.sha256, row.format, row.bytes) for row in drawn)
@@ -639,7 +638,7 @@ _AS_WRITTEN = (
 
 
 def _fields(item: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the attributes of `Screenshot` that an item states; they go before what is measured."""
+    """Return the attributes of `Screenshot` that an item states; they take precedence over measured ones."""
     source = item.get("source", {})
     page = {"page_key": item["page_key"]} if "page_key" in item else {}
     return {
