@@ -1,1 +1,1 @@
-"""How pictures come in: what is decided about their pixels, where their bytes lie, and who takes them."""
+"""Pictures: how they are measured and encoded, where their files are stored, and when files are removed."""

@@ -1,6 +1,6 @@
-"""Every decision about pixels: what is accepted as a picture, what is measured in it, and how it is encoded.
+"""Every decision about pixels: which pictures are accepted, what is measured, and how renditions are encoded.
 
-From bytes alone: no model, no storage, no setting. The same bytes and the same Pillow give the same answer.
+Uses no model, storage or setting: the same bytes and the same Pillow give the same result.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 ACCEPTED = ("WEBP", "PNG", "JPEG")
 MAX_SIDE = 16_383
-"""Pixels: WebP can hold no longer side."""
+"""The longest side, in pixels, of a WebP."""
 MAX_PIXELS = 50_000_000
-"""Decoded, four bytes each: 200 MB for one picture.
+"""Decoded, at four bytes each, one picture takes 200 MB.
 
-There are two of it at a time where it is turned, converted or has transparency, and four while a WebP is read.
+Memory holds two copies while it is rotated or converted, or if it is transparent, and four while a WebP is read.
 """
 MAX_BYTES = 50_000_000
 WIDTHS = (320, 640, 960, 1280)
@@ -33,8 +33,8 @@ LIMITS = f"a WebP, PNG or JPEG of at most {MAX_PIXELS:,} pixels, {MAX_SIDE:,} a 
 
 _WHITE = (255, 255, 255)
 _OTHER_COLORS = {("GRAY", "L"), ("GRAY", "LA"), ("CMYK", "CMYK")}
-"""What a profile is for, and Pillow's mode of a picture that has such colours."""
-# Method 6 makes files 1 to 5 % smaller in 1.6 times the time; 4:2:0 would blur coloured text on white.
+"""The colour space of a profile, and Pillow's mode of pictures with such colours."""
+# Method 6 makes files 1 to 5 % smaller but takes 1.6 times as long; 4:2:0 would blur coloured text on white.
 _ENCODERS: dict[str, dict[str, Any]] = {
     "webp": {"format": "WEBP", "quality": 80, "method": 4},
     "jpeg": {"format": "JPEG", "quality": 80, "optimize": True, "progressive": True, "subsampling": "4:4:4"},
@@ -42,7 +42,7 @@ _ENCODERS: dict[str, dict[str, Any]] = {
 
 
 class ImageError(ValueError):
-    """These bytes are no acceptable picture; the message says what is wrong and what is accepted."""
+    """The bytes are not an acceptable picture. The message says what is wrong, and what is accepted."""
 
     def __init__(self, wrong: str) -> None:
         super().__init__(f"{wrong}; accepted is {LIMITS}.")
@@ -50,25 +50,25 @@ class ImageError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known about an original; `width` and `height` in pixels, upright as Exif says."""
+    """What is measured in an original; `width` and `height` are in pixels, after rotation as Exif says."""
 
     width: int
     height: int
     sha256: str
-    """64 lower-case hexadecimal digits of the bytes as they came."""
+    """The digest of the original bytes, in 64 lower-case hexadecimal digits."""
     dominant_color: str
-    """The colour that covers most, `#rrggbb`."""
+    """The colour that covers the largest area, `#rrggbb`."""
     accent_color: str
-    """The colour that stands out, `#rrggbb`; the dominant one where all is grey."""
+    """The colour that stands out, `#rrggbb`; the dominant one if everything is grey."""
     placeholder: str
     """A thumbhash in base64, at most 40 characters."""
     dhash256: str
-    """64 hexadecimal digits: bit by bit, row by row, whether the next of 17x16 grey pixels is lighter."""
+    """64 hexadecimal digits: for each of 17x16 grey pixels, row by row, one bit: whether the next one is lighter."""
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """One rendition's bytes; `width` and `height` in pixels, `format` one of `FORMATS`."""
+    """The bytes of one rendition; `width` and `height` in pixels, `format` one of `FORMATS`."""
 
     width: int
     height: int
@@ -77,23 +77,23 @@ class Encoded:
 
 
 def describe(original: bytes) -> Facts:
-    """Measure an original picture; raises `ImageError`."""
+    """Measure an original picture. Raises `ImageError`."""
     return _facts(original, _decode(original))
 
 
 def renditions(original: bytes) -> list[Encoded]:
-    """Encode an original at every width of `rendition_widths`, each in every format; raises `ImageError`."""
+    """Encode an original at every width of `rendition_widths`, in every format. Raises `ImageError`."""
     return _renditions(original, _decode(original))
 
 
 def develop(original: bytes) -> tuple[Facts, list[Encoded]]:
-    """Return `describe` and `renditions` of an original, decoded once; raises `ImageError`."""
+    """Return `describe` and `renditions` of an original, which is decoded only once. Raises `ImageError`."""
     picture = _decode(original)
     return _facts(original, picture), _renditions(original, picture)
 
 
 def rendition_widths(width: int) -> tuple[int, ...]:
-    """Return the widths that a picture of this width is offered in: never wider than it is, never none."""
+    """Return the widths of the renditions of a picture of this width: at least one, and none wider than the picture."""
     return tuple(w for w in WIDTHS if w <= width) or (width,)
 
 
@@ -101,12 +101,12 @@ def rendition_widths(width: int) -> tuple[int, ...]:
 
 
 def _decode(original: bytes) -> Image.Image:
-    """Return the whole picture, upright, in RGB or (where it has transparency) RGBA, without metadata."""
+    """Return the decoded picture, upright, in RGB or (if it has transparency) RGBA, without metadata."""
     if len(original) > MAX_BYTES:
         raise ImageError(f"This picture has {len(original):,} bytes")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is the lower one
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our limit is lower
             with Image.open(io.BytesIO(original), formats=ACCEPTED) as opened:
                 _check_size(opened.size)
                 return _plain(opened)
@@ -127,13 +127,13 @@ def _check_size(size: tuple[int, int]) -> None:
 
 
 def _plain(picture: Image.Image) -> Image.Image:
-    """Return the picture itself where that can be, for a copy of a large one takes 200 MB."""
+    """Return the picture as `_decode` does. Avoids copies where it can: one of a large picture takes 200 MB."""
     picture.load()
     ImageOps.exif_transpose(picture, in_place=True)
     if picture.mode.startswith("I"):  # 16-bit grey: a plain conversion would clip it to white
         picture = picture.convert("I").point(lambda level: level / 257).convert("L")
     stored, mode = picture, "RGBA" if picture.has_transparency_data else "RGB"
-    # A WebP's decoder, with two more of it, lives as long as the picture that it belongs to.
+    # The decoder of a WebP, which holds two more copies, lives as long as its picture.
     if picture.mode != mode or picture.format == "WEBP":
         picture = picture.convert(mode)
     if profile := stored.info.get("icc_profile"):
@@ -143,15 +143,15 @@ def _plain(picture: Image.Image) -> Image.Image:
 
 
 def _in_srgb(stored: Image.Image, picture: Image.Image, profile: bytes) -> Image.Image:
-    """Return the picture with the colours that its profile means, for without one they are taken for sRGB.
+    """Return the picture converted from its colour profile to sRGB, which is assumed where there is no profile.
 
-    `stored` is the picture as it came. A profile that cannot be read, or is for other colours, means nothing.
+    `stored` is the picture as it came. A profile that is unreadable, or of another colour space, is ignored.
     """
     try:
         meant = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         srgb = ImageCms.createProfile("sRGB")
         if meant.profile.xcolor_space == "RGB " and stored.mode != "CMYK":
-            # Transparency is left as it is.
+            # This keeps the alpha channel.
             ImageCms.buildTransform(meant, srgb, picture.mode, picture.mode).apply_in_place(picture)
         elif (meant.profile.xcolor_space, stored.mode) in _OTHER_COLORS:
             colors = stored.convert(stored.mode.removesuffix("A"))
@@ -190,7 +190,7 @@ def _facts(original: bytes, picture: Image.Image) -> Facts:
 
 
 def _colors(picture: Image.Image) -> tuple[str, str]:
-    """Reduce to 16 colours: dominant covers most, accent is the most vivid for its share of the picture."""
+    """Return the dominant and the accent colour of 16: the largest in area, and the most vivid weighted by area."""
     small = picture.resize((128, 128), Image.Resampling.BOX).quantize(16, Image.Quantize.MEDIANCUT)
     levels = small.getpalette() or []
     counts = [(n, tuple(levels[3 * index : 3 * index + 3])) for n, index in _histogram(small)]
@@ -204,7 +204,7 @@ def _histogram(reduced: Image.Image) -> list[tuple[int, int]]:
 
 
 def _vividness(color: tuple[int, ...]) -> float:
-    """Return the chroma, 0 to 1; what hardly differs from grey counts as grey."""
+    """Return the chroma, 0 to 1; 0 for colours that hardly differ from grey."""
     red, green, blue = (level / 255 for level in color)
     _, saturation, value = colorsys.rgb_to_hsv(red, green, blue)
     chroma = saturation * value
@@ -216,8 +216,8 @@ def _hex(color: tuple[int, ...]) -> str:
 
 
 def _placeholder(picture: Image.Image) -> str:
-    # A thumbhash keeps seven waves a side at most, so 32 pixels hold all of it, ten times as fast as 100.
-    # Opaque always: thumbhash 0.1.2 raises on pictures with transparency.
+    # A thumbhash keeps at most seven waves a side, so 32 pixels suffice, and are ten times as fast as 100.
+    # Always opaque: thumbhash 0.1.2 raises on pictures with transparency.
     small = picture.reduce(max(1, max(picture.size) // 64))
     small.thumbnail((32, 32))
     pixels = list(small.convert("RGBA").tobytes())
@@ -235,7 +235,7 @@ def _dhash256(picture: Image.Image) -> str:
 
 
 def _renditions(original: bytes, picture: Image.Image) -> list[Encoded]:
-    """Encode each anew: behind the last bit of a picture there may be more, of which a decoder says nothing."""
+    """Encode every rendition, also one as wide as the original: a file may contain data after the picture."""
     return [
         _encode(scaled, format, lossless=scaled is picture and _is_lossless_webp(original))
         for scaled in (_scaled(picture, width) for width in rendition_widths(picture.width))
@@ -261,7 +261,7 @@ def _encode(picture: Image.Image, format: str, *, lossless: bool) -> Encoded:
 def _encoded(picture: Image.Image, options: dict[str, Any]) -> bytes:
     try:
         return _saved(picture, options)
-    except OSError:  # Pillow guesses a buffer for these two, which a picture of noise does not fit in
+    except OSError:  # Pillow guesses a buffer size for these two options, which noise exceeds
         return _saved(picture, {**options, "optimize": False, "progressive": False})
 
 
@@ -272,5 +272,5 @@ def _saved(picture: Image.Image, options: dict[str, Any]) -> bytes:
 
 
 def _is_lossless_webp(original: bytes) -> bool:
-    """Say whether this is a WebP in the simple, lossless file format."""
+    """Return whether this is a WebP in the simple lossless file format."""
     return original[:4] == b"RIFF" and original[8:16] == b"WEBPVP8L"

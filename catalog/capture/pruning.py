@@ -1,6 +1,6 @@
-"""Which stored files go: those that no row names, a day after they were stored.
+"""Which stored files are removed: those that no row names, a day after they were stored.
 
-An import stores files first and writes the rows that name them later. What is stored again counts as new.
+An import stores files first and writes the rows that name them later. A file that is stored again counts as new.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _GRACE = timedelta(days=1)
 
 
 def prune() -> int:
-    """Remove the files that no row names, but for those of the last day, and return how many they were.
+    """Remove the files that no row names, except those of the last day, and return their number.
 
-    So goes what a write that was killed has left. Raises `storage.NoFolderError`.
+    This includes temporary files that killed writes have left. Raises `storage.NoFolderError`.
     """
     before = timezone.now() - _GRACE
     with replicas.filling():
@@ -30,8 +30,8 @@ def prune() -> int:
 
 
 def _prune(digit: str, before: datetime) -> int:
-    """Prune a sixteenth of the files, for the names of all may not fit in memory."""
-    unnamed = set(storage.names(digit))  # before the rows are read: what is stored after this is not in it
+    """Prune a sixteenth of the files: the names of all may not fit in memory."""
+    unnamed = set(storage.names(digit))  # before the rows are read, so that it has no file stored later
     unnamed.difference_update(_named(digit))
     return sum(storage.remove(name, before) for name in unnamed)
 

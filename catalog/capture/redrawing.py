@@ -1,4 +1,4 @@
-"""How renditions take the place of others: encoded anew from the original, where that is kept, and stored first."""
+"""Replace renditions by new ones, encoded from the original if that is stored; files are stored before rows."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ __all__ = ["OriginalMissingError", "OvertakenError", "StoredRendition", "keep", 
 
 
 class OriginalMissingError(LookupError):
-    """The original picture is not kept, so that nothing can be made from it."""
+    """The original picture is not stored, so renditions cannot be made from it."""
 
     def __init__(self) -> None:
         super().__init__("Its original picture is not kept; import it again.")
 
 
 class OvertakenError(RuntimeError):
-    """The screenshot was deleted, or got another picture, while the one it had was encoded."""
+    """The screenshot was deleted, or got another picture, while its picture was being encoded."""
 
     def __init__(self) -> None:
         super().__init__("It has been deleted, or has another picture by now.")
 
 
 class StoredRendition(NamedTuple):
-    """A rendition whose bytes are stored: pixels, `Rendition.Format`, length in bytes, and sha256."""
+    """A rendition whose bytes are stored: its size in pixels, `Rendition.Format`, length in bytes, and sha256."""
 
     width: int
     height: int
@@ -39,22 +39,22 @@ class StoredRendition(NamedTuple):
 
 
 def keep(rendition: images.Encoded) -> StoredRendition:
-    """Store a rendition's bytes."""
+    """Store a rendition's bytes, and return its description."""
     sha256 = storage.store(rendition.data, rendition.format)
     return StoredRendition(rendition.width, rendition.height, rendition.format, len(rendition.data), sha256)
 
 
 @transaction.atomic
 def replace(*, screenshot: Screenshot, renditions: Iterable[StoredRendition]) -> None:
-    """Have the screenshot these renditions in place of those there were. Their files stay until they are pruned."""
+    """Replace the rows of the screenshot's renditions. The files of the old ones stay until they are pruned."""
     screenshot.renditions.all().delete()
     Rendition.objects.bulk_create(Rendition(screenshot=screenshot, **row._asdict()) for row in renditions)
 
 
 def redraw(*, screenshot: Screenshot) -> int:
-    """Make the screenshot's renditions anew; return how many there are now. Nobody waits while they are encoded.
+    """Encode the screenshot's renditions again, and return how many there are now. No lock is held while encoding.
 
-    Raises `OriginalMissingError`, `images.ImageError` for an original that is no picture, and `OvertakenError`.
+    Raises `OriginalMissingError`, `images.ImageError` for an original that is not a picture, and `OvertakenError`.
     """
     made = [keep(rendition) for rendition in images.renditions(_original(screenshot))]
     with transaction.atomic():
@@ -65,7 +65,7 @@ def redraw(*, screenshot: Screenshot) -> int:
 
 
 def _hold(screenshot: Screenshot) -> None:
-    """Lock the row; raise `OvertakenError` where it has no longer the picture that `screenshot` says."""
+    """Lock the row. Raise `OvertakenError` if its picture is no longer that of `screenshot`."""
     same = Screenshot.objects.filter(pk=screenshot.pk, sha256=screenshot.sha256)
     if not list(same.select_for_update(no_key=True).values_list("pk")):
         raise OvertakenError

@@ -1,7 +1,7 @@
-"""Where a picture's bytes lie: at a name made of their sha256, so a name never changes its bytes.
+"""Where a picture's bytes are stored: under a name made of their sha256, so the bytes of a name never change.
 
-Decides the name, the address and the media type. The place is Django's default storage. Originals lie apart, as they
-came: no address leads to them, for they may say more than their renditions do (where a camera was, who drew a picture).
+Decides the name, the address and the media type. The place is Django's default storage. Originals are stored apart and
+unchanged. They have no address, because their metadata may reveal more than renditions do (a location, an author).
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ _FILE = re.compile(r"(../[0-9a-f]{64}\.(webp|jpg)|originals/../[0-9a-f]{64})(\.[
 
 
 class NoFolderError(RuntimeError):
-    """The files are in no folder, so that none can be removed without a risk to who stores the same one."""
+    """The storage is not a folder, so a file cannot be removed safely while somebody stores the same one."""
 
     def __init__(self) -> None:
-        super().__init__("Pictures lie in no folder here (STORAGES); nothing was removed.")
+        super().__init__("The pictures are not stored in a folder (STORAGES); nothing was removed.")
 
 
 def store(data: bytes, format: str) -> str:
-    """Keep these bytes and return their sha256 in hexadecimal; what is there whole is not written again.
+    """Store these bytes and return their sha256 in hexadecimal. A complete file is not written again.
 
-    `format` is "webp" or "jpeg". A reader finds the whole file or none, after a crash too.
+    `format` is "webp" or "jpeg". A reader finds the complete file or none, even after a crash.
     """
     sha256 = hashlib.sha256(data).hexdigest()
     _keep(name(sha256, format), data)
@@ -45,48 +45,48 @@ def store(data: bytes, format: str) -> str:
 
 
 def store_original(data: bytes) -> str:
-    """Keep an original, whatever it is, as `store` keeps a rendition; return its sha256 in hexadecimal."""
+    """Store an original, of any format, as `store` does a rendition. Return its sha256 in hexadecimal."""
     sha256 = hashlib.sha256(data).hexdigest()
     _keep(name_of_original(sha256), data)
     return sha256
 
 
 def has_original(sha256: str, size: int | None = None) -> bool:
-    """Say whether the original with this sha256 is kept, and where `size` is given, all of its bytes."""
+    """Return whether the original with this sha256 is stored and, if `size` is given, has that many bytes."""
     kept = _size(name_of_original(sha256))
     return kept is not None and size in {None, kept}
 
 
 def original(sha256: str) -> bytes:
-    """Return an original; raises FileNotFoundError where it is not kept."""
+    """Return an original. Raises FileNotFoundError if it is not stored."""
     with default_storage.open(name_of_original(sha256), "rb") as file:
         data: bytes = file.read()
         return data
 
 
 def exists(sha256: str, format: str, size: int) -> bool:
-    """Say whether these bytes are kept, all `size` of them: a disk may have failed, or a copy been cut short."""
+    """Return whether the file is stored with all `size` bytes: a disk may have failed, or a copy may be truncated."""
     return _size(name(sha256, format)) == size
 
 
 def open(sha256: str, format: str) -> File[bytes]:
-    """Open for reading in binary; the caller closes. Raises FileNotFoundError where the file is not kept."""
+    """Open a file for reading in binary; the caller closes it. Raises FileNotFoundError if it is not stored."""
     return default_storage.open(name(sha256, format), "rb")
 
 
 def url(sha256: str, format: str) -> str:
-    """Return the address below the root of this site; it holds no host, so no request can spoil it."""
+    """Return the path of the file on this site. It has no host, so no request's Host can affect it."""
     return f"/files/{sha256}.{FILE_EXTENSIONS[format]}"
 
 
 def parse(basename: str) -> tuple[str, str] | None:
-    """Return the sha256 and the format that the last segment of `url` names, or None where it names none."""
+    """Return the sha256 and the format in the last segment of a `url`, or None if it is not one."""
     found = _BASENAME.fullmatch(basename)
     return (found[1], _FORMATS[found[2]]) if found else None
 
 
 def name(sha256: str, format: str) -> str:
-    """Return the name in the storage: two digits' folder, so that no folder holds everything."""
+    """Return the name in the storage, in a folder of the first two digits, so that no folder holds everything."""
     return f"{sha256[:2]}/{sha256}.{FILE_EXTENSIONS[format]}"
 
 
@@ -96,7 +96,7 @@ def name_of_original(sha256: str) -> str:
 
 
 def names(digit: str) -> Iterator[str]:
-    """Yield the name of each file whose sha256 begins with this digit, also where a write that was killed left it.
+    """Yield the name of each file whose sha256 begins with this digit, including temporary files of killed writes.
 
     Raises `NoFolderError`.
     """
@@ -117,11 +117,12 @@ def _listed(folder: str) -> tuple[list[str], list[str]]:
 
 
 def remove(final: str, before: datetime) -> bool:
-    """Remove the file of this name unless it was stored, or stored again, after `before`; say whether it is gone."""
+    """Remove the file of this name, unless it was stored, or stored again, after `before`. Return whether it did."""
     path, aside = (Path(default_storage.path(each)) for each in (final, f"{final}.{uuid.uuid4().hex}.part"))
-    with suppress(FileNotFoundError):  # somebody else was faster
+    with suppress(FileNotFoundError):  # another process has removed it
         if path.stat().st_mtime <= before.timestamp():
-            # Whoever stores it from now on finds none, and writes it; who has just found it has dated it anew.
+            # A process that stores it from now on does not find it, and writes it. One that has just found it has
+            # updated its date, which is checked again below.
             os.replace(path, aside)
             if aside.stat().st_mtime <= before.timestamp():
                 aside.unlink()
@@ -131,7 +132,7 @@ def remove(final: str, before: datetime) -> bool:
 
 
 def _size(final: str) -> int | None:
-    """Return the length in bytes of what is kept under a name, None where nothing is."""
+    """Return the length in bytes of the file with this name, or None."""
     try:
         return default_storage.size(final)
     except FileNotFoundError:
@@ -146,16 +147,16 @@ def _keep(final: str, data: bytes) -> None:
         _write_aside(final, data)
         return
     if kept is not None:
-        default_storage.delete(final)  # else a storage may choose another name
-    default_storage.save(final, ContentFile(data))  # an object store: a put is atomic there
+        default_storage.delete(final)  # otherwise a storage may choose another name
+    default_storage.save(final, ContentFile(data))  # an object store, where a put is atomic
 
 
 def _is_dated_anew(final: str) -> bool:
-    """Have what is kept count as new, so that it stays until a row names it; False where that cannot be done."""
+    """Update the file's date, so that it stays until a row names it. Return False if that fails."""
     if isinstance(default_storage, FileSystemStorage):
         try:
             os.utime(default_storage.path(final))
-        except OSError:  # it has just been removed, or is somebody else's
+        except OSError:  # it has just been removed, or belongs to another user
             return False
     return True
 
@@ -168,7 +169,7 @@ def _write_aside(final: str, data: bytes) -> None:
         _flush(default_storage.path(aside))
         os.replace(default_storage.path(aside), default_storage.path(final))
     except BaseException:
-        with suppress(OSError):  # the folder itself may be what is wrong
+        with suppress(OSError):  # the folder itself may be the cause
             default_storage.delete(aside)
         raise
 

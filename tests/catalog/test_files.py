@@ -279,7 +279,7 @@ class TestPruning:
         memory = {"BACKEND": "django.core.files.storage.InMemoryStorage"}
         settings.STORAGES = {**settings.STORAGES, "default": memory}
         storage.store(DATA, "webp")
-        with pytest.raises(CommandError, match="no folder"):
+        with pytest.raises(CommandError, match="not stored in a folder"):
             call_command("prune_files")
 
         assert storage.exists(SHA256, "webp", SIZE)
