@@ -1,4 +1,4 @@
-"""What bulk operations are in this API: which changes a body may ask for, on which lists, and what they answer."""
+"""The bulk operations of this API: which changes a body may request, on which lists, and what is answered."""
 
 from __future__ import annotations
 
@@ -50,21 +50,21 @@ __all__ = [
 ]
 
 
-# --- What a body may say --------------------------------------------------------------------------------------
+# --- Bodies ---------------------------------------------------------------------------------------------------
 
 
 class FormulaSerializer(ClosedMembersMixin, serializers.Serializer[Any]):
-    """How a field is computed for each row. It is whole, though what it stands in is a part."""
+    """How a field is computed for each row. All its members are required, although the body around it is partial."""
 
     def to_internal_value(self, data: Any) -> Any:
         missing = [name for name, field in self.fields.items() if field.required and name not in data]
         if missing:
-            raise ValidationError({name: ["Say it: it is all there is to say here."] for name in missing})
+            raise ValidationError({name: ["This member is required."] for name in missing})
         return super().to_internal_value(data)
 
 
 class AdditionSerializer(FormulaSerializer):
-    """A whole number, added to each row's; refused where one would come out below 0."""
+    """An integer that is added to each row's value. Refused if a result is negative."""
 
     add = IntegerField(min_value=-LARGEST, max_value=LARGEST)
 
@@ -73,7 +73,7 @@ class AdditionSerializer(FormulaSerializer):
 
 
 class ReplacementSerializer(FormulaSerializer):
-    """A text, and what takes the place of each of its occurrences; refused where a title would come out wrong."""
+    """A text, and the replacement of each of its occurrences. Refused if a resulting title would be invalid."""
 
     replace = BoundedListField(
         child=TextField(max_length=200, allow_blank=True, trim_whitespace=False),
@@ -93,7 +93,7 @@ def _slugs() -> BoundedListField:
 
 
 class TaggingSerializer(FormulaSerializer):
-    """Tags to add, where they are not there, and to remove, where they are. New words in `add` become tags."""
+    """Tags to add and to remove. New words in `add` become tags."""
 
     add = _slugs()
     remove = _slugs()
@@ -102,25 +102,25 @@ class TaggingSerializer(FormulaSerializer):
         read = super().to_internal_value(data)
         added, removed = frozenset(read.get("add", ())), frozenset(read.get("remove", ()))
         if not added | removed:
-            raise ValidationError('Say which tags: {"add": [...], "remove": [...]}, one of them at least.')
+            raise ValidationError('Give tags in at least one of {"add": [...], "remove": [...]}.')
         if added & removed:
-            raise ValidationError({"remove": [f"{', '.join(sorted(added & removed))}: to be added as well."]})
+            raise ValidationError({"remove": [f"{', '.join(sorted(added & removed))}: also in add."]})
         return bulk.Tagging(added, removed)
 
 
 class ChangesSerializer(WriteSerializer):
-    """What a PATCH of a list may say: `formulas` are the fields that can also be computed for each row."""
+    """The body of a PATCH of a list. `formulas` are the fields that can also be computed for each row."""
 
     formulas: Mapping[str, type[serializers.Serializer[Any]]] = {}
     per_row: tuple[str, ...] = ()
-    """Fields of which no two rows can have the same value."""
+    """Fields in which no two rows can have the same value; they cannot be set."""
 
     def get_fields(self) -> dict[str, Any]:
         alike = {name: field for name, field in super().get_fields().items() if name not in self.per_row}
         return alike | {name: ComputedField(alike[name], read()) for name, read in self.formulas.items()}
 
     def changes(self) -> bulk.Changes:
-        """Return what was read, sorted into constants, formulas and tags."""
+        """Return the validated data, sorted into constants, formulas and tags."""
         read = dict(self.validated_data)
         tags = read.pop("tags", None)
         tagging = (
@@ -134,25 +134,25 @@ class ChangesSerializer(WriteSerializer):
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if not attrs:
-            raise ValidationError(f"Say what to change: {', '.join(sorted(self.fields))}.")
+            raise ValidationError(f"Give at least one change: {', '.join(sorted(self.fields))}.")
         return attrs
 
 
 class ScreenshotChangesSerializer(ChangesSerializer, ScreenshotWriteSerializer):
-    """What every screenshot of the list is to be alike in, or how each is computed."""
+    """The values to set on every screenshot of the list, or how to compute each."""
 
     formulas = {"position": AdditionSerializer, "title": ReplacementSerializer, "tags": TaggingSerializer}
 
 
 class GalleryChangesSerializer(ChangesSerializer, GalleryWriteSerializer):
-    """What every gallery of the list is to be alike in, or how each is computed."""
+    """The values to set on every gallery of the list, or how to compute each."""
 
     formulas = {"position": AdditionSerializer, "title": ReplacementSerializer}
     per_row = ("cover",)
 
 
 class KnownGalleryField(ReachableGalleryField):
-    """The gallery of one item among many: all that the items name are read at once."""
+    """The gallery of one item among many. The galleries of all items are read in one query."""
 
     known: _Known | None = None
 
@@ -165,7 +165,7 @@ class KnownGalleryField(ReachableGalleryField):
 
 
 class _Known:
-    """Rows that have been read, to be asked for by slug as a queryset is."""
+    """Rows that have been read, with the `get` of a queryset."""
 
     def __init__(self, rows: Mapping[str, Gallery]) -> None:
         self.rows = rows
@@ -177,16 +177,16 @@ class _Known:
 
 
 class ScreenshotItemSerializer(ScreenshotCreateSerializer):
-    """One of many screenshots to be made."""
+    """One of many screenshots to create."""
 
     gallery = KnownGalleryField(required=False)
 
 
-# --- What is done ---------------------------------------------------------------------------------------------
+# --- Operations -----------------------------------------------------------------------------------------------
 
 
 class BulkCuratedMixin(BulkMixin):
-    """PATCH and DELETE of what a list shows, by `catalog.curation.bulk`, each with its record."""
+    """PATCH and DELETE of all rows of a list, by `catalog.curation.bulk`. Each leaves a record."""
 
     changes_serializer_class: type[ChangesSerializer]
 
@@ -200,13 +200,13 @@ class BulkCuratedMixin(BulkMixin):
         return answer
 
     def permitted(self: Any, rows: QuerySet[Any], terms: BulkTerms) -> QuerySet[Any]:
-        """Leave out what others own, if the terms do."""
+        """Leave out rows that the client may not change, if the terms skip them."""
         if not terms.skips_forbidden:
             return rows
         return rows.filter(changeable(model=rows.model, actor=self.request.user))
 
     def _changes(self: Any) -> bulk.Changes:
-        """Read the body; a row is given so that the serializer knows that nothing is to be made."""
+        """Validate the body. The serializer gets an instance so that it does not validate as for a create."""
         row, context = self.queryset.model(), self.get_serializer_context()
         serializer = self.changes_serializer_class(row, data=self.request.data, partial=True, context=context)
         serializer.is_valid(raise_exception=True)
@@ -220,7 +220,7 @@ class BulkCuratedMixin(BulkMixin):
         changes: bulk.Changes | None,
         write: Callable[..., BulkOperation],
     ) -> dict[str, Any]:
-        """Write, or only look, where the terms are dry."""
+        """Write, or only inspect if the terms are dry."""
         actor = self.request.user
         with refusals():
             if terms.is_dry:
@@ -250,12 +250,12 @@ class BulkScreenshotsMixin(BulkCuratedMixin):
 
 
 class BulkCreateScreenshotsMixin(BulkScreenshotsMixin, BulkCreateMixin):
-    """The same, and many screenshots at once."""
+    """Bulk operations on a list of screenshots, and creating many at once."""
 
     item_serializer_class = ScreenshotItemSerializer
 
     def create_items(self: Any, items: list[Any]) -> dict[str, Any]:
-        with refusals():  # to look at each of their tags would take longer than to count them
+        with refusals():  # validating each of the tags would take longer than counting them
             bulk.bound(sum(map(_tags_of, items)))
         read = _read(self, items)
         with refusals():
@@ -264,7 +264,7 @@ class BulkCreateScreenshotsMixin(BulkScreenshotsMixin, BulkCreateMixin):
 
 
 class BulkGalleriesMixin(BulkCuratedMixin, BulkCreateMixin):
-    """Bulk operations on the galleries, and many of them at once."""
+    """Bulk operations on galleries, and creating many at once."""
 
     changes_serializer_class = GalleryChangesSerializer
 
@@ -276,13 +276,13 @@ class BulkGalleriesMixin(BulkCuratedMixin, BulkCreateMixin):
 
 
 def _tags_of(item: Any) -> int:
-    """Return how many different words an item gives, whatever else it is."""
+    """Return the number of different tags of an item that is not validated yet."""
     tags = item.get("tags") if isinstance(item, dict) else None
     return len({tag for tag in tags if isinstance(tag, str)}) if isinstance(tags, list) else 0
 
 
 def _read(view: Any, items: list[Any]) -> list[dict[str, Any]]:
-    """Return what the items say; all of them are looked at before any is made."""
+    """Return the validated items. All are validated before any is created."""
     serializer = view.get_write_serializer(data=items, many=True)
     if not serializer.is_valid():
         errors = serializer.errors
@@ -292,10 +292,10 @@ def _read(view: Any, items: list[Any]) -> list[dict[str, Any]]:
 
 
 def _refuse_taken(slugs: Sequence[str]) -> None:
-    """Raise `ItemsRefusedError` for the slugs that there are already, and for those that are given twice."""
+    """Raise `ItemsRefusedError` for slugs that are taken, and for slugs that are given twice."""
     given = Counter(slugs)
     _refuse_each(slugs, "{!r} is given twice.", {slug for slug, times in given.items() if times > 1})
-    # Only then, so that what is taken, private ones among it, is not to be asked for at no price.
+    # Only then: a request that fails anyway must not reveal which slugs, private ones included, are taken.
     _refuse_each(
         slugs, "The slug {!r} is taken.", Gallery.objects.only("slug").in_bulk(slugs, field_name="slug")
     )
@@ -315,7 +315,7 @@ def _made(rows: Sequence[Any], record: BulkOperation, addresses: Iterable[str]) 
 
 @contextmanager
 def refusals() -> Iterator[None]:
-    """Say as HTTP what `catalog.curation.bulk` refuses."""
+    """Translate the refusals of `catalog.curation.bulk` into HTTP errors."""
     try:
         yield
     except bulk.ForbiddenRowsError as error:

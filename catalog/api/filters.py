@@ -1,4 +1,4 @@
-"""What each filter and ordering means as a queryset. The values have been checked: see `parameters`."""
+"""The querysets of each filter and ordering. Values have been validated: see `parameters`."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ __all__ = [
 ]
 
 FEW = 5_000
-"""Rows of which a page is sorted as soon as it is found among a million along an order."""
+"""The number of matching rows at which sorting all takes as long as finding a page along the order of a million."""
 MANY = 50_000
-"""Rows that SQLite had better not sort for one page."""
+"""The number of rows beyond which SQLite should not sort for one page."""
 MOST_FORMS = 256
-"""Forms that are kept: one for each combination of filters that somebody has given."""
+"""The most form classes that are kept, one for each combination of filters in use."""
 
 
 class FilterBackend(DjangoFilterBackend):  # type: ignore[misc]  # django-filter is untyped
-    """django-filter, for lists alone: a detail is what its address says."""
+    """django-filter, for lists only: a detail is chosen by its address alone."""
 
     def filter_queryset(self, request: Request, queryset: QuerySet[Any], view: Any) -> QuerySet[Any]:
         if getattr(view, "detail", False):
@@ -45,9 +45,9 @@ class FilterBackend(DjangoFilterBackend):  # type: ignore[misc]  # django-filter
 
 
 class OrderedFilterSet(django_filters.FilterSet):  # type: ignore[misc]
-    """Orders by `ordering`, else by the view's own default, and always by id last: no two rows tie.
+    """Orders by `ordering`, or by the view's default, and always by id last, so that no two rows tie.
 
-    A filter that is not given keeps everything, so that it is not made.
+    Filters that are not given are not instantiated: they would keep everything.
     """
 
     base_filters: Any
@@ -57,7 +57,7 @@ class OrderedFilterSet(django_filters.FilterSet):  # type: ignore[misc]
         super().__init__(data, *args, **kwargs)
 
     def get_form_class(self) -> Any:
-        """The same for the same filters: its class takes a twentieth of a miss (`python -m benchmarks server_cpu`)."""
+        """Return the form class, cached by filters: making one takes 5 % of a miss (`benchmarks server_cpu`)."""
         return _kept((type(self), *self.filters), super().get_form_class)
 
     def is_valid(self) -> bool:
@@ -86,26 +86,26 @@ def _kept(question: Hashable, make: Callable[[], Any]) -> Any:
 
 
 class SearchFilter(django_filters.CharFilter):  # type: ignore[misc]
-    """Full-text search, by the index that the database has for it."""
+    """Full-text search, by the database's index."""
 
     def filter(self, qs: QuerySet[Any], value: str) -> QuerySet[Any]:
         return matching(qs, value) if value else qs
 
 
 class TitleFilter(django_filters.CharFilter):  # type: ignore[misc]
-    """What `search` means for screenshots, in a title alone and without an index: these lists are short."""
+    """`search` as for screenshots, but in the title only, and without an index: these lists are short."""
 
     def filter(self, qs: QuerySet[Any], value: str) -> QuerySet[Any]:
         if not value:
             return qs
         terms = words(value)
-        # In a word is no sign of ASCII, so nothing that is special to the expression.
+        # A word has no ASCII punctuation, so nothing that is special in a regular expression.
         starts = (Q(title__iregex=rf"(^|\W|_){term}") for term in terms)
         return qs.filter(*starts) if terms else qs.none()
 
 
 class GalleryFilterBySlug(django_filters.CharFilter):  # type: ignore[misc]
-    """One gallery that the client may see, by its key: an equal key and an order are one range of one index."""
+    """One gallery that the client may see, by its key: one key in order is one range of an index."""
 
     def filter(self, qs: QuerySet[Any], value: str) -> QuerySet[Any]:
         if not value:
@@ -115,7 +115,7 @@ class GalleryFilterBySlug(django_filters.CharFilter):  # type: ignore[misc]
 
 
 class AtLeastFilter(django_filters.NumberFilter):  # type: ignore[misc]
-    """A least size. Pictures are of a few sizes, so that it lets nearly all pass or nearly none."""
+    """A minimum size. Pictures have only a few sizes, so nearly all rows match, or nearly none."""
 
     def filter(self, qs: QuerySet[Any], value: Any) -> QuerySet[Any]:
         if value is None:
@@ -129,7 +129,7 @@ class AtLeastFilter(django_filters.NumberFilter):  # type: ignore[misc]
         return qs.filter(pk__in=large.values("pk"))
 
     def _may_ask(self) -> bool:
-        """Say whether a statement may be spent on finding out: a page has one for that, and tags come first."""
+        """Return whether a statement may be spent on estimating: a page has one for that, and tags come first."""
         data = self.parent.data
         first = self.field_name == "width" or "min_width" not in data
         return first and self.parent.tags_cost_nothing and not counted(data)
@@ -138,16 +138,16 @@ class AtLeastFilter(django_filters.NumberFilter):  # type: ignore[misc]
 def with_tags(screenshots: QuerySet[Any], slugs: list[str], *, with_count: bool) -> QuerySet[Any]:
     """Return those of `screenshots` that have all these tags.
 
-    A page is found soonest from the tag's own rows where they are few, and along the list's order where they are
-    many. PostgreSQL knows which, once it is given the tags' keys; SQLite is told. A page with a count (`with_count`)
-    reads them all anyway, and is not worth the statement that finds out.
+    If a tag has few rows, a page is found fastest from these; if it has many, along the order of the list. PostgreSQL
+    knows which, given the keys of the tags; SQLite has to be told. A page with a count (`with_count`) reads all rows
+    anyway, so that no statement is spent on that.
     """
     through = Screenshot.tags.through.objects
     tags = Tag.objects.filter(slug__in=slugs).order_by()
     if with_count:
         keys = [(Subquery(Tag.objects.filter(slug=slug).values("pk")), False) for slug in slugs]
     else:
-        # The more tags, the fewer rows have them all, and the longer is the way along the order.
+        # The more tags, the fewer rows have them all, and the longer is the scan along the order.
         few = FEW * len(slugs) ** 2
         beyond = through.filter(tag=OuterRef("pk")).order_by().values("pk")[few : few + 1]
         sqlite = connections[screenshots.db].vendor == "sqlite"
@@ -168,7 +168,7 @@ class IdsFilter(django_filters.BaseInFilter, django_filters.NumberFilter):  # ty
 
 
 class Unindexed(Func):
-    """A condition that SQLite answers from no index."""
+    """A condition for which SQLite uses no index."""
 
     template = "+(%(expressions)s)"
     output_field = BooleanField()
@@ -179,9 +179,9 @@ class Unindexed(Func):
 
 
 class CapturedFilter(django_filters.Filter):  # type: ignore[misc]
-    """A condition on a column whose index has the captures beside it, or is theirs.
+    """A condition on `captured_at`, or on a column whose index continues with `captured_at`.
 
-    In another order SQLite would sort all rows that meet it; where they are many, a page is found along the order.
+    In another order SQLite would sort all matching rows. If these are many, the page is found along the order instead.
     """
 
     def filter(self, qs: QuerySet[Any], value: Any) -> QuerySet[Any]:
@@ -196,11 +196,11 @@ class CapturedFilter(django_filters.Filter):  # type: ignore[misc]
 
 
 class CapturedValueFilter(CapturedFilter, django_filters.CharFilter):  # type: ignore[misc]
-    """One value of such a column."""
+    """An exact value of such a column."""
 
 
 class CapturedBoundFilter(CapturedFilter, django_filters.IsoDateTimeFilter):  # type: ignore[misc]
-    """A bound of the captures."""
+    """A bound of `captured_at`."""
 
 
 class ScreenshotFilter(OrderedFilterSet):
@@ -221,16 +221,16 @@ class ScreenshotFilter(OrderedFilterSet):
 
     @property
     def tags_cost_nothing(self) -> bool:
-        """Whether no statement has been spent on tags."""
+        """Whether no statement is spent on tags."""
         return not self.data.getlist("tag")
 
     @cached_property
     def is_found_along_order(self) -> bool:
-        """Whether SQLite should find a page along its order: the rows are many, and their index has another order."""
+        """Whether SQLite should find a page along its order: many rows match, and their index has another order."""
         if connections[self.queryset.db].vendor != "sqlite" or not self._may_ask():
             return False
         given = [(each, name) for name, each in self.filters.items() if isinstance(each, CapturedFilter)]
-        first = given[0][0].field_name  # of one column an index tells how many there are; of two it does not
+        first = given[0][0].field_name  # an index counts the rows of one column, not of two
         asked = {
             f"{first}__{each.lookup_expr}": self.form.cleaned_data[name]
             for each, name in given
@@ -239,7 +239,7 @@ class ScreenshotFilter(OrderedFilterSet):
         return Screenshot.objects.filter(**asked).order_by()[MANY : MANY + 1].exists()
 
     def _may_ask(self) -> bool:
-        """Say whether the order is not the captures', nor one that goes with them, and a statement may be spent."""
+        """Return whether the order is unrelated to `captured_at`, and a statement may be spent on estimating."""
         order = (self.data.get("ordering") or "captured_at").removeprefix("-")
         if order == "captured_at" or (
             order != "title" and any(name.startswith("captured_") for name in self.filters)
@@ -255,7 +255,7 @@ class ScreenshotFilter(OrderedFilterSet):
 
 
 class TagScreenshotFilter(ScreenshotFilter):
-    """Under a tag: the view has asked for all tags at once, its own and those given."""
+    """The filters of the list of a tag: the view has already applied all tags, its own and those given."""
 
     tags_cost_nothing = False
 

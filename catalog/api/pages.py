@@ -1,4 +1,4 @@
-"""The pages for people: what is offered there, and what browsers are told of them."""
+"""The renderers of pages for people: which forms a page has, and which language it declares."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from rest_framework import renderers
 __all__ = ["BrowsableAPIRenderer", "PageRenderer"]
 
 CONDITIONAL = frozenset({"PUT", "PATCH", "DELETE"})
-"""Methods that need If-Match or, of a list, the header of bulk operations: no form can send a field."""
+"""Methods that need If-Match or, on a list, the header of bulk operations, which no form can send."""
 
 
 class LanguageMixin:
-    """A page that says its language (WCAG 2.2, success criterion 3.1.1): the templates have no place for it."""
+    """A page that declares its language (WCAG 2.2, success criterion 3.1.1), which the templates do not."""
 
     def render(self, *args: Any, **kwargs: Any) -> str:
         page: str = super().render(*args, **kwargs)  # type: ignore[misc]
@@ -21,13 +21,13 @@ class LanguageMixin:
 
 
 class PageRenderer(LanguageMixin, renderers.TemplateHTMLRenderer):
-    """A page of a template."""
+    """A page rendered from a template."""
 
 
 class BrowsableAPIRenderer(LanguageMixin, renderers.BrowsableAPIRenderer):
-    """REST framework's page, without what could only be refused.
+    """REST framework's page, without forms whose requests would always be refused.
 
-    It has no form of filters: browsers send what is left empty, which this API refuses, and not `format=api`.
+    It has no filter form: browsers would send empty fields, which this API refuses, and not send `format=api`.
     """
 
     template = "catalog/api/page.html"

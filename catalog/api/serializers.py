@@ -1,4 +1,4 @@
-"""The shape of every representation: list items small, details rich, and only what was asked for."""
+"""The fields of every representation: few in lists, more in details, and only those that were requested."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ __all__ = [
 
 
 class SparseSerializer(serializers.ModelSerializer[Any]):
-    """Leaves out what `fields` does not name, and embeds what `include` does; both are part of the query.
+    """Leaves out fields that the query's `fields` does not name, and embeds those that its `include` names.
 
-    `embeddable` are the fields that are there only on request.
+    `embeddable` are the fields that are present only on request.
     """
 
     embeddable: frozenset[str] = frozenset()
 
     @classmethod
     def shape(cls, view: Any) -> tuple[str | None, ...]:
-        """Return what the fields are chosen by, for `keybits.drf.projection`."""
+        """Return the values that decide the fields, for `keybits.drf.projection`."""
         query = getattr(view, "query", None)
         described = getattr(view, "swagger_fake_view", False)
         return (query.get("fields"), query.get("include")) if query is not None and not described else ()
@@ -40,7 +40,7 @@ class SparseSerializer(serializers.ModelSerializer[Any]):
         fields = super().get_fields()
         view = self.context.get("view")
         query = getattr(view, "query", None)
-        if getattr(view, "swagger_fake_view", False):  # drf-spectacular describes all that there can be
+        if getattr(view, "swagger_fake_view", False):  # drf-spectacular describes all fields
             return fields
         if query is None or (self.parent is not None and self.parent.parent is not None):
             return fields
@@ -49,12 +49,12 @@ class SparseSerializer(serializers.ModelSerializer[Any]):
         return {name: field for name, field in fields.items() if name in wanted}
 
     def embedded(self, include: str | None) -> set[str]:
-        """Return the names of the fields that `include` asks for."""
+        """Return the names of the fields that `include` requests."""
         return set()
 
 
 class RenditionSerializer(SparseSerializer):
-    """One encoding of one picture. Its address is made of its content and can be kept for ever."""
+    """One encoding of one picture. Its address is made of its content, so it can be cached for ever."""
 
     url = serializers.SerializerMethodField()
 
@@ -81,7 +81,7 @@ class GalleryInfoSerializer(serializers.ModelSerializer[Gallery]):
 
 
 class CoverSerializer(serializers.ModelSerializer[Screenshot]):
-    """The picture that stands for a gallery."""
+    """The picture that represents a gallery."""
 
     url = ScreenshotUriField()
     renditions = RenditionSerializer(many=True)
@@ -122,7 +122,7 @@ class GalleryDetailSerializer(GallerySerializer):
 
     @extend_schema_field(CoverSerializer(allow_null=True))
     def get_cover(self, gallery: Gallery) -> Any:
-        """A cover counts only while it is in the gallery: another gallery may hide it."""
+        """The cover; null if there is none, or if it is not in the gallery any more, because another may hide it."""
         cover = gallery.cover
         if cover is None or cover.gallery_id != gallery.pk:
             return None

@@ -1,4 +1,4 @@
-"""Fields of bodies that take the JSON type they are described with: a number is no text, and a text is no number."""
+"""Fields of bodies that accept only the JSON type they are described with: no numbers as strings, nor the reverse."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = ["IntegerField", "SlugField", "TextField", "URLField"]
 
 
 class _TextMixin:
-    """A text; where it may not be blank, its schema says so, too."""
+    """A string. If it may not be blank, its schema says so too."""
 
     def __init__(self, **kwargs: Any) -> None:
         if not kwargs.get("allow_blank"):
             kwargs.setdefault("min_length", 1)
         super().__init__(**kwargs)
 
-    default_error_messages: Any = {"no_text": "This is a text: write it in quotes."}
+    default_error_messages: Any = {"no_text": "Write a string, in quotes."}
 
     def to_internal_value(self: Any, data: Any) -> str:
         if not isinstance(data, str):
@@ -30,7 +30,7 @@ class _TextMixin:
 
 
 class TextField(_TextMixin, serializers.CharField):
-    """A text."""
+    """A string."""
 
 
 class SlugField(_TextMixin, serializers.SlugField):
@@ -38,7 +38,7 @@ class SlugField(_TextMixin, serializers.SlugField):
 
 
 class URLField(_TextMixin, serializers.URLField):
-    """The URL of a page of the web."""
+    """The URL of a web page."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -47,11 +47,9 @@ class URLField(_TextMixin, serializers.URLField):
 
 
 class IntegerField(serializers.IntegerField):
-    """An integer that is written as a number: 5.0 is one to JSON Schema, and a bool to Python alone."""
+    """An integer written as a JSON number. 5.0 is an integer to JSON Schema; a bool is one only to Python."""
 
-    default_error_messages = {
-        "invalid": "This is an integer: write it without quotes and without a fraction."
-    }
+    default_error_messages = {"invalid": "Write an integer, without quotes and without a fraction."}
 
     def to_internal_value(self, data: Any) -> int:
         if type(data) is not int and not (type(data) is float and data.is_integer()):

@@ -1,4 +1,4 @@
-"""Where the resources live: version 1, under whatever prefix the project mounts it."""
+"""The addresses of the resources: version 1, under the prefix at which the project mounts it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["urlpatterns"]
 
 
 class Router(ExtendedDefaultRouter):  # type: ignore[misc]  # drf-extensions is untyped
-    """Without suffixes and the stock root: one resource, one address. PATCH and DELETE of a list are bulk."""
+    """No suffixes and no stock root: one resource, one address. PATCH and DELETE of a list are bulk operations."""
 
     routes = bulk_routes(ExtendedDefaultRouter.routes)
 

@@ -1,4 +1,4 @@
-"""Which rows each address shows, to whom, and what it is made from."""
+"""Which rows each address shows, to whom, and from which scopes the answer is made."""
 
 from __future__ import annotations
 
@@ -82,14 +82,14 @@ ID = r"[1-9][0-9]{0,17}"
 DESCRIBED = 'rel="describedby"'
 SLUG = r"[-a-zA-Z0-9_]{1,100}"
 TAG_LOOKUP = "parent_lookup_tags__slug"
-"""The capture of an address that names a tag whose screenshots are listed there."""
+"""The URL keyword argument of the tag whose screenshots are listed."""
 
 
 _grammars: dict[tuple[type, bool], Grammar] = {}
 
 
 class QueryMixin(GoneMixin, ClosedQueryMixin, AnonymousFirstMixin):
-    """The parameters of a view: pages and its own filters on lists, sparse fields everywhere."""
+    """The query parameters of a view: pagination and its own filters on lists, sparse fields everywhere."""
 
     keybits_closed = True
     filters: tuple[Parameter, ...] = ()
@@ -105,16 +105,16 @@ class QueryMixin(GoneMixin, ClosedQueryMixin, AnonymousFirstMixin):
 
     @property
     def bulk_filters(self) -> tuple[Parameter, ...]:
-        """What a bulk operation chooses its rows by: the filters of the list, and nothing that orders or shapes it."""
+        """The filters that choose the rows of a bulk operation: those of the list, without ordering."""
         return parameters.without(self.filters, "ordering")
 
     def _writes(self) -> bool:
-        """Say whether the request writes: what it is made for, and answered with, is the whole representation."""
+        """Return whether the request writes. Writes always concern, and answer with, the full representation."""
         method = getattr(getattr(self, "request", None), "method", None) or "GET"
         return method not in SAFE_METHODS and method.lower() in getattr(self, "action_map", {})
 
     def get_grammar(self) -> Grammar:
-        """Nothing of a request that reads decides what a view accepts."""
+        """Return the grammar of the query. For reads it depends on the view alone, and is cached."""
         if self._writes():
             return super().get_grammar()
         kind = (type(self), self.detail)  # type: ignore[attr-defined]
@@ -123,7 +123,7 @@ class QueryMixin(GoneMixin, ClosedQueryMixin, AnonymousFirstMixin):
         return _grammars[kind]
 
     def finalize_response(self, request: Any, response: Any, *args: Any, **kwargs: Any) -> Any:
-        """Say where the answer is described (RFC 8288; `describedby` is POWDER's, in IANA's registry)."""
+        """Link to the description of the answer (RFC 8288; `describedby` is in IANA's registry, from POWDER)."""
         final = super().finalize_response(request, response, *args, **kwargs)  # type: ignore[misc]
         links = final.get("Link", "")
         if final.status_code == 200 and DESCRIBED not in links:
@@ -136,45 +136,45 @@ class QueryMixin(GoneMixin, ClosedQueryMixin, AnonymousFirstMixin):
 
 
 class DetailMixin(DetailSerializerMixin):  # type: ignore[misc]  # drf-extensions is untyped
-    """List items small, details rich: by the route, which the schema knows too, not by the URL of a request."""
+    """Chooses between list and detail serializers by the route, not by the URL, which the schema does not have."""
 
     def _is_request_to_detail_endpoint(self) -> bool:
         return bool(self.detail) or getattr(self, "action", None) == "create"
 
 
 class CuratedMixin(QueryMixin, CacheResponseAndETAGMixin, CreateETAGMixin):
-    """Cached reads, and writes by who may curate: see `permissions`, `writing` and `catalog.curation`."""
+    """Cached reads, and writes for curators: see `permissions`, `writing` and `catalog.curation`."""
 
     permission_classes: Sequence[Any] = [MayCurate]
 
     @property
     def throttle_scope(self) -> str | None:
-        """The rate of the request, beside those that all requests have."""
+        """The scope of a throttle rate in addition to those of all requests, or None."""
         return "curate" if self._writes() else None
 
     def get_written(self, instance: Any) -> Any:
-        """Return what the write has left, even where the client has just hidden it from itself."""
+        """Return the object after the write, even if the write has hidden it from the client."""
         return self.get_all().get(pk=instance.pk)
 
     def perform_destroy(self: Any, row: Any) -> None:
-        """Delete what the address says."""
+        """Delete the row; refuse a body."""
         if has_content(self.request):
             raise ValidationError("The address says what is deleted: send no body.")
         self.delete_row(row)
 
     def delete_row(self, row: Any) -> None:
-        """Delete it."""
+        """Delete the row."""
         raise NotImplementedError
 
     def get_all(self) -> QuerySet[Any]:
-        """Return what there is of the resource with all that a detail shows, seen by the client or not."""
+        """Return all rows, including those that the client may not see, with everything that a detail shows."""
         raise NotImplementedError
 
 
 class ShownMixin(ProjectedListMixin):
-    """What the view has just shown decides how long the answer may be held, and by which takedowns it is purged.
+    """The rows that the view has shown decide how long the answer may be held, and which takedowns purge it.
 
-    In a list these are no instances, but what was read of them: `projected` says what is asked of them here.
+    In a list these are not instances but projected rows: `projected` names the columns that are needed here.
     """
 
     cache_policy = Policy()
@@ -192,11 +192,11 @@ class ShownMixin(ProjectedListMixin):
         return page
 
     def shown_galleries(self) -> Iterable[Gallery]:
-        """The galleries that the answer shows something of, each as often as it likes."""
+        """Return the galleries that the answer shows something of; repetitions are allowed."""
         return referred(self.shown, "gallery")
 
     def shown_captures(self) -> Iterable[Screenshot]:
-        """The screenshots that the whole answer is about."""
+        """Return the screenshots that the whole answer is about."""
         return (row for row in self.shown if self.detail and isinstance(row, Screenshot))  # type: ignore[attr-defined]
 
     def get_cache_policy(self) -> Policy | None:
@@ -205,13 +205,13 @@ class ShownMixin(ProjectedListMixin):
         return policy.for_galleries(self.cache_policy, self.shown_galleries())
 
     def _may_tell_of_others(self) -> bool:
-        """Say whether the list is empty, to who asks, of what others may see: that its entry has ended would tell."""
+        """Return whether the list is filtered and empty. If cached, its invalidation would reveal hidden rows."""
         narrowed = any(map(self.query.get, freshness.NARROWING)) or TAG_LOOKUP in self.kwargs  # type: ignore[attr-defined]
         return narrowed and not (self.detail or self.shown)  # type: ignore[attr-defined]
 
 
 def _listed_for(viewer: Any) -> QuerySet[Screenshot]:
-    """The screenshots that appear in lists; for everybody it is always the same queryset."""
+    """Return the screenshots in this viewer's lists; for anonymous viewers, always the same queryset."""
     return _within(Gallery.objects.listed_for(viewer)) if viewer.is_authenticated else _public()
 
 
@@ -221,9 +221,9 @@ def _public() -> QuerySet[Screenshot]:
 
 
 def _within(galleries: QuerySet[Gallery]) -> QuerySet[Screenshot]:
-    """The screenshots of `galleries`, each asked on its own.
+    """Return the screenshots of `galleries`, by EXISTS.
 
-    As a join it would let the planner begin with the galleries, and sort all that they have for one page.
+    With a join, the planner may begin with the galleries and sort all of their screenshots for one page.
     """
     return Screenshot.objects.filter(Exists(galleries.filter(pk=OuterRef("gallery"))))
 
@@ -241,7 +241,7 @@ class GalleryObjectKey(DefaultObjectKeyConstructor):
 class GalleryViewSet(  # type: ignore[misc]  # a mixin that counts on what comes after it
     BulkGalleriesMixin, CuratedMixin, ShownMixin, DetailMixin, viewsets.ReadOnlyModelViewSet[Gallery]
 ):
-    """Galleries: public ones, and the client's own. An unlisted one answers at its address only."""
+    """Galleries: public ones, and the client's own. An unlisted gallery is found only at its address."""
 
     serializer_class = GallerySerializer
     serializer_detail_class = GalleryDetailSerializer
@@ -299,7 +299,7 @@ def _list_takedowns(kwargs: dict[str, Any], **_: Any) -> Any:
 
 
 def _takedowns(view_instance: Any, **_: Any) -> list[str]:
-    """Of the screenshots that are shown, or whose renditions are; of any, where none there are tell whose."""
+    """Return the takedowns of the screenshots shown, or whose renditions are; if there are none, of any screenshot."""
     shown = ((capture.pk, capture.gallery.slug) for capture in view_instance.shown_captures())
     scopes = [scope for capture in shown for scope in freshness.screenshot_takedown(*capture)]
     return scopes or [freshness.ANY_TAKEDOWN]
@@ -345,7 +345,7 @@ class ScreenshotViewSet(  # type: ignore[misc]  # as above
         return self.with_what_is_shown(_listed_for(self.request.user))
 
     def with_what_is_shown(self, screenshots: QuerySet[Screenshot]) -> QuerySet[Screenshot]:
-        """Add what the representation shows: the gallery by a join, tags and renditions by a query each."""
+        """Fetch what the representation shows: the gallery by a join, tags and renditions by one query each."""
         relations = ["tags"]
         shown = f"{self.query.get('include')},{self.query.get('fields')}"
         if self.detail or "renditions" in shown.split(","):
@@ -356,7 +356,7 @@ class ScreenshotViewSet(  # type: ignore[misc]  # as above
         return self.with_what_is_shown(Screenshot.objects.all())
 
     def get_address(self, screenshot: Screenshot) -> str:
-        """Return the address as the representation has it for a new one, else that of the request's kind."""
+        """Return the address of a detail of this view or, for a list, the one that the representation has."""
         if self.detail:
             return address("screenshot-detail", id=screenshot.pk)
         return ScreenshotUriField().to_representation(screenshot)
@@ -366,7 +366,7 @@ class ScreenshotViewSet(  # type: ignore[misc]  # as above
 
 
 class GalleryScreenshotViewSet(NestedViewSetMixin, ScreenshotViewSet):  # type: ignore[misc]  # drf-extensions is untyped
-    """Screenshots of one gallery, in its own order; an unlisted gallery's too, for who knows its slug."""
+    """Screenshots of one gallery, in its order. An unlisted gallery is found by clients who know its slug."""
 
     parent: Gallery | None = None
 
@@ -403,7 +403,7 @@ class GalleryScreenshotViewSet(NestedViewSetMixin, ScreenshotViewSet):  # type: 
 
 
 def _in_gallery(slug: str, viewer: Any) -> QuerySet[Screenshot]:
-    """The gallery's screenshots by its key: an equal key and an order are one range of one index, a join is not."""
+    """Return the gallery's screenshots, by its key: one key in order is one range of an index, unlike a join."""
     reachable = Gallery.objects.reachable_by(viewer).filter(slug=slug)
     return Screenshot.objects.filter(gallery=Subquery(reachable.values("pk")))
 
