@@ -1,4 +1,4 @@
-"""Where users sign in for JSON Web Tokens, and how OpenAPI describes that."""
+"""The views where users obtain and refresh JSON Web Tokens, and their OpenAPI description."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ __all__ = ["BearerScheme", "RefreshView", "TokenView"]
 
 ANSWERED = {
     "400": "A field is missing or malformed; `errors` names it.",
-    "401": "The user name and password, or the token, are not ones that can be used.",
+    "401": "The user name and password, or the token, are invalid.",
     "406": "The client does not accept JSON.",
     "413": "The body is too long.",
     "414": "The query string is too long.",
     "415": "The body is not JSON.",
-    "429": "Too many attempts; `Retry-After` says when to come back.",
-    "503": "The database cannot be reached; `Retry-After` says when to come back.",
+    "429": "There are too many attempts; `Retry-After` says when to try again.",
+    "503": "The database cannot be reached; `Retry-After` says when to try again.",
 }
 
 
 class BearerScheme(SimpleJWTScheme):  # type: ignore[no-untyped-call]
-    """How OpenAPI has it."""
+    """The OpenAPI description of the scheme."""
 
     target_class = "catalog.accounts.jwt.BearerAuthentication"
 
 
 class _Unkept(ClosedQueryMixin):
-    """Tokens are for their client alone, and to try passwords has a rate of its own."""
+    """Answers that no cache stores, with a throttle rate of their own against guessing passwords."""
 
     throttle_scope = "token"
     problems = ANSWERED
@@ -49,24 +49,24 @@ class _Unkept(ClosedQueryMixin):
 
 
 class TokenPairSerializer(serializers.Serializer[Any]):
-    """A token to use, and one to renew it by."""
+    """An access token, and a token that refreshes it."""
 
     access = serializers.CharField()
     refresh = serializers.CharField()
 
 
 class AccessTokenSerializer(serializers.Serializer[Any]):
-    """A token to use."""
+    """An access token."""
 
     access = serializers.CharField()
 
 
 class PairSerializer(ClosedMembersMixin, TokenObtainPairSerializer):
-    """As simplejwt's, and nothing else."""
+    """simplejwt's, without unknown members."""
 
 
 class TokenView(_Unkept, TokenObtainPairView):
-    """A token to use, and one to renew it by, for a user name and password."""
+    """Obtain an access token, and a token that refreshes it, for a user name and password."""
 
     serializer_class = PairSerializer
 
@@ -76,7 +76,7 @@ class TokenView(_Unkept, TokenObtainPairView):
 
 
 class RefreshSerializer(ClosedMembersMixin, TokenRefreshSerializer):
-    """As simplejwt's; and who is gone, or has another password since, renews nothing."""
+    """simplejwt's, without unknown members; refuses tokens of deleted users, or from before a change of password."""
 
     access = None  # type: ignore[assignment]  # REST framework's way to leave out a field
 
@@ -86,7 +86,7 @@ class RefreshSerializer(ClosedMembersMixin, TokenRefreshSerializer):
 
 
 class RefreshView(_Unkept, TokenRefreshView):
-    """Another token to use, for one to renew it by."""
+    """Obtain a new access token for a token that refreshes it."""
 
     serializer_class = RefreshSerializer
 

@@ -1,4 +1,4 @@
-"""How bulk operations are described in OpenAPI: what they add to the operations of a list."""
+"""The OpenAPI description of bulk operations: what they add to the operations of a list."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ __all__ = [
 
 
 class SampleSerializer(serializers.Serializer[Any]):
-    """One of the rows that an operation would touch."""
+    """One of the rows that an operation would affect."""
 
     id = serializers.IntegerField()
     url = serializers.CharField()
 
 
 class BulkAnswerSerializer(serializers.Serializer[Any]):
-    """What was done to how many rows, and the number of its record; of a dry run, how many and which it would be."""
+    """The number of rows that were changed, and the id of the record; for a dry run, how many and which would be."""
 
     dry_run = serializers.BooleanField()
     count = serializers.IntegerField(min_value=0)
@@ -39,7 +39,7 @@ class BulkAnswerSerializer(serializers.Serializer[Any]):
 
 
 class MadeSerializer(serializers.Serializer[Any]):
-    """What became of one of many items, by its index."""
+    """The result of one of many items, by its index."""
 
     index = serializers.IntegerField(min_value=0)
     status = serializers.IntegerField()
@@ -48,7 +48,7 @@ class MadeSerializer(serializers.Serializer[Any]):
 
 
 class ManyMadeSerializer(serializers.Serializer[Any]):
-    """What was made of many items, in their order, and the number of the record."""
+    """The results of many items, in their order, and the id of the record."""
 
     count = serializers.IntegerField(min_value=0)
     record = serializers.IntegerField()
@@ -56,31 +56,31 @@ class ManyMadeSerializer(serializers.Serializer[Any]):
 
 
 HEADERS = {
-    "Cache-Control": ("It is the client's own (RFC 9111).", "^private, no-store$"),
+    "Cache-Control": ("The answer is for this client only (RFC 9111).", "^private, no-store$"),
     "Cache-Status": ("No cache answers a write (RFC 9211).", "^keybits; fwd=method$"),
 }
 ERRORS = {
-    "400": "The header, a filter, a value or the body is missing, malformed or not one that can be used.",
-    "403": "Some of the rows are not the client's to change; the problem says how many. Or its key lacks the scope.",
-    "409": "More rows than `max`, or than the usual limit; the problem says how many.",
+    "400": "The header, a filter, a value or the body is missing, malformed or unusable.",
+    "403": "The client may not change some of the rows; the problem says how many. Or its key lacks the scope.",
+    "409": "There are more rows than `max`, or than the usual limit; the problem says how many.",
     "412": "The list is not the one that If-Match names.",
-    "422": "The Idempotency-Key was given to another request.",
+    "422": "The Idempotency-Key was used for another request.",
 }
 MANY_ERRORS = {"413": "The body is too long, or has too many items."}
 
 
 def is_bulk(view: Any) -> bool:
-    """Say whether what is described is an operation on all that a list shows."""
+    """Return whether the view is described for a bulk operation."""
     return str(getattr(view, "action", "")).endswith("_bulk")
 
 
 def takes_many(view: Any) -> bool:
-    """Say whether what is described makes one thing, or many."""
+    """Return whether the view is described for an operation that creates one item, or many."""
     return getattr(view, "action", "") == "create" and hasattr(view, "create_items")
 
 
 def one_or_many(one: Any) -> dict[str, Any]:
-    """Return the schema of a body that has one item or, with the header, many."""
+    """Return the schema of a body that contains one item or, with the header, many."""
     many = {"type": "array", "items": one, "minItems": 1}
     wrapped = {
         "type": "object",
@@ -92,14 +92,14 @@ def one_or_many(one: Any) -> dict[str, Any]:
 
 
 def header(*, required: bool) -> dict[str, Any]:
-    """Return the header that says that a whole list is meant; of POST, that many items are."""
-    meaning = "The whole list is meant." if required else "The body has many items."
+    """Return the header that marks an operation on a whole list or, with POST, a body with many items."""
+    meaning = "The operation is on the whole list." if required else "The body has many items."
     schema = {"type": "string", "enum": ["true"]}
     return {"in": "header", "name": HEADER, "required": required, "description": meaning, "schema": schema}
 
 
 class ComputedFieldExtension(OpenApiSerializerFieldExtension):  # type: ignore[no-untyped-call]
-    """A value for all, or how each is computed."""
+    """One value for all rows, or how each is computed."""
 
     target_class = "keybits.drf.bulk.ComputedField"
 

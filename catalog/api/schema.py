@@ -1,4 +1,4 @@
-"""How the API is described in OpenAPI 3.1: from the same tables that requests are checked against."""
+"""The OpenAPI 3.1 description of the API, made from the same tables that requests are validated against."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PARENTS = {
 SLUG: dict[str, Any] = {"type": "string", "pattern": "^[-a-zA-Z0-9_]{1,100}$"}
 ID: dict[str, Any] = {"type": "integer", "minimum": 1, "maximum": 999_999_999_999_999_999}
 REPLACED = ("GalleryWrite", "ScreenshotWrite", "TagWrite")
-"""The bodies of PUT, which say all that can be set."""
+"""The bodies of PUT, which contain every field that can be set."""
 CREATED = ("GalleryCreate", "ScreenshotCreate", "TagCreate")
 CHANGES = ("PatchedGalleryChanges", "PatchedScreenshotChanges")
 FORMULAS = ("Addition", "Replacement", "Tagging")
@@ -38,27 +38,30 @@ PATH_SCHEMAS = {"gallery_slug": SLUG, "tag_slug": SLUG, "slug": SLUG, "screensho
 
 HEADERS: dict[str, tuple[str, str]] = {
     "ETag": (
-        "Strong validator, made from the content (RFC 9110 section 8.8.3).",
+        "A strong validator, made from the content (RFC 9110 section 8.8.3).",
         r'^"[-A-Za-z0-9_]{22}(-(gzip|br|zstd))?"$',
     ),
-    "Cache-Control": ("Who may keep the answer, and for how long (RFC 9111).", "^(public|private), "),
+    "Cache-Control": ("Who may store the answer, and for how long (RFC 9111).", "^(public|private), "),
     "Cache-Status": ("What this server's cache did (RFC 9211).", "^keybits; "),
-    "Content-Location": ("Where a GET finds what is shown (RFC 9110 section 8.7).", ""),
+    "Content-Location": ("Where a GET finds this representation (RFC 9110 section 8.7).", ""),
 }
 OPTIONAL_HEADERS = {
     "Last-Modified": (
-        "When the content last changed (RFC 9110 section 8.8.2); not of what nobody keeps.",
+        "When the content last changed (RFC 9110 section 8.8.2); absent if no cache may store the answer.",
         " GMT$",
     ),
     "Vary": ("The request fields that the answer depends on.", ""),
     "RateLimit": (
-        "What is left of the account's month (draft-ietf-httpapi-ratelimit-headers).",
+        "What remains of the account's monthly quota (draft-ietf-httpapi-ratelimit-headers).",
         '^"month";r=',
     ),
-    "RateLimit-Policy": ("The quota of the account's plan; with a key, where it has one.", '^"month";q='),
+    "RateLimit-Policy": (
+        "The quota of the account's plan; only with a key whose plan has one.",
+        '^"month";q=',
+    ),
     "Link": ('The neighbouring pages, `rel="next"` and `rel="prev"` (RFC 8288).', ""),
 }
-LOCATION = {"Location": ("Where what was made is (RFC 9110 section 10.2.2).", "")}
+LOCATION = {"Location": ("The address of the new resource (RFC 9110 section 10.2.2).", "")}
 CURRENT = {"ETag": HEADERS["ETag"]}
 RETRY_AFTER = {"Retry-After": ("How many seconds to wait (RFC 9110 section 10.2.3).", "^[0-9]+$")}
 ERROR_HEADERS = {
@@ -68,74 +71,74 @@ ERROR_HEADERS = {
 }
 ERRORS = {
     "400": "A parameter is unknown, repeated or malformed; the problem names it.",
-    "401": "The credentials are not ones that can be used; `WWW-Authenticate` names the scheme.",
-    "404": "There is no such thing, or it is not for the client to see.",
+    "401": "The credentials are invalid; `WWW-Authenticate` names the scheme.",
+    "404": "There is no such resource, or the client may not see it.",
     "406": "The client does not accept JSON.",
     "412": "An If-Match or If-Unmodified-Since condition does not hold.",
     "414": "The query string is too long.",
-    "429": "Too many requests, or the month's quota is used up; `Retry-After` says when to come back.",
-    "503": "The database cannot be reached, or is too busy; `Retry-After` says when to come back.",
+    "429": "There are too many requests, or the monthly quota is used up; `Retry-After` says when to try again.",
+    "503": "The database cannot be reached, or is too busy; `Retry-After` says when to try again.",
 }
-GONE = "What had this address has been deleted."
+GONE = "The resource at this address has been deleted."
 WRITE_ERRORS = {
-    "400": "The body or a parameter is malformed or has what cannot be set; the problem names it.",
-    "401": "Nobody has signed in, or by credentials that cannot be used; `WWW-Authenticate` says how.",
+    "400": "The body or a parameter is malformed, or has a member that cannot be set; the problem names it.",
+    "401": "There are no credentials, or they are invalid; `WWW-Authenticate` names the scheme.",
     "403": "The client may see this, but not change it; or its key lacks the scope.",
-    "404": "There is no such thing, or it is not for the client to see.",
+    "404": "There is no such resource, or the client may not see it.",
     "406": "The client does not accept JSON.",
-    "411": "The length of the body is not said.",
+    "411": "The request does not state the length of its body.",
     "413": "The body is too long.",
     "414": "The query string is too long.",
     "415": "The body is not JSON.",
-    "429": "Too many requests; `Retry-After` says when to come back.",
+    "429": "There are too many requests; `Retry-After` says when to try again.",
     "503": (
-        "Others are writing the same, and nothing was written; or the database cannot be reached. "
-        "`Retry-After` says when to send it again."
+        "Other requests are writing the same, and nothing was written; or the database cannot be reached. "
+        "`Retry-After` says when to send the request again."
     ),
 }
 CREATE_ERRORS = {
-    "412": "There was an If-Match, which is about nothing that is there yet.",
-    "422": "The Idempotency-Key was given to another request.",
+    "412": "The request has If-Match, but nothing exists yet that could match.",
+    "422": "The Idempotency-Key was used for another request.",
 }
 SLUG_ERRORS = {
-    "409": "There is one with this slug already.",
-    "412": "There is one with this slug already, and If-None-Match said `*`; or there was an If-Match.",
+    "409": "The slug is taken.",
+    "412": "The slug is taken, and the request has `If-None-Match: *`; or it has If-Match.",
 }
 CONDITION_ERRORS = {
     "412": "The representation is not the one that If-Match names. `ETag` is that of the present one.",
-    "428": "There is no If-Match.",
+    "428": "The request has no If-Match.",
 }
 IF_MATCH: dict[str, Any] = {
     "in": "header",
     "name": "If-Match",
     "required": True,
-    "description": "The ETag of the representation that the client has; `*` for whatever is there.",
+    "description": "The ETag of the representation that the client has, or `*` for any.",
     "schema": {"type": "string"},
 }
 IF_NONE_THERE: dict[str, Any] = {
     "in": "header",
     "name": "If-None-Match",
-    "description": "`*`: only if there is none with this slug yet (412).",
+    "description": "`*`: create it only if the slug is not taken (otherwise 412).",
     "schema": {"type": "string", "enum": ["*"]},
 }
 IDEMPOTENCY_KEY: dict[str, Any] = {
     "in": "header",
     "name": "Idempotency-Key",
-    "description": "A string in quotes, of the client's choice: sent again with it, the request is done once.",
+    "description": "A quoted string of the client's choice. A request repeated with the same key is carried out once.",
     "schema": {"type": "string", "pattern": idempotency.PATTERN},
     "example": '"8e03978e-40d5-43dd-bc93-6894a57f9324"',
 }
 CONDITIONS = {
-    "If-None-Match": "ETags that the client has, or `*`: a 304 where one of them is the present one.",
-    "If-Modified-Since": "The client's Last-Modified: a 304 where it is the present one. If-None-Match goes before.",
-    "If-Match": "ETags that the client has, or `*`: a 412 where none of them is the present one.",
-    "If-Unmodified-Since": "A Last-Modified: a 412 where the present one is later. If-Match goes before.",
+    "If-None-Match": "ETags that the client has, or `*`: answers 304 if one of them is current.",
+    "If-Modified-Since": "A Last-Modified: answers 304 if the current one is not later. Ignored with If-None-Match.",
+    "If-Match": "ETags that the client has, or `*`: answers 412 if none of them is current.",
+    "If-Unmodified-Since": "A Last-Modified: answers 412 if the current one is later. Ignored with If-Match.",
 }
-"""Of reads (RFC 9110 section 13.1)."""
+"""The conditions of reads (RFC 9110 section 13.1)."""
 JSON = Choice(
     name=FORMAT.name,
     choices=("json",),
-    description="`json` is what one gets anyway. (With format=api it is a page for people, not described here.)",
+    description="`json` is the default. (`api` answers with a page for people, which is not described here.)",
 )
 PROBLEM: dict[str, Any] = {
     "type": "object",
@@ -152,16 +155,16 @@ PROBLEM: dict[str, Any] = {
         "header": {"type": "string", "description": "The header field that is missing or at fault."},
         "errors": {
             "type": ["object", "array"],
-            "description": "What is wrong with each member of the body, by its name; of many items, by their index.",
+            "description": "The errors of each member of the body, by its name; for many items, by their index.",
         },
-        "count": {"type": "integer", "description": "How many rows it is about."},
-        "max": {"type": "integer", "description": "How many rows may be touched at the most."},
+        "count": {"type": "integer", "description": "The number of rows or items concerned."},
+        "max": {"type": "integer", "description": "The most rows that the request may affect."},
     },
 }
 
 
 class SessionCookieScheme(SessionScheme):  # type: ignore[no-untyped-call]
-    """The session cookie, as `authentication` reads it."""
+    """The session cookie, as `catalog.api.authentication` reads it."""
 
     target_class = "catalog.api.authentication.SessionCookieAuthentication"
 
@@ -178,26 +181,26 @@ class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-c
 
 
 class AutoSchema(SpectacularAutoSchema):
-    """Parameters from the views' grammars; every response with its headers; every error by name."""
+    """Describes parameters by the grammars of the views, every response with its headers, and every error."""
 
     def get_auth(self) -> list[dict[str, Any]]:
-        """Reads are open to all, with or without one of the schemes."""
+        """Return the schemes; reads are also possible without any."""
         auths = [auth for auth in super().get_auth() if auth]
         return auths if self._writes() else [*auths, {}]
 
     def get_operation_id(self) -> str:
-        """Tell what is done to a list from what is done to one thing of it."""
+        """Return the operation's id, with `_bulk` for an operation on a whole list."""
         name: str = super().get_operation_id()
         return f"{name}_bulk" if bulk_schema.is_bulk(self.view) else name
 
     def get_response_serializers(self) -> Any:
-        """Return what the answer is made by."""
+        """Return the serializer of the answer."""
         if bulk_schema.is_bulk(self.view):
             return bulk_schema.BulkAnswerSerializer
         return super().get_response_serializers()
 
     def get_request_serializer(self) -> Any:
-        """Return what reads the body, of a view that writes."""
+        """Return the serializer of the body."""
         view: Any = self.view
         if bulk_schema.is_bulk(view):
             return view.changes_serializer_class()
@@ -234,16 +237,16 @@ class AutoSchema(SpectacularAutoSchema):
         return self.method not in SAFE_METHODS
 
     def _is_curated(self) -> bool:
-        """Say whether it is a write of what the API shows: on condition, and once."""
+        """Return whether it is a write of a resource, which takes conditions and Idempotency-Key."""
         return self._writes() and hasattr(self.view, "get_write_serializer")
 
     def _is_cached(self) -> bool:
-        """Say whether it is a read that is answered on condition."""
+        """Return whether it is a cached read, which takes conditions."""
         action = getattr(self.view, getattr(self.view, "action", None) or "get", None)
         return not self._writes() and hasattr(action, "keybits_cached")
 
     def _takes_slug(self) -> bool:
-        """Say whether what is made is named by the client, and so may be there already."""
+        """Return whether the client chooses the slug of what it creates, so that it may be taken."""
         view: Any = self.view
         return "slug" in view.create_serializer_class.Meta.fields
 
@@ -256,27 +259,25 @@ class AutoSchema(SpectacularAutoSchema):
         if self._is_cached():
             headers = _headers(HEADERS, required=True) | _headers(OPTIONAL_HEADERS, required=False)
             bodies["200"]["headers"] = headers
-            bodies["304"] = {"description": "The client's copy is still true.", "headers": headers}
+            bodies["304"] = {"description": "The client's copy is still current.", "headers": headers}
         return bodies | self._get_gone() | _problems(ERRORS)
 
     def _get_gone(self) -> dict[str, Any]:
         return _problems({"410": GONE}) if "{" in self.path else {}
 
     def _get_bulk_bodies(self, bodies: dict[str, Any]) -> dict[str, Any]:
-        """The answers about a list: they show no representation, so that they have no validators."""
-        answered = bodies[next(iter(bodies))] | {"description": "What was done, or would be."}
+        """Return the answers to a bulk operation. They have no validators, because they show no representation."""
+        answered = bodies[next(iter(bodies))] | {"description": "What was done, or would be done."}
         answered["headers"] = _headers(bulk_schema.HEADERS, required=True)
         errors = _problems(WRITE_ERRORS | bulk_schema.ERRORS)
         errors["412"] |= {"headers": _headers(CURRENT, required=True)}
         return {"200": answered} | errors | self._get_gone()
 
     def _add_many(self, bodies: dict[str, Any]) -> None:
-        """Add what is answered to many items; their answer has no validators."""
+        """Add the answers to many items, which have no validators."""
         made = self.resolve_serializer(bulk_schema.ManyMadeSerializer, "response").ref
         answer = bodies["201"]["content"]["application/json"]
-        answer["schema"] = {
-            "anyOf": [answer["schema"], made]
-        }  # no member of one thing is promised (`SPARSE`)
+        answer["schema"] = {"anyOf": [answer["schema"], made]}  # not oneOf: one has no required members
         always = _headers(bulk_schema.HEADERS, required=True)
         bodies["201"]["headers"] = _headers(HEADERS | LOCATION, required=False) | always
         bodies |= _problems(bulk_schema.MANY_ERRORS)
@@ -294,7 +295,7 @@ class AutoSchema(SpectacularAutoSchema):
         return bodies
 
     def _get_unmet(self) -> dict[str, Any]:
-        """What is answered where the conditions of a write do not hold."""
+        """Return the answers if the conditions of a write do not hold."""
         if self.method == "POST":
             return _problems(CREATE_ERRORS | (SLUG_ERRORS if self._takes_slug() else {}))
         errors = _problems(CONDITION_ERRORS)
@@ -338,7 +339,7 @@ def _headers(described: dict[str, tuple[str, str]], *, required: bool) -> dict[s
 
 
 def _problems(errors: dict[str, str]) -> dict[str, Any]:
-    """Return what is answered to each of the `errors`, told by their status, with the headers of its own."""
+    """Return the responses to `errors`, descriptions by status, with the headers of each."""
     content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
     described = {status: {"description": text, "content": content} for status, text in errors.items()}
     for status in described.keys() & ERROR_HEADERS.keys():
@@ -347,10 +348,10 @@ def _problems(errors: dict[str, str]) -> dict[str, Any]:
 
 
 def finish(result: dict[str, Any], **_: Any) -> dict[str, Any]:
-    """Write down what serializers and routers cannot say by themselves.
+    """Complete the description with what serializers and routers cannot express.
 
-    Nested addresses get readable parameters (`{gallery_slug}` for the router's name of it), errors their schema,
-    and no field is promised where `fields` can leave it out.
+    Parameters of nested addresses get readable names (`{gallery_slug}` for the router's name), errors get their schema,
+    and fields that `fields` can leave out are not required.
     """
     result["paths"] = {_renamed(path): item for path, item in result["paths"].items()}
     for item in result["paths"].values():
