@@ -1,4 +1,4 @@
-"""Commands that prune by an age which who runs them decides: what is told and refused is the same for each."""
+"""The base of commands that remove rows older than the operator decides."""
 
 from __future__ import annotations
 
@@ -15,20 +15,22 @@ LONGEST = 36_500
 
 
 class PruneByAgeCommand(BaseCommand):
-    """Prunes what is older than `--days`; a subclass says what that is."""
+    """Removes what is older than `--days`; subclasses define what that is."""
 
     noun: str
 
     def prune(self, before: datetime) -> int:
-        """Remove what is older than `before`, in batches, and return how many that were."""
+        """Remove what is older than `before`, in batches, and return the number removed."""
         raise NotImplementedError
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--days", type=int, required=True, help="Keep what is not older than this.")
+        parser.add_argument(
+            "--days", type=int, required=True, help="Remove what is older than this many days."
+        )
 
     def handle(self, *, days: int, **_: Any) -> None:
-        """Prune; raises `CommandError` for days that would keep nothing."""
+        """Prune. Raises `CommandError` for days out of range."""
         if not 1 <= days <= LONGEST:
-            raise CommandError(f"--days takes a whole number from 1 to {LONGEST}; {days} is none.")
+            raise CommandError(f"--days takes a whole number from 1 to {LONGEST}, not {days}.")
         pruned = self.prune(before=timezone.now() - timedelta(days=days))
         self.stdout.write(f"{pruned:,} {self.noun} removed.")

@@ -1,6 +1,6 @@
-"""`manage.py demo`: from nothing to a server with the bundled galleries, in one command.
+"""`manage.py demo`: migrate, import the bundled galleries and serve them, in one command.
 
-The server takes over this process: whoever stops the command stops the server, and nothing is left behind.
+The server replaces this process, so that stopping the command stops the server.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Try it, then ask again only for what has changed (a 304, without a body):
   curl -i '{root}/api/v1/screenshots/?page_size=3' --etag-compare tag.txt
 """
 
-# A process each. Granian's own default, hundreds of threads, would each hold a database connection.
+# Per process. Granian's default is hundreds of threads, each of which would hold a database connection.
 THREADS = ("--blocking-threads", "4")
 
 
@@ -46,7 +46,7 @@ class Command(BaseCommand):
         parser.add_argument("--no-serve", action="store_true", help="Migrate and import, then stop.")
 
     def handle(self, *, host: str, port: int, workers: int, no_serve: bool, **options: Any) -> None:
-        """Prepare everything, then become the server; raises `CommandError` before anything is changed."""
+        """Prepare everything, then become the server. Raises `CommandError` before anything is changed."""
         address = "" if no_serve else _checked(host, port, workers)
         call_command("migrate", interactive=False, verbosity=0, stdout=self.stdout)
         call_command("import_gallery", demo_folder(), stdout=self.stdout, stderr=self.stderr)
@@ -61,19 +61,19 @@ def demo_folder() -> Path:
 
 
 def root_url(host: str, port: int) -> str:
-    """Return the address to open in a browser on this machine, without a slash at the end."""
+    """Return the URL to open in a browser on this machine, without a trailing slash."""
     return f"http://{_name(host)}:{port}"
 
 
 def _name(host: str) -> str:
-    """Return the Host that a browser sends."""
+    """Return the host that a browser sends in `Host`."""
     if host in ("127.0.0.1", "0.0.0.0", "::1", "::"):  # noqa: S104 - compared, not bound
         return "localhost"
     return f"[{host}]" if ":" in host else host.lower()
 
 
 def server_command(address: str, port: int, workers: int) -> list[str]:
-    """Return the command line of the server for this project, for this interpreter."""
+    """Return the command line of the server for this project, with this interpreter."""
     module, _, name = (settings.WSGI_APPLICATION or "").rpartition(".")
     where = ["--host", address, "--port", str(port), "--workers", str(workers)]
     return [
@@ -90,26 +90,26 @@ def server_command(address: str, port: int, workers: int) -> list[str]:
 
 
 def serve(address: str, port: int, workers: int) -> NoReturn:
-    """Become the server: it gets this process's id and so its signals; it resolves no name. Never returns."""
+    """Become the server, which gets this process's id and so its signals. `address` is an IP address. Never returns."""
     connections.close_all()
     sys.stdout.flush()
     sys.stderr.flush()
-    # The server is a new interpreter; it finds the project where this one did, whatever the folder.
+    # The server is a new interpreter; give it the import path of this one, whatever the current folder.
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     os.execve(sys.executable, server_command(address, port, workers), environment)  # noqa: S606 - no shell is wanted
 
 
 def _checked(host: str, port: int, workers: int) -> str:
-    """Return the address to serve on; raise `CommandError` where nobody would be answered there."""
+    """Return the IP address to serve on. Raise `CommandError` if no request could be answered there."""
     if workers < 1:
         raise CommandError("A server needs at least one worker: --workers 1.")
     if not 0 < port < 65_536:  # the resolver would take it modulo 65536
-        raise CommandError(f"{port} is no port. Name one from 1 to 65535: manage.py demo --port 8000")
+        raise CommandError(f"{port} is not a port. Give one from 1 to 65535: manage.py demo --port 8000")
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         socket.create_server(address[:2], family=family).close()
     except UnicodeError as error:
-        raise CommandError(f"{host!r} is no name of a host.") from error
+        raise CommandError(f"{host!r} is not a host name.") from error
     except OSError as error:
         raise CommandError(_why(error, host, port)) from error
     _check_name(_name(host), host)
@@ -120,7 +120,7 @@ def _check_name(name: str, host: str) -> None:
     if not validate_host(name, settings.ALLOWED_HOSTS):
         hosts = ",".join([*settings.ALLOWED_HOSTS, name])
         raise CommandError(
-            f"{name} is not in ALLOWED_HOSTS: every request for it would be refused. "
+            f"{name} is not in ALLOWED_HOSTS, so every request would be refused. "
             f"Try: ALLOWED_HOSTS={hosts} python manage.py demo --host {host}"
         )
 
@@ -129,5 +129,5 @@ def _why(error: OSError, host: str, port: int) -> str:
     if error.errno == errno.EADDRINUSE:
         return f"Port {port} is in use. Stop what listens there, or try: manage.py demo --port {port + 1}"
     if error.errno == errno.EACCES:
-        return f"Port {port} may not be used by this user. Take one above 1023: manage.py demo --port 8000"
-    return f"{host}:{port} cannot be served on ({error}). Name this machine's address and a free port."
+        return f"This user may not use port {port}. Take one above 1023: manage.py demo --port 8000"
+    return f"Cannot serve on {host}:{port} ({error}). Give an address of this machine and a free port."

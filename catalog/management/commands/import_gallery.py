@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 class Command(BaseCommand):
     help = (
-        "Imports galleries from a manifest. What is imported already and has not changed is not written. "
-        "Exits with 1 where any picture failed; the others are imported all the same."
+        "Imports galleries from a manifest. What has been imported before and has not changed is not written. "
+        "Exits with 1 if anything failed; the rest is imported all the same."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -28,7 +28,7 @@ class Command(BaseCommand):
         parser.add_argument("--quiet", action="store_true", help="Print failures only.")
 
     def handle(self, *, path: Path, quiet: bool, **options: Any) -> None:
-        """Import, report, and raise `CommandError` where anything failed."""
+        """Import, report, and raise `CommandError` if anything failed."""
         report = Report()
         try:
             manifest = read_manifest(path=path)
@@ -40,7 +40,7 @@ class Command(BaseCommand):
             raise CommandError(on_one_line(str(error))) from error
         self._tell(report, quiet)
         if report.failures:
-            raise CommandError(f"{_failed(report, manifest)} failed; mend them, then run this again.")
+            raise CommandError(f"{_failed(report, manifest)} failed; correct them, then run this again.")
 
     def _tell(self, report: Report, quiet: bool) -> None:
         for failure in report.failures:

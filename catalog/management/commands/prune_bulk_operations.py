@@ -1,4 +1,4 @@
-"""`manage.py prune_bulk_operations`: how long records of bulk operations are kept is decided by who runs it."""
+"""`manage.py prune_bulk_operations`: remove records of bulk operations older than the operator decides."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from keybits.pruning import prune
 
 
 class Command(PruneByAgeCommand):
-    help = "Removes records of bulk operations that are older than so many days. No other command does."
+    help = "Removes records of bulk operations that are older than --days. No other command does."
     noun = "records"
 
     def prune(self, before: datetime) -> int:

@@ -1,4 +1,4 @@
-"""`manage.py prune_files`: the files of pictures that were deleted or replaced."""
+"""`manage.py prune_files`: remove the files of pictures that were deleted or replaced."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Command(BaseCommand):
     help = "Removes the files that no screenshot and no rendition names, a day after they were stored."
 
     def handle(self, **_: Any) -> None:
-        """Prune, and say how many files there were."""
+        """Prune, and print how many files were removed."""
         try:
             pruned = prune()
         except storage.NoFolderError as error:

@@ -1,4 +1,4 @@
-"""`manage.py prune_tombstones`: what is remembered of deletions goes when nothing is answered by it any more."""
+"""`manage.py prune_tombstones`: remove tombstones that are too old to be answered with 410."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ class Command(BaseCommand):
     help = "Removes the tombstones that are older than TOMBSTONE_DAYS days."
 
     def handle(self, **_: Any) -> None:
-        """Prune in batches, and say how many tombstones there were."""
+        """Prune in batches, and print how many tombstones were removed."""
         pruned = prune(Tombstone.objects.fallen().order_by("deleted_at"))
         self.stdout.write(f"{pruned:,} tombstones removed.")

@@ -1,7 +1,7 @@
-"""`manage.py seed`: galleries for load tests, as many as asked for and the same for the same seed.
+"""`manage.py seed`: galleries for load tests, the same for the same seed.
 
-Decides how they are spread: words, sites and galleries by Zipf's law, since that is how a cache meets them.
-The rows are real, their pictures are not: they have no renditions.
+Decides the distribution: words, sites and galleries follow Zipf's law, as in real traffic to a cache. The rows are
+real, but they have no renditions.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 PREFIX = "seed-"
 FIRST_DAY = datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)
 SECONDS = 700 * 86_400
-"""All dates lie within so many seconds after the first day."""
+"""All dates lie within this many seconds after the first day."""
 
 _DOMAINS = 2_000
 _WORDS = ("dark", "light", "mobile", "tablet", "desktop", "landing-page", "dashboard", "form", "docs", "blog")
@@ -52,16 +52,16 @@ class Command(BaseCommand):
     help = "Fills the database for load tests; the same seed gives the same rows."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--screenshots", type=int, required=True, help="How many to add.")
-        parser.add_argument("--galleries", type=int, default=1000, help="Among how many (default: 1000).")
-        parser.add_argument("--tags", type=int, default=50, help="With how many words (default: 50).")
+        parser.add_argument("--screenshots", type=int, required=True, help="Screenshots to add.")
+        parser.add_argument("--galleries", type=int, default=1000, help="Galleries to use (default: 1000).")
+        parser.add_argument("--tags", type=int, default=50, help="Tags to use (default: 50).")
         parser.add_argument("--seed", type=int, default=1, help="Any number; another one gives other rows.")
         parser.add_argument("--batch", type=int, default=5000, help="Rows per transaction (default: 5000).")
-        parser.add_argument("--append", action="store_true", help="Add to what an earlier run left.")
+        parser.add_argument("--append", action="store_true", help="Add to the rows of earlier runs.")
         parser.add_argument("--quiet", action="store_true", help="No progress bar and no summary.")
 
     def handle(self, *, seed: int, append: bool, quiet: bool, **options: Any) -> None:
-        """Fill, then refresh the planner's statistics; raises `CommandError` before anything is written."""
+        """Fill, then refresh the planner's statistics. Raises `CommandError` before anything is written."""
         wanted = _wanted(**{name: options[name] for name in Wanted._fields})
         before = Screenshot.objects.filter(gallery__slug__startswith=PREFIX).count()
         _refuse_twice(append, before)
@@ -74,7 +74,7 @@ class Command(BaseCommand):
 
 
 class Wanted(NamedTuple):
-    """How much to fill in; `batch` is rows per transaction."""
+    """How much to add; `batch` is in rows per transaction."""
 
     screenshots: int
     galleries: int
@@ -85,22 +85,22 @@ class Wanted(NamedTuple):
 def _wanted(**numbers: int) -> Wanted:
     for name, number in numbers.items():
         if number < 1:
-            raise CommandError(f"--{name} takes a whole number from 1 on; {number} is none.")
+            raise CommandError(f"--{name} takes a whole number from 1 on, not {number}.")
     return Wanted(**numbers)
 
 
 def _refuse_twice(append: bool, before: int) -> None:
     if not append and Gallery.objects.filter(slug__startswith=PREFIX).exists():
         raise CommandError(
-            f"This database was seeded already ({before:,} screenshots). Add to them with --append, or first "
+            f"This database has been seeded before ({before:,} screenshots). Add to it with --append, or first "
             f"delete the galleries whose slug starts with {PREFIX}"
         )
 
 
 def fill(wanted: Wanted, *, seed: int, before: int) -> Iterator[int]:
-    """Write the rows, a batch per transaction, and yield how many each batch had.
+    """Write the rows, one batch per transaction, and yield the size of each batch.
 
-    `before` is how many screenshots earlier runs left; a run that appends goes on after them.
+    `before` is the number of screenshots of earlier runs; numbering continues after them.
     """
     draw = _Draw(f"{seed}:{before}", _galleries(wanted.galleries), _tags(wanted.tags))
     numbers = iter(range(before, before + wanted.screenshots))
@@ -109,7 +109,7 @@ def fill(wanted: Wanted, *, seed: int, before: int) -> Iterator[int]:
 
 
 def analyze() -> None:
-    """Tell the query planner what is there now, where the database needs to be told."""
+    """Refresh the statistics of the query planner, on databases that do not do so by themselves."""
     if connection.vendor in ("sqlite", "postgresql"):
         with connection.cursor() as cursor:
             cursor.execute("ANALYZE")
@@ -117,7 +117,7 @@ def analyze() -> None:
 
 @contextmanager
 def _dates_as_given() -> Iterator[None]:
-    """Let bulk_create keep `created_at` and `updated_at`, which it would set to the present."""
+    """Make bulk_create keep `created_at` and `updated_at`, which it would set to the present."""
     dates = ("created_at", "updated_at")
     found = (model._meta.get_field(name) for model in (Gallery, Screenshot) for name in dates)
     fields = [field for field in found if isinstance(field, DateTimeField)]
@@ -147,7 +147,7 @@ def _write(screenshots: list[Screenshot], draw: _Draw) -> int:
 
 @_dates_as_given()
 def _galleries(count: int) -> list[int]:
-    """Create the galleries that are missing, and return the keys of the first `count`, the busiest first."""
+    """Create missing galleries, and return the keys of the first `count`, the busiest first."""
     slugs = [f"{PREFIX}{number:05}" for number in range(count)]
     there = set(Gallery.objects.filter(slug__startswith=PREFIX).values_list("slug", flat=True))
     missing = (_gallery(number, slug) for number, slug in enumerate(slugs) if slug not in there)
@@ -157,7 +157,7 @@ def _galleries(count: int) -> list[int]:
 
 
 def _gallery(number: int, slug: str) -> Gallery:
-    """Of twenty galleries three are unlisted and one is private, the busy ones among them."""
+    """Return a gallery, unsaved. Of twenty, three are unlisted and one is private, some of the busy ones included."""
     hidden = {7: Visibility.UNLISTED, 12: Visibility.UNLISTED, 17: Visibility.UNLISTED, 4: Visibility.PRIVATE}
     return Gallery(
         slug=slug,
@@ -197,7 +197,7 @@ class _Zipf:
 
 
 class _Draw:
-    """Draws screenshots and, apart from them, their tags: the same whatever the size of a batch."""
+    """Draws screenshots and, from a separate sequence, their tags, so that the batch size does not affect the rows."""
 
     def __init__(self, seed: str, galleries: Sequence[int], tags: Sequence[int]) -> None:
         self._chance = chance = random.Random(seed)  # noqa: S311 - deterministic on purpose
@@ -207,11 +207,11 @@ class _Draw:
         self._tags = _Zipf(self._tag_chance, tags)
 
     def tags_of_one(self) -> list[int]:
-        """Return one to four tags' keys, each once."""
+        """Return the keys of one to four tags, each once."""
         return sorted(set(self._tags.draw(self._tag_chance.randint(1, 4))))
 
     def screenshot(self, number: int) -> Screenshot:
-        """Return the screenshot of this number, unsaved."""
+        """Return the screenshot with this number, unsaved."""
         chance = self._chance
         domain = f"site-{self._domains.draw()[0]:04}.example"
         taken = FIRST_DAY + datetime.timedelta(seconds=chance.randrange(SECONDS))

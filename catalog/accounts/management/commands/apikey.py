@@ -1,4 +1,4 @@
-"""`manage.py apikey`: issue, list and revoke keys. A key is printed once, when it is issued, alone on its line."""
+"""`manage.py apikey`: issue, list and revoke keys. A key is printed once, when issued, alone on standard output."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True)
-        issue = actions.add_parser("issue", help="Make a key and print it: it cannot be shown again.")
-        issue.add_argument("user", type=_text, help="Whose: a user name.")
-        issue.add_argument("--name", type=_text, required=True, help="What it is for.")
+        issue = actions.add_parser("issue", help="Create a key and print it. It cannot be shown again.")
+        issue.add_argument("user", type=_text, help="The name of the user that the key is for.")
+        issue.add_argument("--name", type=_text, required=True, help="What the key is for.")
         issue.add_argument(
             "--scope",
             action="append",
             required=True,
             choices=Scope.values,
-            help="What it may do; repeatable.",
+            help="What the key permits; repeatable.",
         )
-        issue.add_argument("--expires", help="An ISO 8601 date or time; UTC where it names no zone.")
+        issue.add_argument("--expires", help="An ISO 8601 date or time, in UTC unless it has an offset.")
         listing = actions.add_parser("list", help="Print the keys, without their secrets.")
-        listing.add_argument("--user", type=_text, help="Only this user's.")
-        revoke = actions.add_parser("revoke", help="End a key.")
-        revoke.add_argument("prefix", type=_text, help="What the key begins with, up to the dot.")
+        listing.add_argument("--user", type=_text, help="Only the keys of this user.")
+        revoke = actions.add_parser("revoke", help="Revoke a key.")
+        revoke.add_argument("prefix", type=_text, help="The part of the key before the dot.")
 
     def handle(self, *, action: str, **options: Any) -> None:
-        """Do what is asked; raises `CommandError`, with nothing changed, where that cannot be done."""
+        """Run the action. Raises `CommandError`, with nothing changed, if it fails."""
         actions: dict[str, Callable[..., None]] = {
             "issue": self._issue,
             "list": self._list,
@@ -54,7 +54,7 @@ class Command(BaseCommand):
             secret = keys.issue(user=_user(user), name=name, scopes=scopes, expires_at=_moment(expires))[1]
         except ValidationError as error:
             raise CommandError("; ".join(error.messages)) from error
-        self.stderr.write("Keep it now: it cannot be shown again.")
+        self.stderr.write("Store this key now: it cannot be shown again.")
         self.stdout.write(secret.reveal())
 
     def _list(self, *, user: str | None, **_: Any) -> None:
@@ -69,13 +69,13 @@ class Command(BaseCommand):
     def _revoke(self, *, prefix: str, **_: Any) -> None:
         key = ApiKey.objects.filter(prefix=prefix.partition(".")[0]).first()
         if key is None:
-            raise CommandError("No key begins so; `manage.py apikey list` prints what they begin with.")
+            raise CommandError("No key has this prefix; `manage.py apikey list` prints all prefixes.")
         keys.revoke(key=key)
         self.stdout.write(on_one_line(f"{key} is revoked."))
 
 
 def _text(argument: str) -> str:
-    """Return what a database can be asked for: of bytes that are no UTF-8 Python makes lone surrogates (PEP 383)."""
+    """Return `argument`, unless it was not UTF-8: Python makes lone surrogates of such bytes (PEP 383)."""
     try:
         argument.encode()
     except UnicodeEncodeError:
@@ -89,12 +89,12 @@ def _user(name: str) -> Any:
         return model._default_manager.get_by_natural_key(name)
     except model.DoesNotExist:
         raise CommandError(
-            f"There is no user {name!r}; `manage.py createsuperuser` and the admin make them."
+            f"There is no user {name!r}; create one with `manage.py createsuperuser` or in the admin."
         ) from None
 
 
 def _moment(text: str | None) -> datetime | None:
-    """Return the moment that `text` names, or the beginning of the day; raise `CommandError` for the past, too."""
+    """Return the time in `text`; for a date, its beginning. Raise `CommandError` if it is malformed or past."""
     if text is None:
         return None
     try:
@@ -107,12 +107,12 @@ def _moment(text: str | None) -> datetime | None:
             f"not {text!r}."
         )
     if moment <= timezone.now():
-        raise CommandError(f"--expires {text} is past: the key would be refused from the start.")
+        raise CommandError(f"--expires {text} is in the past: the key would never be valid.")
     return moment
 
 
 def _read(text: str) -> datetime | None:
-    """Return the moment in UTC; None, or ValueError, where `text` names none, and OverflowError beyond all years."""
+    """Return the time in UTC. If it is malformed, return None or raise ValueError; OverflowError if out of range."""
     day = parse_date(text)
     moment = datetime(day.year, day.month, day.day) if day else parse_datetime(text)  # noqa: DTZ001 - just below
     if moment is None:

@@ -1,4 +1,4 @@
-"""`manage.py prune_usage`: how long events of use are kept is decided by who runs it; the counts stay."""
+"""`manage.py prune_usage`: remove usage events older than the operator decides; the monthly counts stay."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from catalog.management.pruning import PruneByAgeCommand
 
 
 class Command(PruneByAgeCommand):
-    help = "Removes events of use that are older than so many days. What each month came to is kept."
+    help = "Removes usage events that are older than --days. The monthly counts are kept."
     noun = "events"
 
     def prune(self, before: datetime) -> int:
