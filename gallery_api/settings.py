@@ -1,6 +1,6 @@
-"""Everything a deployment can configure, read from the environment, with defaults that serve on one machine.
+"""All settings of a deployment, read from the environment, with defaults that serve on one machine.
 
-`docs/settings.md` is the reference; a test keeps the two in step.
+`docs/settings.md` is the reference; a test compares the two.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ USE_TZ = True
 
 # --- Data ---------------------------------------------------------------------------------------------------
 DATABASES = {"default": env.database("DATABASE_URL", default=f"sqlite:///{VAR_DIR / 'gallery.sqlite3'}")}
-DATABASES["default"].setdefault("CONN_MAX_AGE", 60)  # to connect costs as much as to make a page
+DATABASES["default"].setdefault("CONN_MAX_AGE", 60)  # connecting costs as much as making a page
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     DATABASES["default"]["OPTIONS"] = {
         "timeout": 20,
@@ -105,7 +105,7 @@ else:
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
     DATABASES["default"]["ENGINE"] = "gallery_api.postgresql"
-    DATABASES["default"]["DISABLE_SERVER_SIDE_CURSORS"] = True  # a pooler of transactions loses them
+    DATABASES["default"]["DISABLE_SERVER_SIDE_CURSORS"] = True  # a pooler in transaction mode loses them
 
 REDIS_URL = env.redis_url("REDIS_URL", default="")
 if REDIS_URL:
@@ -115,7 +115,7 @@ if REDIS_URL:
     CACHES: dict[str, dict[str, Any]] = {
         "default": {
             "BACKEND": "django_redis.cache.RedisCache",
-            "LOCATION": [REDIS_URL],  # a text would be split at its commas
+            "LOCATION": [REDIS_URL],  # a string would be split at its commas
             "OPTIONS": {
                 "CLIENT_CLASS": "django_redis.client.DefaultClient",
                 "SERIALIZER": "django_redis.serializers.json.JSONSerializer",
