@@ -194,7 +194,7 @@ class Line:
             self.purger.purge(replace(order, scopes=(), everything=True))
             name = type(self.purger).__name__
             logger.error(
-                "%s: everything was purged, for %r",
+                "%s: everything was purged, because of %r",
                 name,
                 defect,
                 exc_info=defect if self._is_news(defect) else None,
@@ -224,7 +224,7 @@ class Line:
         )
         pause = min(asked, LONGEST_LEAVE) or longest * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
         self._not_before = self._clock() + pause
-        said = "%s: attempt %d failed, again in %.1f s: %s"
+        said = "%s: attempt %d failed, next in %.1f s: %s"
         for failure in failures:
             level = logging.WARNING if _will_pass(failure) else logging.ERROR
             news = failure if self._is_news(failure) else None

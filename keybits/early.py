@@ -32,7 +32,7 @@ class Prelude:
     statements: list[str] = field(default_factory=list)
 
     def reads(self, tables: Collection[str]) -> bool:
-        """Say whether any of the statements may have read one of the tables."""
+        """Return whether any of the statements may have read one of the tables."""
         if len(self.statements) >= MOST_STATEMENTS:
             return True
         return any(table in statement for statement in self.statements for table in tables)
@@ -68,7 +68,7 @@ def over() -> Prelude | None:
 
 
 def is_proven(prelude: Prelude, scopes: Sequence[str], witness: bytes) -> bool:
-    """Say whether the stamps of `scopes`, now those of `witness`, were seen to be the same before the prelude began.
+    """Return whether the stamps of `scopes`, now `witness`, were seen to be the same before the prelude began.
 
     They are remembered for the requests that begin from now on.
     """

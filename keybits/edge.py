@@ -58,7 +58,7 @@ def _purger(options: Any) -> Purger:
     purger = backend(httpx.Client(timeout=TIMEOUT, verify=_trusted()), **given)
     if unknown := sorted({name for name in purger.fields if name.lower() not in SEPARATORS}):
         raise ImproperlyConfigured(
-            f"{backend.__name__} reads keys from {unknown[0]}, which cannot be written."
+            f"{backend.__name__} reads keys from {unknown[0]}, which keybits cannot write."
         )
     return purger
 
@@ -105,7 +105,7 @@ def _failure(purger: Purger, order: Order) -> str:
         return str(error)
     except Exception as error:  # a defect of the purger, or of a function of the project
         logger.exception("%s fails", type(purger).__name__)
-        return f"{type(error).__name__}, which the log has more of"
+        return f"{type(error).__name__}; see the log"
     return ""
 
 

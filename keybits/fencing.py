@@ -4,7 +4,7 @@ A relay deletes from the record what it has closed in its own store, although th
 seen it. So where two stores are used with one database (two containers with a store each, a Redis and its replacement,
 a store that comes back into use), only the last one is trusted. It is named in the database first; from then on no
 other store's relay deletes rows. Then it is cleared, including what readers put there before it was named. So no entry
-in it is older than the rows that were deleted before.
+in it predates a change whose row has been deleted.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def _lease(alias: str, holder: str) -> None:
 
 
 def _elsewhere(alias: str) -> AtWorkError:
-    return AtWorkError(f"another process has {alias!r} name this store at this moment")
+    return AtWorkError(f"another process is just naming this store in the database {alias!r}")
 
 
 def _take(connection: BaseDatabaseWrapper, holder: str) -> None:
@@ -119,4 +119,4 @@ def _claim_from_another(alias: str) -> None:
             f"the database {alias!r} is used with another store at the same time: give all processes that use it one "
             "Redis, or one KEYBITS_LMDB_PATH"
         )
-    logger.warning("the database %s was used with another store: everything ends", alias)
+    logger.warning("the database %s was used with another store: all entries end", alias)

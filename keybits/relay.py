@@ -76,8 +76,8 @@ class Relay:
         self._has_vouched = self._was_believed = False
         self._gaps = Outage(
             logger,
-            "a relay's word ends before the next one comes, and nothing is believed in between",
-            "the relay's words follow each other again",
+            "the relay vouches too late: the store is not trusted for part of the time",
+            "the relay vouches in time again",
         )
 
     def run(self) -> None:

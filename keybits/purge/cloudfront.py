@@ -64,7 +64,7 @@ class CloudFrontPurger(Purger):
         if session is None:
             raise ImproperlyConfigured("CloudFrontPurger needs botocore: the extra `cloudfront`.")
         if tags and paths:
-            raise self.misconfigured("paths", "left out where there are 'tags'")
+            raise self.misconfigured("paths", "left out if 'tags' is set")
         self.fields = ("Cache-Tag",) if tags else ()
         self.at_once = ITEMS if tags else None  # the limit on wildcards applies to all patterns of an order
         self._paths = self._function(paths) if paths else _everywhere

@@ -487,12 +487,12 @@ class TestVouching:
             for _ in range(4):
                 relay._look()
             (told,) = caplog.messages
-            assert told.startswith("a relay's word ends before the next one comes")
+            assert told.startswith("the relay vouches too late")
             assert told.endswith("KEYBITS_RELAY_BOUND is 2e-05 s")
             settings.KEYBITS_RELAY_BOUND = 60
             relay._look()
             relay._look()
-            assert caplog.messages[1:] == ["the relay's words follow each other again"]
+            assert caplog.messages[1:] == ["the relay vouches in time again"]
 
     def test_what_kept_a_relay_from_looking_is_not_told_as_slowness_too(
         self, settings: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -505,7 +505,7 @@ class TestVouching:
             patch.setattr(Relay, "once", lambda _: 1 / 0)
             relay._look()
         relay._look()
-        assert not [message for message in caplog.messages if "word ends" in message]
+        assert not [message for message in caplog.messages if "vouches too late" in message]
 
     def test_a_word_that_ended_while_the_machine_was_busy_is_no_slowness(
         self, settings: Any, caplog: pytest.LogCaptureFixture
