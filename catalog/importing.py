@@ -230,7 +230,7 @@ class _ManifestFormat(_Serializer):
     def validate_galleries(self, galleries: list[dict[str, Any]]) -> list[dict[str, Any]]:
         twice = [slug for slug, n in Counter(gallery["slug"] for gallery in galleries).items() if n > 1]
         if twice:
-            raise serializers.ValidationError(f"Use each slug once; {', '.join(twice)} stands more often.")
+            raise serializers.ValidationError(f"Use each slug once; used more often: {', '.join(twice)}.")
         return galleries
 
 
@@ -243,11 +243,11 @@ def read_manifest(*, path: Path) -> Manifest:
     except OSError as error:
         raise ManifestError(f"{file}: {error.strerror}. Name a manifest, or the folder of one.") from error
     except (ValueError, RecursionError) as error:
-        raise ManifestError(f"{file} is no JSON in UTF-8: {error}.") from error
+        raise ManifestError(f"{file} is not JSON in UTF-8: {error}.") from error
     try:
         found = _checked(_ManifestFormat, data, "$")
     except _ItemError as error:
-        raise ManifestError(f"{file} is no manifest. {error}") from error
+        raise ManifestError(f"{file} is not a manifest. {error}") from error
     scale = found.get("capture", {}).get("device_scale_factor", 1.0)
     return Manifest(root=file.parent.resolve(), galleries=found["galleries"], device_pixel_ratio=scale)
 
@@ -431,7 +431,7 @@ def import_manifest(
             for index, entry in enumerate(manifest.galleries):
                 _import_gallery(manifest, entry, f"$.galleries[{index}]", pool, report, on_item)
     except OperationalError as error:
-        raise KeepingError(f"The database fails: {error}. Mend it, then run this again.") from error
+        raise KeepingError(f"The database fails: {error}. Correct that, then run this again.") from error
     return report
 
 
@@ -596,8 +596,8 @@ def _developed(
         return asdict(facts), [redrawing.keep(rendition) for rendition in encoded]
     except OSError as error:
         raise KeepingError(
-            f"{error.filename or 'A picture'} cannot be written: {_wrong(error)}. Mend it, or let MEDIA_ROOT name a "
-            "folder where this user may write, on a disk that has room."
+            f"{error.filename or 'A picture'} cannot be written: {_wrong(error)}. Correct that, or set MEDIA_ROOT to a "
+            "folder that this user may write to, on a disk with room."
         ) from error
 
 

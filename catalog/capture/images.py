@@ -113,7 +113,7 @@ def _decode(original: bytes) -> Image.Image:
     except ImageError:
         raise
     except UnidentifiedImageError as error:
-        raise ImageError("This is no picture that can be read") from error
+        raise ImageError("This is not a readable picture") from error
     except Image.DecompressionBombError as error:
         raise ImageError("This picture has too many pixels") from error
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error, EOFError, ...

@@ -163,11 +163,11 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("original", "wrong"),
         [
-            (b"", "no picture"),
-            (b"<html></html>", "no picture"),
-            (encoded(page(), "GIF"), "no picture"),
-            (encoded(page(), "BMP"), "no picture"),
-            (encoded(page(), "TIFF"), "no picture"),
+            (b"", "not a readable picture"),
+            (b"<html></html>", "not a readable picture"),
+            (encoded(page(), "GIF"), "not a readable picture"),
+            (encoded(page(), "BMP"), "not a readable picture"),
+            (encoded(page(), "TIFF"), "not a readable picture"),
             (png_header(8000, 8000), "8,000 x 8,000"),
             (png_header(16_384, 10), "16,384 x 10"),
             (png_header(60_000, 60_000), "too many pixels"),

@@ -469,9 +469,7 @@ class TestBadItems:
         manifest["galleries"][0]["screenshots"][0]["sha256"] = hashlib.sha256(b"text").hexdigest()
         (failure,) = run().failures
 
-        assert failure.reason.startswith(
-            "This is no picture that can be read; accepted is a WebP, PNG or JPEG"
-        )
+        assert failure.reason.startswith("This is not a readable picture; accepted is a WebP, PNG or JPEG")
 
     def test_an_error_that_names_no_file_is_told_in_its_own_words(
         self, run: Run, monkeypatch: pytest.MonkeyPatch
@@ -676,7 +674,7 @@ class TestBadManifests:
             ),
             (
                 {"galleries": [{"slug": "a", "title": "A", "screenshots": []}] * 2},
-                r"\$\.galleries: Use each slug once; a stands more often",
+                r"\$\.galleries: Use each slug once; used more often: a",
             ),
         ],
     )
@@ -693,7 +691,7 @@ class TestBadManifests:
     def test_what_is_no_json_is_said_so(self, folder: Path, text: str) -> None:
         (folder / "manifest.json").write_bytes(text.encode("latin-1"))
 
-        with pytest.raises(ManifestError, match="no JSON"):
+        with pytest.raises(ManifestError, match="is not JSON"):
             read_manifest(path=folder)
 
     def test_a_byte_order_mark_is_no_mistake(self, folder: Path, manifest: Manifest) -> None:
@@ -705,7 +703,7 @@ class TestBadManifests:
     def test_what_is_no_object_is_said_so(self, folder: Path, text: str) -> None:
         (folder / "manifest.json").write_text(text)
 
-        with pytest.raises(ManifestError, match="is no manifest"):
+        with pytest.raises(ManifestError, match="is not a manifest"):
             read_manifest(path=folder)
 
     def test_a_missing_file_is_said_so(self, folder: Path) -> None:

@@ -92,7 +92,7 @@ def _wanted(**numbers: int) -> Wanted:
 def _refuse_twice(append: bool, before: int) -> None:
     if not append and Gallery.objects.filter(slug__startswith=PREFIX).exists():
         raise CommandError(
-            f"This database has been seeded before ({before:,} screenshots). Add to it with --append, or first "
+            f"This database was seeded already ({before:,} screenshots). Add to it with --append, or first "
             f"delete the galleries whose slug starts with {PREFIX}"
         )
 
