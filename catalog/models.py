@@ -461,7 +461,7 @@ class Tombstone(models.Model):
 
 
 def domain_of(url: str) -> str:
-    """Return the host of `url` by its canonical name, without port or user; "" where there is none."""
+    """Return the canonical host of `url`, without port or user; "" if it has none."""
     try:
         return canonical_host(urlsplit(url).hostname or "")[:253]
     except ValueError:
@@ -471,7 +471,7 @@ def domain_of(url: str) -> str:
 def canonical_host(name: str) -> str:
     """Return the name by which browsers show a host: lower case, in ASCII (UTS #46), without the root's dot.
 
-    The canonical name of a canonical name is itself. What is no name of a host is in lower case, at least.
+    Idempotent. An invalid host name is only converted to lower case.
     """
     canonical = name.lower().rstrip(".")
     if not canonical.isascii():

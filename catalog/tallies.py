@@ -2,7 +2,7 @@
 
 The count of a tag reads its tallies, about one for each gallery, instead of its screenshots. Triggers maintain them, so
 they are right within the transaction of every write, whoever makes it; they do not depend on who may see a gallery.
-`mend` restores what a migration has dropped, and then counts anew; `recount` counts anew at any time.
+`mend` restores what a migration has dropped, and then counts again; `recount` counts again at any time.
 
 Nobody waits for a tally. On PostgreSQL a writer adds a row of its own and merges into it the rows that no other writer
 has locked, so a tally is the sum of a few rows. A writer does wait for a screenshot that another writer is moving to
@@ -75,12 +75,12 @@ def drop(connection: BaseDatabaseWrapper) -> None:
 
 
 def mend(connection: BaseDatabaseWrapper) -> bool:
-    """Make the missing triggers, and then count anew; return whether any had to be made."""
+    """Create missing triggers; if there were any, count again. Return whether there were any."""
     return TRIGGERS.mend(connection, then=recount)
 
 
 def recount(connection: BaseDatabaseWrapper) -> None:
-    """Count anew what the triggers maintain. Writers wait meanwhile."""
+    """Count again what the triggers maintain. Writers wait meanwhile."""
     counted = (
         f"SELECT t.tag_id, s.gallery_id, count(*) FROM {TAGGED} t "
         f"JOIN {SHOTS} s ON s.id = t.screenshot_id GROUP BY 1, 2"

@@ -136,7 +136,7 @@ class QueryMixin(GoneMixin, ClosedQueryMixin, AnonymousFirstMixin):
 
 
 class DetailMixin(DetailSerializerMixin):  # type: ignore[misc]  # drf-extensions is untyped
-    """Chooses between list and detail serializers by the route, not by the URL, which the schema does not have."""
+    """Chooses the list or the detail serializer by the route, which the schema has too, not by the request's URL."""
 
     def _is_request_to_detail_endpoint(self) -> bool:
         return bool(self.detail) or getattr(self, "action", None) == "create"
