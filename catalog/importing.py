@@ -313,7 +313,7 @@ def put_screenshot(
     changes if any of these differs. Raises Django's `ValidationError`, and, without `renditions`, `OvertakenError` if
     the screenshot has no picture yet, or a different one than in `fields`.
     """
-    Gallery.objects.select_for_update(no_key=True).get(pk=gallery.pk)  # concurrent imports make no doubles
+    Gallery.objects.select_for_update(no_key=True).get(pk=gallery.pk)  # serializes concurrent imports
     screenshot = _find(gallery, slug) or Screenshot(gallery=gallery, metadata={"slug": slug})
     if renditions is None and screenshot.sha256 != fields.get("sha256", screenshot.sha256):
         raise OvertakenError
@@ -558,7 +558,10 @@ def _prepare(manifest: Manifest, known: Mapping[str, Screenshot], job: _Job) -> 
 
 
 def _original(root: Path, item: Mapping[str, Any]) -> bytes:
-    """Return the picture's bytes. Raises `_ItemError` if they are damaged, or, links followed, outside the folder."""
+    """Return the picture's bytes. Raises `_ItemError` for files that are missing, too large, damaged or outside.
+
+    A file is outside if, with links followed, it does not lie below the manifest's folder.
+    """
     path = _resolved(root / item["file"])
     if path and not path.is_relative_to(root):
         raise _ItemError("file: It lies outside the manifest's folder; write a path below that folder.")

@@ -2,10 +2,10 @@
 
 Of the processes with the same purgers, one at a time delivers (a lease in the store decides which). It delivers only
 rows of the record that its relay has closed; before that, a cache could fetch a stale entry from here again. A row
-stays in the record until every cache has acknowledged its purge at least twice. The second purge is sent
-`KEYBITS_PURGE_AGAIN` seconds after the first, for an answer that was in flight when the first arrived. The last is sent
-as long after all other caches have acknowledged too, for an answer that one of them passed on before. So nothing is
-lost when a process dies or a cache is down for an hour. Purges are idempotent.
+stays in the record until every cache has acknowledged its purge at least twice (once if `KEYBITS_PURGE_AGAIN` is 0).
+The second purge is sent `KEYBITS_PURGE_AGAIN` seconds after the first, for an answer that was in flight when the first
+arrived. The last is sent as long after all other caches have acknowledged too, for an answer that one of them passed on
+before. So nothing is lost when a process dies or a cache is down for an hour. Purges are idempotent.
 """
 
 from __future__ import annotations

@@ -122,7 +122,7 @@ class WriteMixin:
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Receive the body once the client is known to be allowed to send one, and before any transaction begins."""
         super().initial(request, *args, **kwargs)  # type: ignore[misc]
-        if hasattr(self, (request.method or "").lower()):  # leave the body of a method not allowed
+        if hasattr(self, (request.method or "").lower()):  # the body of a 405 is not read
             take_in(request)
 
     def get_write_serializer(self, *args: Any, **kwargs: Any) -> Any:
