@@ -151,15 +151,12 @@ def build_world() -> World:
         return _build_world()
 
 
+TAGS = {"dark": "scheme", "chart": "topic", "mobile": "device", "form": "topic", "idle": "topic"}
+
+
 def _build_world() -> World:
     made = World(User.objects.create_user("owner"), User.objects.create_user("other"))
-    for slug, kind in [
-        ("dark", "scheme"),
-        ("chart", "topic"),
-        ("mobile", "device"),
-        ("form", "topic"),
-        ("idle", "topic"),
-    ]:
+    for slug, kind in TAGS.items():
         made.tags[slug] = Tag.objects.create(slug=slug, name=slug.title(), kind=kind)
     for position, (slug, owner, visibility) in enumerate(
         [

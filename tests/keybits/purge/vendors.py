@@ -424,49 +424,54 @@ class CacheGroups(Vendor):
 VENDORS = [Xkey, Ban, Fastly, Cloudflare, CloudFront, CloudFrontTags, Webhook, CacheGroups]
 
 
+class Handler(BaseHTTPRequestHandler):
+    """Gives what a vendor replies; a reply of None when the test is `over`."""
+
+    vendor: Vendor
+    over: threading.Event
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1  # one packet an answer
+
+    def answer(self) -> None:
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        body = self.rfile.read(int(headers.get("content-length", 0)))
+        said = self.vendor.reply(Heard(self.command, self.path, headers, body))
+        if said is None:
+            self.over.wait()
+            self.close_connection = True
+            return
+        self.say(said)
+
+    def say(self, said: Said) -> None:
+        content = said.body if isinstance(said.body, str) else json.dumps(said.body)
+        body = b"" if said.body is None else content.encode()
+        self.send_response_only(said.status)
+        for name, value in (said.headers | {"Content-Length": str(len(body))}).items():
+            if not (said.status == 204 and name == "Content-Length"):
+                self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+        self.wfile.flush()
+
+    def do_POST(self) -> None:
+        self.answer()
+
+    def do_PURGE(self) -> None:
+        self.answer()
+
+    def do_BAN(self) -> None:
+        self.answer()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
 @contextmanager
 def listening(vendor: Vendor) -> Iterator[Vendor]:
     """Have `vendor` listen at an address of its own. A reply of None is given when the test is over."""
     over = threading.Event()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        wbufsize = -1  # one packet an answer
-
-        def answer(self) -> None:
-            headers = {name.lower(): value for name, value in self.headers.items()}
-            body = self.rfile.read(int(headers.get("content-length", 0)))
-            said = vendor.reply(Heard(self.command, self.path, headers, body))
-            if said is None:
-                over.wait()
-                self.close_connection = True
-                return
-            self.say(said)
-
-        def say(self, said: Said) -> None:
-            content = said.body if isinstance(said.body, str) else json.dumps(said.body)
-            body = b"" if said.body is None else content.encode()
-            self.send_response_only(said.status)
-            for name, value in (said.headers | {"Content-Length": str(len(body))}).items():
-                if not (said.status == 204 and name == "Content-Length"):
-                    self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
-            self.wfile.flush()
-
-        def do_POST(self) -> None:
-            self.answer()
-
-        def do_PURGE(self) -> None:
-            self.answer()
-
-        def do_BAN(self) -> None:
-            self.answer()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    handler = type("Handler", (Handler,), {"vendor": vendor, "over": over})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     vendor.address = f"http://127.0.0.1:{server.server_port}"
