@@ -138,7 +138,7 @@ CONDITIONS = {
 JSON = Choice(
     name=FORMAT.name,
     choices=("json",),
-    description="`json` is the default. (`api` answers with a page for people, which is not described here.)",
+    description="`json` is the default. There is also a page for people, which is not described here.",
 )
 PROBLEM: dict[str, Any] = {
     "type": "object",

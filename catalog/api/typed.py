@@ -20,7 +20,7 @@ class _TextMixin:
             kwargs.setdefault("min_length", 1)
         super().__init__(**kwargs)
 
-    default_error_messages: Any = {"no_text": "Write a string, in quotes."}
+    default_error_messages: Any = {"no_text": "Write text: a JSON string, in quotes."}
 
     def to_internal_value(self: Any, data: Any) -> str:
         if not isinstance(data, str):
