@@ -175,6 +175,15 @@ def is_kept(connection: BaseDatabaseWrapper) -> bool:
     return known
 
 
+def lock(connection: BaseDatabaseWrapper) -> None:
+    """Take SQLite's write lock for the present transaction, and wait for it. Call it before anything is read.
+
+    SQLite does not wait if the transaction has read before: it fails if anybody else has written since, as a relay may
+    have. With the transaction mode IMMEDIATE the lock is taken already.
+    """
+    _execute(connection, f"UPDATE {TABLE} SET writer = writer WHERE 0", [])
+
+
 def claim(connection: BaseDatabaseWrapper, writer: str, *, notify: bool = False) -> list[str]:
     """Mark the rows of the current transaction as `writer`'s, and return their scopes, in one statement.
 

@@ -25,7 +25,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework_extensions.exceptions import PreconditionRequiredException
 
-from keybits import answers, cache_control, cache_status, codings, etags, readthrough, replicas
+from keybits import answers, cache_control, cache_status, changes, codings, etags, readthrough, replicas
 from keybits.drf.parsers import take_in
 from keybits.drf.renderers import read
 from keybits.drf.responses import RepresentationResponse
@@ -211,8 +211,8 @@ class ConditionalWritesMixin(WriteMixin):
     Answers 428 without If-Match, and 412 with the present ETag if it does not match. Both come after 401, 403 and 404,
     and before the body is validated, because errors in the body do not help a client whose copy is old. The comparison
     is strong, with the tag of any content coding of the present representation, which is rendered from locked rows (on
-    SQLite, by the IMMEDIATE transaction that `atomically` begins). A write saves through `perform_update` and
-    `perform_destroy`, as REST framework's mixins do.
+    SQLite, in a transaction that has the write lock). A write saves through `perform_update` and `perform_destroy`, as
+    REST framework's mixins do.
     """
 
     def update(self, request: Request, *args: Any, partial: bool = False, **kwargs: Any) -> HttpResponse:
@@ -297,7 +297,7 @@ def atomically(model: type[Model], work: Callable[[], T]) -> T:
     attempts = 1 if transaction.get_connection(alias).in_atomic_block else ATTEMPTS
     for left in reversed(range(attempts)):
         try:
-            with replicas.filling() as lagging, transaction.atomic(using=alias):
+            with replicas.filling() as lagging, _writing(alias):
                 done = work()
                 _demand_primary(lagging, alias)
                 return done
@@ -309,6 +309,17 @@ def atomically(model: type[Model], work: Callable[[], T]) -> T:
             if not left or not _is_given_up(error):
                 raise BusyError from error
     raise BusyError
+
+
+@contextmanager
+def _writing(alias: str) -> Iterator[None]:
+    """Begin a transaction that will write; on SQLite, with its lock."""
+    connection: Any = transaction.get_connection(alias)
+    is_kept = changes.is_kept(connection)
+    with transaction.atomic(using=alias):
+        if is_kept and connection.vendor == "sqlite" and connection.transaction_mode in {None, "DEFERRED"}:
+            changes.lock(connection)
+        yield
 
 
 def _demand_primary(lagging: set[str], alias: str) -> None:

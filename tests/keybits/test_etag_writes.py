@@ -5,15 +5,17 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from base64 import b64encode
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 from django.contrib.auth.models import User
 from django.core.files.uploadedfile import SimpleUploadedFile
-from django.db import IntegrityError, OperationalError, connection, models, transaction
+from django.db import IntegrityError, OperationalError, connection, connections, models, transaction
 from django.db.models.functions import Length
 from django.test import Client
 from django.test.client import BOUNDARY, MULTIPART_CONTENT, encode_multipart
@@ -578,6 +580,28 @@ def test_a_write_takes_its_lock_before_it_looks() -> None:
     else:
         assert seen[begin] == "BEGIN IMMEDIATE"
         assert all(n > begin for n in reads)
+
+
+@pytest.mark.stack("embedded")
+def test_a_write_on_sqlite_has_the_lock_before_it_reads_whatever_mode_transactions_begin_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With Django's own, a write that has read first fails at once where a relay, for one, has written since."""
+    connection.ensure_connection()
+    monkeypatch.setattr(connections["default"], "transaction_mode", None)
+
+    def work() -> None:
+        tag = Tag.objects.get(slug="dark")
+        with (
+            closing(sqlite3.connect(connection.settings_dict["NAME"], timeout=0)) as other,
+            pytest.raises(sqlite3.OperationalError, match="locked"),
+        ):
+            other.execute("UPDATE catalog_tag SET name = 'Theirs'")
+        tag.name = "Ours"
+        tag.save()
+
+    atomically(Tag, work)
+    assert Tag.objects.get(slug="dark").name == "Ours"
 
 
 def test_a_database_without_a_lock_of_its_own_for_updates_locks_more(monkeypatch: pytest.MonkeyPatch) -> None:
