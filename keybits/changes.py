@@ -34,6 +34,7 @@ __all__ = [
     "install_holder",
     "is_kept",
     "is_of_another_file",
+    "lock",
     "note_file",
     "recorded",
     "release",
