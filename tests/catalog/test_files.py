@@ -233,21 +233,32 @@ class TestPruning:
 
         assert self.kept(media) == {storage.name(SHA256, "webp")}
 
+    @staticmethod
+    def as_a_file_is_set_aside(
+        monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[Callable[[], None]], None]
+    ) -> None:
+        """Call `meanwhile` in place of the next rename, once, with what renames."""
+        rename = os.replace
+
+        def replace(*names: str) -> None:
+            monkeypatch.undo()
+            meanwhile(lambda: rename(*names))
+
+        monkeypatch.setattr(os, "replace", replace)
+
     @pytest.mark.parametrize("moment", [0, 1], ids=["before it is set aside", "after it was"])
     def test_what_is_stored_again_at_that_very_moment_stays(
         self, media: Path, monkeypatch: pytest.MonkeyPatch, moment: int
     ) -> None:
         storage.store(DATA, "webp")
         self.age(media)
-        rename = os.replace
 
-        def meanwhile(*names: str) -> None:
-            monkeypatch.undo()
-            steps = [lambda: storage.store(DATA, "webp"), lambda: rename(*names)]
+        def meanwhile(set_aside: Callable[[], None]) -> None:
+            steps = [lambda: storage.store(DATA, "webp"), set_aside]
             for step in (steps, reversed(steps))[moment]:
                 step()
 
-        monkeypatch.setattr(os, "replace", meanwhile)
+        self.as_a_file_is_set_aside(monkeypatch, meanwhile)
         call_command("prune_files")
 
         assert self.kept(media) == {storage.name(SHA256, "webp")}
@@ -258,14 +269,12 @@ class TestPruning:
     ) -> None:
         storage.store(DATA, "webp")
         self.age(media)
-        rename = os.replace
 
-        def meanwhile(*names: str) -> None:
-            monkeypatch.undo()
+        def meanwhile(set_aside: Callable[[], None]) -> None:
             call_command("prune_files")
-            rename(*names)
+            set_aside()
 
-        monkeypatch.setattr(os, "replace", meanwhile)
+        self.as_a_file_is_set_aside(monkeypatch, meanwhile)
         call_command("prune_files")
 
         assert self.kept(media) == set()
