@@ -16,9 +16,9 @@ from typing import Any, Self
 
 import httpx
 from django.core.exceptions import ImproperlyConfigured
-from django.utils.http import parse_http_date_safe
 
 from keybits import surrogates
+from keybits.retry_after import pause_asked
 
 __all__ = ["Order", "PurgeError", "Purger", "absolute", "batches"]
 
@@ -117,12 +117,8 @@ class Purger(ABC):
         return 300 <= response.status_code < 500 and response.status_code not in {408, 425, 429}
 
     def retry_after(self, response: httpx.Response) -> float | None:
-        """Return the seconds that the cache asks to wait (RFC 9110 section 10.2.3), or None."""
-        field = response.headers.get("Retry-After", "")
-        if field.isdecimal():
-            return float(field)
-        date = parse_http_date_safe(field)
-        return None if date is None else max(0.0, date - _sent(response))
+        """Return the seconds that the cache asks to wait, or None."""
+        return pause_asked(response.headers)
 
     def reason(self, response: httpx.Response) -> str:
         """Return the vendor's error codes, or "". Never return text that may repeat the request."""
@@ -257,7 +253,3 @@ def _together(failures: list[PurgeError]) -> PurgeError:
         retry_after=max(waits, default=None),
         permanent=all(each.permanent for each in failures),
     )
-
-
-def _sent(response: httpx.Response) -> float:
-    return parse_http_date_safe(response.headers.get("Date", "")) or time.time()

@@ -285,10 +285,10 @@ class TestAfterAPurge:
             "from django.conf import settings\n"
             f"settings.KEYBITS_WARM_BASE_URL = {live.url!r}\n"
             "settings.KEYBITS_WARM_AFTER_PURGE = ['gallery:*']\n"
-            "from keybits import warming\n"
-            "warming.LULL = 0\n"
-            "warming.warm_after(['gallery:public', 'screenshots', 'tag:of-public'])\n"
-            "import os; warming._afterwards(os.getpid()).thread.join(60)"
+            "from keybits.warming import afterwards\n"
+            "afterwards.LULL = 0\n"
+            "afterwards.warm_after(['gallery:public', 'screenshots', 'tag:of-public'])\n"
+            "import os; afterwards._afterwards(os.getpid()).thread.join(60)"
         )
         assert status(live, hot) == "keybits; hit"
         assert status(live, cold).startswith("keybits; fwd=stale")

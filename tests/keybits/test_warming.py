@@ -18,6 +18,8 @@ from keybits import edge, surrogates, warming
 from keybits.entries import Entry
 from keybits.stores import StoreError, get_store
 from keybits.warming import Afterwards, Hot, Manners, Report, Visit, WarmingError
+from keybits.warming.afterwards import LULL, _afterwards
+from keybits.warming.walk import ATTEMPTS, DEFAULT_PAUSE, MOST_FAILURES, NOT_ASKED, _Pace
 
 PLAIN = Manners(codings=("gzip",), concurrency=1)
 
@@ -384,7 +386,7 @@ class TestPoliteness:
         assert [later - sooner for sooner, later in pairwise(sent)] == [60, 0.25, 0.25]
 
     def test_while_one_waits_for_its_turn_no_other_does(self, clock: Clock) -> None:
-        pace = warming._Pace(1, threading.Event(), clock, clock.sleep)
+        pace = _Pace(1, threading.Event(), clock, clock.sleep)
         taken: list[bool] = []
 
         def sleep(seconds: float) -> None:
@@ -450,8 +452,8 @@ class TestRetryAfter:
         [
             ({"Retry-After": "7"}, 7),
             ({"Retry-After": "Wed, 21 Oct 2015 07:28:30 GMT", "Date": "Wed, 21 Oct 2015 07:28:00 GMT"}, 30),
-            ({"Retry-After": "soon"}, warming.DEFAULT_PAUSE),
-            ({}, warming.DEFAULT_PAUSE),
+            ({"Retry-After": "soon"}, DEFAULT_PAUSE),
+            ({}, DEFAULT_PAUSE),
         ],
     )
     def test_nothing_is_asked_for_until_then_and_then_the_same_again(
@@ -466,7 +468,7 @@ class TestRetryAfter:
         assert not report.failures
 
     def test_nobody_who_waits_already_goes_before_that(self, clock: Clock) -> None:
-        pace = warming._Pace(1, threading.Event(), clock, clock.sleep)
+        pace = _Pace(1, threading.Event(), clock, clock.sleep)
         pace.wait()
         sleep = clock.sleep
 
@@ -480,7 +482,7 @@ class TestRetryAfter:
         assert clock.now == 1_060
 
     def test_a_shorter_pause_does_not_end_a_longer_one(self, clock: Clock) -> None:
-        pace = warming._Pace(1000, threading.Event(), clock, clock.sleep)
+        pace = _Pace(1000, threading.Event(), clock, clock.sleep)
         pace.pause(60)
         pace.pause(1)
         pace.wait()
@@ -489,7 +491,7 @@ class TestRetryAfter:
     def test_three_times_in_all_and_then_it_has_failed(self, stub: Stub) -> None:
         stub.says = lambda heard: Said(503) if heard.target == "/0/" else Said()
         report = walk(stub, hots(2))
-        assert stub.targets == ["/0/"] * warming.ATTEMPTS + ["/1/"]
+        assert stub.targets == ["/0/"] * ATTEMPTS + ["/1/"]
         assert report.failures == [Visit("/0/", "503", failed=True)]
 
     def test_a_server_that_wants_very_long_is_given_up_and_not_waited_for(self, stub: Stub) -> None:
@@ -497,7 +499,7 @@ class TestRetryAfter:
         report = walk(stub, hots(3))
         assert stub.targets == ["/0/"]
         assert stub.clock.now == 1_000
-        assert report.outcomes == {"429": 1, warming.NOT_ASKED: 2}
+        assert report.outcomes == {"429": 1, NOT_ASKED: 2}
         assert report.not_asked == 2
 
 
@@ -506,15 +508,15 @@ class TestGivingUp:
     def test_after_failures_in_a_row_the_rest_is_not_asked_for(self, stub: Stub, status: int) -> None:
         stub.says = lambda heard: Said(status)
         report = walk(stub, hots(20))
-        assert len(stub.heard) == warming.MOST_FAILURES
-        assert len(report.failures) == warming.MOST_FAILURES
-        assert report.not_asked == 20 - warming.MOST_FAILURES
+        assert len(stub.heard) == MOST_FAILURES
+        assert len(report.failures) == MOST_FAILURES
+        assert report.not_asked == 20 - MOST_FAILURES
 
     def test_one_that_cannot_be_reached_as_well(self, stub: Stub) -> None:
         base = stub.base
         stub.stop()
         report = warming.warm(base, hots(20), PLAIN, clock=stub.clock, sleep=stub.clock.sleep)
-        assert report.outcomes == {"ConnectError": 5, warming.NOT_ASKED: 15}
+        assert report.outcomes == {"ConnectError": 5, NOT_ASKED: 15}
 
     def test_an_answer_in_between_begins_the_count_anew(self, stub: Stub) -> None:
         stub.says = lambda heard: Said(200 if heard.target in {"/4/", "/9/"} else 500)
@@ -550,7 +552,7 @@ class TestAfterAPurge:
     @pytest.fixture
     def afterwards(self, stub: Stub, monkeypatch: pytest.MonkeyPatch) -> Afterwards:
         made = Afterwards(stub.clock, stub.clock.sleep)
-        monkeypatch.setattr(warming, "_afterwards", lambda process: made)
+        monkeypatch.setattr("keybits.warming.afterwards._afterwards", lambda process: made)
         return made
 
     def end(self, afterwards: Afterwards) -> None:
@@ -622,7 +624,7 @@ class TestAfterAPurge:
         stub.says = lambda heard: (again and warming.warm_after(again.pop())) or Said()
         warming.warm_after(["gallery:a"])
         self.end(afterwards)
-        assert stub.clock.waits.count(warming.LULL) == len(stub.heard) / 2 >= 2
+        assert stub.clock.waits.count(LULL) == len(stub.heard) / 2 >= 2
 
     def test_later_purges_have_a_thread_of_their_own(self, stub: Stub, afterwards: Afterwards) -> None:
         keep("/a/", "gallery:a")
@@ -634,7 +636,7 @@ class TestAfterAPurge:
     def test_it_asks_for_no_more_than_so_many_urls(
         self, stub: Stub, afterwards: Afterwards, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(warming, "MOST_AFTER_PURGE", 2)
+        monkeypatch.setattr("keybits.warming.afterwards.MOST_AFTER_PURGE", 2)
         for number in range(4):
             keep(f"/{number}/", "gallery:a", changed=number)
         warming.warm_after(["gallery:a"])
@@ -677,9 +679,9 @@ class TestAfterAPurge:
         assert "2 500" in caplog.text
 
     def test_another_process_has_threads_of_its_own(self) -> None:
-        assert warming._afterwards(1) is warming._afterwards(1)
-        assert warming._afterwards(1) is not warming._afterwards(2)
-        warming._afterwards.cache_clear()
+        assert _afterwards(1) is _afterwards(1)
+        assert _afterwards(1) is not _afterwards(2)
+        _afterwards.cache_clear()
 
     def count_looks(self, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         looks: list[list[str]] = []
@@ -689,5 +691,5 @@ class TestAfterAPurge:
             looks.append(list(scopes))
             return look(scopes)
 
-        monkeypatch.setattr(warming, "stored_under", counted)
+        monkeypatch.setattr("keybits.warming.afterwards.stored_under", counted)
         return looks

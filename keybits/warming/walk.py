@@ -1,67 +1,41 @@
-"""Which URLs are hot, and how they are requested again: politely, from outside, as any client would.
-
-A walk requests its URLs at one base URL (a CDN's edge, or the origin), at one rate however many threads it has. Nothing
-here runs during a client's request: hot URLs are found from the entries in the store, by when they were made. An entry
-is made again only when a client asks for it after a change, so the entries made last are those in demand.
-"""
+"""How URLs are requested: at one base URL (a CDN's edge, or the origin), at one rate however many threads there are."""
 
 from __future__ import annotations
 
-import logging
-import os
 import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
-from functools import lru_cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from itertools import chain
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
-from django.utils.encoding import iri_to_uri
-from django.utils.http import parse_http_date_safe
-from django.utils.module_loading import import_string
 
-from keybits import surrogates
-from keybits.codings import entity_tag, offered
-from keybits.conf import conf
-from keybits.entries import Entry, EntryError
-from keybits.stamps import coarsened
-from keybits.stores import get_store
+from keybits.retry_after import pause_asked
+from keybits.warming.hot import Hot, WarmingError
 
 __all__ = [
+    "ATTEMPTS",
     "BROWSERS",
-    "SAMPLE",
-    "Afterwards",
-    "Hot",
+    "DEFAULT_PAUSE",
+    "MOST_FAILURES",
+    "NOT_ASKED",
     "Manners",
     "Report",
     "Visit",
-    "WarmingError",
     "base_url",
-    "declared",
-    "given",
-    "once",
-    "stored",
-    "stored_under",
     "warm",
-    "warm_after",
 ]
-
-logger = logging.getLogger(__name__)
 
 USER_AGENT = "keybits-warm/1 (cache warming; manage.py warm)"
 BROWSERS = ("gzip, deflate, br, zstd", "gzip, deflate, br")
 """The Accept-Encoding of Chrome, Edge and Firefox, and that of Safari, over TLS."""
-SAMPLE = 1000
-"""Most entries that one look at the store reads."""
 ATTEMPTS = 3
 """Most requests for one representation, where the answer is 429 or 503."""
 MOST_FAILURES = 5
@@ -70,109 +44,6 @@ DEFAULT_PAUSE = 5.0
 """Seconds to pause after a 429 or a 503 without a valid Retry-After."""
 LONGEST_PAUSE = 120.0
 """Longest pause in seconds; a base URL that asks for more is given up."""
-MOST_AFTER_PURGE = 100
-"""Most URLs that are warmed for the purges of one lull."""
-LULL = 2.0
-"""Seconds for which purges are collected before the store is looked at, and so the least between two looks."""
-
-
-class WarmingError(ValueError):
-    """The arguments cannot be used for warming; the message says what to give instead."""
-
-
-# --- What is hot --------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Hot:
-    """A URL to warm: path and query, escaped. `etags` are those of its entry, if any; with one, a 404 is no failure."""
-
-    url: str
-    etags: tuple[str, ...] = ()
-
-
-def given(lines: Iterable[str]) -> list[Hot]:
-    """Return the URLs of `lines`, each once, without empty lines and comments (`#`). Raises `WarmingError`.
-
-    Of an absolute URL only path and query are used: it is requested at every base URL.
-    """
-    texts = (line.strip() for line in lines)
-    return once(Hot(_target(text)) for text in texts if text and not text.startswith("#"))
-
-
-def _target(text: str) -> str:
-    """Return the path and query of a URL, as they are sent."""
-    try:
-        parts = urlsplit(text)
-    except ValueError:
-        parts = urlsplit("")
-    is_http = parts.scheme in {"http", "https"} if parts.netloc else not parts.scheme
-    if not is_http or not parts.path.startswith("/"):
-        raise WarmingError(f"{text!r} is not a URL to warm. Give /path?query, or http(s)://host/path?query.")
-    return iri_to_uri(parts._replace(scheme="", netloc="", fragment="").geturl())
-
-
-def declared() -> list[Hot]:
-    """Return the URLs that the function of `KEYBITS_WARM_URLS` yields, in its order; none where it is not set.
-
-    Raises `WarmingError`.
-    """
-    if not conf.WARM_URLS:
-        return []
-    try:
-        urls: Callable[[], Iterable[str]] = import_string(conf.WARM_URLS)
-    except ImportError as error:
-        raise WarmingError(f"KEYBITS_WARM_URLS cannot be imported: {error}") from error
-    return given(urls())
-
-
-def stored(most: int = SAMPLE) -> list[Hot]:
-    """Return the URLs of the public ones among up to `most` entries, stale or not, most recently made first.
-
-    Raises `StoreError`.
-    """
-    return _hottest(_entries(most))
-
-
-def stored_under(scopes: Iterable[str], most: int = SAMPLE) -> list[Hot]:
-    """Return those of `stored` whose entries a purge of `scopes` marks stale or removes in the caches in front."""
-    purged = frozenset(surrogates.purged(scopes))
-    return _hottest(entry for entry in _entries(most) if not purged.isdisjoint(_keys(entry)))
-
-
-def _entries(most: int) -> Iterator[Entry]:
-    for _, frame in get_store().sample(most):
-        with suppress(EntryError):
-            yield Entry.unpack(frame)
-
-
-def _hottest(entries: Iterable[Entry]) -> list[Hot]:
-    public = (entry for entry in entries if entry.url and entry.url.isascii())
-    latest = sorted(public, key=lambda entry: entry.changed or 0, reverse=True)
-    return once(Hot(entry.url, _tags(entry)) for entry in latest)
-
-
-def _tags(entry: Entry) -> tuple[str, ...]:
-    return (entry.etag, *(entity_tag(entry.etag, coding) for coding in offered(entry.body)))
-
-
-_TOKEN = re.compile(r"[A-Za-z0-9_-]+")
-
-
-def _keys(entry: Entry) -> Iterator[str]:
-    """Yield the words of the fields for caches: the surrogate keys, in whatever syntax, among others."""
-    return chain.from_iterable(_TOKEN.findall(value) for _, value in entry.shared)
-
-
-def once(hots: Iterable[Hot]) -> list[Hot]:
-    """Return the first item for each URL, in order."""
-    first: dict[str, Hot] = {}
-    for hot in hots:
-        first.setdefault(hot.url, hot)
-    return list(first.values())
-
-
-# --- How it is asked for ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -419,16 +290,11 @@ def _visited(hot: Hot, response: httpx.Response) -> Visit:
 
 
 def _pause(response: httpx.Response) -> float | None:
-    """Return the seconds to pause (Retry-After, RFC 9110 section 10.2.3), or None for no further attempt."""
+    """Return the seconds to pause before another attempt, or None for no further attempt."""
     if response.status_code not in {429, 503}:
         return None
-    asked = response.headers.get("Retry-After", "")
-    if asked.isdecimal():
-        return float(asked)
-    until = parse_http_date_safe(asked)
-    if until is None:
-        return DEFAULT_PAUSE
-    return max(0.0, until - (parse_http_date_safe(response.headers.get("Date", "")) or time.time()))
+    asked = pause_asked(response.headers)
+    return DEFAULT_PAUSE if asked is None else asked
 
 
 _MEMBER = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^,"])+')
@@ -443,77 +309,3 @@ def _nearest(cache_status: str) -> str:
     name, *parameters = (part.strip() for part in _PART.findall(members[-1]))
     verdict = next((each for each in parameters if each == "hit" or each.startswith("fwd")), "")
     return f"{name} {verdict}".strip()
-
-
-# --- After a purge ------------------------------------------------------------------------------------------
-
-
-def warm_after(scopes: Iterable[str]) -> None:
-    """Request again, soon, what was made from those of `scopes` that match `KEYBITS_WARM_AFTER_PURGE`.
-
-    Call it when the caches in front have acknowledged the purge. Returns at once: a thread of this process makes the
-    requests. Requests that are still to be made when the process ends are lost.
-    """
-    hot = [scope for scope in scopes if any(fnmatchcase(scope, like) for like in conf.WARM_AFTER_PURGE)]
-    if hot:
-        _afterwards(os.getpid()).add(hot)
-
-
-class Afterwards:
-    """Collects purged scopes, and warms their URLs in a thread that ends when there is nothing left.
-
-    One walk at a time, one request at a time, at most `MOST_AFTER_PURGE` URLs. Scopes purged meanwhile wait for the
-    next walk, each once.
-    """
-
-    def __init__(
-        self,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], object] = time.sleep,
-    ) -> None:
-        self.thread: threading.Thread | None = None
-        self._clock = clock
-        self._sleep = sleep
-        self._is_running = False
-        self._waiting: list[str] = []
-        self._lock = threading.Lock()
-
-    def add(self, scopes: Iterable[str]) -> None:
-        """Add `scopes` to those to be warmed. Too many of a kind are replaced by its family (`stamps.coarsened`)."""
-        with self._lock, suppress(RuntimeError):  # no thread can start while the process exits
-            self._waiting = coarsened([*self._waiting, *scopes])
-            if not self._is_running:
-                self.thread = threading.Thread(target=self._run, name="keybits-warming", daemon=True)
-                self.thread.start()
-                self._is_running = True
-
-    def _run(self) -> None:
-        while scopes := self._next():
-            try:
-                self._warm(scopes)
-            except Exception:
-                logger.warning("what was purged is not warmed", exc_info=True)
-
-    def _next(self) -> list[str]:
-        """Wait for a lull and return the scopes purged until then; nothing where the thread is to end."""
-        with self._lock:
-            self._is_running = bool(self._waiting)
-        if not self._is_running:
-            return []
-        self._sleep(LULL)
-        with self._lock:
-            scopes, self._waiting = self._waiting, []
-        return scopes
-
-    def _warm(self, scopes: Sequence[str]) -> None:
-        base = base_url(conf.WARM_BASE_URL)
-        hots = stored_under(scopes)[:MOST_AFTER_PURGE]
-        report = warm(base, hots, Manners(concurrency=1), clock=self._clock, sleep=self._sleep)
-        log = logger.warning if report.failures or report.not_asked else logger.info
-        log("after a purge, at %s: %s", base, report)
-
-
-@lru_cache(maxsize=1)
-def _afterwards(process: int) -> Afterwards:
-    """Return the instance of this process: threads do not survive a fork, and locks may be copied while held."""
-    return Afterwards()
