@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import OperationalError, connection, transaction
+from django.db import IntegrityError, OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 from PIL import Image
 from stacks.threads import PATIENCE, aside, wait_for_who_waits_for_us
@@ -275,7 +275,7 @@ class TestSecondRun:
         pictures = [item(folder, f"s{number}") for number in range(12)]
         manifest["galleries"][0].update(screenshots=pictures, cover=None)
         run()
-        monkeypatch.setattr(importing, "BATCH", 5)
+        monkeypatch.setattr("catalog.importing.run.BATCH", 5)
         most = connection.connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 11)
         try:
             assert run().outcomes == {Outcome.UNCHANGED: 12}
@@ -495,9 +495,9 @@ class TestBadItems:
 
     def test_a_failed_write_leaves_no_half(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         def fail(**_: object) -> None:
-            raise importing.IntegrityError("no")
+            raise IntegrityError("no")
 
-        monkeypatch.setattr(importing, "tags_named", fail)
+        monkeypatch.setattr("catalog.importing.rows.tags_named", fail)
         report = run()
 
         assert [failure.reason for failure in report.failures[:1]] == ["The database refuses it: no"]
