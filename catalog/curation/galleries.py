@@ -12,7 +12,7 @@ from catalog.curation.rows import delete_rows, save_changes
 from catalog.curation.slugs import insert
 from catalog.models import Gallery, Visibility
 
-__all__ = ["change_gallery", "create_gallery", "delete_gallery"]
+__all__ = ["change_gallery", "create_gallery", "delete_gallery", "demand_owner"]
 
 
 @transaction.atomic
@@ -21,7 +21,7 @@ def create_gallery(*, owner: Any, slug: str, title: str, **fields: Any) -> Galle
 
     Raises `SlugTakenError`, and Django's `ValidationError` for a private gallery without an owner.
     """
-    _demand_owner(Gallery(), {"owner": owner, **fields})
+    demand_owner(Gallery(), {"owner": owner, **fields})
     return insert(Gallery(owner=owner, slug=slug, title=title, **fields))
 
 
@@ -31,7 +31,7 @@ def change_gallery(*, gallery: Gallery, **changes: Any) -> Gallery:
 
     Raises Django's `ValidationError` for a cover that is not in it, and where it would be private without an owner.
     """
-    _demand_owner(gallery, changes)
+    demand_owner(gallery, changes)
     cover = changes.get("cover")
     if cover is not None:
         Gallery(pk=gallery.pk, cover=cover).clean()
@@ -39,8 +39,11 @@ def change_gallery(*, gallery: Gallery, **changes: Any) -> Gallery:
     return gallery
 
 
-def _demand_owner(gallery: Gallery, changes: Mapping[str, Any]) -> None:
-    """Raise where it would be private and nobody's, unless it is so already: its owner may have gone."""
+def demand_owner(gallery: Gallery, changes: Mapping[str, Any]) -> None:
+    """Raise Django's `ValidationError` where these changes would make the gallery private and nobody's.
+
+    One that is so already may stay so: its owner may have gone.
+    """
     visibility, owner = changes.get("visibility", gallery.visibility), changes.get("owner", gallery.owner_id)
     was_nobodys = gallery.visibility == Visibility.PRIVATE and gallery.owner_id is None
     if visibility == Visibility.PRIVATE and owner is None and not was_nobodys:

@@ -8,6 +8,7 @@ from django.db import models, transaction
 
 from catalog.capture import redrawing
 from catalog.capture.redrawing import OvertakenError, StoredRendition
+from catalog.curation.galleries import demand_owner
 from catalog.curation.tags import tags_named
 from catalog.importing.reports import Outcome
 from catalog.models import Gallery, Rendition, Screenshot
@@ -19,10 +20,15 @@ __all__ = ["differs", "put_cover", "put_gallery", "put_screenshot", "stored_rend
 
 
 @transaction.atomic
-def put_gallery(*, slug: str, fields: Mapping[str, Any]) -> tuple[Gallery, Outcome]:
-    """Create the gallery with this slug, or update the fields that differ. Writes nothing if none differs."""
+def put_gallery(*, slug: str, fields: Mapping[str, Any], owner: Any = None) -> tuple[Gallery, Outcome]:
+    """Create the gallery with this slug, or update the fields that differ. Writes nothing if none differs.
+
+    `owner` becomes its owner if it has none. Raises Django's `ValidationError` if it would be private and nobody's.
+    """
     gallery = Gallery.objects.select_for_update(no_key=True).filter(slug=slug).first() or Gallery(slug=slug)
-    return gallery, _save(gallery, _changes(gallery, fields))
+    owned = {"owner": owner} if owner is not None and gallery.owner_id is None else {}
+    demand_owner(gallery, {**fields, **owned})
+    return gallery, _save(gallery, _changes(gallery, {**fields, **owned}))
 
 
 @transaction.atomic

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from django.core.exceptions import ValidationError
 from django.db import DataError, IntegrityError, OperationalError
@@ -30,10 +30,15 @@ BATCH = 2_000
 
 
 def import_manifest(
-    *, manifest: Manifest, report: Report | None = None, on_item: Callable[[], object] = lambda: None
+    *,
+    manifest: Manifest,
+    owner: Any = None,
+    report: Report | None = None,
+    on_item: Callable[[], object] = lambda: None,
 ) -> Report:
     """Import every gallery of a manifest, each picture in its own transaction. The report has the failures.
 
+    `owner` becomes the owner of the galleries that have none.
     Raises `KeepingError` if a picture cannot be stored, because no other could be either. What was imported before
     stays, and is in the given `report`. Calls `on_item` after each picture. Encodes pictures in as many threads as
     there are processors; only the calling thread uses the database. Leaves alone what the manifest does not name.
@@ -41,33 +46,39 @@ def import_manifest(
     report = Report() if report is None else report
     try:
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool, replicas.filling():
-            for index, entry in enumerate(manifest.galleries):
-                _import_gallery(manifest, entry, f"$.galleries[{index}]", pool, report, on_item)
+            _Run(manifest, owner, pool, report, on_item).go()
     except OperationalError as error:
         raise KeepingError(f"The database fails: {error}. Correct that, then run this again.") from error
     return report
 
 
-def _import_gallery(
-    manifest: Manifest,
-    entry: Mapping[str, Any],
-    place: str,
-    pool: ThreadPoolExecutor,
-    report: Report,
-    on_item: Callable[[], object],
-) -> None:
-    gallery = _import_entry(entry, place)
-    if isinstance(gallery, Failure):
-        report.add(gallery)
-        return
-    for result in _import_pictures(manifest, gallery, _jobs(entry, place), pool):
-        report.add(result)
-        on_item()
-    report.add(_import_cover(gallery, entry.get("cover"), f"{place}.cover"))
+class _Run(NamedTuple):
+    """One import: what is imported, and where its results go."""
+
+    manifest: Manifest
+    owner: Any
+    pool: ThreadPoolExecutor
+    report: Report
+    on_item: Callable[[], object]
+
+    def go(self) -> None:
+        for index, entry in enumerate(self.manifest.galleries):
+            place = f"$.galleries[{index}]"
+            gallery = _import_entry(entry, place, self.owner)
+            if isinstance(gallery, Failure):
+                self.report.add(gallery)
+            else:
+                self._fill(gallery, entry, place)
+
+    def _fill(self, gallery: Gallery, entry: Mapping[str, Any], place: str) -> None:
+        for result in _import_pictures(self.manifest, gallery, _jobs(entry, place), self.pool):
+            self.report.add(result)
+            self.on_item()
+        self.report.add(_import_cover(gallery, entry.get("cover"), f"{place}.cover"))
 
 
-def _import_entry(entry: Mapping[str, Any], place: str) -> Gallery | Failure:
-    put = partial(put_gallery, slug=entry["slug"], fields=gallery_fields(entry))
+def _import_entry(entry: Mapping[str, Any], place: str, owner: Any) -> Gallery | Failure:
+    put = partial(put_gallery, slug=entry["slug"], fields=gallery_fields(entry), owner=owner)
     failed = partial(Failure, f"{place} ({entry['slug']})", pictures=len(entry["screenshots"]))
     written = _written(put, failed)
     return written if isinstance(written, Failure) else written[0]

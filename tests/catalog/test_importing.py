@@ -390,6 +390,48 @@ class TestSecondRun:
         assert changed() == {"Spring"}
 
 
+class TestOwners:
+    @pytest.fixture
+    def alice(self, django_user_model: Any) -> Any:
+        return django_user_model.objects.create_user("alice")
+
+    def test_a_gallery_without_an_owner_gets_the_one_that_is_named(
+        self, run: Run, folder: Path, alice: Any
+    ) -> None:
+        run()
+        call_command("import_gallery", str(folder), "--owner=alice", "--quiet")
+        assert Gallery.objects.get().owner == alice
+
+    def test_a_gallery_keeps_its_owner(
+        self, run: Run, folder: Path, alice: Any, django_user_model: Any
+    ) -> None:
+        run()
+        Gallery.objects.update(owner=alice)
+        django_user_model.objects.create_user("bob")
+        call_command("import_gallery", str(folder), "--owner=bob", "--quiet")
+        assert Gallery.objects.get().owner == alice
+
+    def test_what_is_private_needs_an_owner(
+        self, run: Run, folder: Path, manifest: Manifest, alice: Any
+    ) -> None:
+        manifest["galleries"][0]["visibility"] = "private"
+        reason = "A private gallery needs an owner: nobody else would see it."
+        assert run().failures == [Failure("$.galleries[0] (spring)", reason, pictures=2)]
+        call_command("import_gallery", str(folder), "--owner=alice", "--quiet")
+        assert [(each.visibility, each.owner) for each in Gallery.objects.all()] == [("private", alice)]
+
+    def test_what_became_nobodys_is_still_imported(self, run: Run, manifest: Manifest) -> None:
+        run()
+        Gallery.objects.update(visibility="private")
+        manifest["galleries"][0].update(visibility="private", title="Another")
+        assert not run().failures
+        assert Gallery.objects.get().title == "Another"
+
+    def test_an_owner_that_does_not_exist_is_said_so(self, run: Run, folder: Path) -> None:
+        with pytest.raises(CommandError, match="There is no user 'carol'"):
+            call_command("import_gallery", str(folder), "--owner=carol")
+
+
 class TestBadItems:
     """Each is reported with its place and its reason, and stops no other."""
 

@@ -9,6 +9,7 @@ from django.core.management.base import BaseCommand, CommandError
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from catalog.importing import KeepingError, Manifest, ManifestError, Report, import_manifest, read_manifest
+from catalog.management.arguments import text, user_named
 from catalog.management.printing import on_one_line
 
 if TYPE_CHECKING:
@@ -25,14 +26,19 @@ class Command(BaseCommand):
         parser.add_argument(
             "path", type=Path, metavar="DIR|MANIFEST", help="The manifest, or the folder of a manifest.json."
         )
+        parser.add_argument(
+            "--owner", type=text, metavar="USER", help="The owner of the galleries that have none yet."
+        )
         parser.add_argument("--quiet", action="store_true", help="Print failures only.")
 
-    def handle(self, *, path: Path, quiet: bool, **options: Any) -> None:
+    def handle(self, *, path: Path, owner: str | None, quiet: bool, **options: Any) -> None:
         """Import, report, and raise `CommandError` if anything failed."""
         report = Report()
+        user = None if owner is None else user_named(owner)
         try:
             manifest = read_manifest(path=path)
-            _import(manifest, report, quiet)
+            with tqdm(total=manifest.total, unit=" pictures", disable=quiet) as bar:
+                import_manifest(manifest=manifest, owner=user, report=report, on_item=bar.update)
         except ManifestError as error:
             raise CommandError(on_one_line(str(error))) from error
         except KeepingError as error:
@@ -53,8 +59,3 @@ def _failed(report: Report, manifest: Manifest) -> str:
     pictures = f"{report.failed} of {manifest.total} pictures"
     covers = f"{report.failed_covers} of {manifest.covers} covers"
     return f"{pictures} and {covers}" if report.failed_covers else pictures
-
-
-def _import(manifest: Manifest, report: Report, quiet: bool) -> None:
-    with tqdm(total=manifest.total, unit=" pictures", disable=quiet) as bar:
-        import_manifest(manifest=manifest, report=report, on_item=bar.update)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import ArgumentParser
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
@@ -15,6 +14,7 @@ from django.utils.dateparse import parse_date, parse_datetime
 
 from catalog.accounts import keys
 from catalog.accounts.models import LATEST, ApiKey, Scope
+from catalog.management.arguments import text, user_named
 from catalog.management.printing import on_one_line
 
 
@@ -24,8 +24,8 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True)
         issue = actions.add_parser("issue", help="Create a key and print it. It cannot be shown again.")
-        issue.add_argument("user", type=_text, help="The name of the user that the key is for.")
-        issue.add_argument("--name", type=_text, required=True, help="What the key is for.")
+        issue.add_argument("user", type=text, help="The name of the user that the key is for.")
+        issue.add_argument("--name", type=text, required=True, help="What the key is for.")
         issue.add_argument(
             "--scope",
             action="append",
@@ -35,9 +35,9 @@ class Command(BaseCommand):
         )
         issue.add_argument("--expires", help="An ISO 8601 date or time, in UTC unless it has an offset.")
         listing = actions.add_parser("list", help="Print the keys, without their secrets.")
-        listing.add_argument("--user", type=_text, help="Only the keys of this user.")
+        listing.add_argument("--user", type=text, help="Only the keys of this user.")
         revoke = actions.add_parser("revoke", help="Revoke a key.")
-        revoke.add_argument("prefix", type=_text, help="The part of the key before the dot.")
+        revoke.add_argument("prefix", type=text, help="The part of the key before the dot.")
 
     def handle(self, *, action: str, **options: Any) -> None:
         """Run the action. Raises `CommandError`, with nothing changed, if it fails."""
@@ -51,7 +51,9 @@ class Command(BaseCommand):
     def _issue(self, *, user: str, name: str, scope: list[str], expires: str | None, **_: Any) -> None:
         try:
             scopes = list(dict.fromkeys(scope))
-            secret = keys.issue(user=_user(user), name=name, scopes=scopes, expires_at=_moment(expires))[1]
+            secret = keys.issue(user=user_named(user), name=name, scopes=scopes, expires_at=_moment(expires))[
+                1
+            ]
         except ValidationError as error:
             raise CommandError("; ".join(error.messages)) from error
         self.stderr.write("Store this key now: it cannot be shown again.")
@@ -60,7 +62,7 @@ class Command(BaseCommand):
     def _list(self, *, user: str | None, **_: Any) -> None:
         found = ApiKey.objects.select_related("account__user")
         if user is not None:
-            found = found.filter(account__user=_user(user))
+            found = found.filter(account__user=user_named(user))
         for key in found:
             scopes = ",".join(key.scopes)
             line = f"{key.prefix}  {_state(key):7}  {scopes:19}  {key.user}  {key.name}"
@@ -72,25 +74,6 @@ class Command(BaseCommand):
             raise CommandError("No key has this prefix; `manage.py apikey list` prints all prefixes.")
         keys.revoke(key=key)
         self.stdout.write(on_one_line(f"{key} is revoked."))
-
-
-def _text(argument: str) -> str:
-    """Return `argument`, unless it was not UTF-8: Python makes lone surrogates of such bytes (PEP 383)."""
-    try:
-        argument.encode()
-    except UnicodeEncodeError:
-        raise ArgumentTypeError(f"{argument!r} is not UTF-8") from None
-    return argument
-
-
-def _user(name: str) -> Any:
-    model = get_user_model()
-    try:
-        return model._default_manager.get_by_natural_key(name)
-    except model.DoesNotExist:
-        raise CommandError(
-            f"There is no user {name!r}; create one with `manage.py createsuperuser` or in the admin."
-        ) from None
 
 
 def _moment(text: str | None) -> datetime | None:
