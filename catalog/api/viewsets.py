@@ -1,21 +1,17 @@
-"""Which rows each address shows, to whom, and from which scopes the answer is made."""
+"""Which rows each address shows, and to whom."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import cache, lru_cache
 from typing import Any
 
 from django.db.models import Exists, OuterRef, QuerySet, Subquery
 from rest_framework import mixins, viewsets
-from rest_framework.exceptions import ValidationError
 from rest_framework.generics import get_object_or_404
-from rest_framework.permissions import SAFE_METHODS
-from rest_framework_extensions.mixins import DetailSerializerMixin
 
-from catalog import freshness, policy
+from catalog import policy
 from catalog.api import parameters
-from catalog.api.authentication import AnonymousFirstMixin
 from catalog.api.bulk import BulkCreateScreenshotsMixin, BulkGalleriesMixin, BulkScreenshotsMixin
 from catalog.api.counts import counted
 from catalog.api.fields import ScreenshotUriField
@@ -26,7 +22,17 @@ from catalog.api.filters import (
     TagScreenshotFilter,
     with_tags,
 )
-from catalog.api.gone import GoneMixin
+from catalog.api.keys import (
+    TAG_LOOKUP,
+    GalleryListKey,
+    GalleryObjectKey,
+    RenditionListKey,
+    ScreenshotListKey,
+    ScreenshotObjectKey,
+    TagListKey,
+    TagObjectKey,
+)
+from catalog.api.mixins import CuratedMixin, DetailMixin, QueryMixin, ShownMixin
 from catalog.api.permissions import MayCurate, MayCurateTags
 from catalog.api.serializers import (
     GalleryDetailSerializer,
@@ -50,23 +56,12 @@ from catalog.curation.tags import delete_tag
 from catalog.models import Gallery, GalleryQuerySet, Rendition, Screenshot, Tag, Tombstone
 from catalog.tallies import TagCount
 from keybits.addresses import address
-from keybits.bits import PurgeKeyBit, UpdatedAtKeyBit
-from keybits.cache_control import Policy
-from keybits.constructors import DefaultListKeyConstructor, DefaultObjectKeyConstructor
 from keybits.drf import (
-    CacheResponseAndETAGMixin,
-    ClosedQueryMixin,
-    CreateETAGMixin,
     ListCacheResponseAndETAGMixin,
     NestedViewSetMixin,
-    ProjectedListMixin,
     settled,
 )
-from keybits.drf.closed import closed
-from keybits.drf.parsers import has_content
-from keybits.drf.rows import referred
-from keybits.parameters import Choice, Parameter
-from keybits.query import Grammar
+from keybits.parameters import Choice
 
 __all__ = [
     "GalleryRenditionViewSet",
@@ -79,163 +74,7 @@ __all__ = [
 ]
 
 ID = r"[1-9][0-9]{0,17}"
-DESCRIBED = 'rel="describedby"'
 SLUG = r"[-a-zA-Z0-9_]{1,100}"
-TAG_LOOKUP = "parent_lookup_tags__slug"
-"""The URL keyword argument of the tag whose screenshots are listed."""
-
-
-_grammars: dict[tuple[type, bool], Grammar] = {}
-
-
-class QueryMixin(GoneMixin, ClosedQueryMixin, AnonymousFirstMixin):
-    """The query parameters of a view: pagination and its own filters on lists, sparse fields everywhere."""
-
-    keybits_closed = True
-    filters: tuple[Parameter, ...] = ()
-    embeds: tuple[Parameter, ...] = ()
-
-    def get_query_parameters(self) -> list[Parameter]:
-        if getattr(self, "is_bulk", False):
-            return [*super().get_query_parameters(), *self.get_bulk_parameters()]  # type: ignore[attr-defined]
-        if self._writes():
-            return super().get_query_parameters()
-        paging = () if self.detail else (*parameters.PAGES, *self.filters)  # type: ignore[attr-defined]
-        return [*super().get_query_parameters(), *paging, *self.embeds, self._fields()]
-
-    @property
-    def bulk_filters(self) -> tuple[Parameter, ...]:
-        """The filters that choose the rows of a bulk operation: those of the list, without ordering."""
-        return parameters.without(self.filters, "ordering")
-
-    def _writes(self) -> bool:
-        """Return whether the request writes. Writes always concern, and answer with, the full representation."""
-        method = getattr(getattr(self, "request", None), "method", None) or "GET"
-        return method not in SAFE_METHODS and method.lower() in getattr(self, "action_map", {})
-
-    def get_grammar(self) -> Grammar:
-        """Return the grammar of the query. For reads it depends on the view alone, and is cached."""
-        if self._writes():
-            return super().get_grammar()
-        kind = (type(self), self.detail)  # type: ignore[attr-defined]
-        if kind not in _grammars:
-            _grammars[kind] = super().get_grammar()
-        return _grammars[kind]
-
-    def finalize_response(self, request: Any, response: Any, *args: Any, **kwargs: Any) -> Any:
-        """Link to the description of the answer (RFC 8288; `describedby` is in IANA's registry, from POWDER)."""
-        final = super().finalize_response(request, response, *args, **kwargs)  # type: ignore[misc]
-        links = final.get("Link", "")
-        if final.status_code == 200 and DESCRIBED not in links:
-            final["Link"] = f"{links}{', ' if links else ''}<{address('schema')}>; {DESCRIBED}"
-        return final
-
-    def _fields(self) -> Parameter:
-        names = tuple(self.get_serializer_class().Meta.fields)  # type: ignore[attr-defined]
-        return parameters.fields(names)
-
-
-class DetailMixin(DetailSerializerMixin):  # type: ignore[misc]  # drf-extensions is untyped
-    """Chooses the list or the detail serializer by the route, which the schema has too, not by the request's URL."""
-
-    def _is_request_to_detail_endpoint(self) -> bool:
-        return bool(self.detail) or getattr(self, "action", None) == "create"
-
-
-class CuratedMixin(QueryMixin, CacheResponseAndETAGMixin, CreateETAGMixin):
-    """Cached reads, and writes for curators: see `permissions`, `writing` and `catalog.curation`."""
-
-    permission_classes: Sequence[Any] = [MayCurate]
-
-    @property
-    def throttle_scope(self) -> str | None:
-        """The scope of a throttle rate in addition to those of all requests, or None."""
-        return "curate" if self._writes() else None
-
-    def get_written(self, instance: Any) -> Any:
-        """Return the object after the write, even if the write has hidden it from the client."""
-        return self.get_all().get(pk=instance.pk)
-
-    def perform_destroy(self: Any, row: Any) -> None:
-        """Delete the row; refuse a body."""
-        if has_content(self.request):
-            raise ValidationError("The address says what is deleted: send no body.")
-        self.delete_row(row)
-
-    def delete_row(self, row: Any) -> None:
-        """Delete the row."""
-        raise NotImplementedError
-
-    def get_all(self) -> QuerySet[Any]:
-        """Return all rows, including those that the client may not see, with everything that a detail shows."""
-        raise NotImplementedError
-
-
-class ShownMixin(ProjectedListMixin):
-    """The rows that the view has shown decide how long the answer may be held, and which takedowns purge it.
-
-    In a list these are not instances but projected rows: `projected` names the columns that are needed here.
-    """
-
-    cache_policy = Policy()
-    projected: tuple[str, ...] = ("gallery__max_age", "gallery__edge_max_age")
-    shown: Sequence[Any] = ()
-
-    def get_object(self) -> Any:
-        found = super().get_object()  # type: ignore[misc]
-        self.shown = [found]
-        return found
-
-    def paginate_queryset(self, queryset: QuerySet[Any]) -> Any:
-        page = super().paginate_queryset(queryset)  # type: ignore[misc]
-        self.shown = page or ()
-        return page
-
-    def shown_galleries(self) -> Iterable[Gallery]:
-        """Return the galleries that the answer shows something of; repetitions are allowed."""
-        return referred(self.shown, "gallery")
-
-    def shown_captures(self) -> Iterable[Screenshot]:
-        """Return the screenshots that the whole answer is about."""
-        return (row for row in self.shown if self.detail and isinstance(row, Screenshot))  # type: ignore[attr-defined]
-
-    def get_cache_policy(self) -> Policy | None:
-        if any(map(policy.is_pending, self.shown_captures())) or self._may_tell_of_others():
-            return None
-        return policy.for_galleries(self.cache_policy, self.shown_galleries())
-
-    def _may_tell_of_others(self) -> bool:
-        """Return whether the list is filtered and empty. If cached, its invalidation would reveal hidden rows."""
-        narrowed = any(map(self.query.get, freshness.NARROWING)) or TAG_LOOKUP in self.kwargs  # type: ignore[attr-defined]
-        return narrowed and not (self.detail or self.shown)  # type: ignore[attr-defined]
-
-
-def _listed_for(viewer: Any) -> QuerySet[Screenshot]:
-    """Return the screenshots in this viewer's lists; for anonymous viewers, always the same queryset."""
-    return _within(Gallery.objects.listed_for(viewer)) if viewer.is_authenticated else _public()
-
-
-@cache
-def _public() -> QuerySet[Screenshot]:
-    return settled(_within(Gallery.objects.listed_for(None)))
-
-
-def _within(galleries: QuerySet[Gallery]) -> QuerySet[Screenshot]:
-    """Return the screenshots of `galleries`, by EXISTS.
-
-    With a join, the planner may begin with the galleries and sort all of their screenshots for one page.
-    """
-    return Screenshot.objects.filter(Exists(galleries.filter(pk=OuterRef("gallery"))))
-
-
-class GalleryListKey(DefaultListKeyConstructor):
-    updated_at = UpdatedAtKeyBit(freshness.gallery_list())
-    takedown = PurgeKeyBit(freshness.ANY_TAKEDOWN)
-
-
-class GalleryObjectKey(DefaultObjectKeyConstructor):
-    updated_at = UpdatedAtKeyBit(freshness.gallery("{slug}"))
-    takedown = PurgeKeyBit(freshness.gallery_takedown("{slug}"))
 
 
 class GalleryViewSet(  # type: ignore[misc]  # a mixin that counts on what comes after it
@@ -284,35 +123,22 @@ def _counted_galleries() -> GalleryQuerySet:
     return settled(Gallery.objects.counted())
 
 
-@closed
-def _list_scopes(view_instance: Any, kwargs: dict[str, Any], **_: Any) -> tuple[str, ...]:
-    return freshness.screenshot_list(
-        view_instance.query,
-        gallery=kwargs.get("parent_lookup_gallery__slug"),
-        tag=kwargs.get(TAG_LOOKUP),
-    )
+def _listed_for(viewer: Any) -> QuerySet[Screenshot]:
+    """Return the screenshots in this viewer's lists; for anonymous viewers, always the same queryset."""
+    return _within(Gallery.objects.listed_for(viewer)) if viewer.is_authenticated else _public()
 
 
-def _list_takedowns(kwargs: dict[str, Any], **_: Any) -> Any:
-    gallery = kwargs.get("parent_lookup_gallery__slug")
-    return freshness.gallery_takedown(gallery) if gallery else freshness.ANY_TAKEDOWN
+@cache
+def _public() -> QuerySet[Screenshot]:
+    return settled(_within(Gallery.objects.listed_for(None)))
 
 
-def _takedowns(view_instance: Any, **_: Any) -> list[str]:
-    """Return the takedowns of the screenshots shown, or whose renditions are; if there are none, of any screenshot."""
-    shown = ((capture.pk, capture.gallery.slug) for capture in view_instance.shown_captures())
-    scopes = [scope for capture in shown for scope in freshness.screenshot_takedown(*capture)]
-    return scopes or [freshness.ANY_TAKEDOWN]
+def _within(galleries: QuerySet[Gallery]) -> QuerySet[Screenshot]:
+    """Return the screenshots of `galleries`, by EXISTS.
 
-
-class ScreenshotListKey(DefaultListKeyConstructor):
-    updated_at = UpdatedAtKeyBit(_list_scopes)
-    takedown = PurgeKeyBit(_list_takedowns)
-
-
-class ScreenshotObjectKey(DefaultObjectKeyConstructor):
-    updated_at = UpdatedAtKeyBit(freshness.screenshot("{id}"))
-    takedown = PurgeKeyBit(_takedowns)
+    With a join, the planner may begin with the galleries and sort all of their screenshots for one page.
+    """
+    return Screenshot.objects.filter(Exists(galleries.filter(pk=OuterRef("gallery"))))
 
 
 class ScreenshotViewSet(  # type: ignore[misc]  # as above
@@ -445,11 +271,6 @@ class TagScreenshotViewSet(  # type: ignore[misc]
         return Tag.objects.listed_for(self.request.user).filter(slug=self.kwargs[TAG_LOOKUP])
 
 
-class RenditionListKey(DefaultListKeyConstructor):
-    updated_at = UpdatedAtKeyBit(freshness.screenshot("{parent_lookup_screenshot}"))
-    takedown = PurgeKeyBit(_takedowns)
-
-
 class RenditionViewSet(  # type: ignore[misc]
     NestedViewSetMixin,
     QueryMixin,
@@ -495,16 +316,6 @@ class GalleryRenditionViewSet(RenditionViewSet):
             pk=self.kwargs["parent_lookup_screenshot"],
             gallery__slug=self.kwargs["parent_lookup_screenshot__gallery__slug"],
         )
-
-
-class TagListKey(DefaultListKeyConstructor):
-    updated_at = UpdatedAtKeyBit(freshness.tag_list())
-    takedown = PurgeKeyBit(freshness.ANY_TAKEDOWN)
-
-
-class TagObjectKey(DefaultObjectKeyConstructor):
-    updated_at = UpdatedAtKeyBit(freshness.tag("{slug}"))
-    takedown = PurgeKeyBit(freshness.ANY_TAKEDOWN)
 
 
 class TagViewSet(  # type: ignore[misc]  # as above
