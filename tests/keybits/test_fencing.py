@@ -24,10 +24,12 @@ NOTE = f"{fencing.NOTE}default"
 
 @pytest.fixture(autouse=True)
 def _held(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """This process has taken nothing, and the database names this store."""
+    """This process has taken nothing, the database names this store, and the record holds nothing of other tests."""
     monkeypatch.setattr(fencing, "_taken", {})
     monkeypatch.setattr(fencing, "_seen", {})
-    fencing.hold(connection)
+    relay = Relay()
+    relay.once()
+    relay.sweep()
     yield
     changes.hold(connection, name())
 
@@ -41,7 +43,6 @@ def test_the_database_names_the_store_that_is_used_with_it() -> None:
 
 
 def test_what_is_cached_is_left_where_nobody_else_has_used_the_database() -> None:
-    Relay().once()  # closes what other tests have left
     before = get_store().mint(SCOPES)
     for _ in range(3):
         Relay().once()
