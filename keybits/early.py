@@ -1,9 +1,9 @@
 """What a request has read before its stamps were looked up, and when an answer that may show it can be kept.
 
-Middlewares, authentication, permissions and a view's `initial` run before the key of an answer is known. A row that
-they have read may be older than the stamps, and nothing would ever end an entry that shows it. So where a declared
-table has been read that early, an entry is kept only under stamps that this process had seen before the request
-began: then there was no change in between.
+Middlewares, authentication, permissions, a view's `initial` and the bits of its key run before the stamps of an answer
+are looked up. A row that they have read may be older than the stamps, and nothing would ever end an entry that shows
+it. So where a declared table has been read that early, an entry is kept only under stamps that this process had seen
+before the request began: then there was no change in between.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from keybits.bounded import Bounded
 __all__ = ["Prelude", "begin", "end", "is_proven", "note", "over"]
 
 MOST_STATEMENTS = 64
-"""A request that sends this many statements before its handler is taken to have read every table."""
+"""A request that sends this many statements before its stamps is taken to have read every table."""
 MOST_SEEN = 1024
 """Lists of scopes whose stamps are remembered. When full, all are forgotten, and entries are kept one miss later."""
 
 
 @dataclass(slots=True)
 class Prelude:
-    """The statements that a request has sent to the database before its handler, and when it began (`monotonic`)."""
+    """The statements that a request has sent to databases before its stamps, and when it began (`monotonic`)."""
 
     began: float = field(default_factory=monotonic)
     statements: list[str] = field(default_factory=list)

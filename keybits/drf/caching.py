@@ -166,7 +166,6 @@ class _Exchange:
         self.is_private = credentialed(request) or is_for_some(view)
         self.varies: list[str] = []
         self.previous: Entry | None = None
-        self.prelude = early.over()
         self.proven: bytes | None = None
 
     def respond(self, constructor: KeyConstructor) -> HttpResponse:
@@ -199,11 +198,12 @@ class _Exchange:
         return self._alone(found)
 
     def _has_read_too_early(self) -> bool:
-        """Return whether what was read before the handler may be older than the present stamps."""
-        if self.prelude is None or not self.prelude.reads(tables()):
+        """Return whether what was read until now, also for the key, may be older than the present stamps."""
+        prelude = early.over()
+        if prelude is None or not prelude.reads(tables()):
             return False
         self.proven = readthrough.mint(self.scopes)
-        return self.proven is None or not early.is_proven(self.prelude, self.scopes, self.proven)
+        return self.proven is None or not early.is_proven(prelude, self.scopes, self.proven)
 
     def _alone(self, found: readthrough.Lookup) -> HttpResponse:
         """Let one request make the entry: the others wait for it, or send a stale entry where that is still allowed."""

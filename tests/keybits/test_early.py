@@ -69,6 +69,25 @@ class Key(DefaultListKeyConstructor):
     updated_at = bits.UpdatedAtKeyBit("tag:dark")
 
 
+class Name(bits.KeyBitBase):  # type: ignore[misc]  # drf-extensions is untyped
+    def get_data(self, request: Any, **exchange: Any) -> str:
+        request._request.name = read()
+        return ""
+
+
+class ReadingKey(Key):
+    name = Name()
+
+
+def scope(request: Any, **exchange: Any) -> str:
+    request._request.name = read()
+    return "tag:dark"
+
+
+class ReadingScope(DefaultListKeyConstructor):
+    updated_at = bits.UpdatedAtKeyBit(scope)
+
+
 class Shown:
     def list(self, request: Any, *args: Any, **kwargs: Any) -> Response:
         return Response({"name": request._request.name})
@@ -95,11 +114,21 @@ class ByInitial(ByNobody):
         request._request.name = read()
 
 
+class ByKey(ByNobody):
+    list_cache_key_func = ReadingKey()
+
+
+class ByScope(ByNobody):
+    list_cache_key_func = ReadingScope()
+
+
 VIEWS = {
     "middleware": ByNobody,
     "authentication": ByAuthentication,
     "permission": ByPermission,
     "initial": ByInitial,
+    "key": ByKey,
+    "scope": ByScope,
 }
 urlpatterns = [
     *(path(f"{name}/", view.as_view({"get": "list"})) for name, view in VIEWS.items()),
@@ -117,7 +146,7 @@ def _tag(settings: Settings) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("by", VIEWS)
-class TestWhatIsReadBeforeTheHandler:
+class TestWhatIsReadBeforeTheStamps:
     def test_is_not_kept_beyond_a_change_right_after_it(self, client: Client, by: str) -> None:
         for name in ("New", "Newer"):  # the second where the stamps of before were known
             client.get(f"/{by}/"), client.get(f"/{by}/")
