@@ -60,10 +60,13 @@ def note(statement: str) -> None:
 
 
 def over() -> Prelude | None:
-    """End the prelude and return it; None outside a request, or if an earlier handler of the request has ended it."""
+    """End the prelude and return it; None outside a request. The next handler of the request has one that begins now.
+
+    That handler may be called by a view that answers from several, and show what was read for an earlier one.
+    """
     prelude = _present.get()
     if prelude is not None:
-        _present.set(None)
+        _present.set(Prelude())
     return prelude
 
 
