@@ -32,10 +32,11 @@ class Prelude:
     statements: list[str] = field(default_factory=list)
 
     def reads(self, tables: Collection[str]) -> bool:
-        """Return whether any of the statements may have read one of the tables."""
+        """Return whether any of the statements may have read one of the tables: names it, in whatever case."""
         if len(self.statements) >= MOST_STATEMENTS:
             return True
-        return any(table in statement for statement in self.statements for table in tables)
+        names = [table.strip('"').casefold() for table in tables]
+        return any(name in said for said in map(str.casefold, self.statements) for name in names)
 
 
 _present: ContextVar[Prelude | None] = ContextVar("keybits_early", default=None)

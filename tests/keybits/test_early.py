@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from threading import Thread
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import AnonymousUser
+from django.db import connection
 from django.http import HttpRequest
 from django.test import Client
 from django.urls import path
@@ -30,16 +33,29 @@ between: list[Callable[[], None]] = []
 """What happens after an early read, once."""
 
 
-def read() -> str:
+def read(statement: str = "SELECT name FROM catalog_tag WHERE slug = 'dark'") -> str:
     """Read the tag's name, before what happens in between."""
-    name = Tag.objects.get(slug="dark").name
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+        name = str(cursor.fetchone()[0])
     if between:
         between.pop()()
     return name
 
 
 def rename(name: str) -> Callable[[], None]:
-    return lambda: Tag.objects.filter(slug="dark").update(name=name) and None
+    """Return what renames the tag in another thread: the request does not note its statements."""
+
+    def run() -> None:
+        with closing(connection):
+            Tag.objects.filter(slug="dark").update(name=name)
+
+    def change() -> None:
+        thread = Thread(target=run)
+        thread.start()
+        thread.join()
+
+    return change
 
 
 def middleware(get_response: Any) -> Any:
@@ -114,6 +130,12 @@ class ByInitial(ByNobody):
         request._request.name = read()
 
 
+class ByStatement(ByNobody):
+    def initial(self, request: Any, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        request._request.name = read("SELECT name FROM CATALOG_TAG WHERE slug = 'dark'")
+
+
 class ByKey(ByNobody):
     list_cache_key_func = ReadingKey()
 
@@ -134,6 +156,7 @@ VIEWS = {
     "authentication": ByAuthentication,
     "permission": ByPermission,
     "initial": ByInitial,
+    "statement": ByStatement,
     "key": ByKey,
     "scope": ByScope,
 }
@@ -184,7 +207,7 @@ class TestWhatIsReadBeforeTheStamps:
 
         client.get(f"/{by}/")
         monkeypatch.setattr(early, "is_proven", and_then)
-        monkeypatch.setitem(globals(), "read", lambda: Tag.objects.get(slug="dark").name)
+        monkeypatch.setitem(globals(), "read", lambda *_: Tag.objects.get(slug="dark").name)
         between.append(rename("New"))
         assert client.get(f"/{by}/").json() == {"name": "Old"}  # it began before
         assert client.get(f"/{by}/").json() == {"name": "New"}
