@@ -3,7 +3,8 @@
 Middlewares, authentication, permissions, a view's `initial` and the bits of its key run before the stamps of an answer
 are looked up. A row that they have read may be older than the stamps, and nothing would ever end an entry that shows
 it. So where a declared table has been read that early, an entry is kept only under stamps that this process had seen
-before the request began: then there was no change in between.
+before the request began: then there was no change in between. Where a replica was asked, the row
+may be older all the same, and nothing is kept.
 """
 
 from __future__ import annotations
@@ -29,14 +30,18 @@ class Prelude:
     """The statements that a request has sent to databases before its stamps, and when it began (`monotonic`)."""
 
     began: float = field(default_factory=monotonic)
-    statements: list[str] = field(default_factory=list)
+    statements: list[tuple[str, str]] = field(default_factory=list)
+    """The alias of the database and the text of each, at most `MOST_STATEMENTS`."""
+    asked: set[str] = field(default_factory=set)
+    """The aliases of all databases that were sent a statement."""
 
-    def reads(self, tables: Collection[str]) -> bool:
-        """Return whether any of the statements may have read one of the tables: names it, in whatever case."""
+    def read(self, tables: Collection[str]) -> set[str]:
+        """Return the databases of which a statement may have read one of the tables: names it, in whatever case."""
         if len(self.statements) >= MOST_STATEMENTS:
-            return True
+            return self.asked
         names = [table.strip('"').casefold() for table in tables]
-        return any(name in said for said in map(str.casefold, self.statements) for name in names)
+        texts = ((alias, statement.casefold()) for alias, statement in self.statements)
+        return {alias for alias, text in texts if any(name in text for name in names)}
 
 
 _present: ContextVar[Prelude | None] = ContextVar("keybits_early", default=None)
@@ -53,11 +58,14 @@ def end(token: Token[Prelude | None]) -> None:
     _present.reset(token)
 
 
-def note(statement: str) -> None:
-    """Note a statement, if a prelude is under way."""
+def note(alias: str, statement: str) -> None:
+    """Note a statement that is sent to the database `alias`, if a prelude is under way."""
     prelude = _present.get()
-    if prelude is not None and len(prelude.statements) < MOST_STATEMENTS:
-        prelude.statements.append(statement)
+    if prelude is None:
+        return
+    prelude.asked.add(alias)
+    if len(prelude.statements) < MOST_STATEMENTS:
+        prelude.statements.append((alias, statement))
 
 
 def over() -> Prelude | None:

@@ -201,7 +201,7 @@ def _watched(execute: Callable[..., Any], sql: Any, params: Any, many: bool, con
     if connection.vendor == "sqlite":
         connection.__dict__[CURSORS].add(context["cursor"])
     text, run = _text(sql, connection), partial(execute, sql, params, many, context)
-    early.note(text)
+    early.note(connection.alias, text)
     if not _is_write(text):
         return _run(connection, run, text)
     if _commits_later(text):

@@ -35,6 +35,7 @@ from keybits.bits import OriginKeyBit, canonical_query, user_class
 from keybits.bounded import Bounded
 from keybits.cache_control import Policy
 from keybits.codings import encode
+from keybits.conf import conf
 from keybits.constructors import (
     DefaultListKeyConstructor,
     DefaultObjectKeyConstructor,
@@ -200,8 +201,12 @@ class _Exchange:
     def _has_read_too_early(self) -> bool:
         """Return whether what was read until now, also for the key, may be older than the present stamps."""
         prelude = early.over()
-        if prelude is None or not prelude.reads(tables()):
+        asked = set() if prelude is None else prelude.read(tables())
+        if prelude is None or not asked:
             return False
+        if lagging := sorted(asked.intersection(conf.REPLICAS)):
+            _warn(type(self.view).__qualname__, f"{lagging[0]}, a replica, is read before its handler")
+            return True
         self.proven = readthrough.mint(self.scopes)
         return self.proven is None or not early.is_proven(prelude, self.scopes, self.proven)
 

@@ -111,9 +111,21 @@ class StubbornViewSet(TagViewSet):
     queryset = Tag.objects.using("replica")
 
 
+class EarlyViewSet(TagViewSet):
+    """Shows what it has read before its handler."""
+
+    def initial(self, request: Any, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        self.early = Tag.objects.get(slug="dark").name
+
+    def get_serializer(self, *args: Any, **kwargs: Any) -> Any:
+        return super().get_serializer(Tag(slug="dark", name=self.early))
+
+
 ONE = {"get": "retrieve", "patch": "partial_update"}
 urlpatterns = [
     path("tags/<slug:slug>/", TagViewSet.as_view(ONE)),
+    path("early/<slug:slug>/", EarlyViewSet.as_view(ONE)),
     path("stubborn/<slug:slug>/", StubbornViewSet.as_view(ONE)),
 ]
 
@@ -142,6 +154,18 @@ def test_a_fill_reads_the_primary_whatever_router_there_is(replica: Any) -> None
     shown = [Client().get("/tags/dark/") for _ in range(2)]
     assert {answer.json()["name"] for answer in shown} == {"Of now"}
     assert shown[1]["Cache-Status"] == "keybits; hit"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_was_read_of_a_replica_before_the_handler_is_not_kept(
+    replica: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However long the stamps have been the present ones: the replica lags behind them."""
+    shown = [Client().get("/early/dark/") for _ in range(3)]
+    assert [answer.json()["name"] for answer in shown] == ["Of before"] * 3
+    assert "EarlyViewSet is not kept" in caplog.text
+    Tag.objects.using("replica").update(name="Of now")  # it has caught up
+    assert Client().get("/early/dark/").json()["name"] == "Of now"
 
 
 @pytest.mark.django_db(transaction=True)
