@@ -28,6 +28,8 @@ PRESENCE = 15.0
 """Seconds for which an announcement holds."""
 LEASE = 1.0
 """Seconds for which one process may keep the others from writing the note."""
+LOST = "?"
+"""What is announced for those whose announcements the store may have lost with ours; no process has it."""
 
 
 class Roster:
@@ -51,11 +53,13 @@ class Roster:
         """Return whether this process has every purger that is announced. Raises `StoreError`.
 
         Returns False if the store has lost the announcement of this process: those of others may be lost too. It is
-        then made again, as each of them makes its own.
+        then made again, and no process covers the others until each of them has had the time to make its own.
         """
         present = self._present()
         if not self._own <= present.keys():
             self._say()
+            return False
+        if LOST in present:
             return False
         if missing := present.keys() - self._own:
             self._others.goes_on(f"{len(missing)} in all")
@@ -74,9 +78,13 @@ class Roster:
         if not get_store().lease(NOTE, me, LEASE):
             return
         try:
-            until = get_store().now() + int(PRESENCE * 1000)
-            present = self._present() | dict.fromkeys(self._own, until)
-            get_store().note(NOTE, orjson.dumps(present))
-            self._said = time.monotonic()
+            self._add(self._present())
         finally:
             get_store().release(NOTE, me)
+
+    def _add(self, present: dict[str, int]) -> None:
+        until = get_store().now() + int(PRESENCE * 1000)
+        is_lost = self._said > -math.inf and not self._own <= present.keys()
+        said = self._own | {LOST} if is_lost else self._own
+        get_store().note(NOTE, orjson.dumps(present | dict.fromkeys(said, until)))
+        self._said = time.monotonic()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import orjson
 import pytest
 
 from keybits import edge, roster
@@ -49,7 +50,22 @@ def test_whom_the_store_has_forgotten_makes_himself_known_before_he_trusts_it() 
     get_store().clear()
     assert not one.covers()
     assert not other.covers()
-    assert [one.covers(), other.covers()] == [False, True]
+    assert not one.covers()
+
+
+def test_whom_the_store_has_forgotten_waits_until_others_have_made_themselves_known(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    store, one, like_it, other = get_store(), there("near"), there("near"), there("near", "far")
+    store.clear()
+    assert [each.covers() for each in (one, one, like_it)] == [False] * 3
+    other._said -= roster.PRESENCE / 2
+    other.attend()
+    assert not other.covers()
+    assert not caplog.records
+    noted = orjson.loads(store.noted(roster.NOTE) or b"")
+    store.note(roster.NOTE, orjson.dumps(noted | {roster.LOST: store.now()}))  # the time is over
+    assert [each.covers() for each in (one, like_it, other)] == [False, False, True]
 
 
 def test_presence_is_prolonged_before_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
