@@ -24,11 +24,10 @@ from typing import Any
 from django.db import Error, connections, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from keybits import changes, edge, fencing, history, invalidation, trigger_health
+from keybits import changes, edge, fencing, history, invalidation, roster, trigger_health
 from keybits.conf import conf
 from keybits.delivery import Delivery
 from keybits.outages import Outage
-from keybits.roster import Roster
 from keybits.stamps import coarsened
 from keybits.stores import StoreError, get_store
 
@@ -62,7 +61,7 @@ class Relay:
         self.stopped = threading.Event()
         self.looked = threading.Event()
         self.delivery = Delivery() if conf.PURGERS else None
-        self._roster = Roster(edge.identities())
+        self._roster = roster.Roster(edge.identities())
         self._closed: dict[str, set[int]] = defaultdict(set)
         self._present: dict[str, dict[int, str]] = {}
         self._pasts: dict[str, str] = {}
@@ -135,7 +134,10 @@ class Relay:
             if time.monotonic() - self._swept > SWEEP:
                 self.sweep()
             self._outage.is_over()
-        except fencing.AtWorkError as error:  # the other process will be done by the next look, or soon after
+        except (
+            fencing.AtWorkError,
+            roster.AtWorkError,
+        ) as error:  # others will be done at the next look, or soon
             logger.debug("%s", error)
             self._has_vouched = False
         except Exception as error:

@@ -13,13 +13,14 @@ import math
 import time
 import uuid
 from collections.abc import Iterable
+from time import sleep
 
 import orjson
 
 from keybits.outages import Outage
 from keybits.stores import get_store
 
-__all__ = ["Roster"]
+__all__ = ["AtWorkError", "Roster"]
 
 logger = logging.getLogger(__name__)
 NOTE = "purgers"
@@ -28,8 +29,14 @@ PRESENCE = 15.0
 """Seconds for which an announcement holds."""
 LEASE = 1.0
 """Seconds for which one process may keep the others from writing the note."""
+PAUSE = 0.01
+"""Seconds between two attempts to write it first."""
 LOST = "?"
 """What is announced for those whose announcements the store may have lost with ours; no process has it."""
+
+
+class AtWorkError(Exception):
+    """Nothing has been announced yet: other processes are writing the note."""
 
 
 class Roster:
@@ -45,9 +52,18 @@ class Roster:
         )
 
     def attend(self) -> None:
-        """Announce the purgers of this process, if that is due. Raises `StoreError`."""
-        if time.monotonic() - self._said > PRESENCE / 3:
-            self._say()
+        """Announce the purgers of this process, if that is due; the first time, wait for others that are at it.
+
+        Raises `StoreError`, and `AtWorkError` if these are at it for too long, so that nothing has been announced yet.
+        """
+        give_up = time.monotonic() + LEASE
+        while self._is_due() and not self._say() and self._said == -math.inf:
+            if time.monotonic() > give_up:
+                raise AtWorkError("other processes keep this one from announcing its purgers")
+            sleep(PAUSE)
+
+    def _is_due(self) -> bool:
+        return time.monotonic() - self._said > PRESENCE / 3
 
     def covers(self) -> bool:
         """Return whether this process has every purger that is announced. Raises `StoreError`.
@@ -72,18 +88,24 @@ class Roster:
         now = get_store().now()
         return {purger: until for purger, until in noted.items() if until > now}
 
-    def _say(self) -> None:
-        """Add to the note, one process at a time. A process that finds another writing tries again at the next look."""
-        me = uuid.uuid4().hex
+    def _say(self) -> bool:
+        """Add to the note, one process at a time; return whether that was done.
+
+        It is not where another process is writing, or may be by now because this one took too long.
+        """
+        me, ends = uuid.uuid4().hex, time.monotonic() + LEASE
         if not get_store().lease(NOTE, me, LEASE):
-            return
+            return False
         try:
-            self._add(self._present())
+            present, now = self._present(), get_store().now()
+            if time.monotonic() > ends:
+                return False
+            self._add(present, now + int(PRESENCE * 1000))
+            return True
         finally:
             get_store().release(NOTE, me)
 
-    def _add(self, present: dict[str, int]) -> None:
-        until = get_store().now() + int(PRESENCE * 1000)
+    def _add(self, present: dict[str, int], until: int) -> None:
         is_lost = self._said > -math.inf and not self._own <= present.keys()
         said = self._own | {LOST} if is_lost else self._own
         get_store().note(NOTE, orjson.dumps(present | dict.fromkeys(said, until)))

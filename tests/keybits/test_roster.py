@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import Any
 
 import orjson
 import pytest
+from django.core.management import CommandError, call_command
 
 from keybits import edge, roster
+from keybits.relay import Relay
 from keybits.roster import Roster
 from keybits.stores import get_store
 
@@ -78,14 +81,54 @@ def test_presence_is_prolonged_before_it_ends(monkeypatch: pytest.MonkeyPatch) -
     assert one._said >= said
 
 
-def test_who_finds_another_at_the_note_tries_again() -> None:
+def test_who_finds_another_at_the_note_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     store = get_store()
     assert store.lease(roster.NOTE, "another", 60)
-    one = there("near")
+    monkeypatch.setattr(roster, "sleep", lambda _: store.release(roster.NOTE, "another"))
+    assert there("near").covers()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_who_has_never_made_himself_known_does_not_vouch(monkeypatch: pytest.MonkeyPatch) -> None:
+    Relay(["default"]).once()
+    store, relay = get_store(), Relay(["default"])
+    assert store.lease(roster.NOTE, "another", 60)
+    monkeypatch.setattr(roster, "LEASE", 0.1)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(store), "vouch", None)
+        with pytest.raises(roster.AtWorkError):
+            relay.once()
+        with pytest.raises(CommandError, match="announcing"):
+            call_command("keybits_relay", once=True)
     store.release(roster.NOTE, "another")
-    assert store.noted(roster.NOTE) is None
+    assert relay.once() == 0
+
+
+def test_who_has_made_himself_known_leaves_another_at_it() -> None:
+    store, one = get_store(), there("near")
+    assert store.lease(roster.NOTE, "another", 60)
+    one._said -= roster.PRESENCE / 2
     one.attend()
+    store.release(roster.NOTE, "another")
     assert one.covers()
+
+
+def test_who_takes_too_long_does_not_overwrite_what_another_has_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, present, is_late = Roster(["near"]), Roster._present, [False, False, True]
+
+    def late(self: Roster) -> dict[str, int]:
+        found = present(self)
+        if self is one and is_late.pop():
+            time.sleep(0.2)
+            there("near", "far")
+        return found
+
+    monkeypatch.setattr(roster, "LEASE", 0.1)
+    monkeypatch.setattr(Roster, "_present", late)
+    with pytest.raises(roster.AtWorkError):
+        one.attend()
+    one.attend()
+    assert not one.covers()
 
 
 def test_the_log_says_so_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -10,6 +10,7 @@ from django.db import Error
 
 from keybits.fencing import ContestedError
 from keybits.relay import Relay
+from keybits.roster import AtWorkError
 from keybits.stores import StoreError
 
 
@@ -33,6 +34,6 @@ class Command(BaseCommand):
     def _once(self, relay: Relay) -> None:
         try:
             self.stdout.write(f"{relay.once()} rows")
-        except (Error, StoreError, ContestedError) as error:
+        except (Error, StoreError, ContestedError, AtWorkError) as error:
             raise CommandError(f"Nothing was vouched for: {error}") from error
         relay.sweep()
