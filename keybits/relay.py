@@ -389,7 +389,7 @@ _starting = threading.Lock()
 
 
 class _Pause:
-    """Makes forks wait for the look under way, for `FIRST_LOOK` seconds at most.
+    """Makes forks wait for the look under way, for `FIRST_LOOK` seconds at most. Several threads may fork at once.
 
     If a process is forked while a thread is inside SQLite, the child may wait for ever for a lock of that thread.
     """
@@ -399,13 +399,16 @@ class _Pause:
 
     def renew(self) -> None:
         self.looking = threading.Lock()
-        self._is_taken = False
+        self._taker = 0
 
     def begin(self) -> None:
-        self._is_taken = self.looking.acquire(timeout=FIRST_LOOK)
+        if self.looking.acquire(timeout=FIRST_LOOK):
+            self._taker = threading.get_ident()
 
     def end(self) -> None:
-        if self._is_taken:
+        """End the pause that this thread has begun; nothing if it has waited in vain."""
+        if self._taker == threading.get_ident():
+            self._taker = 0
             self.looking.release()
 
 

@@ -748,6 +748,42 @@ def test_a_fork_waits_for_the_look_that_is_under_way(monkeypatch: pytest.MonkeyP
     assert os.waitpid(pid, 0)[1] == 0
 
 
+class TestThreadsThatForkAtOnce:
+    """One may wait for the look in vain, and goes on: it must neither keep the other's pause nor end it."""
+
+    @pytest.fixture
+    def pause(self, monkeypatch: pytest.MonkeyPatch) -> Any:
+        monkeypatch.setattr(relays, "FIRST_LOOK", 0.1)
+        return relays._Pause()
+
+    def test_leave_no_pause_behind(self, pause: Any) -> None:
+        pause.begin()
+        aside(pause.begin).result(30)  # in vain
+        pause.end()
+        aside(pause.end).result(30)
+        assert not pause.looking.locked()
+
+    def test_do_not_end_each_other_s_pause(self, pause: Any) -> None:
+        forks = threading.Event()
+
+        def fork() -> None:
+            pause.begin()
+            forks.set()
+            assert ended.wait(30)
+            pause.end()
+
+        ended = threading.Event()
+        with pause.looking:
+            one = aside(fork)  # in vain
+            assert forks.wait(30)
+        pause.begin()
+        ended.set()
+        one.result(30)
+        assert pause.looking.locked()
+        pause.end()
+        assert not pause.looking.locked()
+
+
 def test_a_child_that_is_forked_while_the_bell_is_rung_can_ring_its_own() -> None:
     """Whoever commits rings it, and would wait for a thread that is not in the child."""
     with changes.bell._cond:  # type: ignore[attr-defined]
