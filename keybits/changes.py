@@ -34,6 +34,7 @@ __all__ = [
     "install_holder",
     "is_kept",
     "is_of_another_file",
+    "is_pending",
     "lock",
     "note_file",
     "recorded",
@@ -203,6 +204,17 @@ def release(connection: BaseDatabaseWrapper, writer: str) -> None:
         return
     _execute(connection, f"UPDATE {TABLE} SET writer = '' WHERE writer = %s", [writer])
     _execute(connection, "SELECT pg_notify(%s, '')", [CHANNEL])
+
+
+def is_pending(connection: BaseDatabaseWrapper) -> bool:
+    """Say whether the transaction that is under way has rows of the record, and so is not one begun since a COMMIT.
+
+    SQLite executes one statement at a time: what commits begins no other transaction.
+    """
+    if connection.vendor != "postgresql":
+        return True
+    own = f"SELECT 1 FROM {TABLE} WHERE tx = pg_current_xact_id_if_assigned() LIMIT 1"
+    return bool(_fetch(connection, own, []))
 
 
 def recorded(connection: BaseDatabaseWrapper) -> list[tuple[int, str, str]]:

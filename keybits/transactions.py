@@ -204,7 +204,7 @@ def _watched(execute: Callable[..., Any], sql: Any, params: Any, many: bool, con
     early.note(connection.alias, text)
     if not _is_write(text):
         return _run(connection, run, text)
-    if _commits_later(text):
+    if _commits_later(connection, text):
         return _closed_afterwards(connection, run)
     if _in_transaction(connection):
         _mark(connection, written=True)
@@ -219,9 +219,12 @@ def _watched(execute: Callable[..., Any], sql: Any, params: Any, many: bool, con
         return result
 
 
-def _commits_later(text: str) -> bool:
-    """Say whether a text of several statements commits after its first one."""
-    return ";" in text and bool(_COMMITS_LATER.search(text))
+def _commits_later(connection: BaseDatabaseWrapper, text: str) -> bool:
+    """Say whether a text may be several statements that commit after the first one; SQLite executes one at a time.
+
+    It may also be one with such words in a literal, a comment, or the body of a function.
+    """
+    return connection.vendor != "sqlite" and ";" in text and bool(_COMMITS_LATER.search(text))
 
 
 @contextmanager
@@ -252,7 +255,7 @@ def _run(connection: BaseDatabaseWrapper, run: Callable[[], Any], text: str) -> 
     """Run a statement that is not a write. It may be SQL that ends a transaction that has written."""
     if not connection.__dict__[STATE]:
         return run()
-    if (_COMMITS.match(text) or _commits_later(text)) and not _has_failed(connection):
+    if (_COMMITS.match(text) or _commits_later(connection, text)) and not _has_failed(connection):
         return _commit(connection, run)
     result = run()
     _mark(connection, written=_in_transaction(connection))
@@ -343,7 +346,8 @@ def _commit_closing(connection: BaseDatabaseWrapper, original: Callable[[], Any]
 
 def _unclaim(connection: BaseDatabaseWrapper, writer: str) -> None:
     """Release what this COMMIT has claimed, so that another COMMIT of the same transaction claims it anew."""
-    changes.release(connection, writer)
+    if not _has_failed(connection):  # else a savepoint is to be rolled back first, and the claim with it
+        changes.release(connection, writer)
     _mark(connection, written=True)
 
 
@@ -354,13 +358,15 @@ def _commit_open(
         result = original()
     except Exception:
         # A lost connection may have committed, or may yet: the scopes stay open until the relay knows.
-        if connection.is_usable():
+        if _has_failed(connection) or connection.is_usable():
             _close(scopes, writer)
         if _is_open(connection):  # SQLite allows to retry a failed COMMIT
             _unclaim(connection, writer)
         raise
     _close(scopes, writer)
     changes.bell.set()
+    if _is_open(connection) and changes.is_pending(connection):  # it only looked like a COMMIT
+        _unclaim(connection, writer)
     return result
 
 

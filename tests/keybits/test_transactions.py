@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import Error, IntegrityError, connection, transaction
+from django.db import DataError, Error, IntegrityError, connection, transaction
 from django.db.backends.signals import connection_created
 from psycopg import sql as psycopg_sql
 
@@ -66,6 +66,13 @@ FAILS = "SELECT 1 / 0"
 COPY = "COPY catalog_tag (slug, name, kind) FROM STDIN"
 LOST = "INSERT INTO catalog_screenshot_tags (screenshot_id, tag_id) VALUES (999999, 999999)"
 FOUND = "DELETE FROM catalog_screenshot_tags WHERE screenshot_id = 999999"
+COMMENTED = "/* a */ SELECT CASE WHEN 1 = 1 THEN 2 /* b */ END"
+MAKES = {
+    "sqlite": f"CREATE TEMP TRIGGER made AFTER DELETE ON catalog_tag BEGIN {UPDATE}; END",
+    "postgresql": "CREATE FUNCTION pg_temp.made() RETURNS trigger LANGUAGE plpgsql AS "
+    "$$ BEGIN PERFORM 1; RETURN NULL; END $$",
+}
+"""As a migration makes what a domain's own triggers do."""
 PROCEDURE = f"""
     CREATE PROCEDURE pg_temp.batch() LANGUAGE plpgsql AS $$
     BEGIN {UPDATE}; COMMIT; {UPDATE}; COMMIT; END $$
@@ -167,6 +174,17 @@ class TestTransactionsOfDjango:
         assert ends(f"WITH a AS (SELECT 1) {UPDATE}")
         assert name() == "X+"
 
+    @pytest.mark.parametrize("text", ["SELECT 'begin; end'", "SELECT 1 -- ; commit", COMMENTED, MAKES])
+    def test_are_closed_as_they_commit_and_not_where_a_text_only_looks_like_it(
+        self, tag: Tag, text: Any
+    ) -> None:
+        with transaction.atomic():
+            run(UPDATE, text if isinstance(text, str) else text[connection.vendor])
+            assert transactions.sees_its_own_writes()
+            others = get_store().mint(("tag:x",))  # under which another reader keeps the old name
+        assert get_store().mint(("tag:x",)) not in {others, (None,)}
+        assert name() == "X+"
+
     def test_what_was_rolled_back_is_written_in_no_other(self, tag: Tag) -> None:
         with transaction.atomic():
             run(UPDATE)
@@ -245,6 +263,23 @@ class TestPostgreSQL:
 
     def test_a_text_that_commits_what_was_written_before_is_closed(self, tag: Tag) -> None:
         assert ends("BEGIN", UPDATE, "SELECT 1; COMMIT")
+
+    def test_a_text_that_commits_and_begins_anew_is_closed_and_nothing_of_it_is_written_in_the_next(
+        self, tag: Tag
+    ) -> None:
+        assert ends("BEGIN", UPDATE, "SELECT 1; COMMIT; BEGIN")
+        assert not transactions.sees_its_own_writes()
+        run("ROLLBACK")
+        assert name() == "X+"
+
+    def test_a_text_that_looks_like_a_commit_and_fails_raises_its_own_error(self, tag: Tag) -> None:
+        with transaction.atomic():
+            run(UPDATE)
+            with pytest.raises(DataError), transaction.atomic():
+                run(f"{FAILS}; COMMIT")
+            others = get_store().mint(("tag:x",))
+        assert get_store().mint(("tag:x",)) not in {others, (None,)}
+        assert name() == "X+"
 
     def test_what_psycopg_sends_in_a_pipeline_is_closed(self, tag: Tag) -> None:
         before = get_store().mint(("tag:x",))
