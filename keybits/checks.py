@@ -365,7 +365,8 @@ def _is_package(name: str) -> bool:
 def _host(installed: Iterable[str]) -> Iterator[CheckMessage]:
     if HOST_MIDDLEWARE not in installed:
         yield Warning(
-            f"MIDDLEWARE lacks {HOST_MIDDLEWARE!r}: hits are served to any Host, whatever ALLOWED_HOSTS says.",
+            f"MIDDLEWARE lacks {HOST_MIDDLEWARE!r}: hits are served to any Host, whatever ALLOWED_HOSTS says, and rows "
+            "that permissions or middlewares have read may be shown after they have changed.",
             hint="Put it first.",
             id="keybits.W002",
         )
