@@ -208,7 +208,7 @@ def _watched(execute: Callable[..., Any], sql: Any, params: Any, many: bool, con
         return _closed_afterwards(connection, run)
     if _in_transaction(connection):
         _mark(connection, written=True)
-        return run()
+        return _closed_afterwards(connection, run) if ";" in text else run()
     if _ENDS_ITSELF.match(text):
         return _closed_afterwards(connection, run)
     with _transaction(connection):
@@ -263,7 +263,7 @@ def _run(connection: BaseDatabaseWrapper, run: Callable[[], Any], text: str) -> 
 
 
 def _closed_afterwards(connection: BaseDatabaseWrapper, run: Callable[[], Any]) -> Any:
-    """Run a statement that may commit by itself, outside any transaction; then close whatever nobody has claimed."""
+    """Run a text that may commit by itself; then, outside any transaction, close whatever nobody has claimed."""
     result = run()
     goes_on = _in_transaction(connection)
     _mark(connection, written=goes_on)

@@ -264,6 +264,14 @@ class TestPostgreSQL:
     def test_a_text_that_commits_what_was_written_before_is_closed(self, tag: Tag) -> None:
         assert ends("BEGIN", UPDATE, "SELECT 1; COMMIT")
 
+    @pytest.mark.parametrize(("first", "then"), [("COMMIT", "X++"), ("ROLLBACK", "X+")])
+    def test_a_text_that_ends_a_transaction_and_writes_after_it_is_closed(
+        self, tag: Tag, first: str, then: str
+    ) -> None:
+        assert ends("BEGIN", UPDATE, f"{first}; {UPDATE}")
+        assert not transactions.has_written(connection)
+        assert name() == then
+
     def test_a_text_that_commits_and_begins_anew_is_closed_and_nothing_of_it_is_written_in_the_next(
         self, tag: Tag
     ) -> None:
