@@ -3,8 +3,8 @@
 Middlewares, authentication, permissions, a view's `initial` and the bits of its key run before the stamps of an answer
 are looked up. A row that they have read may be older than the stamps, and nothing would ever end an entry that shows
 it. So where a declared table has been read that early, an entry is kept only under stamps that this process had seen
-before the request began: then there was no change in between. Where a replica was asked, the row
-may be older all the same, and nothing is kept.
+before the request began: then there was no change in between. Where a replica was asked, the row may be older all the
+same, and nothing is kept.
 """
 
 from __future__ import annotations

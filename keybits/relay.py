@@ -134,10 +134,8 @@ class Relay:
             if time.monotonic() - self._swept > SWEEP:
                 self.sweep()
             self._outage.is_over()
-        except (
-            fencing.AtWorkError,
-            roster.AtWorkError,
-        ) as error:  # others will be done at the next look, or soon
+        except (fencing.AtWorkError, roster.AtWorkError) as error:
+            # Other processes will be done by the next look, or soon after.
             logger.debug("%s", error)
             self._has_vouched = False
         except Exception as error:
