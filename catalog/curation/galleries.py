@@ -21,7 +21,7 @@ def create_gallery(*, owner: Any, slug: str, title: str, **fields: Any) -> Galle
 
     Raises `SlugTakenError`, and Django's `ValidationError` for a private gallery without an owner.
     """
-    demand_owner(Gallery(), {"owner": owner, **fields})
+    demand_owner(gallery=Gallery(), changes={"owner": owner, **fields})
     return insert(Gallery(owner=owner, slug=slug, title=title, **fields))
 
 
@@ -31,7 +31,7 @@ def change_gallery(*, gallery: Gallery, **changes: Any) -> Gallery:
 
     Raises Django's `ValidationError` for a cover that is not in it, and where it would be private without an owner.
     """
-    demand_owner(gallery, changes)
+    demand_owner(gallery=gallery, changes=changes)
     cover = changes.get("cover")
     if cover is not None:
         Gallery(pk=gallery.pk, cover=cover).clean()
@@ -39,7 +39,7 @@ def change_gallery(*, gallery: Gallery, **changes: Any) -> Gallery:
     return gallery
 
 
-def demand_owner(gallery: Gallery, changes: Mapping[str, Any]) -> None:
+def demand_owner(*, gallery: Gallery, changes: Mapping[str, Any]) -> None:
     """Raise Django's `ValidationError` where these changes would make the gallery private and nobody's.
 
     One that is so already may stay so: its owner may have gone.

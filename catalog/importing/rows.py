@@ -27,7 +27,7 @@ def put_gallery(*, slug: str, fields: Mapping[str, Any], owner: Any = None) -> t
     """
     gallery = Gallery.objects.select_for_update(no_key=True).filter(slug=slug).first() or Gallery(slug=slug)
     owned = {"owner": owner} if owner is not None and gallery.owner_id is None else {}
-    demand_owner(gallery, {**fields, **owned})
+    demand_owner(gallery=gallery, changes={**fields, **owned})
     return gallery, _save(gallery, _changes(gallery, {**fields, **owned}))
 
 
