@@ -67,6 +67,8 @@ class Command(BaseCommand):
         _refuse_twice(append, before)
         with tqdm(total=wanted.screenshots, unit=" rows", unit_scale=True, disable=quiet) as bar:
             for rows in fill(wanted, seed=seed, before=before):
+                if not bar.n:  # triggers read tables that PostgreSQL's planner would take for empty, and take long
+                    analyze()
                 bar.update(rows)
         analyze()
         if not quiet:
