@@ -1,0 +1,74 @@
+"""`manage.py` where the deployment keeps a command from running: a message that says what to do, and no traceback."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.db import IntegrityError
+
+from gallery_api import command_line
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+
+
+def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "manage.py", *arguments],
+        cwd=CHECKOUT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.stack("embedded")  # whatever the stack, and a process each
+class TestADeploymentThatKeepsACommandFromRunning:
+    @pytest.mark.parametrize(
+        ("name", "value", "told"),
+        [
+            ("DEBUG", "maybe", "CommandError: DEBUG is 'maybe'; write true or false."),
+            ("DATABASE_URL", "foo", "CommandError: DATABASE_URL is something else; write a URL such as "),
+            ("DATABASE_URL", "sqlite:////nowhere/at/all", "cannot be used: unable to open database file\n"),
+            ("DATABASE_URL", "sqlite:////etc/passwd", "cannot be used: file is not a database\n"),
+            ("DATABASE_URL", "postgres://u:p@localhost:1/x", "See what DATABASE_URL names, and"),
+        ],
+    )
+    def test_is_told_of_in_a_message(self, name: str, value: str, told: str) -> None:
+        done = command("apikey", "list", **{name: value})
+        assert done.returncode == 1
+        assert told in done.stderr
+        assert "Traceback" not in done.stderr
+
+    def test_is_told_of_where_nothing_was_migrated(self, tmp_path: Path) -> None:
+        done = command("prune_tombstones", DATABASE_URL=f"sqlite:///{tmp_path}/empty.sqlite3")
+        assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+        assert "no such table: catalog_tombstone" in done.stderr
+
+    def test_is_told_of_with_a_traceback_to_whoever_asks_for_one(self) -> None:
+        done = command("apikey", "list", "--traceback", DEBUG="maybe")
+        assert "Traceback" in done.stderr
+        assert done.stderr.endswith("DEBUG is 'maybe'; write true or false.\n")
+
+
+class TestAFaultOfTheCode:
+    def test_keeps_its_traceback(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(_: list[str]) -> None:
+            raise IntegrityError("a row refers to nothing")
+
+        monkeypatch.setattr(command_line, "execute_from_command_line", fail)
+        with pytest.raises(IntegrityError):
+            command_line.run(["manage.py", "seed"])
+
+    def test_is_none_where_the_configuration_is_wrong(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(_: list[str]) -> None:
+            raise ImproperlyConfigured("X is 1; write 2.")
+
+        monkeypatch.setattr(command_line, "execute_from_command_line", fail)
+        with pytest.raises(SystemExit, match=r"^CommandError: X is 1; write 2\.$"):
+            command_line.run(["manage.py", "check"])
