@@ -83,13 +83,15 @@ def rate(name: str, *, default: str) -> str:
     return _read(name, lambda given: _sound(given, RATE.fullmatch(given)), default, accepted)
 
 
-def folder(name: str, *, default: Path) -> Path:
-    """Return the path of a folder, which is created if it is missing."""
+def folder(name: str, *, default: Path, holding: Collection[str] = ()) -> Path:
+    """Return the path of a folder, which is created if it is missing, and so are the folders `holding` in it."""
     path = Path(text(name, default=str(default)))
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        for each in (path, *(path / child for child in holding)):
+            each.mkdir(parents=True, exist_ok=True)
     except OSError:
-        raise _refusal(name, repr(str(path)), "the path of a folder that exists or can be created") from None
+        accepted = "the path of a folder that exists or can be created, and that this process may write to"
+        raise _refusal(name, repr(str(path)), accepted) from None
     return path
 
 

@@ -15,6 +15,18 @@ def secret_key(path: Path) -> str:
 
     Of several processes that start at once, the first to create the file decides, and the others read it.
     """
+    try:
+        _make(path)
+        return _kept(path)
+    except OSError as error:
+        why = error.strerror or error
+        raise ImproperlyConfigured(
+            f"{path} cannot be kept ({why}); have VAR_DIR name a folder that this process may write to, "
+            "or set SECRET_KEY."
+        ) from None
+
+
+def _make(path: Path) -> None:
     staged = path.with_name(f".{path.name}.{os.getpid()}")
     if not path.exists():
         staged.touch(mode=0o600)
@@ -25,7 +37,6 @@ def secret_key(path: Path) -> str:
             pass
         finally:
             staged.unlink()
-    return _kept(path)
 
 
 def _kept(path: Path) -> str:

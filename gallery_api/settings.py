@@ -12,7 +12,7 @@ from gallery_api import environment as env
 from gallery_api.secret import secret_key
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-VAR_DIR = env.folder("VAR_DIR", default=BASE_DIR / "var")
+VAR_DIR = env.folder("VAR_DIR", default=BASE_DIR / "var", holding=["static"])
 
 # --- Security -----------------------------------------------------------------------------------------------
 DEBUG = env.boolean("DEBUG", default=False)
@@ -141,7 +141,6 @@ STORAGES = {
 }
 STATIC_URL = "/static/"
 STATIC_ROOT = VAR_DIR / "static"
-STATIC_ROOT.mkdir(exist_ok=True)
 WHITENOISE_USE_FINDERS = True
 
 # --- keybits ------------------------------------------------------------------------------------------------

@@ -87,6 +87,16 @@ class TestWhatCannotBeMeant:
         assert "hunter" not in str(caught.value)
         assert caught.value.__context__ is None
 
+    def test_is_refused_by_name_where_a_file_is_in_the_place_of_a_folder(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        (tmp_path / "static").touch()
+        monkeypatch.setenv("VAR_DIR", str(tmp_path))
+        with pytest.raises(
+            ImproperlyConfigured, match=rf"^VAR_DIR is '{tmp_path}'; write .+ may write to\.$"
+        ):
+            read()
+
 
 class TestWhatIsMeant:
     @pytest.mark.parametrize(("name", "setting"), WITH_A_DEFAULT.items())
@@ -178,6 +188,14 @@ class TestTheSecretKeyThatIsKept:
         (tmp_path / "secret_key").write_bytes(content)
         with pytest.raises(ImproperlyConfigured, match=rf"^{tmp_path}/secret_key holds .+ SECRET_KEY\.$"):
             secret_key(tmp_path / "secret_key")
+
+    @pytest.mark.parametrize("where", ["folder", "/sys/kernel/secret_key"])
+    def test_is_refused_by_the_name_of_its_file_where_none_can_be(self, tmp_path: Path, where: str) -> None:
+        (tmp_path / "folder").mkdir()
+        with pytest.raises(
+            ImproperlyConfigured, match=rf"{where} cannot be kept \(.+\); .+VAR_DIR.+SECRET_KEY"
+        ):
+            secret_key(tmp_path / where)
 
 
 @pytest.mark.stack("embedded")  # whatever the stack, and a process each
