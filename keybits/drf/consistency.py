@@ -23,7 +23,10 @@ __all__ = ["Finding", "examine"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result for one entry: `consistent`, `inconsistent` (with `fault`) or `skipped` (not fresh, not public)."""
+    """The result for one entry: `consistent`, `skipped` (not fresh, not public), or with a `fault`.
+
+    With a fault it is `inconsistent`, or `failed` where the view cannot make it at present, so that nothing is known.
+    """
 
     url: str
     verdict: str
@@ -42,6 +45,8 @@ def examine(key: str, frame: bytes) -> Finding:
         response: Any = _client().get(entry.url)
     if asked.get(key) is None or get_store().read(key, asked[key]).witness != entry.witness:
         return Finding(entry.url, "skipped")
+    if response.status_code >= 500:
+        return Finding(entry.url, "failed", f"could not be made again: {response.status_code}")
     if response.status_code == 200 and etags.strong(response.content) == entry.etag:
         return Finding(entry.url, "consistent")
     return Finding(entry.url, "inconsistent", _fault(asked[key], missing))

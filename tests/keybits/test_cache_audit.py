@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import OperationalError, connection
 from django.test import Client
 
 from catalog.models import Tag
@@ -66,8 +66,19 @@ def test_what_was_made_for_somebody_is_not_made_again(django_user_model: Any) ->
     assert audit() == "0 of 0 entries are consistent; 1 skipped\n"
 
 
-@pytest.mark.parametrize("sample", ["-5", "0"])
-def test_a_sample_of_nothing_is_refused(sample: str) -> None:
-    """It would find everything consistent."""
-    with pytest.raises(CommandError, match="--sample takes a number above 0"):
+def test_an_entry_whose_view_fails_is_not_said_to_differ(asked: Any) -> None:
+    def refuse(*_: Any) -> None:
+        raise OperationalError("the database is not there")
+
+    with connection.execute_wrapper(refuse):
+        report = audit()
+    assert report.startswith("0 of 0 entries are consistent; 0 skipped\n")
+    assert "/api/v1/tags/x/: could not be made again: 500" in report
+    assert report.endswith("3 entries could not be compared: see why their views fail.")
+
+
+@pytest.mark.parametrize("sample", ["-5", "0", "99999999999999999999"])
+def test_a_sample_of_nothing_or_too_much_is_refused(sample: str) -> None:
+    """Of nothing, everything would be found consistent."""
+    with pytest.raises(CommandError, match="--sample takes a number from 1 to 2147483647"):
         call_command("cache_audit", "--sample", sample)

@@ -10,6 +10,8 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 from keybits.drf.consistency import Finding, examine
 from keybits.stores import StoreError, get_store
 
+MOST = 2**31 - 1
+
 
 class Command(BaseCommand):
     help = "Sample live entries, make them again from the database under the same stamps, and report how many agree."
@@ -21,8 +23,8 @@ class Command(BaseCommand):
         parser.add_argument("--quiet", action="store_true", help="No progress bar.")
 
     def handle(self, *args: Any, sample: int, quiet: bool, **options: Any) -> None:
-        if sample < 1:
-            raise CommandError(f"--sample takes a number above 0, not {sample}.")
+        if not 1 <= sample <= MOST:
+            raise CommandError(f"--sample takes a number from 1 to {MOST}, not {sample}.")
         try:
             frames = get_store().sample(sample)
         except StoreError as error:
@@ -31,14 +33,17 @@ class Command(BaseCommand):
         self._report(findings)
 
     def _report(self, findings: list[Finding]) -> None:
-        """Print how many agree, and each fault. Raises `CommandError` where any entry is inconsistent."""
+        """Print how many agree, and each fault. Raises `CommandError` where any entry has one."""
         wrong = [finding for finding in findings if finding.verdict == "inconsistent"]
-        compared = [finding for finding in findings if finding.verdict != "skipped"]
-        for finding in wrong:
+        failed = [finding for finding in findings if finding.verdict == "failed"]
+        compared = [finding for finding in findings if finding.verdict in {"consistent", "inconsistent"}]
+        for finding in (*wrong, *failed):
             self.stderr.write(f"{finding.url}: {finding.fault}")
         agreed = len(compared) - len(wrong)
         share = f" ({agreed / len(compared):.2%})" if compared else ""
-        skipped = len(findings) - len(compared)
+        skipped = len(findings) - len(compared) - len(failed)
         self.stdout.write(f"{agreed} of {len(compared)} entries are consistent{share}; {skipped} skipped")
         if wrong:
             raise CommandError(f"{len(wrong)} entries differ from what the database says.")
+        if failed:
+            raise CommandError(f"{len(failed)} entries could not be compared: see why their views fail.")
