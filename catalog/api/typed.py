@@ -9,7 +9,7 @@ from rest_framework import serializers
 
 from catalog.models import page_url
 
-__all__ = ["IntegerField", "SlugField", "TextField", "URLField"]
+__all__ = ["ChoiceField", "IntegerField", "SlugField", "TextField", "URLField"]
 
 
 class _TextMixin:
@@ -44,6 +44,15 @@ class URLField(_TextMixin, serializers.URLField):
         super().__init__(**kwargs)
         others = [each for each in self.validators if not isinstance(each, URLValidator)]
         self.validators = [*others, page_url]
+
+
+class ChoiceField(serializers.ChoiceField):
+    """One of a few strings; a refusal lists them."""
+
+    def __init__(self, choices: Any, **kwargs: Any) -> None:
+        super().__init__(choices, **kwargs)
+        listed = ", ".join(f'"{choice}"' for choice in self.choices)
+        self.error_messages["invalid_choice"] = f"Write one of {listed}."
 
 
 class IntegerField(serializers.IntegerField):

@@ -17,7 +17,7 @@ from rest_framework import serializers
 from rest_framework.exceptions import PermissionDenied, ValidationError
 from rest_framework.settings import api_settings
 
-from catalog.api.typed import IntegerField, SlugField, TextField, URLField
+from catalog.api.typed import ChoiceField, IntegerField, SlugField, TextField, URLField
 from catalog.curation.galleries import change_gallery, create_gallery
 from catalog.curation.ownership import may_change
 from catalog.curation.screenshots import change_screenshot, create_screenshot
@@ -47,10 +47,13 @@ class WriteSerializer(ClosedMembersMixin, serializers.ModelSerializer[Any]):
         models.TextField: TextField,
         models.PositiveIntegerField: IntegerField,
     }
+    serializer_choice_field = ChoiceField
 
 
 class ReachableGalleryField(serializers.SlugRelatedField[Gallery]):
     """A gallery by its slug; the client must be able to see it and allowed to change it."""
+
+    default_error_messages = {"invalid": "Write the slug of a gallery: a JSON string, in quotes."}
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(slug_field="slug", queryset=Gallery.objects.all(), **kwargs)
@@ -74,6 +77,8 @@ class BoundedListField(serializers.ListField):
 
     A refusal names the first dozen items that are wrong, and counts the rest.
     """
+
+    default_error_messages = {"not_a_list": "Write a JSON array, in brackets."}
 
     def run_child_validation(self, data: Any) -> Any:
         self.run_validators(data)
@@ -138,6 +143,11 @@ class ScreenshotCreateSerializer(ScreenshotWriteSerializer):
 class OwnScreenshotField(serializers.PrimaryKeyRelatedField[Screenshot]):
     """A screenshot of the gallery that is written, by its id. Any other, hidden or missing, does not exist for it."""
 
+    default_error_messages = {
+        "incorrect_type": "Write the id of a screenshot of this gallery, without quotes, or null.",
+        "does_not_exist": "This gallery has no screenshot with the id {pk_value}.",
+    }
+
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(queryset=Screenshot.objects.all(), **kwargs)
 
@@ -150,10 +160,9 @@ class OwnScreenshotField(serializers.PrimaryKeyRelatedField[Screenshot]):
         return super().run_validation(data) if data != "" else self.to_internal_value(data)
 
     def to_internal_value(self, data: Any) -> Screenshot:
-        kind = type(data)
-        if kind is not int:  # `int` would accept 83.5 and " 083"
-            self.fail("incorrect_type", data_type=kind.__name__)
-        screenshot: Screenshot = super().to_internal_value(data)
+        if type(data) is not int:  # `int` would accept 83.5 and " 083"
+            self.fail("incorrect_type")
+        screenshot: Screenshot = super().to_internal_value(data)  # type: ignore[arg-type]
         return screenshot
 
 

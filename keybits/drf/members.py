@@ -9,12 +9,14 @@ from typing import Any
 
 import orjson
 from rest_framework.exceptions import ValidationError
+from rest_framework.fields import empty
 from rest_framework.settings import api_settings
 
 __all__ = ["MOST_NAMED", "ClosedMembersMixin"]
 
 MOST_NAMED = 12
 """Most members or items that a refusal names; the rest are counted, so that no answer is longer than its request."""
+NO_OBJECT = "Write a JSON object, in braces."
 
 
 class ClosedMembersMixin:
@@ -33,9 +35,15 @@ class ClosedMembersMixin:
         given = {} if data is ... else {"data": data}
         super().__init__(instance, **given, **kwargs)  # type: ignore[call-arg]  # a serializer's
 
+    def run_validation(self: Any, data: Any = empty) -> Any:
+        """Validate the body; null is one, and refused like all others that are no object."""
+        if data is None and not self.allow_null:
+            raise ValidationError({api_settings.NON_FIELD_ERRORS_KEY: [NO_OBJECT]})
+        return super().run_validation(data)  # type: ignore[misc]
+
     def to_internal_value(self: Any, data: Any) -> Any:
         if not isinstance(data, Mapping):
-            return super().to_internal_value(data)  # type: ignore[misc]  # which refuses it
+            raise ValidationError({api_settings.NON_FIELD_ERRORS_KEY: [NO_OBJECT]})
         represented = self.context.get("represented") or {}
         changed = {name: value for name, value in data.items() if not _says(represented, name, value)}
         settable = [name for name, field in self.fields.items() if not field.read_only]
