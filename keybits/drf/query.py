@@ -59,7 +59,7 @@ class ClosedQueryMixin:
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)  # type: ignore[misc]
-        if self._query_error is not None:
+        if self._query_error is not None and hasattr(self, (request.method or "").lower()):  # otherwise a 405
             raise InvalidQueryError(self._query_error)
 
     def options(self, request: Any, *args: Any, **kwargs: Any) -> Any:

@@ -487,6 +487,13 @@ class TestMethod:
             for method in ("TRACE", "LOCK", "POST"):
                 problem(api(world.at(target), method), 405)
 
+    @pytest.mark.parametrize("method", ["PATCH", "DELETE"])
+    def test_bulk_operation_on_a_list_without_any_is_told_so_and_not_of_its_parameters(
+        self, by_token, method
+    ):
+        for query in ("all=true", "kind=topic&dry_run=true"):
+            problem(by_token(f"/tags/?{query}", method, headers={"X-Bulk-Operation": "true"}), 405)
+
     @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
     def test_body_of_a_method_that_does_not_apply_is_not_read(self, api, method):
         response = api("/tags/", method, headers={"Content-Type": "application/json"}, CONTENT_LENGTH="99")
