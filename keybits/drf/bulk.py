@@ -302,7 +302,7 @@ class BulkMixin(WriteMixin):
             raise _RefusedError(shown)
         if proceeds(request, conditions, str(shown["ETag"])):
             return
-        response = failed(unmet("list", "operation"))
+        response = failed(unmet(conditions, "list", "operation"))
         response["ETag"] = shown["ETag"]
         raise _RefusedError(response)
 

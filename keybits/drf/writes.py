@@ -353,7 +353,7 @@ def _refusal(view: Any, request: Request, body: bytes) -> HttpResponse | None:
         raise PreconditionRequiredError
     if proceeds(request, conditions, etags.strong(body)):
         return None
-    response = failed(unmet("representation", "change"))
+    response = failed(unmet(conditions, "representation", "change"))
     response["ETag"] = dict(_answer(view, request, body, "").headers)["ETag"]
     return response
 
@@ -372,8 +372,16 @@ def proceeds(request: Request, conditions: Conditions, etag: str) -> bool:
     return evaluate(request.method or "", conditions, validators) is Outcome.PROCEED
 
 
-def unmet(target: str, write: str) -> str:
-    """Return the detail of a 412: the conditions do not hold for the present state of the target."""
+def unmet(conditions: Conditions, target: str, write: str) -> str:
+    """Return the detail of a 412: the conditions do not hold for the present state of the target.
+
+    An If-Match without any tag is said to be that: no state of the target would meet it.
+    """
+    if conditions.if_match is not None and etags.parse(conditions.if_match) == etags.EntityTags():
+        return (
+            "If-Match has no entity tag that can be read: write one as ETag has it, with its double quotes, "
+            "several with commas between them, or * alone."
+        )
     return (
         f"The conditions do not hold for the present {target}, whose tag is in ETag (a weak tag never matches). "
         f"Read it again, and decide whether the {write} still makes sense."
