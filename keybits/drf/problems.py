@@ -24,7 +24,7 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
     if response is None:
         return None
     members = _members(exc) | _media_types(exc, context.get("view"))
-    response.data = problems.body(response.status_code, detail=_detail(exc), **members)
+    response.data = problems.body(response.status_code, detail=_detail(exc, context["request"]), **members)
     response["Cache-Control"] = problems.CACHE_CONTROL
     renderer = getattr(context["request"], "accepted_renderer", None)
     if renderer is None or renderer.format == "json":
@@ -32,7 +32,10 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
     return response
 
 
-def _detail(exc: Exception) -> str:
+def _detail(exc: Exception, request: Any) -> str:
+    schemes = getattr(exc, "auth_header", None)
+    if schemes and isinstance(exc, exceptions.NotAuthenticated) and _shows_credentials(request):
+        return f"Authorization was ignored: its scheme is not one of {schemes}."
     if isinstance(exc, Http404):
         return "There is no such resource, or you may not see it."
     if isinstance(exc, PermissionDenied):
@@ -41,6 +44,10 @@ def _detail(exc: Exception) -> str:
     if isinstance(detail, dict) and not isinstance(exc, exceptions.ValidationError):
         detail = detail.get("detail", detail)  # simplejwt has it so, with a code beside it
     return "Some values cannot be used." if isinstance(detail, dict | list) else str(detail)
+
+
+def _shows_credentials(request: Any) -> bool:
+    return bool(request.META.get("HTTP_AUTHORIZATION", "").strip())
 
 
 def _members(exc: Exception) -> dict[str, Any]:

@@ -164,6 +164,19 @@ class TestExceptionHandler:
         exc.auth_header = "Token"  # type: ignore[attr-defined]  # as the view does
         assert handled(exc)["WWW-Authenticate"] == "Token"
 
+    @pytest.mark.parametrize(
+        ("shown", "detail"),
+        [
+            ("ApiKey x", "Authorization was ignored: its scheme is not one of Api-Key, Token."),
+            (" ", "Authentication credentials were not provided."),
+        ],
+    )
+    def test_credentials_of_no_scheme_are_not_said_to_be_missing(self, shown: str, detail: str) -> None:
+        exc = exceptions.NotAuthenticated()
+        exc.auth_header = "Api-Key, Token"  # type: ignore[attr-defined]  # as the view does
+        request = Request(APIRequestFactory().get("/", headers={"Authorization": shown}))
+        assert handled(exc, request=request).data["detail"] == detail
+
     def test_invalid_values_are_listed(self) -> None:
         response = handled(exceptions.ValidationError({"title": ["Too long."], "tags": {"a": ["Odd."]}}))
         assert response.data["type"] == "urn:problem:invalid-value"
