@@ -175,6 +175,7 @@ REST_FRAMEWORK: dict[str, Any] = {
     ],
     "DEFAULT_PARSER_CLASSES": ["keybits.drf.parsers.JSONParser"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "keybits.drf.negotiation.JSONContentNegotiation",
+    "DEFAULT_METADATA_CLASS": "catalog.api.metadata.BodyMetadata",
     "DEFAULT_FILTER_BACKENDS": ["catalog.api.filters.FilterBackend"],
     "DEFAULT_PAGINATION_CLASS": "catalog.api.pagination.Pagination",
     "DEFAULT_THROTTLE_CLASSES": [

@@ -17,6 +17,8 @@ from catalog.api.root import canonical
 pytestmark = pytest.mark.django_db
 
 BLANK = "about:blank"
+GALLERY = {"title", "description", "visibility", "position", "max_age", "edge_max_age"}
+SCREENSHOT = {"title", "alt", "gallery", "position", "tags"}
 RESOURCES = [
     "/",
     "/galleries/",
@@ -476,6 +478,25 @@ class TestMethod:
         assert response.status_code == 200
         offered = set(self.OFFERED.get(path, ()))
         assert set(response["Allow"].split(", ")) == {"GET", "HEAD", "OPTIONS"} | offered
+
+    @pytest.mark.parametrize(
+        ("path", "method", "members"),
+        [
+            ("/galleries/", "POST", {"slug", *GALLERY}),
+            ("/galleries/spring/", "PUT", {"cover", *GALLERY}),
+            ("/screenshots/", "POST", {"source_url", *SCREENSHOT}),
+            ("/screenshots/{cat}/", "PUT", SCREENSHOT),
+            ("/galleries/spring/screenshots/", "POST", {"source_url", *SCREENSHOT}),
+            ("/tags/", "POST", {"slug", "title", "kind"}),
+        ],
+    )
+    def test_options_tells_those_who_may_write_what_a_body_has(
+        self, api, by_token, world, path, method, members
+    ):
+        told = json.loads(by_token(world.at(path), "OPTIONS").content)["actions"]
+        assert {method: members} == {name: set(fields) for name, fields in told.items()}
+        assert not any(field["read_only"] for field in told[method].values())
+        assert "actions" not in json.loads(api(world.at(path), "OPTIONS").content)
 
     @pytest.mark.parametrize("path", RESOURCES)
     def test_options_is_kept_by_nobody(self, api, by_token, world, path):
