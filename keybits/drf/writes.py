@@ -20,13 +20,13 @@ from django.db.models import Model
 from django.http import Http404, HttpResponse
 from django.urls import NoReverseMatch, reverse
 from django.utils.http import escape_leading_slashes
-from rest_framework.exceptions import APIException
+from rest_framework.exceptions import APIException, ParseError
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework_extensions.exceptions import PreconditionRequiredException
 
 from keybits import answers, cache_control, cache_status, changes, codings, etags, readthrough, replicas
-from keybits.drf.parsers import take_in
+from keybits.drf.parsers import has_content, take_in
 from keybits.drf.renderers import read
 from keybits.drf.responses import RepresentationResponse
 from keybits.drf.spelling import value_of
@@ -217,6 +217,8 @@ class ConditionalWritesMixin(WriteMixin):
 
     def update(self, request: Request, *args: Any, partial: bool = False, **kwargs: Any) -> HttpResponse:
         def change(instance: Any) -> Written:
+            if not has_content(request):
+                raise ParseError("The body is empty: send what is to be changed.")
             serializer = self.get_write_serializer(instance, data=request.data, partial=partial)
             serializer.is_valid(raise_exception=True)
             self.perform_update(serializer)

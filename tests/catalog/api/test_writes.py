@@ -447,6 +447,12 @@ class TestBadBody:
         document = problem(told, 400, "invalid-value")
         assert document["errors"] == {"non_field_errors": ["Write a JSON object, in braces."]}
 
+    @pytest.mark.parametrize("method", ["PATCH", "PUT"])
+    def test_that_is_none_is_not_taken_for_one_that_changes_nothing(self, owner, world, method):
+        told = problem(send(owner, method, world.at(CAT), b"", if_match="*"), 400)["detail"]
+        assert told == "The body is empty: send what is to be changed."
+        problem(send(owner, method, world.at(CAT), b"", if_match='"x"'), 412)
+
     def test_list_that_is_too_long_is_refused_before_what_is_in_it_is_looked_at(self, owner, world):
         document = problem(send(owner, "PATCH", world.at(CAT), {"tags": ["!"] * 5_000}), 400)
         assert document["errors"] == {"tags": ["Ensure this field has no more than 100 elements."]}
