@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from typing import Any
+from uuid import uuid4
 
 from django.db import transaction
 
@@ -57,12 +58,30 @@ def _word(slug: str) -> Tag:
 def create_tag(*, slug: str, actor: Any = None, **fields: Any) -> Tag:
     """Create an offered tag, named after its slug unless `name` is given, and return it. Raises `SlugTakenError`.
 
-    A tag that `actor` cannot see is changed into this one: to refuse its slug would reveal that something private has
-    it.
+    If there is one that `actor` cannot see, the new tag takes its place: to refuse its slug, or to show the id that it
+    has had for longer, would reveal that something private has it.
     """
     values = {"name": tag_name(slug=slug), "kind": tag_kind(slug=slug), **fields, "offered": True}
-    word = Tag.objects.hidden_from(actor).select_for_update().filter(slug=slug).first()
-    return insert(Tag(slug=slug, **values)) if word is None else change_tag(tag=word, **values)
+    hidden = Tag.objects.hidden_from(actor).filter(slug=slug)
+    if not hidden.exists():
+        return insert(Tag(slug=slug, **values))
+    with hold(Screenshot.objects.filter(pk__in=_pairs(hidden).values("screenshot"))):
+        word = hidden.select_for_update().first()
+        return insert(Tag(slug=slug, **values)) if word is None else _replaced(word, **values)
+
+
+def _pairs(tags: Any) -> Any:
+    return Screenshot.tags.through.objects.filter(tag__in=tags.values("pk"))
+
+
+def _replaced(word: Tag, **values: Any) -> Tag:
+    """Give the slug and the screenshots of `word`, which is locked, to a new tag, and return that."""
+    rows = Tag.objects.filter(pk=word.pk)
+    rows.update(slug=uuid4().hex)
+    made = insert(Tag(slug=word.slug, **values))
+    _pairs(rows).update(tag=made)
+    rows._raw_delete(rows.db)  # leaves no tombstone: nobody has seen it go
+    return made
 
 
 @transaction.atomic
@@ -75,6 +94,6 @@ def change_tag(*, tag: Tag, **changes: Any) -> Tag:
 @transaction.atomic
 def delete_tag(*, tag: Tag) -> None:
     """Delete the tag and remove it from its screenshots, which are locked first, as every change of their tags does."""
-    pairs = Screenshot.tags.through.objects.filter(tag=tag)
-    with hold(Screenshot.objects.filter(pk__in=pairs.values("screenshot"))):
+    tagged = _pairs(Tag.objects.filter(pk=tag.pk)).values("screenshot")
+    with hold(Screenshot.objects.filter(pk__in=tagged)):
         tag.delete()

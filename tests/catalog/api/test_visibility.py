@@ -409,9 +409,13 @@ class TestWords:
         written(by_token, "PATCH", world.at(ONE), {"tags": ["acquisition"]})
         if not is_used:
             written(by_token, "DELETE", world.at(ONE))
-        body = {"slug": "acquisition", "title": "Bought"}
-        assert written(by_user(world.other), "POST", "/tags/", body) == 201
+        other = by_user(world.other)
+        for body in ({"slug": "sold"}, {"slug": "acquisition", "title": "Bought"}):
+            assert written(other, "POST", "/tags/", body) == 201
         self.known_to(api, as_other, by_token)
+        ids = [other.read(f"/tags/{slug}/")["id"] for slug in ("sold", "acquisition")]
+        assert ids == sorted(ids)  # an older id would tell as much
+        assert by_token.read("/tags/acquisition/")["screenshot_count"] == is_used
         assert api.read("/tags/acquisition/")["title"] == "Bought"
         assert api.read("/tags/acquisition/screenshots/")["results"] == []
 
