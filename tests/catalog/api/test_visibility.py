@@ -295,6 +295,19 @@ class TestCacheKeys:
         assert api("/screenshots/")["Cache-Control"] == "public, max-age=0, must-revalidate"
 
     @pytest.mark.parametrize(
+        "path", ["/screenshots/?tag=dark&count=exact", "/tags/dark/", "/tags/", "/galleries/"]
+    )
+    def test_a_change_of_something_private_changes_neither_content_nor_tag_of_what_shows_something(
+        self, api, world, path
+    ):
+        """Its `Cache-Status` and `Last-Modified` do tell: docs/permissions.md says so."""
+        before = api(path)
+        world.shots["yak"].tags.add(world.tags["dark"])
+        world.shots["yak"].tags.remove(world.tags["dark"])
+        after = api(path)
+        assert (after.content, after["ETag"]) == (before.content, before["ETag"])
+
+    @pytest.mark.parametrize(
         ("narrowed", "none_such"),
         [
             ("/screenshots/?gallery=vault", "/screenshots/?gallery=no-such-thing"),
