@@ -66,8 +66,10 @@ class Command(BaseCommand):
         before = Screenshot.objects.filter(gallery__slug__startswith=PREFIX).count()
         _refuse_twice(append, before)
         with tqdm(total=wanted.screenshots, unit=" rows", unit_scale=True, disable=quiet) as bar:
-            for rows in fill(wanted, seed=seed, before=before):
-                if not bar.n:  # triggers read tables that PostgreSQL's planner would take for empty, and take long
+            for batch, rows in enumerate(fill(wanted, seed=seed, before=before)):
+                if (
+                    not batch
+                ):  # the triggers of all others read tables that PostgreSQL's planner took for empty
                     analyze()
                 bar.update(rows)
         analyze()
