@@ -17,7 +17,7 @@ from rest_framework.throttling import BaseThrottle
 from catalog.accounts import usage
 from catalog.accounts.models import ApiKey, UsageEvent
 from catalog.accounts.usage import Tally
-from keybits.drf.writes import atomically
+from keybits.drf.attempts import atomically
 
 __all__ = ["QuotaExceededError", "QuotaThrottle"]
 

@@ -17,7 +17,7 @@ from catalog.importing.reports import Failure, Outcome, Report
 from catalog.importing.rows import differs, put_cover, put_gallery, put_screenshot
 from catalog.models import Gallery, Screenshot
 from keybits import replicas
-from keybits.drf.writes import BusyError, atomically
+from keybits.drf.attempts import BusyError, atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -26,16 +26,15 @@ from rest_framework.routers import Route
 
 from keybits import readthrough
 from keybits.conf import conf
+from keybits.drf.attempts import BusyError, atomically
 from keybits.drf.idempotency import once
 from keybits.drf.members import MOST_NAMED
 from keybits.drf.parsers import has_content
 from keybits.drf.writes import (
     WROTE,
-    BusyError,
     PreconditionRequiredError,
     WriteMixin,
     Written,
-    atomically,
     failed,
     proceeds,
     unmet,

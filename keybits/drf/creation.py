@@ -9,8 +9,9 @@ from rest_framework.exceptions import APIException
 from rest_framework.request import Request
 
 from keybits import etags
+from keybits.drf.attempts import atomically
 from keybits.drf.idempotency import once
-from keybits.drf.writes import WriteMixin, Written, atomically, failed, sent
+from keybits.drf.writes import WriteMixin, Written, failed, sent
 from keybits.preconditions import Conditions
 
 __all__ = ["AlreadyExistsError", "CreateETAGMixin"]

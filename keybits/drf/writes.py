@@ -7,25 +7,25 @@ decide before that who may write, and the serializer decides what may be written
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 from django.core.exceptions import ObjectDoesNotExist
-from django.db import IntegrityError, OperationalError, router, transaction
+from django.db import router, transaction
 from django.db.models import Model
 from django.http import Http404, HttpResponse
 from django.urls import NoReverseMatch, reverse
 from django.utils.http import escape_leading_slashes
-from rest_framework.exceptions import APIException, ParseError
+from rest_framework.exceptions import ParseError
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework_extensions.exceptions import PreconditionRequiredException
 
-from keybits import answers, cache_control, cache_status, changes, codings, etags, readthrough, replicas
+from keybits import answers, cache_control, cache_status, codings, etags, readthrough
+from keybits.drf.attempts import atomically
 from keybits.drf.parsers import has_content, take_in
 from keybits.drf.renderers import read
 from keybits.drf.responses import RepresentationResponse
@@ -34,37 +34,24 @@ from keybits.entries import Entry
 from keybits.middleware import spelt
 from keybits.preconditions import NONE, Conditions, Outcome, Validators, evaluate
 from keybits.problems import problem_response
-from keybits.transactions import WriteRefusedError
 
 __all__ = [
     "WROTE",
-    "BusyError",
     "ConditionalWritesMixin",
     "PreconditionRequiredError",
-    "ReplicaReadError",
     "WriteMixin",
     "Written",
-    "atomically",
     "failed",
     "proceeds",
     "sent",
     "unmet",
 ]
 
-logger = logging.getLogger(__name__)
-T = TypeVar("T")
-ATTEMPTS = 3
-TRANSIENT = frozenset({"40001", "40P01"})
-"""The SQLSTATEs of a transaction that PostgreSQL aborted in favour of another: a serialization failure, a deadlock."""
 WROTE = {
     "Cache-Control": cache_control.PRIVATE,
     "Cache-Status": cache_status.forwarded(cache_status.METHOD),
 }
 """The fields of answers to writes that show no representation."""
-UNIQUE = "23505"
-OVERTAKEN = frozenset({"23503", UNIQUE})
-"""The SQLSTATEs of a write that another has overtaken: it has deleted a row that this one refers to (reported at
-COMMIT), or made the same row (not in this one's snapshot)."""
 
 
 class PreconditionRequiredError(PreconditionRequiredException):  # type: ignore[misc]  # drf-extensions is untyped
@@ -75,23 +62,6 @@ class PreconditionRequiredError(PreconditionRequiredException):  # type: ignore[
         "If-Match: * overwrites whatever is there. A date (If-Unmodified-Since) is too coarse."
     )
     members = {"type": "precondition-required", "header": "If-Match"}
-
-
-class BusyError(APIException):
-    """503: others were writing the same rows. Nothing was written, and the request can be repeated unchanged."""
-
-    status_code = 503
-    default_detail = "Other requests are writing the same; nothing was written. Send the request again."
-    members = {"type": "busy"}
-    wait = 1
-
-
-class ReplicaReadError(APIException):
-    """503: the write had read from a replica, which may be behind. Nothing was written."""
-
-    status_code = 503
-    default_detail = "The server could not determine the present state; nothing was written."
-    members = {"type": "replica-read"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,69 +253,6 @@ def _lock(instance: Model) -> None:
         rows = kind._base_manager.using(alias).select_for_update(no_key=no_key)
         if not list(rows.filter(pk=instance._get_pk_val(kind._meta)).values_list("pk")):
             raise Http404
-
-
-def atomically(model: type[Model], work: Callable[[], T]) -> T:
-    """Run `work` in one transaction on the primary. Raise `BusyError` if other transactions keep it from completing.
-
-    Replicas are not read meanwhile. If one was read all the same, nothing is written and `ReplicaReadError` is raised.
-
-    If PostgreSQL aborts the transaction in favour of another, or another was first to delete a row that this one refers
-    to or to make the same row, `work` runs again from its beginning, `ATTEMPTS` times in all; it then sees what the
-    other has done. If a unique constraint fails each time, there was no race, and Django's `IntegrityError` is raised:
-    no validator checks that constraint.
-    """
-    alias = router.db_for_write(model)
-    attempts = 1 if transaction.get_connection(alias).in_atomic_block else ATTEMPTS
-    for left in reversed(range(attempts)):
-        try:
-            with replicas.filling() as lagging, _writing(alias):
-                done = work()
-                _demand_primary(lagging, alias)
-                return done
-        except WriteRefusedError as error:
-            raise BusyError from error
-        except (OperationalError, IntegrityError) as error:
-            if not _is_transient(error) or (attempts > 1 and not left and _sqlstate(error) == UNIQUE):
-                raise
-            if not left or not _is_given_up(error):
-                raise BusyError from error
-    raise BusyError
-
-
-@contextmanager
-def _writing(alias: str) -> Iterator[None]:
-    """Begin a transaction that will write; on SQLite, with its lock."""
-    connection: Any = transaction.get_connection(alias)
-    is_kept = changes.is_kept(connection)
-    with transaction.atomic(using=alias):
-        if is_kept and connection.vendor == "sqlite" and connection.transaction_mode in {None, "DEFERRED"}:
-            changes.lock(connection)
-        yield
-
-
-def _demand_primary(lagging: set[str], alias: str) -> None:
-    """Raise `ReplicaReadError` if replicas were read: they may be behind the rows about to be overwritten."""
-    if lagging:
-        logger.error(
-            "nothing was written: a write of %s has read %s, which may be behind; take .using() out of its queries",
-            alias,
-            ", ".join(sorted(lagging)),
-        )
-        raise ReplicaReadError
-
-
-def _is_given_up(error: Exception) -> bool:
-    return _sqlstate(error) in TRANSIENT | OVERTAKEN
-
-
-def _sqlstate(error: Exception) -> str | None:
-    """Return the SQLSTATE of the error, or None."""
-    return getattr(error.__cause__, "sqlstate", None)
-
-
-def _is_transient(error: Exception) -> bool:
-    return _is_given_up(error) or "database is locked" in str(error)
 
 
 def _refusal(view: Any, request: Request, body: bytes) -> HttpResponse | None:

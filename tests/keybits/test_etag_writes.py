@@ -34,7 +34,7 @@ from catalog.models import Tag
 from keybits.bits import UpdatedAtKeyBit
 from keybits.constructors import DefaultListKeyConstructor, DefaultObjectKeyConstructor
 from keybits.drf import CacheResponseAndETAGMixin, ClosedMembersMixin, CreateETAGMixin
-from keybits.drf.writes import BusyError, atomically
+from keybits.drf.attempts import BusyError, atomically
 from keybits.stores import StoreError, get_store
 
 pytestmark = pytest.mark.django_db(transaction=True)
