@@ -20,8 +20,10 @@ from rest_framework.request import Request
 from keybits.bits import FreshnessKeyBit, OriginKeyBit, PurgeKeyBit
 from keybits.constructors import KeyConstructor, headers_named
 from keybits.drf.closed import OPEN_TO_ALL, is_known, is_said_closed
+from keybits.query import Query
 
 __all__ = [
+    "chooses_charset",
     "credentialed",
     "has_chosen_locale",
     "has_unknown_bit",
@@ -37,6 +39,7 @@ REFUSING = ("dispatch", "initial", "check_permissions")
 """The steps in which a project's view may refuse a request, whatever it looks at."""
 SHOWN = "CSRF_COOKIE_NEEDS_UPDATE"
 """What Django's `get_token` sets in META."""
+UTF_8 = frozenset({"utf-8", "utf8"})
 PARTS = ("op1_class", "op2_class", "op1", "op2")
 """The attributes in which REST framework's `&`, `|` and `~` keep what they combine."""
 
@@ -65,6 +68,19 @@ def shows_unknown_credential(request: Request, constructor: KeyConstructor) -> b
     if "HTTP_AUTHORIZATION" in request._request.META and "authorization" not in named:
         return True
     return request.auth is not None and not named and not has_unknown_bit(constructor)
+
+
+def chooses_charset(view: Any, request: Request) -> bool:
+    """Return whether the client says in which charset its query is written, and so what the address means.
+
+    Django's WSGI handler reads a query by the charset of Content-Type, which no key and no `Vary` names; links are
+    written in UTF-8 all the same. A closed query is always read as UTF-8.
+    """
+    asked: Any = request._request
+    if asked.encoding is None or not asked.META.get("QUERY_STRING"):
+        return False
+    said = (asked.content_params or {}).get("charset", "utf-8").lower()
+    return said not in UTF_8 and not isinstance(getattr(view, "query", None), Query)
 
 
 def _is_somebody(user: Any) -> bool:

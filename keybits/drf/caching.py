@@ -45,6 +45,7 @@ from keybits.constructors import (
 )
 from keybits.drf import audience
 from keybits.drf.audience import (
+    chooses_charset,
     credentialed,
     has_chosen_locale,
     has_unknown_bit,
@@ -172,7 +173,8 @@ class _Exchange:
     def respond(self, constructor: KeyConstructor) -> HttpResponse:
         self.constructor = constructor
         self.is_private |= has_unknown_bit(constructor) or has_chosen_locale(self.request, constructor)
-        self.shows_unknown_credential = shows_unknown_credential(self.request, constructor)
+        self.is_unnamed = shows_unknown_credential(self.request, constructor)
+        self.is_unnamed |= chooses_charset(self.view, self.request)
         if self.request.accepted_renderer.format != "json":
             return self._bypass()
         exchange = {
@@ -187,7 +189,7 @@ class _Exchange:
         if not self.scopes:
             why = "its key names no scope, whose change would end it; give it an UpdatedAtKeyBit"
             _warn(type(self.view).__qualname__, why)
-        if self.shows_unknown_credential:
+        if self.is_unnamed:
             return self._fill(cache_status.BYPASS, Landing())
         found = readthrough.look_up(self.key, self.scopes)
         self.previous = found.entry
@@ -239,7 +241,7 @@ class _Exchange:
             response = self._render()
         if not _may_be_kept(response):
             return self._pass_on(response, reason)
-        is_kept = not self.shows_unknown_credential and self._is_told_apart(told, permitted, looked_up)
+        is_kept = not self.is_unnamed and self._is_told_apart(told, permitted, looked_up)
         policy = _policy(self.view) if is_kept else None
         headers = self._headers(response, addressed=self.constructor.tells_addresses_apart)
         if policy is None:

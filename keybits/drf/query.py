@@ -77,7 +77,7 @@ class ClosedQueryMixin:
             self.query = _without_default_format(self.get_grammar().parse(text))
         except QueryError as found:
             error = found
-        if self.query.canonical != text:
+        if self.query.canonical != text or request.encoding:  # a client may name a charset in Content-Type
             request.GET = QueryDict(self.query.canonical)
         return error
 

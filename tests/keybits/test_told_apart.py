@@ -43,11 +43,13 @@ from keybits import bits
 from keybits.constructors import DefaultListKeyConstructor, DefaultObjectKeyConstructor
 from keybits.drf import (
     CacheResponseAndETAGMixin,
+    ClosedQueryMixin,
     ListCacheResponseAndETAGMixin,
     RetrieveCacheResponseAndETAGMixin,
     caching,
 )
 from keybits.drf.closed import closed
+from keybits.parameters import Parameter, Text
 
 pytestmark = pytest.mark.django_db(transaction=True)
 HIT, MISS = "keybits; hit", "keybits; fwd=uri-miss"
@@ -125,6 +127,16 @@ class ByField(SaidViewSet):
 class OrderOfValues(SaidViewSet):
     def says(self, request: Any) -> Any:
         return request.GET.getlist("ordering")
+
+
+class AskedFor(SaidViewSet):
+    def says(self, request: Any) -> Any:
+        return request.query_params.get("title")
+
+
+class ClosedAskedFor(ClosedQueryMixin, AskedFor):
+    def get_query_parameters(self) -> list[Parameter]:
+        return [*super().get_query_parameters(), Text(name="title", longest=20)]
 
 
 class InZone(SaidViewSet):
@@ -614,6 +626,8 @@ urlpatterns = [
     path("linked/", LinkedViewSet.as_view(said)),
     path("linked-by-field/", LinkedByFieldViewSet.as_view(said)),
     path("ordered/", OrderOfValues.as_view(said)),
+    path("asked-for/", AskedFor.as_view(said)),
+    path("closed/", ClosedAskedFor.as_view(said)),
     path("zone/", InZone.as_view(said)),
     path("language/", InLanguage.as_view(said)),
     path("zone-of-field/", InZoneOfField.as_view(said)),
@@ -731,6 +745,21 @@ class TestRepresentations:
     def test_of_a_parameter_s_values_in_another_order_are_told_apart(self) -> None:
         assert says("/ordered/?ordering=a&ordering=b") == ["a", "b"]
         assert says("/ordered/?ordering=b&ordering=a") == ["b", "a"]
+
+    def test_of_a_query_in_another_charset_are_nobody_else_s(self) -> None:
+        """The same title, but links that repeat the address would have another."""
+        for _ in range(2):
+            answer = get("/asked-for/?title=caf%E9", Content_Type="text/plain; charset=latin-1")
+            assert answer.json()["says"] == "caf\u00e9"
+            assert answer["Cache-Control"] == "private, no-store"
+        utf_8 = {"Content_Type": "text/plain; charset=UTF-8"}
+        assert get("/asked-for/?title=caf%C3%A9", **utf_8)["Cache-Status"] == f"{MISS}; stored"
+        assert get("/asked-for/?title=caf%C3%A9")["Cache-Status"] == HIT
+
+    def test_of_a_closed_query_are_the_same_in_any_charset(self) -> None:
+        for charset in ("latin-1", "utf-8"):
+            found = says("/closed/?title=caf%C3%A9", Content_Type=f"text/plain; charset={charset}")
+            assert found == "caf\u00e9"
 
     def test_of_time_zones_are_told_apart(self) -> None:
         found = []
