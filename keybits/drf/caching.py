@@ -82,6 +82,9 @@ Handler = Callable[..., Any]
 ANSWERING, EXPIRES = "_keybits_answering", "_keybits_expires"
 MOST_NAMED, LONGEST_NAMED = 1024, 512
 """Most questions whose key is remembered, and the length of the longest in characters."""
+HOST = ("HTTP_HOST", "HTTP_X_FORWARDED_HOST")
+WITHOUT_HOST = ("HTTP_X_FORWARDED_HOST", "SERVER_NAME", "SERVER_PORT", "HTTP_X_FORWARDED_PORT")
+"""What Django makes the host of a request of: one with a Host field, and one without (HTTP/1.0)."""
 FAILURES = {
     406: (
         "not-acceptable",
@@ -449,15 +452,16 @@ def _question(constructor: KeyConstructor, exchange: dict[str, Any]) -> Hashable
     kind: Any = type(view)
     version = None if request.version is None else str(request.version)
     found = (request.accepted_media_type, version or "")  # whatever the negotiation and the versioning are
-    texts = (path, canonical_query(view, request), *found, meta.get("HTTP_HOST", ""))
+    hosts = (meta.get(name, "") for name in (HOST if "HTTP_HOST" in meta else WITHOUT_HOST))
+    texts = (path, canonical_query(view, request), *found, *hosts)
     plain = all(type(value) is str for _, value in captured) and not exchange["args"]
     if not plain or sum(map(len, texts)) > LONGEST_NAMED or not are_closed(kind, constructor):
         return None
     return (
         *(constructor, kind, exchange["view_method"], asked.method, namespace()),
         *(get_script_prefix(), captured, *texts, get_language(), request.accepted_renderer.format),
-        *(asked.scheme, meta.get("HTTP_X_FORWARDED_HOST", ""), get_current_timezone_name(), version),
-        *((request.user.pk, user_class(request)) if request.user else ()),
+        *(asked.scheme, get_current_timezone_name(), version),
+        *((request.user.pk, request.user.is_authenticated, user_class(request)) if request.user else ()),
     )
 
 

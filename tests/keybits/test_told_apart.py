@@ -320,6 +320,29 @@ class ByMachine(BaseAuthentication):
         return (AnonymousUser(), badge) if badge else None
 
 
+class Member:
+    """A user who is nobody until confirmed."""
+
+    pk = id = 1
+    _meta = User._meta
+
+    def __init__(self, *, is_confirmed: bool) -> None:
+        self.is_authenticated = is_confirmed
+
+
+class ByConfirmation(BaseAuthentication):
+    def authenticate(self, request: Request) -> Any:
+        confirmed = request.headers.get("X-Confirmed")
+        return (Member(is_confirmed=confirmed == "yes"), None) if confirmed else None
+
+
+class OfConfirmed(SaidViewSet):
+    authentication_classes = [ByConfirmation]
+
+    def says(self, request: Any) -> Any:
+        return "a secret" if request.user.is_authenticated else "nothing"
+
+
 class OfMachine(SaidViewSet):
     authentication_classes = [ByMachine]
 
@@ -641,6 +664,7 @@ urlpatterns = [
     path("by-host/", ByHost.as_view(said)),
     path("whom/", OfWhom.as_view(said)),
     path("machine/", OfMachine.as_view(said)),
+    path("confirmed/", OfConfirmed.as_view(said)),
     path("bearer/", OfBearerViewSet.as_view(said)),
     path("named-bearer/", OfNamedBearerViewSet.as_view(said)),
     path("badge/", OfBadgeViewSet.as_view(said)),
@@ -781,6 +805,11 @@ class TestRepresentations:
             assert says("/machine/", X_Machine=name, X_Serial=name) == name
             assert get("/machine/", X_Machine=name, X_Serial=name)["Cache-Status"] == HIT
 
+    def test_of_a_user_who_has_been_nobody_are_not_everybody_s(self) -> None:
+        assert says("/confirmed/", X_Confirmed="no") == "nothing"
+        assert says("/confirmed/", X_Confirmed="yes") == "a secret"
+        assert says("/confirmed/") == "nothing"
+
     def test_of_users_without_a_primary_key_are_not_kept(self) -> None:
         assert [says("/machine/", X_Machine=name) for name in "ab"] == ["a", "b"]
         assert get("/machine/", X_Machine="a")["Cache-Status"] == MISS
@@ -871,6 +900,11 @@ class TestOrigins:
         assert says("/by-origin/", X_Forwarded_Proto="https") == "https://testserver:80/by-origin/"
         assert says("/by-origin/", X_Forwarded_Host="evil.example") == "http://evil.example/by-origin/"
         assert get("/by-origin/")["Cache-Status"] == HIT
+
+    def test_are_told_apart_where_the_client_sends_no_host(self, settings: Settings) -> None:
+        settings.USE_X_FORWARDED_PORT = True
+        for port in ("8000", "9000"):
+            assert says("/by-origin/", X_Forwarded_Port=port) == f"http://testserver:{port}/by-origin/"
 
     def test_are_not_told_apart_by_the_host_field_alone(self) -> None:
         get("/by-host/")
