@@ -53,7 +53,7 @@ from keybits.drf.audience import (
     lacks_primary_key,
     shows_unknown_credential,
 )
-from keybits.drf.closed import are_closed, is_closed
+from keybits.drf.closed import are_closed, is_closed, knows_users_by_key
 from keybits.drf.negotiation import JSONContentNegotiation
 from keybits.drf.responses import RepresentationResponse
 from keybits.drf.spelling import compare_row, is_as_rows_have_it
@@ -455,6 +455,7 @@ def _question(constructor: KeyConstructor, exchange: dict[str, Any]) -> Hashable
     hosts = (meta.get(name, "") for name in (HOST if "HTTP_HOST" in meta else WITHOUT_HOST))
     texts = (path, canonical_query(view, request), *found, *hosts)
     plain = all(type(value) is str for _, value in captured) and not exchange["args"]
+    plain &= not request.user or not request.user.is_authenticated or knows_users_by_key(constructor)
     if not plain or sum(map(len, texts)) > LONGEST_NAMED or not are_closed(kind, constructor):
         return None
     return (

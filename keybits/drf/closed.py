@@ -20,7 +20,15 @@ from keybits import bits
 from keybits.constructors import KeyConstructor
 from keybits.drf.negotiation import JSONContentNegotiation
 
-__all__ = ["OPEN_TO_ALL", "are_closed", "closed", "is_closed", "is_known", "is_said_closed"]
+__all__ = [
+    "OPEN_TO_ALL",
+    "are_closed",
+    "closed",
+    "is_closed",
+    "is_known",
+    "is_said_closed",
+    "knows_users_by_key",
+]
 
 T = TypeVar("T")
 OPEN_TO_ALL = frozenset(
@@ -180,6 +188,25 @@ def are_closed(view: Any, constructor: KeyConstructor) -> bool:
         and all(_is_said(constructor, name) for name in constructor.bits)
         and all(is_known(type(constructor), step) for step in NAMING)
         and all(is_known(view, step) for step in STEPS)
+    )
+
+
+@lru_cache(maxsize=1024)
+def knows_users_by_key(constructor: KeyConstructor) -> bool:
+    """Return whether a closed constructor looks at no more of a user than the class and the primary key.
+
+    What the project has declared closed may look at more, which changes while these stay the same.
+    """
+    steps = (vars(kind).get(step) for kind in type(constructor).__mro__ for step in NAMING)
+    sources = (
+        constructor._params(name, bit)
+        for name, bit in constructor.bits.items()
+        if not isinstance(bit, bits.PurgeKeyBit)
+    )
+    return (
+        all(type(bit) in BITS for bit in constructor.bits.values())
+        and not any(map(callable, sources))
+        and all(_is_of(step, OURS) for step in steps if step is not None)
     )
 
 

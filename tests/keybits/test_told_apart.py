@@ -343,6 +343,22 @@ class OfConfirmed(SaidViewSet):
         return "a secret" if request.user.is_authenticated else "nothing"
 
 
+@closed
+def of_favourite(request: Any, **_: Any) -> str:
+    return f"tag:{request.user.first_name}"
+
+
+class OfFavouriteKey(DefaultListKeyConstructor):
+    updated_at = bits.UpdatedAtKeyBit(of_favourite)
+
+
+class OfFavourite(SaidViewSet):
+    list_cache_key_func: Any = OfFavouriteKey()
+
+    def says(self, request: Any) -> Any:
+        return Tag.objects.get(slug=request.user.first_name).name
+
+
 class OfMachine(SaidViewSet):
     authentication_classes = [ByMachine]
 
@@ -665,6 +681,7 @@ urlpatterns = [
     path("whom/", OfWhom.as_view(said)),
     path("machine/", OfMachine.as_view(said)),
     path("confirmed/", OfConfirmed.as_view(said)),
+    path("favourite/", OfFavourite.as_view(said)),
     path("bearer/", OfBearerViewSet.as_view(said)),
     path("named-bearer/", OfNamedBearerViewSet.as_view(said)),
     path("badge/", OfBadgeViewSet.as_view(said)),
@@ -809,6 +826,14 @@ class TestRepresentations:
         assert says("/confirmed/", X_Confirmed="no") == "nothing"
         assert says("/confirmed/", X_Confirmed="yes") == "a secret"
         assert says("/confirmed/") == "nothing"
+
+    def test_of_a_user_who_has_changed_are_made_from_other_scopes(self) -> None:
+        user, client = User.objects.create(username="ann", first_name="a"), Client()
+        client.force_login(user)
+        assert [get("/favourite/", client).json()["says"] for _ in range(2)] == ["A", "A"]
+        User.objects.update(first_name="b")
+        assert get("/favourite/", client).json()["says"] == "B"
+        assert get("/favourite/", client)["Cache-Status"] == HIT
 
     def test_of_users_without_a_primary_key_are_not_kept(self) -> None:
         assert [says("/machine/", X_Machine=name) for name in "ab"] == ["a", "b"]
