@@ -74,6 +74,7 @@ __all__ = [
     "UserKeyBit",
     "VersionKeyBit",
     "canonical_query",
+    "urlconf",
     "user_class",
 ]
 
@@ -157,16 +158,24 @@ class OriginKeyBit(KeyBitBase):  # type: ignore[misc]
 
 
 class RouteKeyBit(KeyBitBase):  # type: ignore[misc]
-    """The address of the view: the prefix that the application is mounted under, the route, and the URL's captures.
+    """The address of the view: the prefix that the application is mounted under, the route, the path, and the captures.
 
-    Several routes may lead to one view, with different options or in different namespaces.
+    Several routes may lead to one view, with different options or in different namespaces, also at the same path in
+    several URL configurations (`request.urlconf`). A converter may capture objects that cannot be told by their texts.
     """
 
     def get_data(
         self, params: Any, view_instance: Any, view_method: Any, request: Any, args: Any, kwargs: Any
     ) -> list[Any]:
         route = getattr(getattr(request, "resolver_match", None), "route", None)
-        return [get_script_prefix(), route, list(args), {name: str(value) for name, value in kwargs.items()}]
+        captured = {name: str(value) for name, value in kwargs.items()}
+        return [get_script_prefix(), urlconf(request), route, request.path, list(args), captured]
+
+
+def urlconf(request: Any) -> str | None:
+    """Return the name of the URL configuration that a middleware has chosen; None for `ROOT_URLCONF`."""
+    chosen = getattr(request, "urlconf", None)
+    return None if chosen is None else str(getattr(chosen, "__name__", chosen))
 
 
 def canonical_query(view: Any, request: Any) -> str:

@@ -31,7 +31,7 @@ from rest_framework.response import Response
 
 from keybits import audit, cache_control, cache_status, early, edge, flight, hosts, readthrough, replicas
 from keybits.answers import Answer, Terms, answer, missing_coding
-from keybits.bits import OriginKeyBit, canonical_query, user_class
+from keybits.bits import OriginKeyBit, canonical_query, urlconf, user_class
 from keybits.bounded import Bounded
 from keybits.cache_control import Policy
 from keybits.codings import encode
@@ -461,7 +461,7 @@ def _question(constructor: KeyConstructor, exchange: dict[str, Any]) -> Hashable
     return (
         *(constructor, kind, exchange["view_method"], asked.method, namespace()),
         *(get_script_prefix(), captured, *texts, get_language(), request.accepted_renderer.format),
-        *(asked.scheme, get_current_timezone_name(), version),
+        *(asked.scheme, get_current_timezone_name(), version, urlconf(asked)),
         *((request.user.pk, request.user.is_authenticated, user_class(request)) if request.user else ()),
     )
 

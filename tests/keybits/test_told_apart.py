@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from types import ModuleType
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -18,7 +20,8 @@ from django.middleware.csrf import _does_token_match, get_token
 from django.template import engines
 from django.template.response import SimpleTemplateResponse
 from django.test import Client
-from django.urls import include, path
+from django.urls import include, path, register_converter
+from django.urls.converters import SlugConverter
 from django.utils import timezone, translation
 from django.utils.translation import gettext
 from pytest_django import Settings
@@ -359,6 +362,40 @@ class OfFavourite(SaidViewSet):
         return Tag.objects.get(slug=request.user.first_name).name
 
 
+class Thing:
+    """What a converter captures: found by its slug, shown by its title, which others may have."""
+
+    def __init__(self, slug: str) -> None:
+        self.slug = slug
+
+    def __str__(self) -> str:
+        return "Untitled"
+
+
+class ThingConverter(SlugConverter):
+    def to_python(self, value: str) -> Thing:  # type: ignore[override]
+        return Thing(value)
+
+
+register_converter(ThingConverter, "told-apart-thing")
+
+
+class OfThing(SaidViewSet):
+    def says(self, request: Any) -> Any:
+        return self.kwargs["thing"].slug
+
+
+def elsewhere_middleware(get_response: Any) -> Any:
+    """As a project with one set of addresses for each of several sites has it."""
+
+    def middleware(request: Any) -> Any:
+        if "X-Elsewhere" in request.headers:
+            request.urlconf = "keybits_elsewhere"
+        return get_response(request)
+
+    return middleware
+
+
 class OfMachine(SaidViewSet):
     authentication_classes = [ByMachine]
 
@@ -682,6 +719,7 @@ urlpatterns = [
     path("machine/", OfMachine.as_view(said)),
     path("confirmed/", OfConfirmed.as_view(said)),
     path("favourite/", OfFavourite.as_view(said)),
+    path("thing/<told-apart-thing:thing>/", OfThing.as_view(said)),
     path("bearer/", OfBearerViewSet.as_view(said)),
     path("named-bearer/", OfNamedBearerViewSet.as_view(said)),
     path("badge/", OfBadgeViewSet.as_view(said)),
@@ -769,6 +807,19 @@ class TestVersions:
 class TestRepresentations:
     def test_of_two_routes_to_one_view_with_other_options_are_told_apart(self) -> None:
         assert [len(get(url).json()) for url in ("/all/", "/some/", "/all/", "/some/")] == [2, 1, 2, 1]
+
+    def test_of_captures_with_one_text_are_told_apart(self) -> None:
+        assert [says(f"/thing/{slug}/") for slug in "ab"] == ["a", "b"]
+
+    def test_of_one_path_in_two_url_configurations_are_told_apart(
+        self, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        other = ModuleType("keybits_elsewhere")
+        other.urlpatterns = [path("all/", TagViewSet.as_view(said, queryset=Tag.objects.none()))]  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, other.__name__, other)
+        settings.MIDDLEWARE = [*settings.MIDDLEWARE, f"{__name__}.elsewhere_middleware"]
+        for _ in range(2):
+            assert [len(get("/all/", **fields).json()) for fields in ({}, {"X_Elsewhere": "1"})] == [2, 0]
 
     def test_of_renderers_that_share_a_format_are_told_apart(self) -> None:
         kinds = ["application/json", "application/ld+json"] * 2
