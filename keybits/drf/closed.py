@@ -105,6 +105,18 @@ STEPS = frozenset(
     }
 )
 """The methods of a view that are called before and after a handler, and that a project may override."""
+DECLARED = frozenset(
+    {
+        "authentication_classes",
+        "content_negotiation_class",
+        "parser_classes",
+        "permission_classes",
+        "renderer_classes",
+        "throttle_classes",
+        "versioning_class",
+    }
+)
+"""The attributes of a view that say which classes take those steps: as a property, they may differ by the request."""
 NAMING = frozenset({"identity", "prepare_key", "scopes", "_named", "_params"})
 """The methods of a constructor that make a key and scopes of its bits."""
 OURS = ("django.", "rest_framework.", "rest_framework_extensions.", "keybits.", "drf_spectacular.")
@@ -188,7 +200,13 @@ def are_closed(view: Any, constructor: KeyConstructor) -> bool:
         and all(_is_said(constructor, name) for name in constructor.bits)
         and all(is_known(type(constructor), step) for step in NAMING)
         and all(is_known(view, step) for step in STEPS)
+        and all(_is_plain(view, name) or is_known(view, name) for name in DECLARED)
     )
+
+
+def _is_plain(view: Any, name: str) -> bool:
+    """Return whether an attribute of a class is what it says there, and no property."""
+    return not hasattr(type(getattr_static(view, name, None)), "__get__")
 
 
 @lru_cache(maxsize=1024)

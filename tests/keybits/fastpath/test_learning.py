@@ -156,6 +156,11 @@ class KeyByProperty(View):
 KEYS = (TagKey(), ScopesByClosedFunction())
 
 
+def by_key(*choices: Any) -> Any:
+    """A property of a view that depends on a field of the request."""
+    return property(lambda view: choices["X-Key" in view.request.headers])
+
+
 class NumbersAnswers(View):
     """Puts on each answer what is the request's own."""
 
@@ -262,6 +267,14 @@ SHUT: dict[str, Any] = {
     "throttle-that-counts-hits": listed(CountingHits),
     "own-throttles": listed(OwnThrottles),
     "throttles-given-here": listed(Deferring, get_throttles=lambda: [CountsHits()]),
+    "permission-by-property": listed(
+        made(permission_classes=by_key([permissions.AllowAny], [permissions.IsAuthenticatedOrReadOnly]))
+    ),
+    "authentication-by-property": listed(
+        made(authentication_classes=by_key([], [authentication.TokenAuthentication]))
+    ),
+    "throttle-by-property": listed(made(throttle_classes=by_key([], []))),
+    "versioning-by-property": listed(made(versioning_class=by_key(None, versioning.NamespaceVersioning))),
     "header-bit": listed(made(key=HeaderKey())),
     "own-bit": listed(made(key=OwnBitKey())),
     "scopes-of-a-function": listed(made(key=ScopesByFunction())),
