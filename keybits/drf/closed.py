@@ -146,9 +146,16 @@ def is_closed(view: Any, method: Callable[..., Any], constructor: KeyConstructor
         and _looks_at_nothing_else(view.content_negotiation_class, BY_ACCEPT_OR_ADDRESS)
         and _looks_at_nothing_else(view.versioning_class, BY_ACCEPT_OR_ADDRESS)
         and not STEPS & vars(view).keys()
+        and not _asks_for_rows(view)
         and (not view.throttle_classes or hasattr(view, "check_throttles_now"))
         and are_closed(view.__class__, constructor)
     )
+
+
+def _asks_for_rows(view: Any) -> bool:
+    """Return whether a permission calls `get_queryset` of the project's own, which may refuse, on every request."""
+    asks = permissions.DjangoModelPermissionsOrAnonReadOnly in view.permission_classes
+    return asks and ("get_queryset" in vars(view) or not is_known(type(view), "get_queryset"))
 
 
 def _is_reached_directly(view: Any) -> bool:

@@ -161,6 +161,18 @@ def by_key(*choices: Any) -> Any:
     return property(lambda view: choices["X-Key" in view.request.headers])
 
 
+class RefusesRows(View):
+    """Refuses where it chooses its rows, which this permission asks it for on every request."""
+
+    __module__ = "project.views"
+    permission_classes = [permissions.DjangoModelPermissionsOrAnonReadOnly]
+
+    def get_queryset(self) -> Any:
+        if "X-Key" not in self.request.headers:
+            raise PermissionDenied
+        return Tag.objects.all()
+
+
 class NumbersAnswers(View):
     """Puts on each answer what is the request's own."""
 
@@ -246,6 +258,11 @@ class WithCookie(View):
 OPEN: dict[str, Any] = {
     "plain": listed(View),
     "declared": listed(made(permission_classes=[Declared])),
+    "permission-of-the-model": listed(
+        made(
+            permission_classes=[permissions.DjangoModelPermissionsOrAnonReadOnly], queryset=Tag.objects.all()
+        )
+    ),
     "scopes-closed": listed(made(key=ScopesByClosedFunction())),
     "versioned": listed(made(versioning_class=versioning.AcceptHeaderVersioning)),
     "get-only": listed(GetOnly),
@@ -267,6 +284,7 @@ SHUT: dict[str, Any] = {
     "throttle-that-counts-hits": listed(CountingHits),
     "own-throttles": listed(OwnThrottles),
     "throttles-given-here": listed(Deferring, get_throttles=lambda: [CountsHits()]),
+    "permission-that-asks-for-rows": listed(RefusesRows),
     "permission-by-property": listed(
         made(permission_classes=by_key([permissions.AllowAny], [permissions.IsAuthenticatedOrReadOnly]))
     ),
