@@ -20,6 +20,7 @@ from django.db import connections
 from django.db.models import QuerySet, Value, lookups
 from django.db.models.expressions import Col
 from django.db.models.lookups import Lookup
+from django.db.models.sql import Query
 from django.db.models.sql.where import WhereNode
 
 from keybits.bounded import Bounded
@@ -89,6 +90,10 @@ class _Shape:
 
     def __init__(self, queryset: QuerySet[Any]) -> None:
         query: Any = queryset.query
+        if (
+            type(queryset.query) is not Query
+        ):  # a subclass may write more than is compared here: a CTE, a hint
+            raise _IncomparableError
         if query.extra_order_by or query.select_for_update or query.explain_info or query._filtered_relations:
             raise _IncomparableError
         if not all(isinstance(name, str) and name != "?" for name in query.order_by):

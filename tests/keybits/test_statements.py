@@ -8,6 +8,7 @@ from unittest import mock
 import pytest
 from django.db import models
 from django.db.models import Exists, F, OuterRef, Q, Value
+from django.db.models.sql import Query
 
 from catalog.models import Gallery, Screenshot, Tag
 from keybits.drf import settled
@@ -44,6 +45,32 @@ class Beyond(models.Func):
 
     def __init__(self, width, title):
         super().__init__(Value(width), Value(title))
+
+
+class Wider(Query):
+    """A query that writes what none of its conditions says, as those with common table expressions do."""
+
+    width = 0
+
+    def clone(self):
+        made = super().clone()
+        made.width = self.width
+        return made
+
+    def get_compiler(self, *given, **named):
+        compiler = super().get_compiler(*given, **named)
+        compiler.as_sql = lambda: self._written(*type(compiler).as_sql(compiler))
+        return compiler
+
+    def _written(self, sql, parameters):
+        return sql.replace(" ORDER BY", f" WHERE width >= {self.width} ORDER BY"), parameters
+
+
+def wider(width):
+    query = Wider(Screenshot)
+    query.width = width
+    query.add_ordering("width")
+    return models.QuerySet(Screenshot, query)
 
 
 @pytest.fixture
@@ -159,6 +186,13 @@ def test_same_question_is_written_once(shots, written, name):
 @pytest.mark.parametrize("name", ["two", "by a column", "annotated", "at random"])
 def test_what_cannot_be_compared_is_left_to_django(shots, written, name):
     Statements(PATHS).rows(QUESTIONS[name]())
+    assert written == []
+
+
+def test_a_query_of_another_class_is_left_to_django(shots, written):
+    statements = Statements(["width"])
+    found = [[row[0] for row in statements.rows(wider(width))] for width in (4, 5, 0)]
+    assert found == [[4, 5], [5], [0, 1, 2, 3, 4, 5]]
     assert written == []
 
 
