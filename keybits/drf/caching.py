@@ -170,6 +170,7 @@ class _Exchange:
         self.kwargs = kwargs
         self.is_private = credentialed(request) or is_for_some(view)
         self.varies: list[str] = []
+        self.varies_too: list[str] = []
         self.previous: Entry | None = None
         self.proven: bytes | None = None
 
@@ -277,7 +278,7 @@ class _Exchange:
         if lacks_primary_key(self.request):
             yield "its user has no primary key, by which users are told apart"
         named = headers_named(self.constructor) | TOLD_APART
-        for name in sorted({name.lower() for name in self.varies} - named):
+        for name in sorted({name.lower() for name in (*self.varies, *self.varies_too)} - named):
             yield f"it varies by {name}, which no HeadersKeyBit of its key names"
 
     def _send_unkept(
@@ -358,11 +359,11 @@ class _Exchange:
             response: HttpResponse = self.method(self.view, self.request, *self.args, **self.kwargs)
         finally:
             del vars(self.view)[ANSWERING]
-        said = response.get("Vary", "").split(",")  # the view's own, before the framework adds more
-        self.varies = [name.strip() for name in said if name.strip()]
+        self.varies = _varied_by(response)  # the view's own, before the framework adds more
         finalized: HttpResponse = self.view.finalize_response(
             self.request, response, *self.args, **self.kwargs
         )
+        self.varies_too = _varied_by(finalized)
         return finalized.render() if isinstance(finalized, SimpleTemplateResponse) else finalized
 
     def _bypass(self) -> HttpResponse:
@@ -515,6 +516,10 @@ def _may_be_kept(response: HttpResponse) -> bool:
     whole = response.status_code == 200 and bool(response.content)
     whole &= not response.cookies and "Set-Cookie" not in response
     return whole and "*" not in response.get("Vary", "") and "no-store" not in own and "private" not in own
+
+
+def _varied_by(response: HttpResponse) -> list[str]:
+    return [name.strip() for name in response.get("Vary", "").split(",") if name.strip()]
 
 
 def _http_response(result: Answer, representation: bytes) -> HttpResponse:

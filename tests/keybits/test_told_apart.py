@@ -23,6 +23,7 @@ from django.test import Client
 from django.urls import include, path, register_converter
 from django.urls.converters import SlugConverter
 from django.utils import timezone, translation
+from django.utils.cache import patch_vary_headers
 from django.utils.translation import gettext
 from pytest_django import Settings
 from rest_framework import serializers, viewsets
@@ -221,6 +222,24 @@ class Varying:
 class VaryingViewSet(CacheResponseAndETAGMixin, Varying, viewsets.GenericViewSet[Tag]):
     permission_classes: Any = []
     list_cache_key_func: Any = ListKey()
+
+
+class VaryingAtLast(SaidViewSet):
+    """Says what its answer varies by where REST framework completes it."""
+
+    def says(self, request: Any) -> Any:
+        return request.headers.get("X-Tenant")
+
+    def finalize_response(self, request: Any, response: Any, *args: Any, **kwargs: Any) -> Any:
+        final = super().finalize_response(request, response, *args, **kwargs)
+        patch_vary_headers(final, ["X-Tenant"])
+        return final
+
+
+class VaryingByItsHeaders(SaidViewSet):
+    def says(self, request: Any) -> Any:
+        self.headers["Vary"] = "X-Tenant"
+        return request.headers.get("X-Tenant")
 
 
 class VaryingOfTenant(VaryingViewSet):
@@ -709,6 +728,8 @@ urlpatterns = [
     path("zone-of-field/", InZoneOfField.as_view(said)),
     path("tenant/", OfTenant.as_view(said)),
     path("varying/", VaryingViewSet.as_view(said)),
+    path("varying-at-last/", VaryingAtLast.as_view(said)),
+    path("varying-by-its-headers/", VaryingByItsHeaders.as_view(said)),
     path("varying-tenant/", VaryingOfTenant.as_view(said)),
     path("tenant-bit/", OfTenantBit.as_view(said)),
     path("path-bit/", OfPath.as_view(said)),
@@ -1074,6 +1095,11 @@ class TestVary:
         ):  # the user and the language are not all of these
             answer = get(f"/varying/?by={name}")
             assert (answer["Cache-Status"], answer["Cache-Control"]) == (MISS, "private, no-store")
+
+    @pytest.mark.parametrize("url", ["/varying-at-last/", "/varying-by-its-headers/"])
+    def test_that_completes_the_answer_is_obeyed_too(self, url: str) -> None:
+        assert [says(url, X_Tenant=tenant) for tenant in ("acme", "rival")] == ["acme", "rival"]
+        assert get(url)["Cache-Control"] == "private, no-store"
 
     @pytest.mark.parametrize(
         "url", ["/varying-tenant/", "/varying/?by=Accept,+accept-encoding,+Authorization"]
