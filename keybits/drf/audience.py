@@ -37,6 +37,8 @@ __all__ = [
 KNOWN = OPEN_TO_ALL | {IsAuthenticated, IsAdminUser, DjangoModelPermissions}
 REFUSING = ("dispatch", "initial", "check_permissions")
 """The steps in which a project's view may refuse a request, whatever it looks at."""
+CHOOSING = ("determine_version", "get_content_negotiator", "get_renderers", "perform_content_negotiation")
+"""The steps in which it may choose a version or a renderer: the key has what was chosen, but no `Vary` says by what."""
 SHOWN = "CSRF_COOKIE_NEEDS_UPDATE"
 """What Django's `get_token` sets in META."""
 UTF_8 = frozenset({"utf-8", "utf8"})
@@ -89,7 +91,7 @@ def _is_somebody(user: Any) -> bool:
 
 def is_for_some(view: Any) -> bool:
     """Return whether a permission, or a step that the view overrides, may look at more than `closed` allows."""
-    if not vars(view).keys().isdisjoint(REFUSING):  # given to `as_view`
+    if not vars(view).keys().isdisjoint(REFUSING + CHOOSING):  # given to `as_view`
         return True
     kind: Any = type(view)
     return bool(_unknown(view)) or _looks_further(kind, view.versioning_class, view.content_negotiation_class)
@@ -99,7 +101,7 @@ def is_for_some(view: Any) -> bool:
 def _looks_further(view: Any, versioning: Any, negotiation: Any) -> bool:
     """Return whether the project overrides a step that decides what is shown, or to whom."""
     return not (
-        all(is_known(view, step) for step in REFUSING)
+        all(is_known(view, step) for step in REFUSING + CHOOSING)
         and (versioning is None or is_known(versioning, "determine_version"))
         and is_known(negotiation, "select_renderer")
     )

@@ -143,6 +143,11 @@ class ClosedAskedFor(ClosedQueryMixin, AskedFor):
         return [*super().get_query_parameters(), Text(name="title", longest=20)]
 
 
+class ChoosesItsVersion(SaidViewSet):
+    def determine_version(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        return request.headers.get("X-Version"), None
+
+
 class InZone(SaidViewSet):
     def says(self, request: Any) -> Any:
         return timezone.localtime(MOMENT).isoformat()
@@ -199,6 +204,11 @@ class FieldNegotiation(DefaultContentNegotiation):
 
 class LinkedByFieldViewSet(LinkedViewSet):
     content_negotiation_class = FieldNegotiation
+
+
+class ChoosesItsRenderers(LinkedViewSet):
+    def get_renderers(self) -> Any:
+        return [LinkedDataRenderer() if "HTTP_X_LINKED" in self.request.META else JSONRenderer()]
 
 
 class OfTenantKey(ListKey):
@@ -723,6 +733,8 @@ urlpatterns = [
     path("ordered/", OrderOfValues.as_view(said)),
     path("asked-for/", AskedFor.as_view(said)),
     path("closed/", ClosedAskedFor.as_view(said)),
+    path("chooses-its-version/", ChoosesItsVersion.as_view(said)),
+    path("chooses-its-renderers/", ChoosesItsRenderers.as_view(said)),
     path("zone/", InZone.as_view(said)),
     path("language/", InLanguage.as_view(said)),
     path("zone-of-field/", InZoneOfField.as_view(said)),
@@ -1108,7 +1120,13 @@ class TestVary:
         get(url)
         assert get(url)["Cache-Status"] == HIT
 
-    @pytest.mark.parametrize("url", ["/address/", "/tenant-bit/", "/fielded/", "/linked-by-field/"])
+    @pytest.mark.parametrize(
+        "url",
+        [
+            *("/address/", "/tenant-bit/", "/fielded/", "/linked-by-field/"),
+            *("/chooses-its-version/", "/chooses-its-renderers/"),
+        ],
+    )
     def test_cannot_name_what_nobody_knows_and_nobody_else_keeps_that(self, url: str) -> None:
         for _ in range(2):
             answer = get(url)
