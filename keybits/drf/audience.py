@@ -29,6 +29,7 @@ __all__ = [
     "has_unknown_bit",
     "is_for_some",
     "lacks_primary_key",
+    "names_cookies",
     "shows_unknown_credential",
     "watched_permissions",
     "watched_session",
@@ -41,6 +42,7 @@ CHOOSING = ("determine_version", "get_content_negotiator", "get_renderers", "per
 """The steps in which it may choose a version or a renderer: the key has what was chosen, but no `Vary` says by what."""
 SHOWN = "CSRF_COOKIE_NEEDS_UPDATE"
 """What Django's `get_token` sets in META."""
+COOKIES = "its cookies"
 UTF_8 = frozenset({"utf-8", "utf8"})
 PARTS = ("op1_class", "op2_class", "op1", "op2")
 """The attributes in which REST framework's `&`, `|` and `~` keep what they combine."""
@@ -114,6 +116,12 @@ def has_unknown_bit(constructor: KeyConstructor) -> bool:
     return "*" in headers_named(constructor) or not all(is_known(type(bit), "get_data") for bit in apart)
 
 
+@lru_cache(maxsize=1024)
+def names_cookies(constructor: KeyConstructor) -> bool:
+    """Return whether the key names all cookies, or has a bit of the project's own, which may name one."""
+    return "cookie" in headers_named(constructor) or has_unknown_bit(constructor)
+
+
 def has_chosen_locale(request: Request, constructor: KeyConstructor) -> bool:
     """Return whether the language or the time zone was, or may have been, chosen by what no `Vary` names.
 
@@ -166,9 +174,13 @@ def watched_permissions(view: Any) -> Iterator[list[str]]:
 
 @contextmanager
 def watched_session(asked: Any) -> Iterator[list[str]]:
-    """Yield a list that collects what is read in the block of the visitor's own: the session, the CSRF token."""
+    """Yield a list that collects what is read in the block of the visitor's own: session, CSRF token, cookies.
+
+    Django keeps messages in a cookie unless told otherwise.
+    """
     looked: list[str] = []
-    session, meta = getattr(asked, "session", None), asked.META
+    session, meta, cookies = getattr(asked, "session", None), asked.META, asked.COOKIES
+    asked.COOKIES = _Cookies(cookies, looked)
     asked_for_token = meta.pop(SHOWN, None)
     accessed = getattr(session, "accessed", False)
     if session is not None:
@@ -176,12 +188,35 @@ def watched_session(asked: Any) -> Iterator[list[str]]:
     try:
         yield looked
     finally:
+        asked.COOKIES = cookies
         looked += ["the CSRF token"] if SHOWN in meta else []
         if asked_for_token is not None:
             meta[SHOWN] = asked_for_token
         if session is not None:
             looked += ["the session"] if session.accessed else []
             session.accessed = accessed or session.accessed
+
+
+def _read(name: str) -> Any:
+    """Return a method of `_Cookies` that reads."""
+
+    def read(self: _Cookies, *given: Any) -> Any:
+        if COOKIES not in self.looked:
+            self.looked.append(COOKIES)
+        return getattr(self.cookies, name)(*given)
+
+    return read
+
+
+class _Cookies(dict[str, str]):
+    """The cookies of a request, which note in a list that they are read."""
+
+    def __init__(self, cookies: dict[str, str], looked: list[str]) -> None:
+        super().__init__(cookies)
+        self.cookies, self.looked = cookies, looked
+
+    __getitem__, __contains__, __iter__ = _read("__getitem__"), _read("__contains__"), _read("__iter__")
+    get, items, keys, values = _read("get"), _read("items"), _read("keys"), _read("values")
 
 
 def _unknown(view: Any) -> tuple[type[Any], ...]:

@@ -51,6 +51,7 @@ from keybits.drf.audience import (
     has_unknown_bit,
     is_for_some,
     lacks_primary_key,
+    names_cookies,
     shows_unknown_credential,
 )
 from keybits.drf.closed import are_closed, is_closed, knows_users_by_key
@@ -273,7 +274,7 @@ class _Exchange:
             yield "its address spells what it names in another way than its scopes do"
         if permissions:
             yield f"{permissions[0]} has to be asked of the object each time, unless it is declared closed"
-        if own:
+        if own and not (own == [audience.COOKIES] and names_cookies(self.constructor)):
             yield f"it looks into {' and '.join(own)}, which no bit of its key names"
         if lacks_primary_key(self.request):
             yield "its user has no primary key, by which users are told apart"

@@ -11,6 +11,8 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from django.conf import global_settings
+from django.contrib import messages
 from django.contrib.auth.models import AnonymousUser, Group, User
 from django.core import mail
 from django.core.exceptions import PermissionDenied
@@ -466,6 +468,35 @@ class OfTokenViewSet(SaidViewSet):
         return get_token(request._request)
 
 
+class OfCookieViewSet(SaidViewSet):
+    def says(self, request: Any) -> Any:
+        return request.COOKIES.get("cart")
+
+
+class CartBit(bits.KeyBitBase):  # type: ignore[misc]
+    def get_data(self, request: Any, **exchange: Any) -> str | None:
+        cart: str | None = request.COOKIES.get("cart")
+        return cart
+
+
+class OfCartKey(ListKey):
+    cart = CartBit()
+
+
+class OfCookieByBitViewSet(OfCookieViewSet):
+    list_cache_key_func = OfCartKey()
+
+
+class OfMessagesViewSet(SaidViewSet):
+    def says(self, request: Any) -> Any:
+        return [str(message) for message in messages.get_messages(request._request)]
+
+
+def tell(request: Any) -> HttpResponse:
+    messages.info(request, "Your order is on its way")
+    return HttpResponse()
+
+
 class Named:
     """A user whose primary key is a name, which anybody may choose."""
 
@@ -757,6 +788,10 @@ urlpatterns = [
     path("named-bearer/", OfNamedBearerViewSet.as_view(said)),
     path("badge/", OfBadgeViewSet.as_view(said)),
     path("cart/", OfCartViewSet.as_view(said)),
+    path("cookie/", OfCookieViewSet.as_view(said)),
+    path("cookie-by-bit/", OfCookieByBitViewSet.as_view(said)),
+    path("messages/", OfMessagesViewSet.as_view(said)),
+    path("tell/", tell),
     path("token/", OfTokenViewSet.as_view(said)),
     path("named-user/", OfNamedViewSet.as_view(said)),
     path("by-method/", ByMethodViewSet.as_view(said)),
@@ -958,6 +993,23 @@ class TestWhatLeadsToNoUser:
             assert "Cookie" in get("/cart/", client)["Vary"]
         assert says("/cart/") is None
         assert get("/cart/")["Cache-Control"] == "private, no-store"
+
+    def test_is_nobody_else_s_answer_where_it_is_in_a_cookie(self) -> None:
+        for _ in range(2):
+            assert [get("/cookie/", Cookie=f"cart={cart}").json()["says"] for cart in "ab"] == ["a", "b"]
+        assert get("/cookie/", Cookie="cart=a")["Cache-Control"] == "private, no-store"
+
+    def test_is_kept_where_a_bit_may_name_the_cookie(self) -> None:
+        assert [says("/cookie-by-bit/", Cookie=f"cart={cart}") for cart in "ab"] == ["a", "b"]
+        assert get("/cookie-by-bit/", Cookie="cart=a")["Cache-Status"] == HIT
+
+    def test_is_nobody_else_s_answer_where_it_is_a_message(self, settings: Settings) -> None:
+        settings.MESSAGE_STORAGE = global_settings.MESSAGE_STORAGE
+        client = Client()
+        client.get("/tell/")
+        assert client.cookies["messages"].value
+        assert get("/messages/", client).json()["says"] == ["Your order is on its way"]
+        assert get("/messages/").json()["says"] == []
 
     def test_is_nobody_else_s_answer_where_it_is_a_csrf_token(self) -> None:
         told = []
