@@ -42,16 +42,23 @@ SHAPING_DISTRIBUTIONS = (
 )
 SHAPING_SETTINGS = (
     "FORCE_SCRIPT_NAME",
+    "FORMAT_MODULE_PATH",
     "KEYBITS_PURGERS",
     "LANGUAGE_CODE",
+    "MEDIA_URL",
     "REST_FRAMEWORK",
     "ROOT_URLCONF",
     "SECRET_KEY",
+    "SITE_ID",
+    "STATIC_URL",
     "STORAGES",
     "TIME_ZONE",
     "USE_I18N",
+    "USE_THOUSAND_SEPARATOR",
     "USE_TZ",
 )
+"""Settings that Django and REST framework read when they make an answer. `SITE_ID` often is all that deployments of one
+code, with one store, differ by."""
 
 
 class EntryError(ValueError):
@@ -171,8 +178,10 @@ def fingerprint() -> str:
     for distribution in SHAPING_DISTRIBUTIONS:
         with suppress(metadata.PackageNotFoundError):
             digest.update(f"{distribution}={metadata.version(distribution)}\n".encode())
+    # As they are written: a relative MEDIA_URL is remembered under the prefix that is set when it is first read.
+    written = vars(settings)["_wrapped"]
     for name in (*SHAPING_SETTINGS, *conf.FINGERPRINT_SETTINGS):
-        digest.update(f"{name}={getattr(settings, name, None)!r}\n".encode())
+        digest.update(f"{name}={getattr(written, name, None)!r}\n".encode())
     for package in ("keybits", *conf.FINGERPRINT_PACKAGES):
         _digest_source(digest, package)
     digest.update(conf.VERSION.encode())

@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 import pytest
+from django.test.utils import override_script_prefix
 from hypothesis import given
 from hypothesis import strategies as st
 from pytest_django import Settings
@@ -251,7 +252,12 @@ class TestFingerprint:
             ("KEYBITS_VERSION", "2"),
             ("KEYBITS_FINGERPRINT_PACKAGES", []),
             ("FORCE_SCRIPT_NAME", "/under"),
+            ("FORMAT_MODULE_PATH", "shop.formats"),
             ("LANGUAGE_CODE", "de"),
+            ("MEDIA_URL", "https://media.example/"),
+            ("SITE_ID", 2),
+            ("STATIC_URL", "https://static.example/"),
+            ("USE_THOUSAND_SEPARATOR", True),
             ("REST_FRAMEWORK", {"COERCE_DECIMAL_TO_STRING": False}),
             ("ROOT_URLCONF", "catalog.api.urls"),
             ("TIME_ZONE", "Europe/Berlin"),
@@ -263,6 +269,14 @@ class TestFingerprint:
         before = fingerprint()
         setattr(settings, name, value)
         assert fingerprint() != before
+
+    def test_leaves_a_relative_address_to_the_prefix_of_the_request(
+        self, settings: Settings, anew: Callable[[], str]
+    ) -> None:
+        settings.MEDIA_URL = "media/"
+        anew()
+        with override_script_prefix("/under/"):
+            assert settings.MEDIA_URL == "/under/media/"
 
     @pytest.mark.parametrize(
         "changed", ["Django", "djangorestframework", "drf-extensions", "django-filter", "orjson"]
