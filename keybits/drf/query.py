@@ -39,7 +39,7 @@ class InvalidQueryError(APIException):
 class ClosedQueryMixin:
     """Parse the query string before anything else reads it.
 
-    The view sees only the canonical query, as `view.query` and in `request.query_params`.
+    The view sees only the canonical query, as `view.query`, in `request.query_params` and in the request's own address.
     """
 
     query: Query = NO_QUERY
@@ -79,6 +79,7 @@ class ClosedQueryMixin:
             error = found
         if self.query.canonical != text or request.encoding:  # a client may name a charset in Content-Type
             request.GET = QueryDict(self.query.canonical)
+            request.META = {**request.META, "QUERY_STRING": self.query.canonical}  # links are made of it
         return error
 
 

@@ -312,6 +312,11 @@ class HostKey(ListKey):
     host = bits.HeadersKeyBit(["Host"])
 
 
+class ClosedByOrigin(ClosedQueryMixin, ByOrigin):
+    def get_query_parameters(self) -> list[Parameter]:
+        return [*super().get_query_parameters(), Text(name="title", longest=20)]
+
+
 class ByHost(Linking):
     list_cache_key_func = HostKey()
 
@@ -778,6 +783,7 @@ urlpatterns = [
     path("path-bit/", OfPath.as_view(said)),
     path("address/", OfAddress.as_view(said)),
     path("by-origin/", ByOrigin.as_view(said)),
+    path("closed-by-origin/", ClosedByOrigin.as_view(said)),
     path("by-host/", ByHost.as_view(said)),
     path("whom/", OfWhom.as_view(said)),
     path("machine/", OfMachine.as_view(said)),
@@ -1066,6 +1072,11 @@ class TestOrigins:
         settings.USE_X_FORWARDED_PORT = True
         for port in ("8000", "9000"):
             assert says("/by-origin/", X_Forwarded_Port=port) == f"http://testserver:{port}/by-origin/"
+
+    @pytest.mark.parametrize("query", ["utm_source=me&title=a", "title=%61&_=1", "format=json&title=a"])
+    def test_have_no_links_that_repeat_what_does_not_count(self, query: str) -> None:
+        """Or the next client would be sent on with it, from the same entry."""
+        assert says(f"/closed-by-origin/?{query}") == "http://testserver/closed-by-origin/?title=a"
 
     def test_are_not_told_apart_by_the_host_field_alone(self) -> None:
         get("/by-host/")
