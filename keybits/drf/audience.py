@@ -62,16 +62,18 @@ def lacks_primary_key(request: Request) -> bool:
 
 
 def shows_unknown_credential(request: Request, constructor: KeyConstructor) -> bool:
-    """Return whether the client sent a credential that led to no user, and that no bit of the key names.
+    """Return whether the client sent a credential that signed nobody in, and that no bit of the key names.
 
-    A permission or the view may act on it, although the key cannot tell such clients apart.
+    It may have led to a guest: a user with a primary key who is not authenticated. A permission or the view may act on
+    it, although the key cannot tell such clients apart.
     """
     if _is_somebody(request.user):
         return False
     named = headers_named(constructor)
     if "HTTP_AUTHORIZATION" in request._request.META and "authorization" not in named:
         return True
-    return request.auth is not None and not named and not has_unknown_bit(constructor)
+    shown = request.auth is not None or getattr(request.user, "pk", None) is not None
+    return shown and not named and not has_unknown_bit(constructor)
 
 
 def chooses_charset(view: Any, request: Request) -> bool:

@@ -432,6 +432,24 @@ def elsewhere_middleware(get_response: Any) -> Any:
     return middleware
 
 
+class Guest(AnonymousUser):
+    def __init__(self, pk: str) -> None:
+        self.pk = pk  # type: ignore[assignment]
+
+
+class ByGuest(BaseAuthentication):
+    def authenticate(self, request: Request) -> Any:
+        guest = request.headers.get("X-Guest")
+        return (Guest(guest), None) if guest else None
+
+
+class OfGuest(SaidViewSet):
+    authentication_classes = [ByGuest]
+
+    def says(self, request: Any) -> Any:
+        return request.user.pk
+
+
 class OfMachine(SaidViewSet):
     authentication_classes = [ByMachine]
 
@@ -790,6 +808,7 @@ urlpatterns = [
     path("confirmed/", OfConfirmed.as_view(said)),
     path("favourite/", OfFavourite.as_view(said)),
     path("thing/<told-apart-thing:thing>/", OfThing.as_view(said)),
+    path("guest/", OfGuest.as_view(said)),
     path("bearer/", OfBearerViewSet.as_view(said)),
     path("named-bearer/", OfNamedBearerViewSet.as_view(said)),
     path("badge/", OfBadgeViewSet.as_view(said)),
@@ -987,6 +1006,11 @@ class TestWhatLeadsToNoUser:
     def test_is_nobody_else_s_answer_by_a_field_of_the_project_s_own(self) -> None:
         assert [says("/badge/", X_Badge=each) for each in "ab"] == ["a", "b"]
         assert says("/badge/") is None
+
+    def test_is_nobody_else_s_answer_where_it_is_a_guest(self) -> None:
+        assert [says("/guest/", X_Guest=each) for each in "ab"] == ["a", "b"]
+        assert says("/guest/") is None
+        assert get("/guest/", X_Guest="a")["Cache-Control"] == "private, no-store"
 
     def test_is_nobody_else_s_answer_where_it_is_in_the_session(self) -> None:
         for cart in "ab":
