@@ -6,7 +6,7 @@ not given the answer, and what a permission says of one object is not remembered
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
@@ -17,7 +17,7 @@ from django.utils.translation import get_language, get_language_from_path, get_l
 from rest_framework.permissions import BasePermission, DjangoModelPermissions, IsAdminUser, IsAuthenticated
 from rest_framework.request import Request
 
-from keybits.bits import FreshnessKeyBit, OriginKeyBit, PurgeKeyBit
+from keybits.bits import FreshnessKeyBit, OriginKeyBit, PurgeKeyBit, user_class
 from keybits.constructors import KeyConstructor, headers_named
 from keybits.drf.closed import OPEN_TO_ALL, is_known, is_said_closed
 from keybits.query import Query
@@ -31,8 +31,10 @@ __all__ = [
     "lacks_primary_key",
     "names_cookies",
     "shows_unknown_credential",
+    "tell_caller",
     "watched_permissions",
     "watched_session",
+    "whose",
 ]
 
 KNOWN = OPEN_TO_ALL | {IsAuthenticated, IsAdminUser, DjangoModelPermissions}
@@ -43,6 +45,7 @@ CHOOSING = ("determine_version", "get_content_negotiator", "get_renderers", "per
 SHOWN = "CSRF_COOKIE_NEEDS_UPDATE"
 """What Django's `get_token` sets in META."""
 COOKIES = "its cookies"
+Mine = tuple[frozenset[str], Hashable]
 UTF_8 = frozenset({"utf-8", "utf8"})
 PARTS = ("op1_class", "op2_class", "op1", "op2")
 """The attributes in which REST framework's `&`, `|` and `~` keep what they combine."""
@@ -51,7 +54,7 @@ PARTS = ("op1_class", "op2_class", "op1", "op2")
 def credentialed(request: Request) -> bool:
     """Return whether the client sent a credential, valid or not: such an answer is `private, no-store`."""
     asked = request._request
-    if "HTTP_AUTHORIZATION" in asked.META or settings.SESSION_COOKIE_NAME in asked.COOKIES:
+    if "HTTP_AUTHORIZATION" in asked.META or settings.SESSION_COOKIE_NAME in _cookies(asked):
         return True
     return request.auth is not None or _is_somebody(request.user)
 
@@ -131,7 +134,7 @@ def has_chosen_locale(request: Request, constructor: KeyConstructor) -> bool:
     project's own middleware may look at anything; where the key names a header or the host, it is assumed to use that.
     """
     asked: Any = request._request
-    if hasattr(asked, "LANGUAGE_CODE") and settings.LANGUAGE_COOKIE_NAME in asked.COOKIES:
+    if hasattr(asked, "LANGUAGE_CODE") and settings.LANGUAGE_COOKIE_NAME in _cookies(asked):
         return True
     if get_language() != settings.LANGUAGE_CODE and not _is_asked_for(asked):
         return not _names_more(constructor)
@@ -175,15 +178,16 @@ def watched_permissions(view: Any) -> Iterator[list[str]]:
 
 
 @contextmanager
-def watched_session(asked: Any) -> Iterator[list[str]]:
+def watched_session(asked: Any, mine: Mine) -> Iterator[list[str]]:
     """Yield a list that collects what is read in the block of the visitor's own: session, CSRF token, cookies.
 
-    Django keeps messages in a cookie unless told otherwise.
+    Django keeps messages in a cookie unless told otherwise. An answer that the block asks another view for may be the
+    visitor's own too (`tell_caller`): `mine` is what the answer being made is kept for.
     """
     looked: list[str] = []
-    session, meta, cookies = getattr(asked, "session", None), asked.META, asked.COOKIES
-    asked.COOKIES = _Cookies(cookies, looked)
-    asked_for_token = meta.pop(SHOWN, None)
+    session, cookies = getattr(asked, "session", None), asked.COOKIES
+    asked.COOKIES = _Cookies(cookies, looked, mine)
+    asked_for_token = asked.META.pop(SHOWN, None)
     accessed = getattr(session, "accessed", False)
     if session is not None:
         session.accessed = False
@@ -191,9 +195,9 @@ def watched_session(asked: Any) -> Iterator[list[str]]:
         yield looked
     finally:
         asked.COOKIES = cookies
-        looked += ["the CSRF token"] if SHOWN in meta else []
+        looked += ["the CSRF token"] if SHOWN in asked.META else []
         if asked_for_token is not None:
-            meta[SHOWN] = asked_for_token
+            asked.META[SHOWN] = asked_for_token
         if session is not None:
             looked += ["the session"] if session.accessed else []
             session.accessed = accessed or session.accessed
@@ -213,12 +217,37 @@ def _read(name: str) -> Any:
 class _Cookies(dict[str, str]):
     """The cookies of a request, which note in a list that they are read."""
 
-    def __init__(self, cookies: dict[str, str], looked: list[str]) -> None:
-        super().__init__(cookies)
-        self.cookies, self.looked = cookies, looked
+    def __init__(self, cookies: dict[str, str], looked: list[str], mine: Mine) -> None:
+        self.raw = getattr(cookies, "raw", cookies)
+        super().__init__(self.raw)
+        self.cookies, self.looked, self.mine = cookies, looked, mine
 
     __getitem__, __contains__, __iter__ = _read("__getitem__"), _read("__contains__"), _read("__iter__")
     get, items, keys, values = _read("get"), _read("items"), _read("keys"), _read("values")
+
+
+def _cookies(asked: Any) -> Any:
+    """Return the cookies of a request, without noting it: keybits looks at them before a handler runs."""
+    return getattr(asked.COOKIES, "raw", asked.COOKIES)
+
+
+def whose(request: Request, constructor: KeyConstructor) -> Mine:
+    """Return what an answer is kept for: the header fields that its key names, and the user (None: anonymous)."""
+    user = (user_class(request), request.user.pk) if _is_somebody(request.user) else None
+    return headers_named(constructor), user
+
+
+def tell_caller(view: Any, request: Request, constructor: KeyConstructor, *, is_certain: bool) -> None:
+    """Note, if a view that is cached too asks for this answer, that its own may then depend on what its key lacks.
+
+    `is_certain` says that this answer is made from nothing but its key.
+    """
+    caller: Any = request._request.COOKIES
+    if not isinstance(caller, _Cookies):
+        return
+    (named, user), (theirs, their_user) = whose(request, constructor), caller.mine
+    if not (is_certain and named <= theirs and user in {None, their_user}):
+        caller.looked.append(f"the answer of {type(view).__name__}")
 
 
 def _unknown(view: Any) -> tuple[type[Any], ...]:

@@ -169,7 +169,8 @@ class _Exchange:
         self.asked = request._request
         self.args = args
         self.kwargs = kwargs
-        self.is_private = credentialed(request) or is_for_some(view)
+        self.is_for_some = is_for_some(view)
+        self.is_private = credentialed(request) or self.is_for_some
         self.varies: list[str] = []
         self.varies_too: list[str] = []
         self.previous: Entry | None = None
@@ -177,9 +178,11 @@ class _Exchange:
 
     def respond(self, constructor: KeyConstructor) -> HttpResponse:
         self.constructor = constructor
-        self.is_private |= has_unknown_bit(constructor) or has_chosen_locale(self.request, constructor)
+        self.is_for_some |= has_unknown_bit(constructor)
+        self.is_private |= self.is_for_some or has_chosen_locale(self.request, constructor)
         self.is_unnamed = shows_unknown_credential(self.request, constructor)
         self.is_unnamed |= chooses_charset(self.view, self.request)
+        self._tell_caller(is_certain=not self.is_for_some and not self.is_unnamed)
         if self.request.accepted_renderer.format != "json":
             return self._bypass()
         exchange = {
@@ -235,18 +238,20 @@ class _Exchange:
     def _fill(self, reason: str, landing: Landing) -> HttpResponse:
         """Compute the response, keep it where it may be kept, and return it."""
         self._throttle()
-        start = monotonic()
+        start, mine = monotonic(), audience.whose(self.request, self.constructor)
         with (
             replicas.filling() as lagging,
             audit.observed(self.view, self.constructor, self.scopes, self.request),
             hosts.noted(self.asked) as told,
             audience.watched_permissions(self.view) as permitted,
-            audience.watched_session(self.asked) as looked_up,
+            audience.watched_session(self.asked, mine) as looked_up,
         ):
             response = self._render()
-        if not _may_be_kept(response):
+        whole = _may_be_kept(response)
+        is_kept = whole and not self.is_unnamed and self._is_told_apart(told, permitted, looked_up)
+        self._tell_caller(is_certain=is_kept)
+        if not whole:
             return self._pass_on(response, reason)
-        is_kept = not self.is_unnamed and self._is_told_apart(told, permitted, looked_up)
         policy = _policy(self.view) if is_kept else None
         headers = self._headers(response, addressed=self.constructor.tells_addresses_apart)
         if policy is None:
@@ -258,6 +263,9 @@ class _Exchange:
         more = tuple(field for field in response.items() if edge.is_for_caches(field[0]))
         tagged = _Tagged(self.scopes, named, policy, response.get("Cache-Control"), more)
         return self._keep(replace(made, cost=round(monotonic() - start, 6)), tagged, reason, landing)
+
+    def _tell_caller(self, *, is_certain: bool) -> None:
+        audience.tell_caller(self.view, self.request, self.constructor, is_certain=is_certain)
 
     def _is_told_apart(self, hosts_named: list[str], permissions: list[str], own: list[str]) -> bool:
         """Return whether the key, and the names of the scopes, are certain to be this question's own; log why not."""

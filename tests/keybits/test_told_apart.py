@@ -450,6 +450,26 @@ class OfGuest(SaidViewSet):
         return request.user.pk
 
 
+class Composed(SaidViewSet):
+    """Answers with what other views do, named in the query."""
+
+    authentication_classes: Any = []
+
+    def says(self, request: Any) -> Any:
+        view = {
+            "all": TagViewSet,
+            "guarded": GuardedViewSet,
+            "tenant": OfTenant,
+            "tenant-bit": OfTenantBit,
+            "machine": OfMachine,
+            "varying": VaryingViewSet,
+        }[request.query_params["of"]]
+        options: Any = (
+            {} if view is OfMachine else {"authentication_classes": []}
+        )  # that of a session is noticed
+        return view.as_view(said, **options)(request._request).data
+
+
 class OfMachine(SaidViewSet):
     authentication_classes = [ByMachine]
 
@@ -809,6 +829,7 @@ urlpatterns = [
     path("favourite/", OfFavourite.as_view(said)),
     path("thing/<told-apart-thing:thing>/", OfThing.as_view(said)),
     path("guest/", OfGuest.as_view(said)),
+    path("composed/", Composed.as_view(said)),
     path("bearer/", OfBearerViewSet.as_view(said)),
     path("named-bearer/", OfNamedBearerViewSet.as_view(said)),
     path("badge/", OfBadgeViewSet.as_view(said)),
@@ -1224,6 +1245,30 @@ class TestVary:
         get("/path-bit/")
         assert (answer := get("/path-bit/"))["Cache-Status"] == HIT
         assert "public" in answer["Cache-Control"]
+
+
+class TestViewsThatAskOthers:
+    @pytest.mark.parametrize(
+        ("of", "fields"),
+        [
+            ("guarded", {"X_Api_Key": "secret"}),
+            ("tenant", {"X_Tenant": "acme"}),
+            ("tenant-bit", {"X_Tenant": "acme"}),
+            ("varying", {"X_Tenant": "acme"}),
+            ("machine", {"X_Machine": "a", "X_Serial": "a"}),
+        ],
+    )
+    def test_keep_nothing_that_depends_on_what_their_own_key_lacks(
+        self, of: str, fields: dict[str, str]
+    ) -> None:
+        url = f"/composed/?of={of}"
+        theirs, others = get(url, **fields), get(url)
+        assert theirs.json() != others.json()
+        assert theirs["Cache-Control"] == "private, no-store"
+
+    def test_keep_what_does_not(self) -> None:
+        get("/composed/?of=all")
+        assert get("/composed/?of=all")["Cache-Status"] == HIT
 
 
 class TestPermissions:
