@@ -90,8 +90,8 @@ DROP = {
     "sqlite": (f"DROP TABLE {TABLE}",),
 }
 CLAIM = {
-    "postgresql": f"UPDATE {TABLE} SET writer = %s WHERE tx = pg_current_xact_id_if_assigned() AND writer = '' "
-    "RETURNING scope",
+    # Also those that the same transaction has claimed before, for a COMMIT that failed after a savepoint of its text.
+    "postgresql": f"UPDATE {TABLE} SET writer = %s WHERE tx = pg_current_xact_id_if_assigned() RETURNING scope",
     # SQLite has one writer at a time: unclaimed rows are this transaction's, or wait for a relay anyway.
     "sqlite": f"UPDATE {TABLE} SET writer = %s WHERE writer = '' RETURNING scope",
 }

@@ -289,6 +289,18 @@ class TestPostgreSQL:
         assert get_store().mint(("tag:x",)) not in {others, (None,)}
         assert name() == "X+"
 
+    def test_what_was_claimed_for_a_commit_that_failed_after_a_savepoint_of_its_text_is_claimed_again(
+        self, tag: Tag
+    ) -> None:
+        run("BEGIN", UPDATE)
+        with pytest.raises(DataError):
+            run(f"SAVEPOINT a; {FAILS}; COMMIT")
+        run("ROLLBACK TO SAVEPOINT a")
+        others = get_store().mint(("tag:x",))  # under which another reader keeps the old name
+        run("COMMIT")
+        assert get_store().mint(("tag:x",)) not in {others, (None,)}
+        assert name() == "X+"
+
     def test_what_psycopg_sends_in_a_pipeline_is_closed(self, tag: Tag) -> None:
         before = get_store().mint(("tag:x",))
         connection.ensure_connection()
