@@ -191,7 +191,18 @@ def _has_failed(connection: BaseDatabaseWrapper) -> bool:
 
 def _status(connection: BaseDatabaseWrapper) -> int | None:
     raw: Any = connection.connection
-    return None if raw is None else raw.info.transaction_status
+    if raw is None:
+        return None
+    _arrive(connection)
+    return raw.info.transaction_status  # type: ignore[no-any-return]
+
+
+def _arrive(connection: BaseDatabaseWrapper) -> None:
+    """In psycopg's pipeline mode, wait until PostgreSQL has executed all that was sent. Raise the first failure."""
+    raw: Any = connection.connection
+    if connection.vendor == "postgresql" and raw.pgconn.pipeline_status:
+        with connection.wrap_database_errors, raw.pipeline() as pipeline:
+            pipeline.sync()
 
 
 def _watched(execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
@@ -356,6 +367,7 @@ def _commit_open(
 ) -> Any:
     try:
         result = original()
+        _arrive(connection)
     except Exception:
         # A lost connection may have committed, or may yet: the scopes stay open until the relay knows.
         if _has_failed(connection) or connection.is_usable():

@@ -73,6 +73,13 @@ MAKES = {
     "$$ BEGIN PERFORM 1; RETURN NULL; END $$",
 }
 """As a migration makes what a domain's own triggers do."""
+SLOW = """
+    CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN PERFORM pg_sleep(0.2); RETURN NULL; END $$;
+    CREATE CONSTRAINT TRIGGER slow AFTER UPDATE ON catalog_tag
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION slow()
+"""
+"""Makes each COMMIT of a tag take its time."""
 PROCEDURE = f"""
     CREATE PROCEDURE pg_temp.batch() LANGUAGE plpgsql AS $$
     BEGIN {UPDATE}; COMMIT; {UPDATE}; COMMIT; END $$
@@ -307,6 +314,30 @@ class TestPostgreSQL:
         with connection.connection.pipeline(), transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(UPDATE)
         assert get_store().mint(("tag:x",)) not in {before, (None,)}
+
+    @pytest.mark.parametrize("begins", [True, False])
+    def test_a_pipeline_is_waited_for_before_what_it_commits_is_closed(self, tag: Tag, begins: bool) -> None:
+        """The transaction is begun in SQL, or by psycopg where autocommit is off; COMMIT is sent, and awaited."""
+        before = get_store().mint(("tag:x",))
+        beside: Any = connection.copy()
+        run(SLOW)
+        transaction.set_autocommit(begins)
+        try:
+            with connection.connection.pipeline():
+                run(*["BEGIN"][:begins], UPDATE, "COMMIT")
+                assert get_store().mint(("tag:x",)) not in {before, (None,)}
+                with beside.cursor() as cursor:  # what a reader keeps under this stamp
+                    assert cursor.execute("SELECT name FROM catalog_tag").fetchall() == [("X+",)]
+        finally:
+            beside.close()
+            connection.close()
+            run("DROP FUNCTION slow() CASCADE")
+
+    def test_a_pipeline_whose_commit_fails_raises_its_error_and_leaves_no_scope_open(self, tag: Tag) -> None:
+        with pytest.raises(IntegrityError), connection.cursor().connection.pipeline():
+            run("BEGIN", UPDATE, LOST, "COMMIT")
+        assert get_store().mint(("tag:x",)) != (None,)
+        assert name() == "X"
 
     @pytest.mark.parametrize("after", ["", f"; {UPDATE}"])
     def test_statements_that_commit_in_one_text_are_closed(self, tag: Tag, after: str) -> None:
