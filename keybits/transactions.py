@@ -14,13 +14,13 @@ import re
 import sqlite3
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import islice
 from typing import Any
 from weakref import WeakSet
 
-from django.db import connections, transaction
+from django.db import Error, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from keybits import changes, early, replicas
@@ -56,6 +56,7 @@ _WRITES = re.compile(_BEFORE + _WRITE, re.IGNORECASE | re.DOTALL)
 _NEXT = rf";{_SKIPPED}(?:/\*.*?\*/{_SKIPPED})*+"
 _WRITES_LATER = re.compile(rf"{_NEXT}(?:{_WRITE}|WITH\b)", re.IGNORECASE | re.DOTALL)
 _COMMITS_LATER = re.compile(rf"{_NEXT}(?:COMMIT|END)\b", re.IGNORECASE | re.DOTALL)
+_BEGINS = re.compile(rf"(?:\A{_BEFORE}|{_NEXT})(?:BEGIN|START)\b", re.IGNORECASE | re.DOTALL)
 _ENDS_ITSELF = re.compile(rf"{_BEFORE}(?:CALL|DO)\b", re.IGNORECASE | re.DOTALL)
 _COMMITS = re.compile(rf"{_BEFORE}(?:COMMIT|END)\b", re.IGNORECASE | re.DOTALL)
 _WITH = re.compile(rf"{_BEFORE}WITH\b.*\b(?:INSERT|UPDATE|DELETE|MERGE)\b", re.IGNORECASE | re.DOTALL)
@@ -216,11 +217,11 @@ def _watched(execute: Callable[..., Any], sql: Any, params: Any, many: bool, con
     if not _is_write(text):
         return _run(connection, run, text)
     if _commits_later(connection, text):
-        return _closed_afterwards(connection, run)
+        return _closed_afterwards(connection, run, commits=True)
     if _in_transaction(connection):
         _mark(connection, written=True)
         return _closed_afterwards(connection, run) if ";" in text else run()
-    if _ENDS_ITSELF.match(text):
+    if _ENDS_ITSELF.match(text) or _begins(connection, text):
         return _closed_afterwards(connection, run)
     with _transaction(connection):
         _mark(connection, written=True)
@@ -236,6 +237,11 @@ def _commits_later(connection: BaseDatabaseWrapper, text: str) -> bool:
     It may also be one with such words in a literal, a comment, or the body of a function.
     """
     return connection.vendor != "sqlite" and ";" in text and bool(_COMMITS_LATER.search(text))
+
+
+def _begins(connection: BaseDatabaseWrapper, text: str) -> bool:
+    """Say whether a text may be several statements of which one begins a transaction, which SQL may roll back later."""
+    return connection.vendor != "sqlite" and ";" in text and bool(_BEGINS.search(text))
 
 
 @contextmanager
@@ -273,16 +279,35 @@ def _run(connection: BaseDatabaseWrapper, run: Callable[[], Any], text: str) -> 
     return result
 
 
-def _closed_afterwards(connection: BaseDatabaseWrapper, run: Callable[[], Any]) -> Any:
-    """Run a text that may commit by itself; then, outside any transaction, close whatever nobody has claimed."""
-    result = run()
-    goes_on = _in_transaction(connection)
+def _closed_afterwards(
+    connection: BaseDatabaseWrapper, run: Callable[[], Any], *, commits: bool = False
+) -> Any:
+    """Run a text that may commit by itself; then close whatever has been committed and nobody has claimed.
+
+    If it `commits`, it may have begun another transaction after that. If it fails, it may have committed before.
+    """
+    try:
+        result = run()
+    except Exception:
+        with suppress(Error):
+            _close_committed(connection, commits=commits)
+        raise
+    _close_committed(connection, commits=commits)
+    return result
+
+
+def _close_committed(connection: BaseDatabaseWrapper, *, commits: bool) -> None:
+    """Close what nobody has claimed, unless the transaction that has recorded it is still under way."""
+    goes_on = _is_open(connection)
     _mark(connection, written=goes_on)
-    if not goes_on and conf.TRACKING == "triggers" and changes.is_kept(connection):
+    if conf.TRACKING != "triggers" or not changes.is_kept(connection):
+        return
+    if not goes_on or (commits and not _has_failed(connection) and not changes.is_pending(connection)):
         scopes = coarsened(scope for _, scope, writer in changes.recorded(connection) if not writer)
+        if not goes_on and _is_open(connection):  # without autocommit, the look has begun a transaction
+            connection.connection.rollback()
         if scopes:
             _close(scopes, "")
-    return result
 
 
 class _ReadCursor:

@@ -287,6 +287,51 @@ class TestPostgreSQL:
         run("ROLLBACK")
         assert name() == "X+"
 
+    @pytest.mark.parametrize("text", [f"BEGIN; {UPDATE}", f"SELECT 1; START TRANSACTION; {UPDATE}"])
+    def test_a_text_that_begins_and_writes_is_ended_by_a_later_one(self, tag: Tag, text: str) -> None:
+        assert not ends(text, "ROLLBACK")
+        assert name() == "X"
+        assert not ends(text)
+        assert transactions.sees_its_own_writes()
+        assert ends("COMMIT")
+        assert name() == "X+"
+
+    @pytest.mark.parametrize(
+        "texts",
+        [
+            [f"{UPDATE}; COMMIT; BEGIN"],
+            ["BEGIN", f"{UPDATE}; COMMIT; BEGIN"],
+            ["BEGIN", f"{UPDATE}; COMMIT AND CHAIN"],
+        ],
+    )
+    def test_a_text_that_writes_and_commits_and_begins_anew_is_closed(
+        self, tag: Tag, texts: list[str]
+    ) -> None:
+        assert ends(*texts)
+        run("ROLLBACK")
+        assert name() == "X+"
+
+    def test_a_text_that_commits_a_transaction_that_django_began_is_closed(self, tag: Tag) -> None:
+        with transaction.atomic():
+            assert ends(f"{UPDATE}; COMMIT")
+            assert not transactions.sees_its_own_writes()
+        transaction.set_autocommit(False)
+        try:
+            assert ends(f"{UPDATE}; COMMIT")
+        finally:
+            transaction.set_autocommit(True)
+        assert name() == "X++"
+
+    @pytest.mark.parametrize("before", [(), ("BEGIN",)])
+    def test_a_text_that_fails_after_it_has_committed_is_closed(
+        self, tag: Tag, before: tuple[str, ...]
+    ) -> None:
+        stamp = get_store().mint(("tag:x",))
+        with pytest.raises(DataError):
+            run(*before, f"{'' if before else 'BEGIN; '}{UPDATE}; COMMIT; {FAILS}")
+        assert get_store().mint(("tag:x",)) not in {stamp, (None,)}
+        assert name() == "X+"
+
     def test_a_text_that_looks_like_a_commit_and_fails_raises_its_own_error(self, tag: Tag) -> None:
         with transaction.atomic():
             run(UPDATE)
