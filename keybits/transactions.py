@@ -48,18 +48,23 @@ IDLE = "keybits_idle"
 """An SQL function that nobody calls: see `_is_idle`."""
 IN_TRANSACTION, FAILED = 2, 3
 """libpq's status of a connection in a transaction, and in a failed one, which can only be rolled back."""
+# PostgreSQL ends a comment at a carriage return, too; SQLite skips byte order marks.
+_SKIPPED = r"(?:[\s(\ufeff]|--[^\n\r]*+[\n\r])*+"
 # From the start of the first comment to the end of any: PostgreSQL's comments nest.
-_SKIPPED = r"(?:\s|\(|--[^\n]*+\n)*+"
-_BEFORE = rf"{_SKIPPED}(?:/\*.*\*/{_SKIPPED})?"
+_BEFORE = rf"[\s;]*+{_SKIPPED}(?:/\*.*\*/[;\s]*+{_SKIPPED})?"
 _WRITE = r"(?:INSERT|UPDATE|DELETE|REPLACE|MERGE|COPY|TRUNCATE|CALL|DO|EXECUTE)\b"
 _WRITES = re.compile(_BEFORE + _WRITE, re.IGNORECASE | re.DOTALL)
-_NEXT = rf";{_SKIPPED}(?:/\*.*?\*/{_SKIPPED})*+"
+_COMMENT = r"/\*(?:[^*/]|\*(?!/)|/(?!\*))*+\*/"
+_NESTED = rf"/\*(?:[^*/]|\*(?!/)|/(?!\*)|{_COMMENT})*+\*/"
+_NEXT = rf";{_SKIPPED}(?:{_NESTED}{_SKIPPED})*+"
 _WRITES_LATER = re.compile(rf"{_NEXT}(?:{_WRITE}|WITH\b)", re.IGNORECASE | re.DOTALL)
 _COMMITS_LATER = re.compile(rf"{_NEXT}(?:COMMIT|END)\b", re.IGNORECASE | re.DOTALL)
 _BEGINS = re.compile(rf"(?:\A{_BEFORE}|{_NEXT})(?:BEGIN|START)\b", re.IGNORECASE | re.DOTALL)
 _ENDS_ITSELF = re.compile(rf"{_BEFORE}(?:CALL|DO)\b", re.IGNORECASE | re.DOTALL)
 _COMMITS = re.compile(rf"{_BEFORE}(?:COMMIT|END)\b", re.IGNORECASE | re.DOTALL)
-_WITH = re.compile(rf"{_BEFORE}WITH\b.*\b(?:INSERT|UPDATE|DELETE|MERGE)\b", re.IGNORECASE | re.DOTALL)
+_WITH = re.compile(
+    rf"{_BEFORE}WITH\b.*\b(?:INSERT|UPDATE|DELETE|MERGE|REPLACE\s+INTO)\b", re.IGNORECASE | re.DOTALL
+)
 _RETURNING = re.compile(r"\bRETURNING\b", re.I)
 logger = logging.getLogger(__name__)
 _outage = Outage(logger, "the relay closes what is written", "the store is told of writes again")

@@ -21,9 +21,15 @@ from keybits.stores import StoreError, get_store
 from keybits.transactions import _WITH, _WRITES, WriteRefusedError
 
 CHECKOUT = Path(__file__).parents[2]
-BEFORE = ("", " \n", "/* a */", "/**/ /* SELECT */\n", "-- a\n", "((", "/* /* a */ b */", "/***/")
-READS = ("SELECT 1", "WITH a AS (SELECT 1) SELECT 2", "PRAGMA foreign_keys")
-WRITES = ("INSERT INTO a VALUES (1)", "update a SET b = 1", "WITH a AS (SELECT 1) DELETE FROM b")
+COMMENTS = ("/* a */", "/**/ /* SELECT */\n", "-- a\n", "-- a\r", "/* /* a */ b */", "/***/")
+BEFORE = ("", " \n", *COMMENTS, "((", ";;", "\ufeff", "; /* a */ ; -- a\n")
+READS = ("SELECT 1", "WITH a AS (SELECT 1) SELECT replace('a', 'b', 'c')", "PRAGMA foreign_keys")
+WRITES = (
+    "INSERT INTO a VALUES (1)",
+    "update a SET b = 1",
+    "WITH a AS (SELECT 1) DELETE FROM b",
+    "WITH a AS (SELECT 1) REPLACE INTO b SELECT * FROM a",
+)
 
 
 def is_write(sql: str) -> bool:
@@ -55,6 +61,11 @@ LATER = (
 @pytest.mark.parametrize("sql", LATER)
 def test_what_comes_after_another_statement_is_a_write(sql: str) -> None:
     assert transactions._is_write(sql)
+
+
+@pytest.mark.parametrize("comment", COMMENTS)
+def test_what_stands_after_another_statement_hides_nothing(comment: str) -> None:
+    assert all(transactions._is_write(f"VACUUM;{comment}{sql}") for sql in WRITES)
 
 
 def test_what_is_text_is_none() -> None:
@@ -114,7 +125,7 @@ def ends(*statements: Any) -> bool:
 @pytest.mark.django_db(transaction=True)
 class TestTransactionsBegunInSQL:
     @pytest.mark.parametrize("begin", ["BEGIN", "/* a */ begin transaction"])
-    @pytest.mark.parametrize("commit", ["COMMIT", "END", "-- done\ncommit"])
+    @pytest.mark.parametrize("commit", ["COMMIT", "END", "-- done\ncommit", "; commit"])
     def test_are_closed_as_they_commit(self, tag: Tag, begin: str, commit: str) -> None:
         assert ends(begin, UPDATE, commit)
         assert name() == "X+"
