@@ -65,6 +65,11 @@ _COMMITS = re.compile(rf"{_BEFORE}(?:COMMIT|END)\b", re.IGNORECASE | re.DOTALL)
 _WITH = re.compile(
     rf"{_BEFORE}WITH\b.*\b(?:INSERT|UPDATE|DELETE|MERGE|REPLACE\s+INTO)\b", re.IGNORECASE | re.DOTALL
 )
+# The record is written by statements of its own, and its triggers are made by others that name it further on.
+_RECORDS = re.compile(
+    rf"\s*(?:CREATE\b.*?|(?:(?:UPDATE|DELETE|INSERT|OR|REPLACE|FROM|INTO)\s+)+){changes.TABLE}",
+    re.IGNORECASE | re.DOTALL,
+)
 _RETURNING = re.compile(r"\bRETURNING\b", re.I)
 logger = logging.getLogger(__name__)
 _outage = Outage(logger, "the relay closes what is written", "the store is told of writes again")
@@ -270,7 +275,7 @@ def _text(sql: Any, connection: BaseDatabaseWrapper) -> str:
 
 def _is_write(text: str) -> bool:
     later = ";" in text and _WRITES_LATER.search(text)
-    return bool(_WRITES.match(text) or _WITH.match(text) or later) and changes.TABLE not in text
+    return bool(_WRITES.match(text) or _WITH.match(text) or later) and not _RECORDS.match(text)
 
 
 def _run(connection: BaseDatabaseWrapper, run: Callable[[], Any], text: str) -> Any:

@@ -192,6 +192,10 @@ class TestTransactionsOfDjango:
         assert ends(f"WITH a AS (SELECT 1) {UPDATE}")
         assert name() == "X+"
 
+    def test_a_write_that_mentions_the_record_is_closed(self, tag: Tag) -> None:
+        assert ends(f"{UPDATE} WHERE name <> 'keybits_change'")
+        assert name() == "X+"
+
     @pytest.mark.parametrize("text", ["SELECT 'begin; end'", "SELECT 1 -- ; commit", COMMENTED, MAKES])
     def test_are_closed_as_they_commit_and_not_where_a_text_only_looks_like_it(
         self, tag: Tag, text: Any
