@@ -19,6 +19,7 @@ from django.db.models import IntegerField, QuerySet, Subquery
 
 from catalog.models import Gallery
 from catalog.triggers import Triggers, execute
+from keybits import changes
 from keybits.planner import looked_up
 
 __all__ = [
@@ -80,7 +81,7 @@ def mend(connection: BaseDatabaseWrapper) -> bool:
 
 
 def recount(connection: BaseDatabaseWrapper) -> None:
-    """Count again what the triggers maintain. Writers wait meanwhile."""
+    """Count again what the triggers maintain, and end what was made from it. Writers wait meanwhile."""
     counted = (
         f"SELECT t.tag_id, s.gallery_id, count(*) FROM {TAGGED} t "
         f"JOIN {SHOTS} s ON s.id = t.screenshot_id GROUP BY 1, 2"
@@ -89,6 +90,8 @@ def recount(connection: BaseDatabaseWrapper) -> None:
         if connection.vendor == "postgresql":
             execute(connection, f"LOCK TABLE {SHOTS}, {TAGGED} IN SHARE MODE")
         execute(connection, f"DELETE FROM {TABLE}", f"INSERT INTO {TABLE} ({COLUMNS}) {counted}")
+        if changes.is_kept(connection):
+            changes.replace(connection, (), ["tags"])  # part of every answer with a count: `freshness`
 
 
 def _name(table: str, event: str) -> str:

@@ -16,6 +16,7 @@ from stacks.threads import aside, at_once, wait_for_who_waits_for_us
 from catalog import tallies
 from catalog.models import Gallery, Screenshot, Tag, Visibility
 from catalog.tallies import TagCount
+from keybits.stores import get_store
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -292,3 +293,12 @@ class TestManyWriters:
 
         at_once(*(partial(write, seed) for seed in range(6)))
         assert told() == truth()
+
+
+def test_a_recount_ends_what_was_made_from_the_tallies_before():
+    World()
+    before = get_store().mint(["tags"])
+    sql("UPDATE catalog_tally SET number = number + 1")
+    tallies.recount(connection)
+    assert told() == truth()
+    assert get_store().mint(["tags"]) not in {before, (None,)}
