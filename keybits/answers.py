@@ -5,6 +5,7 @@ Pure functions of their arguments. The viewset mixin and the fast path send what
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from keybits import cache_control, codings, etags
@@ -31,12 +32,16 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """The terms of one answer: the time (Unix seconds), its Cache-Status, and whether it is for one client alone."""
+    """The terms of one answer: the time (Unix seconds), its Cache-Status, and whether it is for one client alone.
+
+    `seen` is when the content was last known to be the present one; by default, it is so now.
+    """
 
     now: float
     cache_status: str
     accept_encoding: str | None = None
     is_private: bool = False
+    seen: float = math.inf
     age: int | None = None
     """Seconds since a stale entry was last confirmed (RFC 9111 section 5.1); None for a fresh one."""
 
@@ -54,7 +59,7 @@ def answer(entry: Entry, method: str, conditions: Conditions, terms: Terms) -> A
         return Answer(406, [VARY], b"")
     etag = codings.entity_tag(entry.etag, coding)
     outcome = evaluate(method, conditions, Validators(etag, changed))
-    headers = [("ETag", etag), *_dated(changed, terms.now), *_held(entry, terms), *entry.headers]
+    headers = [("ETag", etag), *_dated(changed, terms), *_held(entry, terms), *entry.headers]
     headers += [("Cache-Status", terms.cache_status), *_vary(entry)]
     headers += [] if terms.age is None else [("Age", str(terms.age))]
     if outcome is Outcome.NOT_MODIFIED:
@@ -72,10 +77,10 @@ def _vary(entry: Entry) -> list[tuple[str, str]]:
     return [] if any(name == "Vary" for name, _ in entry.headers) else [VARY]
 
 
-def _dated(changed: int | None, now: float) -> list[tuple[str, str]]:
-    if changed is None or changed > now + 1:  # made by a clock that is ahead
+def _dated(changed: int | None, terms: Terms) -> list[tuple[str, str]]:
+    if changed is None or changed > terms.now + 1:  # made by a clock that is ahead
         return []
-    return [("Last-Modified", format_http_date(last_modified(changed, now)))]
+    return [("Last-Modified", format_http_date(last_modified(changed, min(terms.now, terms.seen))))]
 
 
 def _held(entry: Entry, terms: Terms) -> tuple[tuple[str, str], ...]:
@@ -119,10 +124,11 @@ def _selected(entry: Entry, accept_encoding: str | None, conditions: Conditions)
     return admitted[0] if admitted else None
 
 
-def last_modified(changed: int, now: float) -> int:
+def last_modified(changed: int, seen: float) -> int:
     """Return the Last-Modified to send, in Unix seconds: never later than now (RFC 9110 section 8.8.2.1).
 
     Content is dated to the first whole second after it appeared, so that two contents within one second never share
-    a date. Until that second has come, the one before it is sent, which no condition ever matches.
+    a date. Unless it was `seen` after that second had come, the one before it is sent, which no condition ever matches:
+    while an answer is on its way to the client, other content may appear, and get that date.
     """
-    return changed if changed <= now else changed - 1
+    return changed if changed <= seen else changed - 1

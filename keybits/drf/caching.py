@@ -199,10 +199,11 @@ class _Exchange:
             _warn(type(self.view).__qualname__, why)
         if self.is_unnamed:
             return self._fill(cache_status.BYPASS, Landing())
+        self.asked_at = time.time()
         found = readthrough.look_up(self.key, self.scopes)
         self.previous = found.entry
         if found.entry is not None and found.fresh and not readthrough.ends_soon(found.entry):
-            return self._send(self._with_coding(found.entry), cache_status.HIT)
+            return self._send(self._with_coding(found.entry), cache_status.HIT, seen=self.asked_at)
         unkept = found.reason == cache_status.BYPASS or not readthrough.may_keep(self.scopes)
         if unkept or self._has_read_too_early():
             return self._fill(found.reason or cache_status.STALE, Landing())  # nobody may wait for it
@@ -226,13 +227,13 @@ class _Exchange:
         ended = None if found.fresh or found.entry is None else readthrough.still_shown(self.key)
         with flight.alone(self.key, self.scopes, patient=present is None and ended is None) as landing:
             if present is not None and not landing.leads:
-                return self._send(self._with_coding(present), cache_status.HIT)
+                return self._send(self._with_coding(present), cache_status.HIT, seen=self.asked_at)
             if present is None and landing.entry is not None:
                 status = cache_status.forwarded(found.reason, collapsed=True)
                 return self._send(self._with_coding(landing.entry), status)
             if ended is not None and not landing.leads:
                 entry, age = ended
-                return self._send(entry, cache_status.stale(age), age)
+                return self._send(entry, cache_status.stale(age), age, seen=time.time() - age)
             return self._fill(found.reason or cache_status.STALE, landing)  # without a reason, it ends soon
 
     def _fill(self, reason: str, landing: Landing) -> HttpResponse:
@@ -406,7 +407,10 @@ class _Exchange:
     def conditions(self) -> Conditions:
         return Conditions.from_environ(self.asked.META)
 
-    def _send(self, entry: Entry, status: str, age: int | None = None) -> HttpResponse:
+    def _send(
+        self, entry: Entry, status: str, age: int | None = None, *, seen: float = -math.inf
+    ) -> HttpResponse:
+        """Send the entry, which was the present one at the Unix time `seen`; without that, when it was made."""
         for name in ("Allow", "Vary"):  # REST framework would add these, which the entry does not have
             self.view.headers.pop(name, None)
         given = answer(
@@ -415,6 +419,7 @@ class _Exchange:
             self.conditions,
             Terms(
                 now=time.time(),
+                seen=seen,
                 cache_status=status,
                 accept_encoding=self.asked.META.get("HTTP_ACCEPT_ENCODING"),
                 is_private=self.is_private,

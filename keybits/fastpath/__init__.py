@@ -256,13 +256,13 @@ def _admit(target: _Target, context: Hashable, code: int, around: Envelope) -> N
 
 def _given(target: _Target, asked: _Asked) -> WireResponse | None:
     """Return the answer, as given before or made now; None where the entry is missing or cannot be believed."""
-    held = memory.entries().get(target.key)
+    held, now = memory.entries().get(target.key), time.time()
     if held is None or not _is_true(held, target.scopes):
         return None
     found: WireResponse | None = held.answers.get(asked)
-    if found is not None and (found.second is None or found.second == int(time.time())):
+    if found is not None and (found.second is None or found.second == int(now)):
         return found
-    return _made(held, asked)
+    return _made(held, asked, now)
 
 
 def _is_true(held: Held, scopes: tuple[str, ...]) -> bool:
@@ -278,8 +278,10 @@ def _is_true(held: Held, scopes: tuple[str, ...]) -> bool:
     return true and (held.entry.expires is None or not ends_soon(held.entry))
 
 
-def _made(held: Held, asked: _Asked) -> WireResponse | None:
+def _made(held: Held, asked: _Asked, now: float) -> WireResponse | None:
     """Make the answer by `keybits.answers`, put it into the envelope, and remember it, if only for this second.
+
+    `now` is before the stamps were compared: other content may have appeared since, dated to the second that begins.
 
     A stampede asks for a new list within its first second (`benchmarks/stampede.py`).
     """
@@ -287,7 +289,6 @@ def _made(held: Held, asked: _Asked) -> WireResponse | None:
     conditions = Conditions(*conditional)
     if missing_coding(held.entry, method or "", conditions, accept_encoding):
         return None  # the long way makes the coding and keeps it
-    now = time.time()
     terms = Terms(now=now, cache_status=cache_status.HIT, accept_encoding=accept_encoding)
     given = answer(held.entry, method or "", conditions, terms)
     around = known.envelopes.get(given.status)

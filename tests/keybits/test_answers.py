@@ -214,6 +214,15 @@ class TestSection882LastModified:
         ]
         assert dated == [False, False, True, True]
 
+    @pytest.mark.parametrize(("seen", "sent"), [(10.9, 10), (11.0, 11), (12.5, 11)])
+    def test_is_sent_only_by_who_has_seen_the_content_after_its_second_had_come(
+        self, seen: float, sent: int
+    ) -> None:
+        """While others were on their way, other content may have got the same date."""
+        entry = new_entry(b"a", [], witness=None, now=10.2)
+        given = answer(entry, "GET", NONE, Terms(12.5, "hit", seen=seen))
+        assert dict(given.headers)["Last-Modified"] == format_http_date(sent)
+
     @given(st.floats(0, 4e9), st.floats(0, 3))
     def test_is_never_in_the_future(self, created: float, later: float) -> None:
         entry = new_entry(b"a", [], witness=None, now=created)

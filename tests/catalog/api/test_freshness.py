@@ -9,6 +9,7 @@ import pytest
 from django.db import connection, transaction
 
 from catalog.models import Gallery, Rendition, Screenshot, State, Tag
+from keybits.drf import caching
 from keybits.stores import get_store
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -512,3 +513,25 @@ class TestTransactions:
             self.change(world)
         api("/screenshots/")
         assert api("/screenshots/")["Cache-Status"] == "keybits; hit"
+
+
+def test_a_hit_under_way_as_the_content_changes_has_another_date_than_the_new_one(
+    api, world, settings, clock, monkeypatch
+):
+    """Both contents are of one second, and each is sent after it."""
+    usual = caching.missing_coding
+
+    def wait(*given):
+        patch.setattr(caching, "missing_coding", usual)
+        Tag.objects.filter(slug="dark").update(name="New")
+        api("/tags/dark/")
+        clock.now += 1
+        return usual(*given)
+
+    settings.KEYBITS_FASTPATH = False
+    api("/tags/dark/")
+    with monkeypatch.context() as patch:
+        patch.setattr(caching, "missing_coding", wait)
+        old = api("/tags/dark/")
+    assert old.content != api("/tags/dark/").content
+    assert api("/tags/dark/", headers={"If-Modified-Since": old["Last-Modified"]}).status_code == 200
