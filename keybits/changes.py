@@ -42,6 +42,7 @@ __all__ = [
     "replace",
     "replace_functions",
     "seen",
+    "unclaimed",
     "uninstall",
     "uninstall_holder",
 ]
@@ -220,6 +221,17 @@ def is_pending(connection: BaseDatabaseWrapper) -> bool:
 def recorded(connection: BaseDatabaseWrapper) -> list[tuple[int, str, str]]:
     """Return the id, scope and writer of every row, by id: those of transactions that have committed."""
     return _fetch(connection, f"SELECT id, scope, writer FROM {TABLE} ORDER BY id", [])
+
+
+def unclaimed(connection: BaseDatabaseWrapper) -> list[str]:
+    """Return the scopes that have been committed and claimed by nobody; none of the transaction that is under way."""
+    if connection.vendor != "postgresql":
+        return [scope for _, scope, writer in recorded(connection) if not writer]
+    others = "tx IS DISTINCT FROM pg_current_xact_id_if_assigned()"
+    return [
+        scope
+        for (scope,) in _fetch(connection, f"SELECT scope FROM {TABLE} WHERE writer = '' AND {others}", [])
+    ]
 
 
 def seen(

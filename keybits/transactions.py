@@ -59,7 +59,9 @@ _NESTED = rf"/\*(?:[^*/]|\*(?!/)|/(?!\*)|{_COMMENT})*+\*/"
 _NEXT = rf";{_SKIPPED}(?:{_NESTED}{_SKIPPED})*+"
 _WRITES_LATER = re.compile(rf"{_NEXT}(?:{_WRITE}|WITH\b)", re.IGNORECASE | re.DOTALL)
 _COMMITS_LATER = re.compile(rf"{_NEXT}(?:COMMIT|END)\b", re.IGNORECASE | re.DOTALL)
-_BEGINS = re.compile(rf"(?:\A{_BEFORE}|{_NEXT})(?:BEGIN|START)\b", re.IGNORECASE | re.DOTALL)
+_BEGINS_OR_ENDS = re.compile(
+    rf"(?:\A{_BEFORE}|{_NEXT})(?:BEGIN|START|COMMIT|END|ROLLBACK|ABORT)\b", re.IGNORECASE | re.DOTALL
+)
 _ENDS_ITSELF = re.compile(rf"{_BEFORE}(?:CALL|DO)\b", re.IGNORECASE | re.DOTALL)
 _COMMITS = re.compile(rf"{_BEFORE}(?:COMMIT|END)\b", re.IGNORECASE | re.DOTALL)
 _WITH = re.compile(
@@ -208,12 +210,24 @@ def _status(connection: BaseDatabaseWrapper) -> int | None:
     return raw.info.transaction_status  # type: ignore[no-any-return]
 
 
+def _is_pipelined(connection: BaseDatabaseWrapper) -> bool:
+    raw: Any = connection.connection
+    return connection.vendor == "postgresql" and raw is not None and bool(raw.pgconn.pipeline_status)
+
+
 def _arrive(connection: BaseDatabaseWrapper) -> None:
     """In psycopg's pipeline mode, wait until PostgreSQL has executed all that was sent. Raise the first failure."""
-    raw: Any = connection.connection
-    if connection.vendor == "postgresql" and raw.pgconn.pipeline_status:
+    if _is_pipelined(connection):
+        raw: Any = connection.connection
         with connection.wrap_database_errors, raw.pipeline() as pipeline:
             pipeline.sync()
+
+
+def _awaited(connection: BaseDatabaseWrapper, run: Callable[[], Any]) -> Any:
+    """Run what ends a transaction, and wait for it: until then psycopg begins no other where autocommit is off."""
+    result = run()
+    _arrive(connection)
+    return result
 
 
 def _watched(execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
@@ -226,12 +240,12 @@ def _watched(execute: Callable[..., Any], sql: Any, params: Any, many: bool, con
     early.note(connection.alias, text)
     if not _is_write(text):
         return _run(connection, run, text)
-    if _commits_later(connection, text):
+    if _begins_or_ends(connection, text):
         return _closed_afterwards(connection, run, commits=True)
     if _in_transaction(connection):
         _mark(connection, written=True)
-        return _closed_afterwards(connection, run) if ";" in text else run()
-    if _ENDS_ITSELF.match(text) or _begins(connection, text):
+        return run()
+    if _ENDS_ITSELF.match(text):
         return _closed_afterwards(connection, run)
     with _transaction(connection):
         _mark(connection, written=True)
@@ -249,9 +263,9 @@ def _commits_later(connection: BaseDatabaseWrapper, text: str) -> bool:
     return connection.vendor != "sqlite" and ";" in text and bool(_COMMITS_LATER.search(text))
 
 
-def _begins(connection: BaseDatabaseWrapper, text: str) -> bool:
-    """Say whether a text may be several statements of which one begins a transaction, which SQL may roll back later."""
-    return connection.vendor != "sqlite" and ";" in text and bool(_BEGINS.search(text))
+def _begins_or_ends(connection: BaseDatabaseWrapper, text: str) -> bool:
+    """Say whether a text may be several statements that begin or end transactions themselves, and so need none."""
+    return connection.vendor != "sqlite" and ";" in text and bool(_BEGINS_OR_ENDS.search(text))
 
 
 @contextmanager
@@ -280,9 +294,16 @@ def _is_write(text: str) -> bool:
 
 def _run(connection: BaseDatabaseWrapper, run: Callable[[], Any], text: str) -> Any:
     """Run a statement that is not a write. It may be SQL that ends a transaction that has written."""
+    if _is_pipelined(connection) and _BEGINS_OR_ENDS.search(text):
+        run = partial(_awaited, connection, run)
     if not connection.__dict__[STATE]:
         return run()
-    if (_COMMITS.match(text) or _commits_later(connection, text)) and not _has_failed(connection):
+    commits_later = _commits_later(connection, text)
+    if _has_failed(
+        connection
+    ):  # nothing can be claimed; a text may roll back to a savepoint, and then commit
+        return _closed_afterwards(connection, run, commits=commits_later)
+    if commits_later or _COMMITS.match(text):
         return _commit(connection, run)
     result = run()
     _mark(connection, written=_in_transaction(connection))
@@ -307,13 +328,13 @@ def _closed_afterwards(
 
 
 def _close_committed(connection: BaseDatabaseWrapper, *, commits: bool) -> None:
-    """Close what nobody has claimed, unless the transaction that has recorded it is still under way."""
+    """Close what others have committed and nobody has claimed, unless the same transaction is still under way."""
     goes_on = _is_open(connection)
     _mark(connection, written=goes_on)
     if conf.TRACKING != "triggers" or not changes.is_kept(connection):
         return
-    if not goes_on or (commits and not _has_failed(connection) and not changes.is_pending(connection)):
-        scopes = coarsened(scope for _, scope, writer in changes.recorded(connection) if not writer)
+    if not goes_on or (commits and not _has_failed(connection)):
+        scopes = coarsened(changes.unclaimed(connection))
         if not goes_on and _is_open(connection):  # without autocommit, the look has begun a transaction
             connection.connection.rollback()
         if scopes:

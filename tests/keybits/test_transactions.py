@@ -109,6 +109,7 @@ def name() -> str:
 
 @pytest.fixture
 def tag() -> Iterator[Tag]:
+    run("DELETE FROM keybits_change")  # what other tests have left to a relay
     yield Tag.objects.create(slug="x", name="X")
     connection.close()  # whatever a failed test has left of a transaction
 
@@ -285,6 +286,44 @@ class TestPostgreSQL:
 
     def test_a_text_that_commits_what_was_written_before_is_closed(self, tag: Tag) -> None:
         assert ends("BEGIN", UPDATE, "SELECT 1; COMMIT")
+
+    @pytest.mark.parametrize("ends_none", ["COMMIT", "ROLLBACK"])
+    def test_a_text_that_ends_no_transaction_and_writes_after_that_is_closed(
+        self, tag: Tag, ends_none: str
+    ) -> None:
+        assert ends(f"{ends_none}; {UPDATE}")
+        assert name() == "X+"
+
+    def test_a_text_that_rolls_back_to_a_savepoint_and_commits_is_closed(self, tag: Tag) -> None:
+        run("BEGIN", UPDATE, "SAVEPOINT a")
+        with pytest.raises(DataError):
+            run(FAILS)
+        assert ends("ROLLBACK TO SAVEPOINT a; COMMIT")
+        assert name() == "X+"
+
+    def test_a_text_that_commits_and_writes_in_another_transaction_is_closed_twice(self, tag: Tag) -> None:
+        assert ends("BEGIN", f"{UPDATE}; COMMIT; BEGIN; {UPDATE}")
+        assert ends("COMMIT")
+        transaction.set_autocommit(False)
+        run(UPDATE)
+        assert ends(f"COMMIT; {UPDATE}; COMMIT; BEGIN")
+        run("ROLLBACK")
+        transaction.set_autocommit(True)
+        assert name() == "X++++"
+
+    @pytest.mark.parametrize("text", ["COMMIT", "ROLLBACK"])
+    def test_what_is_written_after_a_transaction_has_ended_in_a_pipeline_is_closed(
+        self, tag: Tag, text: str
+    ) -> None:
+        """Without autocommit psycopg begins another one, if it knows that there is none."""
+        transaction.set_autocommit(False)
+        before = get_store().mint(("tag:x",))
+        with connection.connection.pipeline():
+            run("SELECT 1", text, UPDATE)
+        transaction.commit()
+        transaction.set_autocommit(True)
+        assert get_store().mint(("tag:x",)) not in {before, (None,)}
+        assert name() == "X+"
 
     @pytest.mark.parametrize(("first", "then"), [("COMMIT", "X++"), ("ROLLBACK", "X+")])
     def test_a_text_that_ends_a_transaction_and_writes_after_it_is_closed(
