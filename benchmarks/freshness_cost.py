@@ -312,7 +312,7 @@ class Reader:
 def one_scope() -> ExitStack:
     """Have everything be made from one scope, and every change close it."""
     stack = ExitStack()
-    stack.enter_context(mock.patch.dict("keybits.drf.caching._named", clear=True))  # those that were declared
+    stack.enter_context(mock.patch.dict("keybits.drf.naming._named", clear=True))  # those that were declared
     stack.enter_context(mock.patch("keybits.stamps.scope_names", return_value=("all",)))
     for module in ("transactions", "relay"):
         stack.enter_context(

@@ -15,7 +15,7 @@ from stacks.plugin import STACK, Stack
 from stacks.servers import Postgres, Redis
 
 from keybits import fastpath, readthrough
-from keybits.drf import caching
+from keybits.drf import exchange
 from keybits.stores import get_store
 
 
@@ -102,6 +102,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The clock of everything that dates an answer; it stands still, but for who sets `clock.now`."""
     clock = SimpleNamespace(now=1_800_000_000.5)
     clock.time = lambda: clock.now
-    for module in (caching, fastpath, readthrough, django_utils_cache):
+    for module in (exchange, fastpath, readthrough, django_utils_cache):
         monkeypatch.setattr(module, "time", clock)
     return clock

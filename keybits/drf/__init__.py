@@ -2,7 +2,6 @@
 
 from keybits.drf.caching import (
     CacheResponseAndETAGMixin,
-    DeferredThrottlesMixin,
     ListCacheResponseAndETAGMixin,
     ReadOnlyCacheResponseAndETAGMixin,
     RetrieveCacheResponseAndETAGMixin,
@@ -16,6 +15,7 @@ from keybits.drf.nested import NestedViewSetMixin
 from keybits.drf.projection import reads
 from keybits.drf.query import ClosedQueryMixin
 from keybits.drf.statements import settled
+from keybits.drf.throttles import DeferredThrottlesMixin
 from keybits.drf.writes import ConditionalWritesMixin
 
 __all__ = [

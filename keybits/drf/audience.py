@@ -23,6 +23,7 @@ from keybits.drf.closed import OPEN_TO_ALL, is_known, is_said_closed
 from keybits.query import Query
 
 __all__ = [
+    "COOKIES",
     "chooses_charset",
     "credentialed",
     "has_chosen_locale",

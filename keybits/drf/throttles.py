@@ -8,6 +8,7 @@ A throttle with `counts_hits` is asked on every request, the others only for wha
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from rest_framework.request import Request
@@ -21,7 +22,7 @@ from rest_framework.throttling import (
 from keybits.outages import Outage
 from keybits.stores import StoreError, get_store
 
-__all__ = ["AnonymousThrottle", "ScopedThrottle", "UserThrottle"]
+__all__ = ["AnonymousThrottle", "DeferredThrottlesMixin", "ScopedThrottle", "UserThrottle"]
 
 _outage = Outage(logging.getLogger(__name__), "nobody is throttled", "rates are counted again")
 
@@ -89,3 +90,47 @@ def _user_of(request: Request) -> Any:
     """Return the user whose credentials were sent, who need not be `request.user`; None for nobody."""
     user = getattr(request.auth, "user", None) or request.user
     return user if user and user.is_authenticated else None
+
+
+class DeferredThrottlesMixin:
+    """Throttles count only what has to be computed: a hit costs nothing and counts nothing.
+
+    Those with `counts_hits` are asked on every request. The viewset mixins include this; add it to an APIView whose
+    `get` is cached.
+    """
+
+    throttle_classes: Any
+    get_throttles: Callable[[], list[Any]]
+    _are_put_off = False
+
+    def check_throttles(self, request: Request) -> None:
+        self._are_put_off = _is_cached(self, request)
+        self._ask(request, (True,) if self._are_put_off else (True, False))
+
+    def check_throttles_now(self, request: Request) -> None:
+        """Ask the throttles that were deferred, if any were."""
+        if self._are_put_off:
+            self._ask(request, (False,))
+
+    def _ask(self, request: Request, kinds: tuple[bool, ...]) -> None:
+        """Ask the throttles of these kinds. The others are not instantiated (`python -m benchmarks server_cpu`)."""
+        declared, given = self.throttle_classes, vars(self).get("get_throttles")
+        self.throttle_classes = [each for each in declared if _counts_hits(each) in kinds]
+        made: Any = self.get_throttles()  # a view may make its own
+        vars(self)["get_throttles"] = lambda: [each for each in made if _counts_hits(each) in kinds]
+        try:
+            super().check_throttles(request)  # type: ignore[misc]
+        finally:
+            del vars(self)["get_throttles"]
+            if given:
+                vars(self)["get_throttles"] = given
+            self.throttle_classes = declared
+
+
+def _counts_hits(throttle: Any) -> bool:
+    return bool(getattr(throttle, "counts_hits", False))
+
+
+def _is_cached(view: Any, request: Request) -> bool:
+    handler = getattr(view, getattr(view, "action", None) or (request.method or "").lower(), None)
+    return request.method in {"GET", "HEAD"} and getattr(handler, "keybits_cached", False)

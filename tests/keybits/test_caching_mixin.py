@@ -36,7 +36,7 @@ from keybits.drf import (
     ListCacheResponseAndETAGMixin,
     NestedViewSetMixin,
     cache_response_and_etag,
-    caching,
+    exchange,
 )
 from keybits.drf.throttles import AnonymousThrottle
 from keybits.entries import Entry
@@ -392,7 +392,7 @@ class TestConditions:
         self, probe: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         clock = SimpleNamespace(now=10.0)
-        monkeypatch.setattr("keybits.drf.caching.time", SimpleNamespace(time=lambda: clock.now))
+        monkeypatch.setattr("keybits.drf.exchange.time", SimpleNamespace(time=lambda: clock.now))
         settings.KEYBITS_MAX_ENTRY_BYTES = 20
         sent = []
         for clock.now, content in ((10.0, "short"), (20.0, "long" * 20), (30.0, "short")):
@@ -454,10 +454,10 @@ class TestNotStored:
     def test_a_key_that_names_no_scope_is_told_to_the_log_once(
         self, caplog: pytest.LogCaptureFixture
     ) -> None:
-        caching._warn.cache_clear()
+        exchange._warn.cache_clear()
         for _ in range(3):
             assert get("/unscoped/")["Cache-Status"] == MISS
-        assert [record.getMessage() for record in caplog.records if record.name == caching.__name__] == [
+        assert [record.getMessage() for record in caplog.records if record.name == exchange.__name__] == [
             "UnscopedViewSet is not kept: its key names no scope, whose change would end it; give it an UpdatedAtKeyBit"
         ]
 
@@ -744,7 +744,7 @@ class TestCodings:
             get_store().close(["probe"])
             return encode(body, coding)
 
-        monkeypatch.setattr("keybits.drf.caching.encode", slow)
+        monkeypatch.setattr("keybits.drf.exchange.encode", slow)
         assert get("/probe/", headers={"Accept-Encoding": "br"})["Cache-Status"] == HIT
         assert get("/probe/", headers={"Accept-Encoding": "br"})["Cache-Status"] == STALE
 

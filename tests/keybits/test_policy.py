@@ -239,7 +239,7 @@ class TestDeclared:
         probe.policy = Policy(Lifetime(age))
         for now in (100, 200):
             with monkeypatch.context() as patch:
-                patch.setattr("keybits.drf.caching.time.time", lambda now=now: now)
+                patch.setattr("keybits.drf.exchange.time.time", lambda now=now: now)
                 assert get()["Expires"] == (
                     expires or f"Thu, 01 Jan 1970 00:0{(now + age) // 60}:{(now + age) % 60:02} GMT"
                 )

@@ -52,7 +52,7 @@ from keybits.drf import (
     ClosedQueryMixin,
     ListCacheResponseAndETAGMixin,
     RetrieveCacheResponseAndETAGMixin,
-    caching,
+    exchange,
 )
 from keybits.drf.closed import closed
 from keybits.parameters import Parameter, Text
@@ -1128,10 +1128,10 @@ class TestOrigins:
         assert get("/by-host/")["Cache-Status"] != HIT
 
     def test_that_no_bit_names_are_told_to_the_log_once(self, caplog: pytest.LogCaptureFixture) -> None:
-        caching._warn.cache_clear()
+        exchange._warn.cache_clear()
         for _ in range(3):
             assert get("/by-host/")["Cache-Status"] == MISS
-        assert [record.getMessage() for record in caplog.records if record.name == caching.__name__] == [
+        assert [record.getMessage() for record in caplog.records if record.name == exchange.__name__] == [
             "ByHost is not kept: it holds the Host, and no OriginKeyBit is in its key"
         ]
 

@@ -63,7 +63,7 @@ def world(fresh_world):
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr("keybits.drf.caching.time.time", clock)
+    monkeypatch.setattr("keybits.drf.exchange.time.time", clock)
     return clock
 
 
