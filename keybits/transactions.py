@@ -301,7 +301,7 @@ def _run(connection: BaseDatabaseWrapper, run: Callable[[], Any], text: str) -> 
     commits_later = _commits_later(connection, text)
     if _has_failed(
         connection
-    ):  # nothing can be claimed; a text may roll back to a savepoint, and then commit
+    ):  # nothing can be claimed, and a text may roll back to a savepoint, then commit
         return _closed_afterwards(connection, run, commits=commits_later)
     if commits_later or _COMMITS.match(text):
         return _commit(connection, run)

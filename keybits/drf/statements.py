@@ -90,9 +90,7 @@ class _Shape:
 
     def __init__(self, queryset: QuerySet[Any]) -> None:
         query: Any = queryset.query
-        if (
-            type(queryset.query) is not Query
-        ):  # a subclass may write more than is compared here: a CTE, a hint
+        if type(queryset.query) is not Query:  # a subclass may write more than is compared: a CTE, a hint
             raise _IncomparableError
         if query.extra_order_by or query.select_for_update or query.explain_info or query._filtered_relations:
             raise _IncomparableError

@@ -67,9 +67,7 @@ class Command(BaseCommand):
         _refuse_twice(append, before)
         with tqdm(total=wanted.screenshots, unit=" rows", unit_scale=True, disable=quiet) as bar:
             for batch, rows in enumerate(fill(wanted, seed=seed, before=before)):
-                if (
-                    not batch
-                ):  # the triggers of all others read tables that PostgreSQL's planner took for empty
+                if not batch:  # triggers of the others read tables that PostgreSQL took for empty
                     analyze()
                 bar.update(rows)
         analyze()
