@@ -223,15 +223,17 @@ def recorded(connection: BaseDatabaseWrapper) -> list[tuple[int, str, str]]:
     return _fetch(connection, f"SELECT id, scope, writer FROM {TABLE} ORDER BY id", [])
 
 
-def unclaimed(connection: BaseDatabaseWrapper) -> list[str]:
-    """Return the scopes that have been committed and claimed by nobody; none of the transaction that is under way."""
+def unclaimed(connection: BaseDatabaseWrapper, *, fruitless: Iterable[str] = ()) -> list[str]:
+    """Return the scopes that have been committed and claimed by nobody; none of the transaction that is under way.
+
+    What the writers `fruitless` have claimed counts too: their COMMITs have failed, and another has followed.
+    """
+    writers = ["", *fruitless]
     if connection.vendor != "postgresql":
-        return [scope for _, scope, writer in recorded(connection) if not writer]
+        return [scope for _, scope, writer in recorded(connection) if writer in writers]
     others = "tx IS DISTINCT FROM pg_current_xact_id_if_assigned()"
-    return [
-        scope
-        for (scope,) in _fetch(connection, f"SELECT scope FROM {TABLE} WHERE writer = '' AND {others}", [])
-    ]
+    found = _fetch(connection, f"SELECT scope FROM {TABLE} WHERE writer = ANY(%s) AND {others}", [writers])
+    return [scope for (scope,) in found]
 
 
 def seen(

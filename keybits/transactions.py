@@ -44,6 +44,8 @@ AFTERWARDS = "_keybits_afterwards"
 """Where a connection has what is to be done after the COMMIT of a transaction that Django does not manage."""
 CURSORS = "_keybits_cursors"
 """The attribute in which an SQLite connection keeps its live cursors that have executed a statement."""
+FRUITLESS = "_keybits_fruitless"
+"""Where a connection has the writers of COMMITs that failed in a transaction that may still commit (ROLLBACK TO)."""
 IDLE = "keybits_idle"
 """An SQL function that nobody calls: see `_is_idle`."""
 IN_TRANSACTION, FAILED = 2, 3
@@ -334,7 +336,8 @@ def _close_committed(connection: BaseDatabaseWrapper, *, commits: bool) -> None:
     if conf.TRACKING != "triggers" or not changes.is_kept(connection):
         return
     if not goes_on or (commits and not _has_failed(connection)):
-        scopes = coarsened(changes.unclaimed(connection))
+        fruitless = connection.__dict__.pop(FRUITLESS, ())
+        scopes = coarsened(changes.unclaimed(connection, fruitless=fruitless))
         if not goes_on and _is_open(connection):  # without autocommit, the look has begun a transaction
             connection.connection.rollback()
         if scopes:
@@ -376,6 +379,7 @@ def _read_now(cursor: Any) -> None:
 def _rollback(connection: BaseDatabaseWrapper, original: Callable[[], Any]) -> Any:
     _mark(connection, written=False)
     connection.__dict__.pop(AFTERWARDS, None)
+    connection.__dict__.pop(FRUITLESS, None)
     return original()
 
 
@@ -426,6 +430,8 @@ def _commit_open(
         _arrive(connection)
     except Exception:
         # A lost connection may have committed, or may yet: the scopes stay open until the relay knows.
+        if _has_failed(connection):  # the relay takes these for closed, although they may be committed yet
+            connection.__dict__.setdefault(FRUITLESS, set()).add(writer)
         if _has_failed(connection) or connection.is_usable():
             _close(scopes, writer)
         if _is_open(connection):  # SQLite allows to retry a failed COMMIT

@@ -407,6 +407,15 @@ class TestPostgreSQL:
         assert get_store().mint(("tag:x",)) not in {others, (None,)}
         assert name() == "X+"
 
+    def test_and_where_the_text_that_rolls_it_back_to_the_savepoint_commits_it_too(self, tag: Tag) -> None:
+        run("BEGIN", UPDATE)
+        with pytest.raises(DataError):
+            run(f"SAVEPOINT a; {FAILS}; COMMIT")
+        others = get_store().mint(("tag:x",))  # under which another reader keeps the old name
+        run("ROLLBACK TO SAVEPOINT a; COMMIT")
+        assert get_store().mint(("tag:x",)) not in {others, (None,)}
+        assert name() == "X+"
+
     def test_what_psycopg_sends_in_a_pipeline_is_closed(self, tag: Tag) -> None:
         before = get_store().mint(("tag:x",))
         connection.ensure_connection()
