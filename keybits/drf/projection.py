@@ -99,7 +99,7 @@ class Projection:
 
     def items(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
         """Return what the serializer would make of these rows, which come from a queryset of `over`."""
-        return _items(self._makers[rows[0].layout], [row.values for row in rows]) if rows else []
+        return _items(self._makers[rows[0].layout_], [row.values_ for row in rows]) if rows else []
 
     def _bound(self, order: tuple[str, ...]) -> Layout:
         """Return the layout for an order. The order's columns are read too, because pagination needs them."""

@@ -45,42 +45,45 @@ class UndeclaredReadError(Exception):
 
 
 class Row:
-    """One row, with the model's attribute names. Rows compare as instances do: by model and primary key."""
+    """One row, with the model's attribute names. Rows compare as instances do: by model and primary key.
 
-    __slots__ = ("values",)
-    model: ClassVar[type[Model]]
-    layout: ClassVar[Layout]
+    Its own attributes end in an underscore, as no field's name does: a field may be called `values` or `layout`.
+    """
+
+    __slots__ = ("values_",)
+    model_: ClassVar[type[Model]]
+    layout_: ClassVar[Layout]
     pk: Any
 
     def __init__(self, values: Values) -> None:
-        self.values = values
+        self.values_ = values
 
     def __getattr__(self, name: str) -> Any:
         """Return the model's property of this name, computed from what was read."""
         if name.startswith("__"):
             raise AttributeError(name)
-        found = getattr_static(self.model, name, None)
+        found = getattr_static(self.model_, name, None)
         if isinstance(found, property) and found.fget is not None and name != "pk":
             return found.fget(self)
         raise UndeclaredReadError(
-            f"{self.model._meta.label}.{name} is read but not declared; declare it with @reads({name!r})"
+            f"{self.model_._meta.label}.{name} is read but not declared; declare it with @reads({name!r})"
         )
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Row) and (self.model, self.pk) == (other.model, other.pk)
+        return isinstance(other, Row) and (self.model_, self.pk) == (other.model_, other.pk)
 
     def __hash__(self) -> int:
         return hash(self.pk)
 
     def __str__(self) -> str:
-        return str(self.model.__str__(self))  # the model's, computed from what was read
+        return str(self.model_.__str__(self))  # the model's, computed from what was read
 
 
 def referred(rows: Sequence[Any], name: str) -> list[Any]:
     """Return what the foreign key `name` of these rows or instances refers to, each once; None for NULL."""
     if rows and isinstance(rows[0], Row):
-        key = rows[0].layout.index[f"{name}{LOOKUP_SEP}pk"]
-        unlike = {row.values[key]: row for row in rows}
+        key = rows[0].layout_.index[f"{name}{LOOKUP_SEP}pk"]
+        unlike = {row.values_[key]: row for row in rows}
     else:
         unlike = {getattr(row, f"{name}_id"): row for row in rows}
     return [getattr(row, name) for row in unlike.values()]
@@ -218,7 +221,7 @@ class Layout:
             members[name] = _one(self.index[f"{inner}pk"], self._row(behind, inner))
         if not prefix:
             members |= {each.name: _all(self.slots[each.name], each.layout.row) for each in self.many}
-        about = {"__slots__": (), "model": reads.model, "layout": self}
+        about = {"__slots__": (), "model_": reads.model, "layout_": self}
         self.classes[prefix] = type(f"{reads.model.__name__}Row", (Row,), about | members)
         return self.classes[prefix]
 
@@ -247,15 +250,15 @@ def _paths(reads: Reads, prefix: str = "") -> Iterator[str]:
 
 
 def _value(position: int) -> property:
-    return property(lambda row: row.values[position])
+    return property(lambda row: row.values_[position])
 
 
 def _one(position: int, row_class: type[Row]) -> property:
-    return property(lambda row: None if row.values[position] is None else row_class(row.values))
+    return property(lambda row: None if row.values_[position] is None else row_class(row.values_))
 
 
 def _all(position: int, row_class: type[Row]) -> property:
-    return property(lambda row: Related(map(row_class, row.values[position])))
+    return property(lambda row: Related(map(row_class, row.values_[position])))
 
 
 class Attached:

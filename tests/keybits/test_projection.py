@@ -12,11 +12,13 @@ from zoneinfo import ZoneInfo
 import orjson
 import pytest
 from django.contrib.auth.models import Group, User
+from django.db import models
 from django.db.models import Count, JSONField, Prefetch, Value
 from django.db.models.functions import TruncHour
 from django.db.models.query_utils import DeferredAttribute
 from django.db.models.signals import post_init
 from django.test import RequestFactory
+from django.test.utils import isolate_apps
 from rest_framework import generics, pagination, serializers, viewsets
 
 from catalog.models import Gallery, Rendition, Screenshot, Tag
@@ -25,6 +27,23 @@ from keybits.drf.projection import Projection
 from keybits.drf.rows import UndeclaredReadError
 
 pytestmark = pytest.mark.django_db
+
+with isolate_apps("catalog"):
+
+    class Named(models.Model):
+        """A tag, whose fields are called as stand-ins might call something of their own."""
+
+        values = models.SlugField(db_column="slug")
+        layout = models.CharField(max_length=100, db_column="name")
+        model = models.CharField(max_length=6, db_column="kind")
+
+        class Meta:
+            app_label = "catalog"
+            db_table = "catalog_tag"
+            managed = False
+
+        def __str__(self):
+            return self.model
 
 
 @pytest.fixture
@@ -203,6 +222,12 @@ class TestFields:
     def test_no_rows_and_no_fields(self, shots):
         assert_compiled(serializer(Screenshot, "id"), shots.none())
         assert_compiled(serializer(Screenshot), shots)
+
+
+class TestModels:
+    @pytest.mark.parametrize("name", ["values", "layout", "model"])
+    def test_fields_of_any_name(self, shots, name):
+        assert_compiled(serializer(Named, "id", name), Named.objects.order_by("id"))
 
 
 class Shouting(serializers.CharField):
