@@ -56,27 +56,40 @@ class Row:
     pk: Any
 
     def __init__(self, values: Values) -> None:
-        self.values_ = values
+        _keep(self, values)
 
     def __getattr__(self, name: str) -> Any:
         """Return the model's property of this name, computed from what was read."""
         if name.startswith("__"):
             raise AttributeError(name)
         found = getattr_static(self.model_, name, None)
-        if isinstance(found, property) and found.fget is not None and name != "pk":
+        if type(found) is property and found.fget is not None and name != "pk":
             return found.fget(self)
         raise UndeclaredReadError(
             f"{self.model_._meta.label}.{name} is read but not declared; declare it with @reads({name!r})"
         )
 
+    def __setattr__(self, name: str, value: object) -> None:
+        raise UndeclaredReadError(
+            f"{self.model_._meta.label}.{name} is set; rows that have been read do not change"
+        )
+
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Row) and (self.model_, self.pk) == (other.model_, other.pk)
+        if not isinstance(other, Row):
+            return NotImplemented  # an instance then asks for what was not read
+        return (self.model_, self.pk) == (other.model_, other.pk)
 
     def __hash__(self) -> int:
         return hash(self.pk)
 
     def __str__(self) -> str:
         return str(self.model_.__str__(self))  # the model's, computed from what was read
+
+    def __repr__(self) -> str:
+        return str(self.model_.__repr__(self))
+
+
+_keep = Row.values_.__set__  # type: ignore[attr-defined]  # past `__setattr__`
 
 
 def referred(rows: Sequence[Any], name: str) -> list[Any]:
@@ -222,7 +235,8 @@ class Layout:
         if not prefix:
             members |= {each.name: _all(self.slots[each.name], each.layout.row) for each in self.many}
         about = {"__slots__": (), "model_": reads.model, "layout_": self}
-        self.classes[prefix] = type(f"{reads.model.__name__}Row", (Row,), about | members)
+        about["__class__"] = property(lambda _: reads.model)  # for `isinstance`, `repr` and the default `str`
+        self.classes[prefix] = type(reads.model.__name__, (Row,), about | members)
         return self.classes[prefix]
 
     def attached(self, name: str) -> Attached:

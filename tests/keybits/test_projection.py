@@ -454,6 +454,40 @@ class TestUndeclaredReads:
         assert body == by_serializer(cls, shots)
 
 
+class Upper(property):
+    """A property that does not give what its function returns."""
+
+    def __get__(self, instance, owner=None):
+        value = super().__get__(instance, owner)
+        return value if instance is None else value.upper()
+
+
+class TestStandIns:
+    """What is asked of a stand-in itself has the instance's answer, or the serializer is asked."""
+
+    @pytest.mark.parametrize(
+        "tell",
+        [
+            repr,
+            models.Model.__str__,
+            lambda tag: type(tag).__name__,
+            lambda tag: isinstance(tag, Tag) and isinstance(tag, models.Model),
+            lambda tag: tag == Tag.objects.get(pk=tag.pk),
+            lambda tag: setattr(tag, "name", "other") or tag.name,
+            lambda tag: setattr(tag, "new", "other") or tag.new,
+            lambda tag: tag.loud,
+        ],
+    )
+    def test_is_what_an_instance_says(self, shots, tell):
+        @reads("slug", "name")
+        def get_text(self, tag):
+            return tell(tag)
+
+        cls = serializer(Tag, "text", text=serializers.SerializerMethodField(), get_text=get_text)
+        with mock.patch.object(Tag, "loud", Upper(lambda tag: tag.slug), create=True):
+            assert listed(view_of(cls, Tag.objects.all()))[0] == by_serializer(cls, Tag.objects.all())
+
+
 class TestRows:
     def rows(self, shots, *paths):
         view = view_of(serializer(Screenshot, "id"), shots, projected=paths)
