@@ -31,7 +31,7 @@ from rest_framework.relations import RelatedField
 from rest_framework.settings import api_settings
 
 from keybits.bounded import Bounded
-from keybits.drf.rows import Layout, NoProjectionError, Reads, Row, UndeclaredReadError, Values
+from keybits.drf.rows import Layout, NoProjectionError, Reads, Row, UndeclaredReadError, Values, is_plain
 
 __all__ = ["NoProjectionError", "Projection", "UndeclaredReadError", "give_up", "projection", "reads"]
 
@@ -138,7 +138,8 @@ def _order(queryset: QuerySet[Any]) -> tuple[str, ...]:
 
 @cache
 def _columns(model: Any) -> frozenset[str]:
-    return frozenset(field.attname for field in model._meta.concrete_fields)
+    names = (field.attname for field in model._meta.concrete_fields)
+    return frozenset(name for name in names if is_plain(model, name))
 
 
 def _items(makers: Sequence[tuple[str, Maker]], rows: Sequence[Values]) -> list[dict[str, Any]]:

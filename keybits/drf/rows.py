@@ -16,7 +16,11 @@ from django.core.exceptions import FieldDoesNotExist
 from django.db import connections
 from django.db.models import ForeignKey, IntegerField, Manager, Model, QuerySet, signals
 from django.db.models.constants import LOOKUP_SEP
-from django.db.models.fields.related_descriptors import ForeignKeyDeferredAttribute
+from django.db.models.fields.related_descriptors import (
+    ForeignKeyDeferredAttribute,
+    ForwardManyToOneDescriptor,
+    ForwardOneToOneDescriptor,
+)
 from django.db.models.query_utils import DeferredAttribute
 
 from keybits.drf.statements import Statements
@@ -30,6 +34,7 @@ __all__ = [
     "Row",
     "UndeclaredReadError",
     "Values",
+    "is_plain",
     "referred",
 ]
 
@@ -128,6 +133,8 @@ class Reads:
     def __init__(self, model: type[Model]) -> None:
         _insist_on_plain(model)
         self.model = model
+        if not is_plain(model, self._pk):
+            raise self._no("the primary key is not a plain column")
         self.columns: dict[str, None] = {"pk": None}
         self.annotations: set[str] = set()
         self.ones: dict[str, Reads] = {}
@@ -153,6 +160,10 @@ class Reads:
         field = self.field(name)
         if not isinstance(field, ForeignKey) or not field.target_field.primary_key:
             raise self._no(f"{name} is not a foreign key to a primary key")
+        if not _is_joined(field):
+            raise self._no(
+                f"{name} may lead to no instance, where a join leads to a row, or the other way round"
+            )
         return self.ones.setdefault(name, Reads(field.related_model))
 
     def relation(self, name: str) -> Reads:
@@ -160,6 +171,10 @@ class Reads:
         field = self.field(name)
         if field is None or not _is_many(field):
             raise self._no(f"{name} is not a to-many relation")
+        if field.model._meta.concrete_model is not self.model._meta.concrete_model:
+            raise self._no(f"{name} belongs to a parent, whose key may be another")
+        if field.related_model._default_manager._constructor_args != ((), {}):
+            raise self._no(f"{name} has a manager with arguments, which relations make without them")
         return self.many.setdefault(name, Reads(field.related_model))
 
     def field(self, name: str) -> Any:
@@ -178,9 +193,7 @@ class Reads:
         return str(self.model._meta.pk.attname)
 
     def _column(self, field: Any, path: str) -> None:
-        static = getattr_static(self.model, field.attname, None)
-        plain = type(static) in {DeferredAttribute, ForeignKeyDeferredAttribute}
-        if path != field.attname or not field.concrete or not plain:
+        if path != field.attname or not field.concrete or not is_plain(self.model, path):
             raise self._no(f"{path} is not a plain column")
         self.columns[path] = None
 
@@ -194,6 +207,18 @@ class Reads:
         return NoProjectionError(f"{self.model._meta.label}: {reason}")
 
 
+def is_plain(model: type[Model], name: str) -> bool:
+    """Return whether instances of `model` have under `name` what the database has."""
+    return type(getattr_static(model, name, None)) in {DeferredAttribute, ForeignKeyDeferredAttribute}
+
+
+def _is_joined(field: Any) -> bool:
+    """Return whether an instance has the row that a join gives: there is one, and Django reads it as it is."""
+    way = type(getattr_static(field.model, field.name, None))
+    usual = way in {ForwardManyToOneDescriptor, ForwardOneToOneDescriptor}
+    return usual and field.db_constraint and type(field.related_model._base_manager) is Manager
+
+
 def _is_many(field: Any) -> bool:
     return bool(field.many_to_many or (field.one_to_many and field.auto_created))
 
@@ -204,6 +229,7 @@ def _insist_on_plain(model: type[Model]) -> None:
         model.from_db.__func__ is Model.from_db.__func__  # type: ignore[attr-defined]
         and model.__init__ is Model.__init__
         and model.__getattribute__ is Model.__getattribute__
+        and model.__setattr__ is Model.__setattr__
     )
     listened_to = any(signal.has_listeners(model) for signal in (signals.pre_init, signals.post_init))
     if not made_as_usual or listened_to:

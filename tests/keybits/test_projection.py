@@ -28,6 +28,38 @@ from keybits.drf.rows import UndeclaredReadError
 
 pytestmark = pytest.mark.django_db
 
+
+class Prefixes(DeferredAttribute):
+    """Gives keys with a prefix."""
+
+    def __get__(self, instance, owner=None):
+        return f"tag-{vars(instance)['id']}"
+
+    def __set__(self, instance, value):
+        vars(instance)["id"] = value
+
+
+class PrefixedField(models.AutoField):
+    descriptor_class = Prefixes
+
+
+class Offered(models.Manager):
+    """Gives what is offered; all, if it is told so."""
+
+    def __init__(self, everything=False):
+        super().__init__()
+        self.everything = everything
+
+    def get_queryset(self):
+        return super().get_queryset().filter(**{} if self.everything else {"offered": True})
+
+
+def serializer(of, /, *names, **members):
+    """Make a serializer of `of` that shows these fields."""
+    meta = type("Meta", (), {"model": of, "fields": list(names)})
+    return type("TheSerializer", (serializers.ModelSerializer,), {"Meta": meta, **members})
+
+
 with isolate_apps("catalog"):
 
     class Named(models.Model):
@@ -44,6 +76,59 @@ with isolate_apps("catalog"):
 
         def __str__(self):
             return self.model
+
+    class Base(models.Model):
+        """What is made from a tag's table."""
+
+        slug = models.SlugField()
+
+        class Meta:
+            abstract = True
+            app_label = "catalog"
+            db_table = "catalog_tag"
+            managed = False
+
+        def __str__(self):
+            return self.slug
+
+    class Pair(Base):
+        pk = models.CompositePrimaryKey("slug", "kind")
+        kind = models.CharField(max_length=6)
+
+    class Prefixed(Base):
+        id = PrefixedField(primary_key=True)
+
+    class Trimmed(Base):
+        def __setattr__(self, name, value):
+            super().__setattr__(name, value.strip() if isinstance(value, str) else value)
+
+    class Filed(Base):
+        file = models.FileField(db_column="name")
+
+        class Meta(Base.Meta):
+            ordering = ["file"]
+
+    class Hidden(Base):
+        objects = Offered()
+
+        class Meta(Base.Meta):
+            base_manager_name = "objects"
+
+    class Other(Base):
+        other = models.AutoField(primary_key=True)
+
+    class Both(Named, Other):
+        class Meta(Base.Meta):
+            pass
+
+    class Shot(Base):
+        loose = models.ForeignKey(Named, models.DO_NOTHING, db_constraint=False, related_name="+")
+        kept = models.ForeignKey(Hidden, models.CASCADE, related_name="+")
+        other = models.ForeignKey(Other, models.CASCADE, related_name="shots")
+
+    class Part(Base):
+        named = models.ForeignKey(Named, models.CASCADE, related_name="parts")
+        objects = Offered(True)
 
 
 @pytest.fixture
@@ -73,12 +158,6 @@ def shots():
         Rendition.objects.create(screenshot=full, width=width, sha256="f" * 64)
     odd.tags.add(Tag.objects.get(slug="a"))
     return Screenshot.objects.order_by("id")
-
-
-def serializer(of, /, *names, **members):
-    """Make a serializer of `of` that shows these fields."""
-    meta = type("Meta", (), {"model": of, "fields": list(names)})
-    return type("TheSerializer", (serializers.ModelSerializer,), {"Meta": meta, **members})
 
 
 def view_of(cls, queryset, **members):
@@ -225,6 +304,29 @@ class TestFields:
 
 
 class TestModels:
+    @pytest.mark.parametrize(
+        ("of", "name", "shown", "why"),
+        [
+            (Pair, "slug", None, "the primary key is not a plain column"),
+            (Prefixed, "slug", None, "the primary key is not a plain column"),
+            (Trimmed, "slug", None, "customizes how its instances are made"),
+            (Shot, "loose", serializers.SlugRelatedField("slug", read_only=True), "may lead to no instance"),
+            (Shot, "loose", serializer(Hidden, "slug")(), "may lead to no instance"),
+            (Shot, "kept", serializers.SlugRelatedField("slug", read_only=True), "may lead to no instance"),
+            (Shot, "slug", serializers.CharField(source="kept.slug"), "may lead to no instance"),
+            (Both, "shots", serializer(Shot, "id")(many=True), "belongs to a parent"),
+            (Named, "parts", serializer(Part, "id")(many=True), "a manager with arguments"),
+        ],
+    )
+    def test_that_columns_would_show_in_another_way(self, of, name, shown, why):
+        members = {name: shown} if shown else {}
+        assert why in str(lists.explain(view_of(serializer(of, name, **members), of._default_manager.all())))
+
+    def test_order_by_what_is_no_plain_column(self, shots):
+        queryset = Filed.objects.all()
+        assert_compiled(serializer(Filed, "slug"), queryset)
+        assert_compiled(serializer(Filed, "slug"), queryset.order_by("-file", "slug"))
+
     @pytest.mark.parametrize("name", ["values", "layout", "model"])
     def test_fields_of_any_name(self, shots, name):
         assert_compiled(serializer(Named, "id", name), Named.objects.order_by("id"))
