@@ -25,7 +25,6 @@ from django.core.signals import setting_changed
 from django.db.models import CharField, ForeignKey, GeneratedField, QuerySet, TextField
 from django.db.models.constants import LOOKUP_SEP
 from django.db.models.query import BaseIterable, ModelIterable
-from django.utils import timezone
 from rest_framework import ISO_8601, serializers
 from rest_framework.relations import RelatedField
 from rest_framework.settings import api_settings
@@ -248,6 +247,8 @@ def _named(field: Any) -> str:
 
 
 def _field(field: Any, place: Reads, prefix: str) -> Binder:
+    if any(LOOKUP_SEP in name for name in field.source_attrs):
+        raise NoProjectionError(f"{_named(field)} has {LOOKUP_SEP} in its source, which is no path there")
     if isinstance(field, serializers.SerializerMethodField):
         _insist(field, serializers.SerializerMethodField)
         method = getattr(field.parent, field.method_name)
@@ -267,7 +268,7 @@ def _field(field: Any, place: Reads, prefix: str) -> Binder:
 def _own(field: Any, place: Reads, prefix: str) -> Binder:
     """Bind a project's own field, which is given whole objects, or with `of_columns` the columns of a page."""
     declared = getattr(field, "reads", None)
-    if declared is None or not hasattr(field, "of_columns"):
+    if declared is None or not _makes_pages(type(field)):
         return _computed(
             field, declared, lambda rows: list(map(field.to_representation, rows)), place, prefix
         )
@@ -281,10 +282,18 @@ def _own(field: Any, place: Reads, prefix: str) -> Binder:
     return bind
 
 
+def _makes_pages(cls: type[Any]) -> bool:
+    """Return whether `of_columns` is at least as much the class's own as `to_representation`, which it stands for."""
+    first = next(base for base in cls.__mro__ if {"of_columns", "to_representation"} & vars(base).keys())
+    return "of_columns" in vars(first)
+
+
 def _picked(layout: Layout, prefix: str, path: str) -> Callable[[Sequence[Column]], Column]:
     """Return a getter of a path's values from the columns of a page: lists, where it leads over a to-many relation."""
     name, _, rest = path.partition(LOOKUP_SEP)
     if prefix + name not in layout.slots:
+        if prefix + path not in layout.index:
+            raise NoProjectionError(f"{layout.reads.model._meta.label}: {prefix}{path} is not a column")
         return itemgetter(layout.index[prefix + path])
     slot, inner = layout.slots[prefix + name], layout.attached(prefix + name).layout.index[rest or "pk"]
     return lambda columns: [[values[inner] for values in each] for each in columns[slot]]
@@ -467,14 +476,15 @@ def _means_itself(field: Any, column: Any) -> bool:
     choices = field.choice_strings_to_values.items()
     if isinstance(column, GeneratedField):
         column = column.output_field
-    return isinstance(column, CharField | TextField) and all(
-        type(value) is str and value == text for text, value in choices
-    )
+    holds_text = isinstance(column, CharField | TextField) and not hasattr(column, "from_db_value")
+    return holds_text and all(type(value) is str and value == text for text, value in choices)
 
 
 def _moments(field: Any) -> Convert:
     """Convert datetimes; in the common case (UTC in ISO 8601) without looking up the time zone for each."""
     stock = _each(field.to_representation)
+    if type(field).enforce_timezone is not serializers.DateTimeField.enforce_timezone:
+        return stock
 
     def column(values: Column) -> Column:
         if not _writes_utc(field) or not all(
@@ -487,6 +497,6 @@ def _moments(field: Any) -> Convert:
 
 
 def _writes_utc(field: Any) -> bool:
-    zone = getattr(field, "timezone", None) or timezone.get_current_timezone()
+    zone = field.timezone if hasattr(field, "timezone") else field.default_timezone()
     written = getattr(field, "format", api_settings.DATETIME_FORMAT)
     return str(zone) == "UTC" and isinstance(written, str) and written.lower() == ISO_8601

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from datetime import UTC, datetime, timedelta
+from enum import Enum
 from types import SimpleNamespace
 from unittest import mock
 from zoneinfo import ZoneInfo
@@ -41,6 +42,15 @@ class Prefixes(DeferredAttribute):
 
 class PrefixedField(models.AutoField):
     descriptor_class = Prefixes
+
+
+class Kind(Enum):
+    TOPIC = "topic"
+
+
+class KindField(models.CharField):
+    def from_db_value(self, value, *_):
+        return Kind(value)
 
 
 class Offered(models.Manager):
@@ -101,6 +111,9 @@ with isolate_apps("catalog"):
     class Trimmed(Base):
         def __setattr__(self, name, value):
             super().__setattr__(name, value.strip() if isinstance(value, str) else value)
+
+    class Enumerated(Base):
+        kind = KindField(max_length=6, choices=[("topic", "Topic"), ("scheme", "Scheme")])
 
     class Filed(Base):
         file = models.FileField(db_column="name")
@@ -301,6 +314,73 @@ class TestFields:
     def test_no_rows_and_no_fields(self, shots):
         assert_compiled(serializer(Screenshot, "id"), shots.none())
         assert_compiled(serializer(Screenshot), shots)
+
+
+class Naive(serializers.DateTimeField):
+    def enforce_timezone(self, value):
+        return value.replace(tzinfo=None)
+
+
+class ZoneLess(serializers.DateTimeField):
+    timezone = None
+
+
+class ZoneLessByDefault(serializers.DateTimeField):
+    def default_timezone(self):
+        return None
+
+
+class Title(serializers.Field):
+    """A field of a project's own, that makes pages."""
+
+    reads = ("title",)
+
+    def __init__(self):
+        super().__init__(source="*", read_only=True)
+
+    def to_representation(self, value):
+        return value.title
+
+    def of_columns(self, titles):
+        return list(titles)
+
+
+class LoudTitle(Title):
+    def to_representation(self, value):
+        return super().to_representation(value).upper()
+
+
+class GalleryTitle(Title):
+    reads = ("gallery",)
+
+    def to_representation(self, value):
+        return value.gallery.title
+
+    def of_columns(self, galleries):
+        return [gallery.title for gallery in galleries]
+
+
+class TestFieldsThatAreNearlyStock:
+    @pytest.mark.parametrize("kind", [Naive, ZoneLess, ZoneLessByDefault])
+    def test_dates_without_a_zone(self, shots, kind):
+        assert_compiled(serializer(Screenshot, "captured_at", captured_at=kind()), shots)
+
+    def test_page_is_made_by_the_newer_method(self, shots):
+        assert_compiled(serializer(Screenshot, "text", text=Title()), shots)
+        assert_compiled(serializer(Screenshot, "text", text=LoudTitle()), shots)
+
+    def test_relation_is_no_column(self, shots):
+        assert_refused(serializer(Screenshot, "text", text=GalleryTitle()), shots, "gallery is not a column")
+
+    def test_choices_of_what_is_no_text(self, shots):
+        shown = serializer(Enumerated, "kind")
+        assert_compiled(shown, Enumerated.objects.all())
+        assert by_serializer(shown, Enumerated.objects.all()[:1]) == b'[{"kind":"topic"}]'
+
+    @pytest.mark.parametrize("source", ["gallery__slug", "gallery__slug.x"])
+    def test_lookup_is_no_source(self, shots, source):
+        own = {"text": serializers.CharField(source=source, default="none")}
+        assert_refused(serializer(Screenshot, "text", **own), shots, "in its source")
 
 
 class TestModels:
