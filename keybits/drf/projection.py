@@ -61,6 +61,8 @@ class Projection:
 
     def __init__(self, serializer: serializers.BaseSerializer[Any], besides: tuple[str, ...] = ()) -> None:
         self.reads = Reads(_model(serializer))
+        if not hasattr(serializer, "shape"):
+            serializer._context = _Sealed()  # nothing that is compiled may depend on the request
         self.binders = _compiled(serializer, self.reads)
         for path in besides:
             self.reads.add(path)
@@ -158,6 +160,8 @@ _known: Bounded[Hashable, Projection | str] = Bounded(MOST)
 def projection(view: Any) -> Projection | str:
     """Return the projection of the list that `view` is about to show, or why there is none."""
     cls = view.get_serializer_class()
+    if type(view).get_serializer.__module__ != "rest_framework.generics":
+        return f"{type(view).__name__} overrides get_serializer"
     key = (cls, _shape(cls, view), tuple(view.projected))
     known = _known.get(key)
     if known is None:
@@ -173,8 +177,6 @@ def give_up(found: Projection, reason: str) -> None:
 
 
 def _made(view: Any) -> Projection | str:
-    if type(view).get_serializer.__module__ != "rest_framework.generics":
-        return f"{type(view).__name__} overrides get_serializer"
     try:
         return Projection(view.get_serializer(), tuple(view.projected))
     except (NoProjectionError, UndeclaredReadError) as refusal:
@@ -219,6 +221,13 @@ def _insist(field: Any, stock: Any) -> None:
             raise NoProjectionError(f"{_named(field)} has {name} of its own")
 
 
+def _insist_on_class(field: Any) -> None:
+    """Refuse a field that was given another method than its class has."""
+    for name in ("to_representation", "get_attribute"):
+        if name in vars(field):
+            raise NoProjectionError(f"{_named(field)} has {name} of its own")
+
+
 def _insist_on_shape(serializer: Any) -> None:
     """Refuse a serializer whose fields may depend on what the root serializer's `shape` does not cover."""
     cls, whole = type(serializer), type(serializer.root)
@@ -228,12 +237,28 @@ def _insist_on_shape(serializer: Any) -> None:
     ):
         raise NoProjectionError(f"{cls.__name__} has lists of its own")
     told = _function(cls, "shape") is not None and _function(cls, "shape") is _function(whole, "shape")
-    for name in ("__new__", "__init__", "many_init", "get_fields", "fields", "_readable_fields"):
+    for name in _SHAPING:
         owner = next(base for base in cls.__mro__ if name in vars(base))
-        if not told and owner.__module__ not in {serializers.__name__, serializers.Field.__module__}:
+        if not told and owner not in _STOCK:
             raise NoProjectionError(
                 f"{cls.__name__} has {name} of its own, and the root serializer no shape(view) for it"
             )
+
+
+_SHAPING = (
+    *("__new__", "__init__", "many_init", "get_fields", "fields", "_readable_fields"),
+    *("get_field_names", "get_default_field_names", "get_extra_kwargs", "include_extra_kwargs"),
+    *("get_uniqueness_extra_kwargs", "build_field", "build_standard_field", "build_relational_field"),
+    *("build_nested_field", "build_property_field", "build_url_field", "build_unknown_field"),
+)
+"""What a serializer makes its fields by."""
+_STOCK = frozenset(
+    {
+        *(serializers.Field, serializers.BaseSerializer, serializers.Serializer),
+        *(serializers.ModelSerializer, serializers.HyperlinkedModelSerializer),
+    }
+)
+"""Not told by `__module__`, which is REST framework's also in classes that a call of `type` has made."""
 
 
 def _function(cls: type[Any], name: str) -> Any:
@@ -247,6 +272,7 @@ def _named(field: Any) -> str:
 
 
 def _field(field: Any, place: Reads, prefix: str) -> Binder:
+    _insist_on_class(field)
     if any(LOOKUP_SEP in name for name in field.source_attrs):
         raise NoProjectionError(f"{_named(field)} has {LOOKUP_SEP} in its source, which is no path there")
     if isinstance(field, serializers.SerializerMethodField):

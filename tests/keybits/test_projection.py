@@ -468,6 +468,57 @@ class TestRefusals:
         within = serializer(Gallery, "screenshots", screenshots=Chosen(many=True))
         assert_refused(within, Gallery.objects.order_by("id"), "has get_fields of its own")
 
+    @pytest.mark.parametrize(
+        ("name", "answer"),
+        [
+            ("get_field_names", lambda stock: ["id"]),
+            ("get_extra_kwargs", lambda stock: {"title": {"write_only": True}}),
+            ("include_extra_kwargs", lambda stock: {"write_only": True}),
+            ("build_field", lambda stock: (stock[0], {"write_only": True})),
+            ("build_standard_field", lambda stock: (stock[0], {"write_only": True})),
+        ],
+    )
+    def test_fields_that_a_step_on_the_way_chooses_by_the_request(self, shots, name, answer):
+        def step(self, *args):
+            stock = getattr(serializers.ModelSerializer, name)(self, *args)
+            return answer(stock) if self.context["request"].query_params else stock
+
+        cls = serializer(Screenshot, "title", **{name: step})
+        for asked in ({}, {"few": "yes"}):
+            view = view_of(cls, shots, asked=asked)
+            wanted = cls(shots, many=True, context=view.get_serializer_context()).data
+            assert listed(view) == (orjson.dumps(wanted), False)
+            assert f"has {name} of its own" in lists.explain(view)
+
+    def test_field_that_asks_for_the_request_when_it_is_bound(self, shots):
+        class Optional(serializers.CharField):
+            def bind(self, field_name, parent):
+                super().bind(field_name, parent)
+                self.write_only = "few" in self.context["request"].query_params
+
+        cls = serializer(Screenshot, "id", "title", title=Optional())
+        for asked in ({}, {"few": "yes"}):
+            view = view_of(cls, shots, asked=asked)
+            wanted = cls(shots, many=True, context=view.get_serializer_context()).data
+            assert listed(view) == (orjson.dumps(wanted), False)
+
+    def test_field_with_another_method_than_its_class(self, shots):
+        class Changed(serializers.ModelSerializer):
+            class Meta:
+                model = Screenshot
+                fields = ["title"]
+
+            @classmethod
+            def shape(cls, view):
+                return None
+
+            def get_fields(self):
+                fields = super().get_fields()
+                fields["title"].to_representation = str.upper
+                return fields
+
+        assert_refused(Changed, shots, "title has to_representation of its own")
+
     def test_list_of_its_own(self, shots):
         cls = serializer(Screenshot, "id")
         cls.Meta.list_serializer_class = OwnList
@@ -518,6 +569,7 @@ class TestRefusals:
             return self.serializer_class(*args, **kwargs)
 
         cls = serializer(Screenshot, "id")
+        assert_compiled(cls, shots)
         assert_refused(cls, shots, "overrides get_serializer", get_serializer=get_serializer)
 
     def test_what_is_no_model_serializer(self, shots):
