@@ -79,17 +79,22 @@ class Projection:
 
         self._rows = Rows
 
-    def refusal(self, queryset: QuerySet[Any]) -> str:
+    def refusal(self, queryset: Any) -> str:
         """Return why rows of `queryset` cannot be read as columns; "" where they can."""
-        query = queryset.query
+        if not isinstance(queryset, QuerySet):
+            return "the view gives no queryset"
+        return _refusal(queryset.query) or self._refusal(queryset)
+
+    def _refusal(self, queryset: Any) -> str:
+        """Return why instances of `queryset` would not be like its rows."""
         if queryset.model is not self.reads.model or queryset._iterable_class is not ModelIterable:
             return "the queryset does not give plain instances of the serializer's model"
-        if query.distinct or query.combinator or query.group_by is not None or query.extra or query.is_sliced:
-            return "the queryset is distinct, grouped, combined, sliced or has extra columns"
-        if not self.reads.annotations <= set(query.annotation_select):
+        if not self.reads.annotations <= set(queryset.query.annotation_select):
             return "the queryset does not have every annotation that the serializer shows"
-        if not all(isinstance(lookup, str) for lookup in queryset._prefetch_related_lookups):  # type: ignore[attr-defined]
+        if not all(isinstance(lookup, str) for lookup in queryset._prefetch_related_lookups):
             return "the queryset chooses what it prefetches"
+        if any(field.name in self.reads.ones for field in queryset._known_related_objects):
+            return "the queryset knows instances that the serializer shows, which may have been changed"
         return ""
 
     def over(self, queryset: QuerySet[Any]) -> QuerySet[Any]:
@@ -112,6 +117,15 @@ class Projection:
             self._makers[layout] = [(name, bind(layout)) for name, bind in self.binders]
             self._layouts[order] = layout
         return self._layouts[order]
+
+
+def _refusal(query: Any) -> str:
+    """Return why `query` cannot be made to select other columns."""
+    if query.distinct or query.combinator or query.group_by is not None or query.is_sliced:
+        return "the queryset is distinct, grouped, combined or sliced"
+    if query.extra or query.extra_tables:
+        return "the queryset has extra columns or tables"
+    return ""
 
 
 class _Sealed(Mapping[str, Any]):

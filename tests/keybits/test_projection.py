@@ -590,6 +590,11 @@ class TestRefusals:
         assert view.list(None).data == ["mine"]
 
 
+def by_sql():
+    """Return all screenshots by a raw query."""
+    return Screenshot.objects.raw("SELECT * FROM catalog_screenshot ORDER BY id")
+
+
 class TestQuerysets:
     """What a queryset does that columns would not show: the serializer is asked for this page, and this page alone."""
 
@@ -616,6 +621,29 @@ class TestQuerysets:
         assert compiled, "the serializer could be"
         assert "by its serializer" in caplog.text
         assert body == by_serializer(cls, queryset)
+
+    def test_more_tables(self, shots):
+        cls = serializer(Screenshot, "id")
+        queryset = shots.extra(tables=["catalog_tag"])
+        assert_compiled(cls, shots)
+        assert listed(view_of(cls, queryset))[0] == by_serializer(cls, queryset)
+
+    def test_instance_that_is_known(self, shots):
+        gallery = Gallery.objects.get(slug="other")
+        gallery.title = "Not saved"
+        cls = serializer(Screenshot, "text", text=serializers.CharField(source="gallery.title"))
+        queryset = gallery.screenshots.all()
+        assert listed(view_of(cls, shots, get_queryset=lambda self: queryset))[0] == by_serializer(
+            cls, queryset
+        )
+        assert_compiled(serializer(Screenshot, "id"), queryset)
+
+    @pytest.mark.parametrize("kind", [list, lambda shots: shots.model.objects, lambda shots: by_sql()])
+    def test_what_is_no_queryset(self, shots, kind):
+        """REST framework takes a list, a manager, and a raw query."""
+        cls = serializer(Screenshot, "id")
+        view = view_of(cls, shots, get_queryset=lambda self: kind(shots))
+        assert listed(view)[0] == by_serializer(cls, kind(shots))
 
     def test_annotation_that_is_not_there(self, shots):
         own = {"plain": serializers.CharField(default="none")}
