@@ -26,6 +26,7 @@ from django.db.models.query_utils import DeferredAttribute
 from keybits.drf.statements import Statements
 
 __all__ = [
+    "All",
     "Attached",
     "Layout",
     "NoProjectionError",
@@ -113,15 +114,41 @@ class Related:
     __slots__ = ("rows",)
 
     def __init__(self, rows: Iterable[Row]) -> None:
-        self.rows = tuple(rows)
+        self.rows = All(rows)
 
-    def all(self) -> tuple[Row, ...]:
+    def all(self) -> All:
         return self.rows
 
+    def __iter__(self) -> Iterator[Row]:
+        raise _no_query("iter")  # REST framework would iterate over what is no manager
+
     def __getattr__(self, name: str) -> Any:
-        raise UndeclaredReadError(
-            f"{name}() of a relation is called; rows that have been read have all() only"
-        )
+        raise _no_query(name)
+
+
+class All(tuple[Row, ...]):
+    """What `all()` gives, in place of a queryset: it can be iterated over, counted by `len` and subscripted."""
+
+    __slots__ = ()
+
+    def __getitem__(self, key: Any) -> Any:
+        found = super().__getitem__(key)
+        return All(found) if isinstance(key, slice) else found
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise _no_query(name)
+
+    def count(self, *_: object) -> int:  # a tuple's counts the occurrences of something
+        return len(self)
+
+    def __repr__(self) -> str:
+        raise _no_query("repr")
+
+
+def _no_query(name: str) -> UndeclaredReadError:
+    return UndeclaredReadError(f"{name}() of a relation is called; rows that have been read have all() only")
 
 
 class Reads:

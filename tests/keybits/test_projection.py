@@ -749,6 +749,30 @@ class TestStandIns:
         with mock.patch.object(Tag, "loud", Upper(lambda tag: tag.slug), create=True):
             assert listed(view_of(cls, Tag.objects.all()))[0] == by_serializer(cls, Tag.objects.all())
 
+    @pytest.mark.parametrize(
+        "tell",
+        [
+            lambda tags: tags.all().count(),
+            lambda tags: tags.all().exists(),
+            lambda tags: tags.all().first().slug,
+            lambda tags: tags.all().filter(slug="b").count(),
+            lambda tags: tags.all()[:1].count(),
+            lambda tags: list(tags.all()[:1].values_list("slug", flat=True)),
+            lambda tags: [tag.slug for tag in tags.all().order_by("-slug")],
+            lambda tags: str(tags.all()),
+            lambda tags: [tag.slug for tag in tags.all()][::-1],
+            lambda tags: serializer(Tag, "slug")(tags, many=True).data,
+            lambda tags: serializer(Tag, "slug")(tags.all(), many=True).data,
+        ],
+    )
+    def test_is_what_a_relation_says(self, shots, tell):
+        @reads("tags__slug", "tags__name")
+        def get_text(self, shot):
+            return tell(shot.tags) if len(shot.tags.all()) > 1 else ""
+
+        cls = serializer(Screenshot, "text", text=serializers.SerializerMethodField(), get_text=get_text)
+        assert listed(view_of(cls, shots))[0] == by_serializer(cls, shots)
+
 
 class TestRows:
     def rows(self, shots, *paths):
