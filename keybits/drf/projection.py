@@ -95,6 +95,8 @@ class Projection:
             return "the queryset chooses what it prefetches"
         if any(field.name in self.reads.ones for field in queryset._known_related_objects):
             return "the queryset knows instances that the serializer shows, which may have been changed"
+        if queryset._result_cache is not None:
+            return "the queryset has its instances already"
         return ""
 
     def over(self, queryset: QuerySet[Any]) -> QuerySet[Any]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from inspect import getattr_static
+from inspect import getattr_static, isfunction
+from itertools import chain
 from typing import Any, ClassVar
 
 from django.core.exceptions import FieldDoesNotExist
@@ -66,7 +67,7 @@ class Row:
 
     def __getattr__(self, name: str) -> Any:
         """Return the model's property of this name, computed from what was read."""
-        if name.startswith("__"):
+        if name.startswith("__") and name != "__dict__":
             raise AttributeError(name)
         found = getattr_static(self.model_, name, None)
         if type(found) is property and found.fget is not None and name != "pk":
@@ -261,6 +262,17 @@ def _insist_on_plain(model: type[Model]) -> None:
     listened_to = any(signal.has_listeners(model) for signal in (signals.pre_init, signals.post_init))
     if not made_as_usual or listened_to:
         raise NoProjectionError(f"{model._meta.label} customizes how its instances are made")
+    operators = _operators(model) - {"__str__", "__repr__", "__getattr__"}
+    if operators:
+        raise NoProjectionError(
+            f"{model._meta.label} has operators of its own: {', '.join(sorted(operators))}"
+        )
+
+
+def _operators(model: type[Model]) -> set[str]:
+    """Return the special methods that the model defines, which stand-ins would not have."""
+    own = chain.from_iterable(vars(base).items() for base in model.__mro__ if not issubclass(Model, base))
+    return {name for name, value in own if name.startswith("__") and isfunction(value)}
 
 
 class Layout:

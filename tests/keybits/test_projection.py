@@ -115,6 +115,10 @@ with isolate_apps("catalog"):
     class Enumerated(Base):
         kind = KindField(max_length=6, choices=[("topic", "Topic"), ("scheme", "Scheme")])
 
+    class Falsy(Base):
+        def __bool__(self):
+            return False
+
     class Filed(Base):
         file = models.FileField(db_column="name")
 
@@ -390,6 +394,7 @@ class TestModels:
             (Pair, "slug", None, "the primary key is not a plain column"),
             (Prefixed, "slug", None, "the primary key is not a plain column"),
             (Trimmed, "slug", None, "customizes how its instances are made"),
+            (Falsy, "slug", None, "has operators of its own: __bool__"),
             (Shot, "loose", serializers.SlugRelatedField("slug", read_only=True), "may lead to no instance"),
             (Shot, "loose", serializer(Hidden, "slug")(), "may lead to no instance"),
             (Shot, "kept", serializers.SlugRelatedField("slug", read_only=True), "may lead to no instance"),
@@ -622,6 +627,15 @@ class TestQuerysets:
         assert "by its serializer" in caplog.text
         assert body == by_serializer(cls, queryset)
 
+    def test_instances_that_are_there_already(self, shots):
+        def filter_queryset(self, queryset):
+            for shot in queryset:
+                shot.title = "Not saved"
+            return queryset
+
+        view = view_of(serializer(Screenshot, "title"), shots, filter_queryset=filter_queryset)
+        assert listed(view)[0] == orjson.dumps([{"title": "Not saved"}] * 3)
+
     def test_more_tables(self, shots):
         cls = serializer(Screenshot, "id")
         queryset = shots.extra(tables=["catalog_tag"])
@@ -738,6 +752,7 @@ class TestStandIns:
             lambda tag: setattr(tag, "name", "other") or tag.name,
             lambda tag: setattr(tag, "new", "other") or tag.new,
             lambda tag: tag.loud,
+            lambda tag: vars(tag)["name"],
         ],
     )
     def test_is_what_an_instance_says(self, shots, tell):
