@@ -62,14 +62,14 @@ class Projection:
     def __init__(self, serializer: serializers.BaseSerializer[Any], besides: tuple[str, ...] = ()) -> None:
         self.reads = Reads(_model(serializer))
         if not hasattr(serializer, "shape"):
-            serializer._context = _Sealed()  # nothing that is compiled may depend on the request
+            serializer.root._context = _Sealed()  # nothing that is compiled may depend on the request
         self.binders = _compiled(serializer, self.reads)
         for path in besides:
             self.reads.add(path)
         self._layouts: dict[tuple[str, ...], Layout] = {}
         self._makers: dict[Layout, list[tuple[str, Maker]]] = {}
         self._bound(())
-        serializer._context = _Sealed()  # a projection is kept across requests
+        serializer.root._context = _Sealed()  # a projection is kept across requests
         projection = self
 
         class Rows(BaseIterable):  # type: ignore[type-arg]
@@ -194,7 +194,8 @@ def give_up(found: Projection, reason: str) -> None:
 
 def _made(view: Any) -> Projection | str:
     try:
-        return Projection(view.get_serializer(), tuple(view.projected))
+        listed = view.get_serializer([], many=True)  # so that its parents are those that it has in a list
+        return Projection(getattr(listed, "child", listed), tuple(view.projected))
     except (NoProjectionError, UndeclaredReadError) as refusal:
         return str(refusal)
 
@@ -246,7 +247,7 @@ def _insist_on_class(field: Any) -> None:
 
 def _insist_on_shape(serializer: Any) -> None:
     """Refuse a serializer whose fields may depend on what the root serializer's `shape` does not cover."""
-    cls, whole = type(serializer), type(serializer.root)
+    cls, whole = type(serializer), type(getattr(serializer.root, "child", serializer.root))
     if (
         getattr(cls.Meta, "list_serializer_class", serializers.ListSerializer)
         is not serializers.ListSerializer

@@ -315,6 +315,16 @@ class TestFields:
         members = {"url": serializers.SerializerMethodField(), "get_url": get_url}
         assert_compiled(serializer(Rendition, "url", **members), Rendition.objects.all())
 
+    def test_place_of_the_serializer(self, shots):
+        @reads()
+        def get_text(self, shot):
+            return [type(self.parent).__name__, type(self.root).__name__, self.parent.parent is None]
+
+        members = {"text": serializers.SerializerMethodField(), "get_text": get_text}
+        cls = serializer(Screenshot, "text", **members)
+        assert_compiled(cls, shots)
+        assert_compiled(serializer(Gallery, "cover", cover=cls()), Gallery.objects.order_by("id"))
+
     def test_no_rows_and_no_fields(self, shots):
         assert_compiled(serializer(Screenshot, "id"), shots.none())
         assert_compiled(serializer(Screenshot), shots)
