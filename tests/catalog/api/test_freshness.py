@@ -9,7 +9,7 @@ import pytest
 from django.db import connection, transaction
 
 from catalog.models import Gallery, Rendition, Screenshot, State, Tag
-from keybits.drf import caching
+from keybits.drf import exchange
 from keybits.stores import get_store
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -519,10 +519,10 @@ def test_a_hit_under_way_as_the_content_changes_has_another_date_than_the_new_on
     api, world, settings, clock, monkeypatch
 ):
     """Both contents are of one second, and each is sent after it."""
-    usual = caching.missing_coding
+    usual = exchange.missing_coding
 
     def wait(*given):
-        patch.setattr(caching, "missing_coding", usual)
+        patch.setattr(exchange, "missing_coding", usual)
         Tag.objects.filter(slug="dark").update(name="New")
         api("/tags/dark/")
         clock.now += 1
@@ -531,7 +531,7 @@ def test_a_hit_under_way_as_the_content_changes_has_another_date_than_the_new_on
     settings.KEYBITS_FASTPATH = False
     api("/tags/dark/")
     with monkeypatch.context() as patch:
-        patch.setattr(caching, "missing_coding", wait)
+        patch.setattr(exchange, "missing_coding", wait)
         old = api("/tags/dark/")
     assert old.content != api("/tags/dark/").content
     assert api("/tags/dark/", headers={"If-Modified-Since": old["Last-Modified"]}).status_code == 200
