@@ -170,11 +170,11 @@ def can_be_kept(vendor: str) -> bool:
 
 def is_kept(connection: BaseDatabaseWrapper) -> bool:
     """Say whether this database keeps the record: it can, and the table exists (which is asked until it does)."""
-    known: bool = connection.__dict__.get("_keybits_record", False)
+    known: bool = getattr(connection, "_keybits_record", False)
     if not known and connection.vendor in CLAIM:
         with connection.cursor() as cursor:
             known = TABLE in connection.introspection.table_names(cursor)
-        connection.__dict__["_keybits_record"] = known
+        connection._keybits_record = known  # type: ignore[attr-defined]  # of the connection, by a proxy too
     return known
 
 
