@@ -50,15 +50,17 @@ IDLE = "keybits_idle"
 """An SQL function that nobody calls: see `_is_idle`."""
 IN_TRANSACTION, FAILED = 2, 3
 """libpq's status of a connection in a transaction, and in a failed one, which can only be rolled back."""
-# PostgreSQL ends a comment at a carriage return, too; SQLite skips byte order marks.
-_SKIPPED = r"(?:[\s(\ufeff]|--[^\n\r]*+[\n\r])*+"
+# Without possessive quantifiers, which Python before 3.11.5 gets wrong (gh-106052). No two alternatives begin alike, so
+# that nothing is tried in two ways. PostgreSQL ends a comment at a carriage return, too; SQLite skips byte order marks.
+_SKIPPED = r"(?:[\s(\ufeff]|--[^\n\r]*[\n\r])*"
+_FIRST = r"(?:[\s;(\ufeff]|--[^\n\r]*[\n\r])*"
 # From the start of the first comment to the end of any: PostgreSQL's comments nest.
-_BEFORE = rf"[\s;]*+{_SKIPPED}(?:/\*.*\*/[;\s]*+{_SKIPPED})?"
+_BEFORE = _FIRST + rf"(?:/\*.*\*/{_FIRST})?"
 _WRITE = r"(?:INSERT|UPDATE|DELETE|REPLACE|MERGE|COPY|TRUNCATE|CALL|DO|EXECUTE)\b"
 _WRITES = re.compile(_BEFORE + _WRITE, re.IGNORECASE | re.DOTALL)
-_COMMENT = r"/\*(?:[^*/]|\*(?!/)|/(?!\*))*+\*/"
-_NESTED = rf"/\*(?:[^*/]|\*(?!/)|/(?!\*)|{_COMMENT})*+\*/"
-_NEXT = rf";{_SKIPPED}(?:{_NESTED}{_SKIPPED})*+"
+_COMMENT = r"/\*(?:[^*/]|\*(?!/)|/(?!\*))*\*/"
+_NESTED = rf"/\*(?:[^*/]|\*(?!/)|/(?!\*)|{_COMMENT})*\*/"
+_NEXT = rf";{_SKIPPED}(?:{_NESTED}{_SKIPPED})*"
 _WRITES_LATER = re.compile(rf"{_NEXT}(?:{_WRITE}|WITH\b)", re.IGNORECASE | re.DOTALL)
 _COMMITS_LATER = re.compile(rf"{_NEXT}(?:COMMIT|END)\b", re.IGNORECASE | re.DOTALL)
 _BEGINS_OR_ENDS = re.compile(
