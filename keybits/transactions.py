@@ -432,9 +432,10 @@ def _commit_open(
         _arrive(connection)
     except Exception:
         # A lost connection may have committed, or may yet: the scopes stay open until the relay knows.
-        if _has_failed(connection):  # the relay takes these for closed, although they may be committed yet
+        failed = _has_failed(connection)
+        if failed:  # the relay takes these for closed, although they may be committed yet
             connection.__dict__.setdefault(FRUITLESS, set()).add(writer)
-        if _has_failed(connection) or connection.is_usable():
+        if failed or connection.is_usable():
             _close(scopes, writer)
         if _is_open(connection):  # SQLite allows to retry a failed COMMIT
             _unclaim(connection, writer)

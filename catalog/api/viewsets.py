@@ -56,11 +56,7 @@ from catalog.curation.tags import delete_tag
 from catalog.models import Gallery, GalleryQuerySet, Rendition, Screenshot, Tag, Tombstone
 from catalog.tallies import TagCount
 from keybits.addresses import address
-from keybits.drf import (
-    ListCacheResponseAndETAGMixin,
-    NestedViewSetMixin,
-    settled,
-)
+from keybits.drf import ListCacheResponseAndETAGMixin, NestedViewSetMixin, settled
 from keybits.parameters import Choice
 
 __all__ = [

@@ -8,10 +8,10 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from django.core.management.base import CommandError
 
-__all__ = ["text", "user_named"]
+__all__ = ["user_named", "utf8"]
 
 
-def text(argument: str) -> str:
+def utf8(argument: str) -> str:
     """Return `argument`, unless it was not UTF-8: Python makes lone surrogates of such bytes (PEP 383)."""
     try:
         argument.encode()

@@ -46,7 +46,9 @@ CHOOSING = ("determine_version", "get_content_negotiator", "get_renderers", "per
 SHOWN = "CSRF_COOKIE_NEEDS_UPDATE"
 """What Django's `get_token` sets in META."""
 COOKIES = "its cookies"
+"""How a cookie that was read is named among what is the visitor's own."""
 Mine = tuple[frozenset[str], Hashable]
+"""What an answer is kept for: see `whose`."""
 UTF_8 = frozenset({"utf-8", "utf8"})
 PARTS = ("op1_class", "op2_class", "op1", "op2")
 """The attributes in which REST framework's `&`, `|` and `~` keep what they combine."""

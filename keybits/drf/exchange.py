@@ -26,11 +26,7 @@ from keybits.bits import OriginKeyBit, canonical_query
 from keybits.cache_control import Policy
 from keybits.codings import encode
 from keybits.conf import conf
-from keybits.constructors import (
-    KeyConstructor,
-    captures_named,
-    headers_named,
-)
+from keybits.constructors import KeyConstructor, captures_named, headers_named
 from keybits.drf import audience
 from keybits.drf.audience import (
     chooses_charset,

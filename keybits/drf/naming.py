@@ -11,9 +11,7 @@ from django.utils.translation import get_language
 
 from keybits.bits import canonical_query, urlconf, user_class
 from keybits.bounded import Bounded
-from keybits.constructors import (
-    KeyConstructor,
-)
+from keybits.constructors import KeyConstructor
 from keybits.drf.closed import are_closed, knows_users_by_key
 from keybits.entries import namespace
 

@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand, CommandError
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from catalog.importing import KeepingError, Manifest, ManifestError, Report, import_manifest, read_manifest
-from catalog.management.arguments import text, user_named
+from catalog.management.arguments import user_named, utf8
 from catalog.management.printing import on_one_line
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Command(BaseCommand):
             "path", type=Path, metavar="DIR|MANIFEST", help="The manifest, or the folder of a manifest.json."
         )
         parser.add_argument(
-            "--owner", type=text, metavar="USER", help="The owner of the galleries that have none yet."
+            "--owner", type=utf8, metavar="USER", help="The owner of the galleries that have none yet."
         )
         parser.add_argument("--quiet", action="store_true", help="Print failures only.")
 

@@ -14,7 +14,7 @@ from django.utils.dateparse import parse_date, parse_datetime
 
 from catalog.accounts import keys
 from catalog.accounts.models import LATEST, ApiKey, Scope
-from catalog.management.arguments import text, user_named
+from catalog.management.arguments import user_named, utf8
 from catalog.management.printing import on_one_line
 
 
@@ -24,8 +24,8 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True)
         issue = actions.add_parser("issue", help="Create a key and print it. It cannot be shown again.")
-        issue.add_argument("user", type=text, help="The name of the user that the key is for.")
-        issue.add_argument("--name", type=text, required=True, help="What the key is for.")
+        issue.add_argument("user", type=utf8, help="The name of the user that the key is for.")
+        issue.add_argument("--name", type=utf8, required=True, help="What the key is for.")
         issue.add_argument(
             "--scope",
             action="append",
@@ -35,9 +35,9 @@ class Command(BaseCommand):
         )
         issue.add_argument("--expires", help="An ISO 8601 date or time, in UTC unless it has an offset.")
         listing = actions.add_parser("list", help="Print the keys, without their secrets.")
-        listing.add_argument("--user", type=text, help="Only the keys of this user.")
+        listing.add_argument("--user", type=utf8, help="Only the keys of this user.")
         revoke = actions.add_parser("revoke", help="Revoke a key.")
-        revoke.add_argument("prefix", type=text, help="The part of the key before the dot.")
+        revoke.add_argument("prefix", type=utf8, help="The part of the key before the dot.")
 
     def handle(self, *, action: str, **options: Any) -> None:
         """Run the action. Raises `CommandError`, with nothing changed, if it fails."""
@@ -51,9 +51,8 @@ class Command(BaseCommand):
     def _issue(self, *, user: str, name: str, scope: list[str], expires: str | None, **_: Any) -> None:
         try:
             scopes = list(dict.fromkeys(scope))
-            secret = keys.issue(user=user_named(user), name=name, scopes=scopes, expires_at=_moment(expires))[
-                1
-            ]
+            owner, ends = user_named(user), _moment(expires)
+            secret = keys.issue(user=owner, name=name, scopes=scopes, expires_at=ends)[1]
         except ValidationError as error:
             raise CommandError("; ".join(error.messages)) from error
         self.stderr.write("Store this key now: it cannot be shown again.")
