@@ -41,6 +41,8 @@ Binder = Callable[[Layout], Maker]
 F = TypeVar("F", bound=Callable[..., Any])
 MOST = 512
 """Most compiled shapes that are remembered: clients choose sparse fields."""
+MOST_ORDERS = 64
+"""Most orders of rows for which a shape has a layout: clients may choose any combination of columns."""
 
 
 def reads(*paths: str) -> Callable[[F], F]:
@@ -66,8 +68,7 @@ class Projection:
         self.binders = _compiled(serializer, self.reads)
         for path in besides:
             self.reads.add(path)
-        self._layouts: dict[tuple[str, ...], Layout] = {}
-        self._makers: dict[Layout, list[tuple[str, Maker]]] = {}
+        self._layouts: Bounded[tuple[str, ...], Layout] = Bounded(MOST_ORDERS)
         self._bound(())
         serializer.root._context = _Sealed()  # a projection is kept across requests
         projection = self
@@ -107,18 +108,19 @@ class Projection:
 
     def items(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
         """Return what the serializer would make of these rows, which come from a queryset of `over`."""
-        return _items(self._makers[rows[0].layout_], [row.values_ for row in rows]) if rows else []
+        return _items(rows[0].layout_.makers, [row.values_ for row in rows]) if rows else []
 
     def _bound(self, order: tuple[str, ...]) -> Layout:
         """Return the layout for an order. The order's columns are read too, because pagination needs them."""
-        if order not in self._layouts:
+        layout = self._layouts.get(order)
+        if layout is None:
             wanted = deepcopy(self.reads)
             for name in order:
                 wanted.add(name)
             layout = Layout(wanted)
-            self._makers[layout] = [(name, bind(layout)) for name, bind in self.binders]
+            layout.makers = [(name, bind(layout)) for name, bind in self.binders]
             self._layouts[order] = layout
-        return self._layouts[order]
+        return layout
 
 
 def _refusal(query: Any) -> str:

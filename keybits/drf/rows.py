@@ -276,7 +276,12 @@ def _operators(model: type[Model]) -> set[str]:
 
 
 class Layout:
-    """Where in a row's tuple each path of `reads` is: columns first, then a list for each to-many relation."""
+    """Where in a row's tuple each path of `reads` is: columns first, then a list for each to-many relation.
+
+    `makers` are the projection's, bound to this layout: what makes each field of its items.
+    """
+
+    makers: list[tuple[str, Any]]
 
     def __init__(self, reads: Reads) -> None:
         self.reads = reads

@@ -861,6 +861,17 @@ class TestPages:
         page = view.paginate_queryset(shots)
         assert ours == orjson.dumps(view.get_paginated_response(cls(page, many=True).data).data)
 
+    def test_any_number_of_orders_takes_bounded_memory(self, shots, monkeypatch):
+        monkeypatch.setattr("keybits.drf.projection.MOST_ORDERS", 2)
+        made = Projection(serializer(Screenshot, "id")(many=True).child)
+        first = list(made.over(shots.order_by("title")))
+        for column in ("position", "width", "height", "captured_at"):
+            ids = list(shots.order_by(column, "id").values_list("id", flat=True))
+            rows = list(made.over(shots.order_by(column, "id")))
+            assert [item["id"] for item in made.items(rows)] == ids
+        assert len(made._layouts) <= 2
+        assert made.items(first) == [{"id": row.id} for row in first]
+
 
 def test_what_is_chosen_by_the_request_has_a_projection_each(shots):
     class Sparse(serializers.ModelSerializer):
