@@ -29,6 +29,7 @@ from keybits.conf import conf
 from keybits.constructors import KeyConstructor, captures_named, headers_named
 from keybits.drf import audience
 from keybits.drf.audience import (
+    Locale,
     chooses_charset,
     credentialed,
     has_chosen_locale,
@@ -98,9 +99,9 @@ class Exchange:
         self.proven: bytes | None = None
 
     def respond(self, constructor: KeyConstructor) -> HttpResponse:
-        self.constructor = constructor
+        self.constructor, locale = constructor, Locale.active()
         self.is_for_some |= has_unknown_bit(constructor)
-        self.is_private |= self.is_for_some or has_chosen_locale(self.request, constructor)
+        self.is_private |= self.is_for_some or has_chosen_locale(self.request, constructor, locale)
         self.is_unnamed = shows_unknown_credential(self.request, constructor)
         self.is_unnamed |= chooses_charset(self.view, self.request)
         self._tell_caller(is_certain=not self.is_for_some and not self.is_unnamed)
@@ -114,7 +115,7 @@ class Exchange:
             "kwargs": self.kwargs,
         }
         self.exchange = exchange
-        self.key, self.scopes = names_of(constructor, exchange)
+        self.key, self.scopes = names_of(constructor, exchange, locale)
         if not self.scopes:
             why = "its key names no scope, whose change would end it; give it an UpdatedAtKeyBit"
             _warn(type(self.view).__qualname__, why)

@@ -6,12 +6,11 @@ from collections.abc import Hashable
 from typing import Any
 
 from django.urls import get_script_prefix
-from django.utils.timezone import get_current_timezone_name
-from django.utils.translation import get_language
 
 from keybits.bits import canonical_query, urlconf, user_class
 from keybits.bounded import Bounded
 from keybits.constructors import KeyConstructor
+from keybits.drf.audience import Locale
 from keybits.drf.closed import are_closed, knows_users_by_key
 from keybits.entries import namespace
 
@@ -27,9 +26,14 @@ WITHOUT_HOST = ("HTTP_X_FORWARDED_HOST", "SERVER_NAME", "SERVER_PORT", "HTTP_X_F
 _named: Bounded[Hashable, tuple[str, tuple[str, ...]]] = Bounded(MOST_NAMED)
 
 
-def names_of(constructor: KeyConstructor, exchange: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
-    """Return the entry's key and scopes; from memory, where the same question came before (`python -m benchmarks`)."""
-    question = _question(constructor, exchange)
+def names_of(
+    constructor: KeyConstructor, exchange: dict[str, Any], locale: Locale
+) -> tuple[str, tuple[str, ...]]:
+    """Return the entry's key and scopes; from memory, where the same question came before (`python -m benchmarks`).
+
+    `locale` is the active one.
+    """
+    question = _question(constructor, exchange, locale)
     if question is None:
         return constructor.identity(**exchange), constructor.scopes(**exchange)
     found = _named.get(question)
@@ -38,10 +42,10 @@ def names_of(constructor: KeyConstructor, exchange: dict[str, Any]) -> tuple[str
     return found
 
 
-def _question(constructor: KeyConstructor, exchange: dict[str, Any]) -> Hashable:
+def _question(constructor: KeyConstructor, exchange: dict[str, Any], locale: Locale) -> Hashable:
     """Return all that a closed constructor looks at; None where it is not closed, or that is too long."""
     view, request = exchange["view_instance"], exchange["request"]
-    asked = request._request
+    asked, user = request._request, request.user
     meta, path, captured = asked.META, asked.path, tuple(exchange["kwargs"].items())
     kind: Any = type(view)
     version = None if request.version is None else str(request.version)
@@ -49,12 +53,12 @@ def _question(constructor: KeyConstructor, exchange: dict[str, Any]) -> Hashable
     hosts = (meta.get(name, "") for name in (HOST if "HTTP_HOST" in meta else WITHOUT_HOST))
     texts = (path, canonical_query(view, request), *found, *hosts)
     plain = all(type(value) is str for _, value in captured) and not exchange["args"]
-    plain &= not request.user or not request.user.is_authenticated or knows_users_by_key(constructor)
+    plain &= not user or not user.is_authenticated or knows_users_by_key(constructor)
     if not plain or sum(map(len, texts)) > LONGEST_NAMED or not are_closed(kind, constructor):
         return None
     return (
         *(constructor, kind, exchange["view_method"], asked.method, namespace()),
-        *(get_script_prefix(), captured, *texts, get_language(), request.accepted_renderer.format),
-        *(asked.scheme, get_current_timezone_name(), version, urlconf(asked)),
-        *((request.user.pk, request.user.is_authenticated, user_class(request)) if request.user else ()),
+        *(get_script_prefix(), captured, *texts, locale, request.accepted_renderer.format),
+        *(asked.scheme, version, urlconf(asked)),
+        *((user.pk, user.is_authenticated, user_class(request)) if user else ()),
     )
