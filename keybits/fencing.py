@@ -47,14 +47,16 @@ def name(alias: str) -> str:
     return (get_store().noted(NOTE + alias) or b"").decode()
 
 
-def hold(connection: BaseDatabaseWrapper) -> None:
+def hold(connection: BaseDatabaseWrapper) -> tuple[str, str]:
     """Make sure that the database names this store. If it does not, name the store, and clear it.
+
+    Returns the server that the store is (as `Store.noted_by`), and the name.
 
     Raises `ContestedError` if this process has taken the database from another store within the last `PATIENCE`
     seconds, and `AtWorkError` if another process is at it.
     """
     if _is_named(connection):
-        return
+        return _seen[connection.alias]
     me = uuid.uuid4().hex
     _lease(connection.alias, me)
     try:
@@ -62,6 +64,7 @@ def hold(connection: BaseDatabaseWrapper) -> None:
             _take(connection, me)
     finally:
         get_store().release(NOTE + connection.alias, me)
+    return _seen[connection.alias]
 
 
 def _is_named(connection: BaseDatabaseWrapper) -> bool:

@@ -64,6 +64,8 @@ class Relay:
         self._roster = roster.Roster(edge.identities())
         self._closed: dict[str, set[int]] = defaultdict(set)
         self._present: dict[str, dict[int, str]] = {}
+        self._held: dict[str, tuple[str, str]] = {}
+        """By alias, the server and the name (`fencing.hold`) of the store in which the known rows were closed."""
         self._pasts: dict[str, str] = {}
         self._horizons: dict[str, str] = {}
         self._whole_again: dict[str, float] = {}
@@ -101,9 +103,13 @@ class Relay:
         Raises any failure, and then has not vouched.
         """
         until = get_store().now() + int(conf.RELAY_BOUND * 1000)
-        seen = sum(self._relay(connections[alias]) for alias in self._recording())
+        recording = self._recording()
+        seen = sum(self._relay(connections[alias]) for alias in recording)
         self._roster.attend()
-        self._was_believed = get_store().vouch(until)
+        server = next(
+            (self._held[alias][0] for alias in recording), ""
+        )  # the first: it may have been replaced since
+        self._was_believed = get_store().vouch(until, server)
         return seen
 
     def _recording(self) -> list[str]:
@@ -232,9 +238,15 @@ class Relay:
         return len(rows)
 
     def _follow(self, connection: BaseDatabaseWrapper) -> None:
-        """Forget all known rows if the database was set back: it may assign their ids again."""
+        """Forget all known rows if the database was set back: it may assign their ids again.
+
+        Forget which have been closed if the store is another one: they have not been closed there.
+        """
         trigger_health.see_to_it(connection)
-        fencing.hold(connection)
+        held = fencing.hold(connection)
+        if self._held.setdefault(connection.alias, held) != held:
+            self._held[connection.alias] = held
+            self._closed.pop(connection.alias, None)
         past = history.follow(connection)
         if self._pasts.setdefault(connection.alias, past) != past:
             self._pasts[connection.alias] = past
@@ -253,7 +265,7 @@ class Relay:
             try:
                 with _hurrying(connection):
                     if may_go and done[alias]:
-                        changes.forget(connection, sorted(done[alias]), holder=fencing.name(alias))
+                        changes.forget(connection, sorted(done[alias]), holder=self._held[alias][1])
                         ids.difference_update(done[alias])
                     self._condense(connection)
             except Error:

@@ -96,8 +96,10 @@ class Store(Protocol):
     def now(self) -> int:
         """Return the time by the store's own clock, in milliseconds, for `vouch`."""
 
-    def vouch(self, until: int) -> bool:
+    def vouch(self, until: int, server: str = "") -> bool:
         """State that everything committed before the caller looked has been closed here. It holds until `until`.
+
+        With `server`, it holds for that server alone: the one that `noted_by` named before anything was closed.
 
         `until` is a time of the store's clock: `now()`, taken before the caller looked, plus `KEYBITS_RELAY_BOUND`
         seconds at most. A late call therefore holds for less time, or not at all. It never shortens an earlier one,
@@ -192,8 +194,8 @@ class Breaker:
     def now(self) -> int:
         return self._run(self.store.now)
 
-    def vouch(self, until: int) -> bool:
-        return self._run(self.store.vouch, until)
+    def vouch(self, until: int, server: str = "") -> bool:
+        return self._run(self.store.vouch, until, server)
 
     def vouched(self) -> float:
         return self._run(self.store.vouched)

@@ -170,7 +170,7 @@ class LMDBStore:
     def now(self) -> int:
         return clock.nanoseconds() // 1_000_000
 
-    def vouch(self, until: int) -> bool:
+    def vouch(self, until: int, server: str = "") -> bool:
         deadline = (until * 1_000_000).to_bytes(DEADLINE, "big")
 
         def change(txn: Any) -> bool:

@@ -51,9 +51,9 @@ class NearRedisStore(RedisStore):
         except REDIS_ERRORS as error:
             raise failed(error) from error
 
-    def vouch(self, until: int) -> bool:
+    def vouch(self, until: int, server: str = "") -> bool:
         """As `RedisStore.vouch`; also read pending invalidations, which otherwise only hits would read."""
-        was_believed = super().vouch(until)
+        was_believed = super().vouch(until, server)
         self._hear()
         return was_believed
 

@@ -178,6 +178,7 @@ class RedisStore:
         self._ttl = conf.ENTRY_TTL
         self._needs_word = conf.RELAY != "off"
         self._idle: deque[_Line] = deque()
+        self._reached = ""
 
     def read(self, key: str, scopes: Sequence[str]) -> Reading:
         entry, vouched, *found = self._call(
@@ -206,13 +207,19 @@ class RedisStore:
     def _idle_line(self) -> _Line:
         """Return an idle line that was made in this process: answers on an inherited one could be another process's.
 
+        It leads to the server that was reached last: once another has taken over, no call goes to the old one any more.
         Lines are pooled, not kept per thread: Django's ASGI handler uses a new thread for each request.
         """
-        try:
-            line = self._idle.pop()
-        except IndexError:
-            return _Line(self._dial, needs_word=self._needs_word)
-        return line if line.pid == os.getpid() else _Line(self._dial, needs_word=self._needs_word)
+        while True:
+            try:
+                line = self._idle.pop()
+            except IndexError:
+                return _Line(self._dial, self._reach, needs_word=self._needs_word)
+            if line.server == self._reached and line.pid == os.getpid():
+                return line
+
+    def _reach(self, server: str) -> None:
+        self._reached = server
 
     def mint(self, scopes: Sequence[str]) -> tuple[Stamp | None, ...]:
         fresh = [stamps.new() for _ in scopes]
@@ -263,9 +270,10 @@ class RedisStore:
         seconds, microseconds = self._call(lambda _: ["TIME"])
         return int(seconds) * 1000 + int(microseconds) // 1000
 
-    def vouch(self, until: int) -> bool:
+    def vouch(self, until: int, server: str = "") -> bool:
+        """As `Store.vouch`. If another server is reached by now, the word gets a name that is never read there."""
         longest = int(conf.RELAY_BOUND * 1000)
-        return bool(self._call(lambda run: ["EVAL", VOUCH, 1, f"{run}:vouched", until, longest]))
+        return bool(self._call(lambda run: ["EVAL", VOUCH, 1, f"{server or run}:vouched", until, longest]))
 
     def vouched(self) -> float:
         return max(0.0, int(self._call(lambda run: ["PTTL", f"{run}:vouched"])) / 1000)
@@ -358,11 +366,14 @@ class _Line:
     The command of every hit is packed once for each set of scopes, and hiredis alone parses the answers: redis-py's own
     code costs more than the network (`benchmarks/in_process.py`). Where the server has closed the connection, it is
     made anew and the command is sent again. Commands are idempotent, except that `take` may then count one too many.
+    `reach` is told of the server that each connection leads to.
     """
 
-    def __init__(self, dial: Callable[[], Any], *, needs_word: bool) -> None:
+    def __init__(self, dial: Callable[[], Any], reach: Callable[[str], None], *, needs_word: bool) -> None:
         self.pid = os.getpid()
+        self.server = ""
         self._dial = dial
+        self._reach = reach
         self._needs_word = needs_word
         self._connection: Any = None
         self._questions: Bounded[tuple[str, ...], bytes] = Bounded(QUESTIONS)
@@ -428,6 +439,8 @@ class _Line:
         connection = self._dial()
         connection.connect()
         self._connection = connection
+        self.server = connection.namespace
+        self._reach(self.server)
         self._socket = connection._sock
         _have_the_kernel_wait(self._socket)
         self._reader = hiredis.Reader(protocolError=InvalidResponse, replyError=ResponseError)

@@ -177,6 +177,46 @@ def test_a_relay_deletes_nothing_where_another_store_was_named_since_it_looked()
     assert not changes.recorded(connection)
 
 
+def test_what_was_closed_in_one_store_is_closed_in_the_next_before_anybody_vouches_for_it() -> None:
+    """Other processes may have used the next one for a while, and named it, before this one came to it."""
+    changes.replace(connection, [id for id, _, _ in changes.recorded(connection)], SCOPES)
+    relay = Relay()
+    relay.once()
+    changes.hold(connection, "the next")
+    get_store().note(NOTE, b"the next")
+    before = get_store().mint(SCOPES)
+    relay.once()
+    assert not set(get_store().mint(SCOPES)) & set(before)
+
+
+@pytest.mark.stack("server")
+def test_nobody_vouches_for_a_server_that_takes_over_after_something_was_closed(
+    tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was closed at the old server, and others may have been using the new one."""
+    settings.KEYBITS_RELAY = "external"
+    relay, other = Relay(), start_redis(tmp_path / "other")
+    relay.once()
+    store: Any = get_store().store
+    attend = relay._roster.attend
+
+    def others_turn() -> None:
+        attend()
+        store._dial.keywords["port"] = other.port
+        store._idle.clear()
+
+    try:
+        monkeypatch.setattr(relay._roster, "attend", others_turn)
+        relay.once()
+        assert get_store().vouched() == 0
+        monkeypatch.undo()
+        relay.once()
+        assert get_store().vouched() > 0
+    finally:
+        get_store.cache_clear()
+        other.kill()
+
+
 def test_whoever_dies_between_the_name_and_the_end_leaves_the_end_to_the_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -6,11 +6,12 @@ import os
 import socket
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 from redis.exceptions import InvalidResponse, ResponseError
-from stacks.servers import Redis
+from stacks.servers import Redis, start_redis
 from stacks.threads import at_once
 
 from keybits.stores import StoreError, get_store
@@ -217,6 +218,23 @@ class TestThreads:
         assert os.waitpid(pid, 0)[1] == 0
         store.witness(SCOPES)
         assert store._idle[-1] is line
+
+    def test_none_goes_to_the_old_server_once_another_has_taken_over(
+        self, store: Any, tmp_path: Path
+    ) -> None:
+        """The old one may be alive, and lines to it open: what is closed there alone stays open for all others."""
+        lines = [store._idle_line() for _ in range(3)]
+        for line in lines[1:]:
+            line.call(lambda _: ["PING"])
+        other = start_redis(tmp_path / "other")
+        try:
+            store._dial.keywords["port"] = other.port
+            lines[0].call(lambda _: ["PING"])
+            store._idle.extend(lines)
+            assert {store.noted_by("any")[0] for _ in range(3)} == {lines[0]._connection.namespace}
+        finally:
+            get_store.cache_clear()
+            other.kill()
 
     def test_it_remembers_no_more_questions_than_it_may(
         self, store: Any, monkeypatch: pytest.MonkeyPatch
