@@ -16,7 +16,6 @@ from typing import Any, Generic, TypeVar
 
 from django.core.signals import setting_changed
 
-from keybits import clock
 from keybits.conf import conf
 from keybits.entries import Entry
 
@@ -133,16 +132,16 @@ def footprint(value: object) -> int:
 class Held:
     """An entry in memory with the answers that it has given, which are pure functions of it and made once.
 
-    `confirmed` is when its stamps were last seen to be the present ones, by `keybits.clock`; `weight` is the size of
-    the answers in bytes.
+    `confirmed` is when its stamps were last known to be the present ones, by `keybits.clock`: when the store was asked,
+    because they may have ended while its answer was on the way. `weight` is the size of the answers in bytes.
     """
 
     __slots__ = ("answers", "confirmed", "entry", "key", "weight")
 
-    def __init__(self, key: str, entry: Entry) -> None:
+    def __init__(self, key: str, entry: Entry, confirmed: float) -> None:
         self.key = key
         self.entry = entry
-        self.confirmed = clock.seconds()
+        self.confirmed = confirmed
         self.answers: dict[Any, Any] = {}
         self.weight = 0
 
@@ -153,9 +152,12 @@ def entries() -> Memory[Held]:
     return Memory(conf.MEMORY_BYTES * 3 // 4)
 
 
-def hold(key: str, entry: Entry) -> Held:
-    """Keep the entry in memory under `key`, in place of an older one, and return it as it is held there."""
-    held = Held(key, entry)
+def hold(key: str, entry: Entry, confirmed: float = 0.0) -> Held:
+    """Keep the entry in memory under `key`, in place of an older one, and return it as it is held there.
+
+    `confirmed` is that of `Held`; by default it was long ago.
+    """
+    held = Held(key, entry, confirmed)
     entries().put(key, held, entry.size)
     return held
 

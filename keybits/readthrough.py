@@ -103,19 +103,20 @@ def look_up(key: str, scopes: Sequence[str]) -> Lookup:
 
 def _look(key: str, scopes: tuple[str, ...]) -> Lookup:
     """Use the entry in memory if the stamps are still its own; otherwise read entry and stamps from the store."""
-    held = memory.entries().get(key)
-    if held is not None and confirmed(held, get_store().witness(scopes)):
+    held, asked = memory.entries().get(key), clock.seconds()
+    if held is not None and confirmed(held, get_store().witness(scopes), asked):
         return Lookup(held.entry, True, "")
+    asked = clock.seconds()
     reading = get_store().read(key, scopes)
     if not reading.vouched:
         _no_word.goes_on(
             f"KEYBITS_RELAY is {conf.RELAY!r}; is its thread, or `manage.py keybits_relay`, running?"
         )
-    return _judged(key, reading)
+    return _judged(key, reading, asked)
 
 
-def _judged(key: str, reading: Reading) -> Lookup:
-    """Return the entry that the store had, with whether it is fresh; keep it in memory if it is."""
+def _judged(key: str, reading: Reading, asked: float) -> Lookup:
+    """Return the entry that the store, `asked` at that time, had, and whether it is fresh; if so, keep it in memory."""
     if reading.entry is None:
         return Lookup(None, False, cache_status.MISS)
     try:
@@ -124,7 +125,7 @@ def _judged(key: str, reading: Reading) -> Lookup:
         return Lookup(None, False, cache_status.MISS)
     fresh = is_fresh(entry, reading.witness)
     if fresh:
-        memory.hold(key, entry)
+        memory.hold(key, entry, asked)
     return Lookup(entry, fresh, "" if fresh else cache_status.STALE)
 
 
@@ -133,11 +134,14 @@ def is_fresh(entry: Entry, witness: bytes | None) -> bool:
     return witness == entry.witness and (entry.expires is None or time.time() < entry.expires)
 
 
-def confirmed(held: memory.Held, witness: bytes | None) -> bool:
-    """Say whether an entry in memory is fresh; if so, note the time, where it may be shown for a while afterwards."""
+def confirmed(held: memory.Held, witness: bytes | None, asked: float) -> bool:
+    """Say whether an entry in memory is fresh, by the witness for which the store was `asked` (`keybits.clock`).
+
+    If so, note that time, where the entry may be shown for a while after its end.
+    """
     fresh = is_fresh(held.entry, witness)
     if fresh and held.entry.stale:
-        held.confirmed = clock.seconds()
+        held.confirmed = asked
     return fresh
 
 
@@ -202,11 +206,12 @@ def lead(key: str, scopes: Sequence[str], holder: str, seconds: float) -> Lead:
 
     Never raises: where the store fails nobody leads, and nothing is kept.
     """
+    asked = clock.seconds()
     try:
         leads, reading = get_store().lead(key, scopes, holder, seconds)
     except StoreError:
         return Lead(None, False, None)
-    found = _judged(key, reading)
+    found = _judged(key, reading, asked)
     return Lead(reading.witness, leads, found.entry if found.fresh else None)
 
 
@@ -244,15 +249,18 @@ def new_entry(
     return Entry(witness or b"", etag, changed, tuple(headers), bytes(memoryview(body)))
 
 
-def store(key: str, entry: Entry, holder: str = "") -> bool:
-    """Store the entry if it may be kept, which also ends the lead of `holder`; say whether it was stored."""
+def store(key: str, entry: Entry, holder: str = "", *, seen: float) -> bool:
+    """Store the entry if it may be kept, which also ends the lead of `holder`; say whether it was stored.
+
+    `seen` is when its stamps were last known to be the present ones, by `keybits.clock`.
+    """
     if not entry.witness or len(entry.body) > conf.MAX_ENTRY_BYTES:
         return False
     try:
         get_store().write(key, entry.pack(), holder)
     except StoreError:
         return False
-    memory.hold(key, entry)
+    memory.hold(key, entry, seen)
     return True
 
 

@@ -20,7 +20,18 @@ from django.utils.http import escape_leading_slashes
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from keybits import audit, cache_control, cache_status, early, edge, flight, hosts, readthrough, replicas
+from keybits import (
+    audit,
+    cache_control,
+    cache_status,
+    clock,
+    early,
+    edge,
+    flight,
+    hosts,
+    readthrough,
+    replicas,
+)
 from keybits.answers import Answer, Terms, answer, missing_coding
 from keybits.bits import OriginKeyBit, canonical_query
 from keybits.cache_control import Policy
@@ -121,7 +132,7 @@ class Exchange:
             _warn(type(self.view).__qualname__, why)
         if self.is_unnamed:
             return self._fill(cache_status.BYPASS, Landing())
-        self.asked_at = time.time()
+        self.asked_at, self.looked = time.time(), clock.seconds()
         found = readthrough.look_up(self.key, self.scopes)
         self.previous = found.entry
         if found.entry is not None and found.fresh and not readthrough.ends_soon(found.entry):
@@ -145,7 +156,7 @@ class Exchange:
 
     def _alone(self, found: readthrough.Lookup) -> HttpResponse:
         """Let one request make the entry: the others wait for it, or send a stale entry where that is still allowed."""
-        present = found.entry if found.fresh else None
+        present, looked = found.entry if found.fresh else None, time.time()
         ended = None if found.fresh or found.entry is None else readthrough.still_shown(self.key)
         with flight.alone(self.key, self.scopes, patient=present is None and ended is None) as landing:
             if present is not None and not landing.leads:
@@ -155,7 +166,7 @@ class Exchange:
                 return self._send(self._with_coding(landing.entry), status)
             if ended is not None and not landing.leads:
                 entry, age = ended
-                return self._send(entry, cache_status.stale(age), age, seen=time.time() - age)
+                return self._send(entry, cache_status.stale(age), age, seen=looked - age)
             return self._fill(found.reason or cache_status.STALE, landing)  # without a reason, it ends soon
 
     def _fill(self, reason: str, landing: Landing) -> HttpResponse:
@@ -258,7 +269,8 @@ class Exchange:
     def _keep(self, made: Entry, tagged: Tagged, reason: str, landing: Landing) -> HttpResponse:
         """Store what was made, if it may be stored, and send it; other caches may hold only what is current here."""
         kept = tagged.on(self._coded(made), held=made.expires is None)
-        landing.kept = readthrough.store(self.key, tagged.guarded(kept), landing.holder)
+        seen = clock.seconds()  # before `guarded`, which compares the stamps
+        landing.kept = readthrough.store(self.key, tagged.guarded(kept), landing.holder, seen=seen)
         if not landing.kept:
             kept = replace(tagged.on(made, held=False), changed=None)
         elif edge.purgers() and not readthrough.is_current(kept, tagged.scopes):
@@ -315,7 +327,7 @@ class Exchange:
         """Return the entry with the content coding to be sent; store it so when the coding is new."""
         coded = self._coded(entry)
         if coded is not entry:
-            readthrough.store(self.key, coded)
+            readthrough.store(self.key, coded, seen=self.looked)
         return coded
 
     def _coded(self, entry: Entry) -> Entry:

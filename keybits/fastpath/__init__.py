@@ -22,7 +22,7 @@ from typing import Any
 from django.conf import settings
 from django.core.signals import setting_changed
 
-from keybits import cache_status, memory, transactions
+from keybits import cache_status, clock, memory, transactions
 from keybits.answers import Answer, Terms, answer, missing_coding
 from keybits.conf import conf
 from keybits.envelopes import Envelope, envelope, put_around, strangers, worrying
@@ -270,8 +270,9 @@ def _is_true(held: Held, scopes: tuple[str, ...]) -> bool:
     store = get_store()
     if store.is_tripped or transactions.sees_its_own_writes():
         return False
+    asked = clock.seconds() if held.entry.stale else 0.0
     try:
-        true = confirmed(held, store.store.witness(scopes))
+        true = confirmed(held, store.store.witness(scopes), asked)
     except StoreError as error:
         store.trip(error)
         return False

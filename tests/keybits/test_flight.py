@@ -418,6 +418,35 @@ class TestStale:
         answer = self.while_made_again(monkeypatch, before=later)
         assert (answer.content, answer["Age"]) == (b'{"asked":1}', "25")
 
+    @pytest.mark.parametrize("step", ["witness", "read", "write"])
+    def test_is_shown_for_as_long_from_when_the_store_was_asked_however_late_it_answers(
+        self, monkeypatch: pytest.MonkeyPatch, step: str
+    ) -> None:
+        """Its stamps may have ended while the answer was on the way, or this process stood still."""
+        now = [clock.seconds()]
+        monkeypatch.setattr(clock, "seconds", lambda: now[0])
+        store: Any = get_store()
+        do = getattr(store, step)
+
+        def late(*asked: Any) -> Any:
+            done = do(*asked)
+            now[0] += 20
+            return done
+
+        def before() -> None:
+            if step != "witness":
+                memory.entries().clear()
+            if step == "write":
+                store.clear()
+            with monkeypatch.context() as patch:
+                patch.setattr(store, step, late)
+                get()
+            store.close(["thing"])
+            now[0] += 11
+
+        shown = b'{"asked":2}' if step == "write" else b'{"asked":1}'
+        assert self.while_made_again(monkeypatch, before=before).content != shown
+
     def test_is_not_shown_longer_than_the_policy_allows(self, monkeypatch: pytest.MonkeyPatch) -> None:
         now = clock.seconds()
 
