@@ -30,6 +30,7 @@ from keybits import bits, invalidation
 from keybits.conf import conf
 from keybits.constructors import KeyConstructor
 from keybits.entries import SHAPING_SETTINGS
+from keybits.stamps import is_family
 from keybits.templates import parse
 
 __all__ = ["IncompleteKeyError", "install", "observed", "recording", "recording_fills", "uncovered"]
@@ -120,7 +121,8 @@ def _table(table: str, constructor: KeyConstructor, scopes: tuple[str, ...]) -> 
         return ""
     declared = invalidation.templates_of(model._meta.app_label, str(model._meta.model_name))
     templates = [text for text in declared if not parse(text).watched]
-    if any(fnmatchcase(scope, _pattern(template)) for template in templates for scope in scopes):
+    single = [scope for scope in scopes if not is_family(scope)]  # a change of one row closes no family
+    if any(fnmatchcase(scope, _pattern(template)) for template in templates for scope in single):
         return ""
     if templates:
         return f"add one of its scopes to an UpdatedAtKeyBit: {', '.join(templates)}"

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.urls import get_script_prefix
 from django.utils.timezone import get_current_timezone_name
 from rest_framework_extensions.key_constructor.bits import (
@@ -225,13 +226,16 @@ class UpdatedAtKeyBit(FreshnessKeyBit):
     In a string, `{name}` stands for the URL's capture of that name: `UpdatedAtKeyBit("gallery:{slug}")`. A function
     is called with the keyword arguments `view_instance`, `view_method`, `request`, `args` and `kwargs`, and returns
     the scopes themselves, as one string or several. As with every bit, the scopes can also be given to the
-    constructor: `params={"updated_at": "gallery:{slug}"}`.
+    constructor: `params={"updated_at": "gallery:{slug}"}`. Raises `ImproperlyConfigured` for a family (`gallery:*`): a
+    change of a member does not close it, so declare a plain scope (`galleries`) for what any of them ends.
     """
 
     def __init__(self, scope: ScopeSource | None = None) -> None:
         super().__init__(params=scope)
+        _refuse_families(scope)
 
     def get_scopes(self, params: Any, **exchange: Any) -> Iterable[str]:
+        _refuse_families(params)
         return _named(params, exchange)
 
     def get_captures(self, params: Any) -> set[str]:
@@ -265,6 +269,17 @@ def _named(source: Any, exchange: Mapping[str, Any]) -> list[str]:
         return [named] if isinstance(named, str) else list(named or ())
     templates = (source,) if isinstance(source, str) else source
     return [_filled(template, exchange["kwargs"]) for template in templates or ()]
+
+
+def _refuse_families(source: ScopeSource | None) -> None:
+    """Raise for a family among the scopes as they are written; a client may have put a `*` into others."""
+    templates = () if source is None or callable(source) else (source,) if isinstance(source, str) else source
+    for template in templates:
+        if stamps.is_family(template):
+            raise ImproperlyConfigured(
+                f"An UpdatedAtKeyBit names the family {template!r}, which no change of a single member closes: declare "
+                "a plain scope for all rows of the model beside the fine one, and name that."
+            )
 
 
 def _filled(scope: str, kwargs: Mapping[str, Any]) -> str:

@@ -15,7 +15,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-__all__ = ["MOST_MEMBERS", "SIZE", "Reading", "Stamp", "coarsened", "family", "new", "scope_names", "witness"]
+__all__ = [
+    "MOST_MEMBERS",
+    "SIZE",
+    "Reading",
+    "Stamp",
+    "coarsened",
+    "family",
+    "is_family",
+    "new",
+    "scope_names",
+    "witness",
+]
 
 Stamp = bytes
 SIZE = 16
@@ -32,6 +43,11 @@ def family(scope: str) -> str:
     """Return the scope that stands for all scopes of the same kind: `page:*` for `page:42`, "" for `pages`."""
     kind, colon, _ = scope.partition(":")
     return f"{kind}:*" if colon else ""
+
+
+def is_family(scope: str) -> bool:
+    """Return whether the scope stands for all of its kind."""
+    return scope == family(scope)
 
 
 def scope_names(scopes: Iterable[str]) -> tuple[str, ...]:

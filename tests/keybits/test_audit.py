@@ -253,6 +253,12 @@ def test_a_table_that_nobody_declared_is_named_with_the_way_to_declare_it() -> N
         ask(lambda _: list(get_user_model().objects.all()))
 
 
+def test_a_family_covers_no_table() -> None:
+    """A change of one row does not close it, whatever function has named it."""
+    with pytest.raises(IncompleteKeyError, match="catalog_gallery"):
+        ask(lambda _: list(Gallery.objects.all()), more=bits.UpdatedAtKeyBit(lambda **_: "gallery:*"))
+
+
 def test_a_setting_read_by_the_project_s_own_code_must_be_in_the_fingerprint(settings: Any) -> None:
     settings.KEYBITS_FINGERPRINT_PACKAGES = [__name__.split(".", maxsplit=1)[0]]
     settings.GREETING = "hello"

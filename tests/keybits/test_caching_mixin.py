@@ -579,6 +579,17 @@ def test_scopes_that_a_function_names_are_no_templates(word: str) -> None:
     assert bit.get_scopes(bit.params, kwargs={"word": word}) == [f"word:{word}", "words"]
 
 
+def test_a_family_is_refused_as_what_ends_an_answer() -> None:
+    """No change of a single member closes it. A client may have put a `*` where a capture is."""
+    with pytest.raises(ImproperlyConfigured, match=r"the family 'tag:\*'"):
+        bits.UpdatedAtKeyBit(["tags", "tag:*"])
+    given = TagListKey(params={"updated_at": "tag:*"})
+    with pytest.raises(ImproperlyConfigured, match=r"the family 'tag:\*'"):
+        given.scopes(kwargs={})
+    bit = bits.UpdatedAtKeyBit("tag:{slug}")
+    assert list(bit.get_scopes(bit.params, kwargs={"slug": "*"})) == ["tag:*"]
+
+
 class TestStoreErrors:
     @pytest.mark.parametrize(
         ("methods", "status"),
