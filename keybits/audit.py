@@ -115,18 +115,25 @@ def _named(constructor: KeyConstructor, kind: type[Any]) -> set[str]:
 
 
 def _table(table: str, constructor: KeyConstructor, scopes: tuple[str, ...]) -> str:
-    models = apps.get_models(include_auto_created=True)
-    model = next((model for model in models if _bare(model._meta.db_table) == table), None)
-    if model is None:
+    models = [  # proxies, and models of other databases, may have the same
+        model for model in apps.get_models(include_auto_created=True) if _bare(model._meta.db_table) == table
+    ]
+    if not models:
         return ""
-    declared = invalidation.templates_of(model._meta.app_label, str(model._meta.model_name))
+    declared = dict.fromkeys(text for model in models for text in _declared(model))
     templates = [text for text in declared if not parse(text).watched]
     single = [scope for scope in scopes if not is_family(scope)]  # a change of one row closes no family
     if any(fnmatchcase(scope, _pattern(template)) for template in templates for scope in single):
         return ""
     if templates:
         return f"add one of its scopes to an UpdatedAtKeyBit: {', '.join(templates)}"
-    return f"declare {model._meta.label} with keybits.invalidation.declare, and add its scope to an UpdatedAtKeyBit"
+    concrete: Any = models[0]._meta.concrete_model
+    return f"declare {concrete._meta.label} with keybits.invalidation.declare, and add its scope to an UpdatedAtKeyBit"
+
+
+def _declared(model: type[Model]) -> tuple[str, ...]:
+    concrete: Any = model._meta.concrete_model
+    return invalidation.templates_of(concrete._meta.app_label, str(concrete._meta.model_name))
 
 
 def _bare(table: str) -> str:

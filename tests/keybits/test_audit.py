@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.conf import settings as django_settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AnonymousUser, User
@@ -257,6 +259,25 @@ def test_a_family_covers_no_table() -> None:
     """A change of one row does not close it, whatever function has named it."""
     with pytest.raises(IncompleteKeyError, match="catalog_gallery"):
         ask(lambda _: list(Gallery.objects.all()), more=bits.UpdatedAtKeyBit(lambda **_: "gallery:*"))
+
+
+@pytest.fixture
+def proxy() -> Iterator[Any]:
+    """A proxy of the tags, in an application that is installed before theirs."""
+
+    class TagAnnotated(Tag):
+        class Meta:
+            app_label = "contenttypes"
+            proxy = True
+
+    yield TagAnnotated
+    del apps.all_models["contenttypes"]["tagannotated"]
+    apps.clear_cache()
+
+
+def test_a_table_is_that_of_its_proxies_too_wherever_they_are(proxy: Any) -> None:
+    assert apps.get_models().index(proxy) < apps.get_models().index(Tag)
+    assert ask(lambda _: list(proxy.objects.all())).status_code == 200
 
 
 def test_a_setting_read_by_the_project_s_own_code_must_be_in_the_fingerprint(settings: Any) -> None:
