@@ -343,6 +343,35 @@ class _Told:
         note(name)
         return getattr(thing, name)
 
+    # What Python looks up in the class itself. The object's own methods see the proxy, and so are noted what they read.
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(_thing(self), name, value)
+
+    def __delattr__(self, name: str) -> None:
+        delattr(_thing(self), name)
+
+    def __str__(self) -> str:
+        kind: Any = type(_thing(self))
+        return str(kind.__str__(self))
+
+    def __repr__(self) -> str:
+        return repr(_thing(self))
+
+    def __eq__(self, other: object) -> bool:
+        return bool(_thing(self) == (_thing(other) if type(other) is _Told else other))
+
+    def __hash__(self) -> int:
+        return hash(_thing(self))
+
+    def __bool__(self) -> bool:
+        return bool(_thing(self))
+
+
+def _thing(told: Any) -> Any:
+    """Return the object that a proxy stands for."""
+    return object.__getattribute__(told, "_keybits")[0]
+
 
 def _told_user(user: Any, reads: set[Read]) -> _Told:
     """Return a proxy of the user that records which attributes are read, and the table where one is a column."""

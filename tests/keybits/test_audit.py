@@ -157,6 +157,28 @@ class TestRowsThatWereReadBeforeTheHandler:
         answer = ask(lambda r: (r.user.pk, r.user.is_authenticated), user=user, who=bits.UserKeyBit())
         assert answer.status_code == 200
 
+    @pytest.mark.parametrize(
+        "read",
+        [
+            lambda r: str(r.user),
+            lambda r: f"{r.user!r}",
+            lambda r: r.user in {User.objects.get()},
+            lambda r: {User.objects.get().pk: "found"}.get(r.user.pk),
+            lambda r: (r.user == User.objects.get(), r.user != User.objects.get(), r.user == r.user),
+            lambda r: (setattr(r.user, "seen", "now"), vars(r.user)["seen"]),
+            lambda r: (delattr(r.user, "username"), "username" in vars(r.user)),
+        ],
+        ids=["text", "description", "member", "key", "equal", "set", "deleted"],
+    )
+    def test_behave_as_they_do_unwatched(self, read: Handler) -> None:
+        """Watching changes no answer, also where it is only logged."""
+        ada = User.objects.create(username="ada")
+        with audit.recording_fills():
+            watched = json.loads(ask(read, user=ada, own=bits.ArgsKeyBit()).content)
+        request = APIRequestFactory().get("/")
+        request.user = User.objects.get()
+        assert watched == {"read": str(read(request))}
+
     def test_of_the_view_are_of_a_table_whose_scope_is_to_be_named(self) -> None:
         gallery = Gallery.objects.create(slug="a", title="A")
 
