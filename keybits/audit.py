@@ -12,7 +12,7 @@ import logging
 import re
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from fnmatch import fnmatchcase
@@ -217,7 +217,7 @@ def recording(request: Any) -> Iterator[set[Read]]:
     reads: set[Read] = set()
     http = getattr(request, "_request", request)
     saved = (http.META, http.GET, http.COOKIES, getattr(request, "_user", None))
-    http.META = _Meta(http.META, reads)
+    http.META = _Meta(http.META, http.GET, reads)
     http.GET = _watched_query(http.GET, reads)
     http.COOKIES = _Cookies(http.COOKIES, reads)
     if saved[3] is not None:
@@ -253,11 +253,12 @@ def _statements(reads: set[Read]) -> Iterator[None]:
 
 
 class _Meta(dict[str, Any]):
-    """A request's META that records which headers are read."""
+    """A request's META that records which headers are read, and with the query all its `parameters`."""
 
-    def __init__(self, source: dict[str, Any], reads: set[Read]) -> None:
+    def __init__(self, source: dict[str, Any], parameters: Iterable[str], reads: set[Read]) -> None:
         super().__init__(source)
         self._reads = reads
+        self._parameters = [("query parameter", name) for name in parameters]
 
     def _note(self, key: str) -> None:
         name = key.removeprefix("HTTP_")
@@ -267,6 +268,8 @@ class _Meta(dict[str, Any]):
             self._reads.add(("header", "HOST"))
         elif key in {"REMOTE_ADDR", "REMOTE_HOST", "REMOTE_USER"}:
             self._reads.add(("header", key))
+        elif key == "QUERY_STRING":  # as every absolute link to this or another page does
+            self._reads.update(self._parameters)
 
     def __getitem__(self, key: str) -> Any:
         self._note(key)
@@ -318,6 +321,8 @@ class _Cookies(dict[str, str]):
 def _watched_query(source: Any, reads: set[Read]) -> Any:
     """Return a copy of a QueryDict that records which parameters are read."""
 
+    present = [("query parameter", str(name)) for name in source]
+
     class Watched(type(source)):  # type: ignore[misc]
         def __getitem__(self, key: str) -> Any:
             reads.add(("query parameter", key))
@@ -327,7 +332,29 @@ def _watched_query(source: Any, reads: set[Read]) -> Any:
             reads.add(("query parameter", key))
             return super().getlist(key, default)
 
-    return Watched(source.urlencode(), mutable=False)
+        def __contains__(self, key: object) -> bool:
+            reads.add(("query parameter", str(key)))
+            return bool(super().__contains__(key))
+
+        def __iter__(self) -> Iterator[str]:
+            reads.update(present)
+            return super().__iter__()  # type: ignore[no-any-return]
+
+        def __len__(self) -> int:
+            reads.update(present)
+            return super().__len__()  # type: ignore[no-any-return]
+
+        def keys(self) -> Any:
+            reads.update(present)
+            return super().keys()
+
+        def lists(self) -> Any:
+            reads.update(present)
+            return super().lists()
+
+    watched = type(source)(source.urlencode(), mutable=False)
+    watched.__class__ = Watched
+    return watched
 
 
 class _Told:

@@ -95,6 +95,23 @@ PLANTED: list[tuple[str, Handler, str, dict[str, Any]]] = [
         {"query": bits.CanonicalQueryKeyBit()},
     ),
     (
+        "whether there is a parameter",
+        lambda r: "verbose" in r.query_params,
+        "parameter 'verbose'",
+        {"query": bits.QueryParamsKeyBit(["verbose"])},
+    ),
+    *(
+        (f"all parameters {way}", read, "parameter 'a'", {"query": bits.CanonicalQueryKeyBit()})
+        for way, read in {
+            "as a text": lambda r: r.GET.urlencode(),
+            "as lists": lambda r: list(r.GET.lists()),
+            "by their names": lambda r: list(r.GET),
+            "in a copy": lambda r: r.GET.copy(),
+            "by their number": lambda r: len(r.GET),
+            "in the address": lambda r: r._request.get_full_path(),
+        }.items()
+    ),
+    (
         "the user",
         lambda r: r.user.is_authenticated,
         "user attribute 'is_authenticated'",
