@@ -637,6 +637,17 @@ class TestWhoMay:
         as_owner.client.cookies["csrftoken"] = "a" * 32
         assert send(as_owner, "PATCH", target, {"title": "x"}, X_CSRFToken="a" * 32).status_code == 200
 
+    def test_session_without_its_csrf_token_is_refused_whatever_the_body(self, as_owner, world):
+        as_owner.client.cookies["csrftoken"] = "a" * 32
+        for content in (b"{", b"x" * 3_000_000):
+            assert "CSRF" in problem(sent(as_owner, "POST", "/tags/", content), 403)["detail"]
+
+    def test_session_s_body_is_read_as_that_of_any_other_client(self, as_owner, world):
+        as_owner.client.cookies["csrftoken"] = "a" * 32
+        fields = {"X_CSRFToken": "a" * 32, "Content_Encoding": "gzip"}
+        problem(sent(as_owner, "POST", "/tags/", {"slug": "coded"}, **fields), 415, "coded-content")
+        assert not Tag.objects.filter(slug="coded").exists()
+
     def test_gallery_of_nobody_is_staff_s(self, owner, staff, world):
         Gallery.objects.filter(slug="spring").update(owner=None)
         problem(send(owner, "PATCH", "/galleries/spring/", {}), 403)
