@@ -40,3 +40,10 @@ class BearerAuthentication(JWTAuthentication):
             return super().get_validated_token(raw_token)
         except InvalidToken:
             raise AuthenticationFailed(REFUSED) from None
+
+    def get_user(self, validated_token: Any) -> Any:
+        """Return the user. Unlike simplejwt, refuse a token whose user's id is none that a user here could have."""
+        try:
+            return super().get_user(validated_token)
+        except (OverflowError, TypeError, ValueError):
+            raise AuthenticationFailed(REFUSED) from None

@@ -92,6 +92,19 @@ def test_on_the_scheme_counts_in_any_case(turned_on: LiveServer) -> None:
         assert vault(turned_on, "x", scheme).status_code == 401
 
 
+@pytest.mark.parametrize("pk", ["6ba7b810-9dad-11d1-80b4-00c04fd430c8", [1], {"id": 1}, 10**30])
+def test_on_a_token_of_whom_there_can_be_none_is_refused(turned_on: LiveServer, pk: Any) -> None:
+    """Signed with our key, before users had such ids, or by another application."""
+    code = (
+        "from rest_framework_simplejwt.tokens import AccessToken, RefreshToken\n"
+        f"for kind in (AccessToken, RefreshToken):\n    token = kind()\n    token['user_id'] = {pk!r}\n    print(token)"
+    )
+    access, refresh = turned_on.shell(code).split()
+    assert vault(turned_on, access).status_code == 401
+    refused = post(turned_on, "token/refresh/", {"refresh": refresh})
+    assert (refused.status_code, refused.headers["Content-Type"]) == (401, "application/problem+json")
+
+
 def test_on_what_is_not_asked_for_is_refused_by_name(turned_on: LiveServer) -> None:
     tokens = post(turned_on, "token/", WHO).json()
     for path, body in (("token/", WHO), ("token/refresh/", {"refresh": tokens["refresh"]})):
