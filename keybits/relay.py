@@ -30,6 +30,7 @@ from keybits.delivery import Delivery
 from keybits.outages import Outage
 from keybits.stamps import coarsened
 from keybits.stores import StoreError, get_store
+from keybits.trigger_health import UntrackedError
 
 __all__ = ["Relay", "ensure_running"]
 
@@ -100,16 +101,17 @@ class Relay:
     def once(self) -> int:
         """Look once at every database, close and vouch. Return the number of rows closed.
 
-        Raises any failure, and then has not vouched.
+        Raises any failure, and then has not vouched. If that is an `UntrackedError`, whatever is recorded is closed.
         """
         until = get_store().now() + int(conf.RELAY_BOUND * 1000)
-        recording = self._recording()
-        seen = sum(self._relay(connections[alias]) for alias in recording)
+        recording, untracked = self._recording(), list[UntrackedError]()
+        seen = sum(self._relay(connections[alias], untracked) for alias in recording)
         self._roster.attend()
-        server = next(
-            (self._held[alias][0] for alias in recording), ""
-        )  # the first: it may have been replaced since
-        self._was_believed = get_store().vouch(until, server)
+        if untracked:
+            raise untracked[0]
+        servers = [self._held[alias][0] for alias in recording]
+        # The first that was reached: if another has taken over since, not everything has been closed there.
+        self._was_believed = get_store().vouch(until, servers[0] if servers else "")
         return seen
 
     def _recording(self) -> list[str]:
@@ -137,8 +139,7 @@ class Relay:
             self._began = time.monotonic()
             self._once_and_deliver()
             self._hand_over()
-            if time.monotonic() - self._swept > SWEEP:
-                self.sweep()
+            self._sweep_if_due()
             self._outage.is_over()
         except (fencing.AtWorkError, roster.AtWorkError) as error:
             # Other processes will be done by the next look, or soon after.
@@ -199,6 +200,9 @@ class Relay:
             for alias in self._recording():
                 self._note(connections[alias])
             raise
+        except UntrackedError:
+            self._sweep_if_due()
+            raise
         finally:
             if self.delivery is not None:
                 self.delivery.offer(
@@ -226,8 +230,16 @@ class Relay:
             self._whole_again[alias] = began + SPARED * (time.monotonic() - began)
         return rows
 
-    def _relay(self, connection: BaseDatabaseWrapper) -> int:
-        """Close what has been committed but not closed, and return how many rows that were. Rows are closed once."""
+    def _relay(self, connection: BaseDatabaseWrapper, untracked: list[UntrackedError]) -> int:
+        """Close what has been committed but not closed, and return how many rows that were. Rows are closed once.
+
+        Adds to `untracked` if changes may not be recorded. That is asked before the record is read: whoever makes the
+        triggers again records in the same transaction what they may have missed.
+        """
+        try:
+            trigger_health.see_to_it(connection)
+        except UntrackedError as trouble:
+            untracked.append(trouble)
         self._follow(connection)
         rows = self._note(connection)
         scopes: defaultdict[str, list[str]] = defaultdict(list)
@@ -242,7 +254,6 @@ class Relay:
 
         Forget which have been closed if the store is another one: they have not been closed there.
         """
-        trigger_health.see_to_it(connection)
         held = fencing.hold(connection)
         if self._held.setdefault(connection.alias, held) != held:
             self._held[connection.alias] = held
@@ -254,6 +265,10 @@ class Relay:
             self._horizons.pop(connection.alias, None)
             if self.delivery is not None:
                 self.delivery.offer({})
+
+    def _sweep_if_due(self) -> None:
+        if time.monotonic() - self._swept > SWEEP:
+            self.sweep()
 
     def sweep(self) -> None:
         """Delete the rows that have been closed and purged. If a writer holds the lock, leave it to a later sweep."""

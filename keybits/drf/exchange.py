@@ -156,7 +156,8 @@ class Exchange:
 
     def _alone(self, found: readthrough.Lookup) -> HttpResponse:
         """Let one request make the entry: the others wait for it, or send a stale entry where that is still allowed."""
-        present, looked = found.entry if found.fresh else None, time.time()
+        present = found.entry if found.fresh else None
+        looked = time.time()
         ended = None if found.fresh or found.entry is None else readthrough.still_shown(self.key)
         with flight.alone(self.key, self.scopes, patient=present is None and ended is None) as landing:
             if present is not None and not landing.leads:

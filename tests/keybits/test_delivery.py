@@ -15,11 +15,12 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 
 from catalog.models import Gallery, Tag
-from keybits import changes, delivery, edge, relay, stamps
+from keybits import changes, delivery, edge, invalidation, relay, stamps, triggers
 from keybits.delivery import Delivery, Line, orders
 from keybits.purge import Order, PurgeError, Purger
 from keybits.relay import Relay
 from keybits.stores import StoreError, get_store
+from keybits.trigger_health import UntrackedError
 
 
 class Cache(Purger):
@@ -685,6 +686,48 @@ class TestFromTheRecord:
             for line in one.delivery.lines:
                 line.once()
         assert set(near.scopes) == {"tags", "tag:x"}
+
+    @pytest.fixture
+    def untracked(self) -> Iterator[None]:
+        """Drop the triggers of tags, until the test ends."""
+        triggers.drop(connection, Tag)
+        yield
+        for each in invalidation.declarations():
+            triggers.sync(connection, each.model, each.templates)
+
+    def test_a_takedown_does_not_wait_for_missing_triggers_of_another_table(
+        self, purgers: Any, deliver: Any, untracked: None
+    ) -> None:
+        gallery = Gallery.objects.create(slug="g", title="G")
+        settle()
+        with connection.cursor() as cursor:
+            wrappers, connection.execute_wrappers = connection.execute_wrappers, []
+            cursor.execute("UPDATE catalog_gallery SET visibility = 'private' WHERE id = %s", [gallery.pk])
+            connection.execute_wrappers = wrappers
+        before = get_store().mint(["gallery:g"])
+        one = Relay(["default"])
+        assert one.delivery is not None
+        with pytest.raises(UntrackedError):
+            one._once_and_deliver()
+        assert get_store().mint(["gallery:g"]) != before
+        for line in one.delivery.lines:
+            line.once()
+        near, _ = purgers().values()
+        assert [order.scopes for order in near.told if not order.soft] == [("takedown:gallery/g",)]
+
+    def test_the_record_is_cleared_also_while_triggers_are_missing(
+        self, purgers: Any, deliver: Any, untracked: None
+    ) -> None:
+        one = Relay(["default"])
+        assert one.delivery is not None
+        Gallery.objects.create(slug="g", title="G")
+        for _ in range(2):
+            one._swept = -math.inf
+            with pytest.raises(UntrackedError):
+                one._once_and_deliver()
+            for line in one.delivery.lines:
+                line.once()
+        assert recorded() == []
 
     def test_what_waits_for_a_cache_is_bounded(
         self, deliver: Any, purgers: Any, monkeypatch: pytest.MonkeyPatch
