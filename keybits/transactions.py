@@ -41,7 +41,7 @@ __all__ = [
 
 STATE = "_keybits_written"
 AFTERWARDS = "_keybits_afterwards"
-"""Where a connection has what is to be done after the COMMIT of a transaction that Django does not manage."""
+"""Where a connection has what is to be done after the COMMIT of its transaction."""
 CURSORS = "_keybits_cursors"
 """The attribute in which an SQLite connection keeps its live cursors that have executed a statement."""
 FRUITLESS = "_keybits_fruitless"
@@ -121,16 +121,13 @@ def has_written(connection: BaseDatabaseWrapper) -> bool:
 def after_commit(connection: BaseDatabaseWrapper, run: Callable[[], None]) -> None:
     """Run `run` when the present transaction has been committed, or now if there is none.
 
-    As Django's `on_commit`, and also where autocommit is off and no block manages the transaction. What runs must
-    not fail; it runs before other hooks, one of which may.
+    Unlike Django's `on_commit`, also where autocommit is off, or SQL began the transaction, and even where a
+    savepoint of it was rolled back. What runs must not fail; it runs before Django's hooks, one of which may.
     """
-    if not connection.autocommit and not connection.in_atomic_block:
+    if connection.connection is not None and _in_transaction(connection):
         connection.__dict__.setdefault(AFTERWARDS, []).append(run)
-        return
-    transaction.on_commit(run, using=connection.alias)
-    hooks = connection.run_on_commit
-    if hooks:
-        hooks.insert(0, hooks.pop())
+    else:
+        run()
 
 
 def sees_its_own_writes() -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -169,16 +170,41 @@ def test_what_is_declared_of_a_proxy_is_added_to_what_is_declared_of_its_table(
     assert ended_by(lambda: place.objects.create(name="a"), "place:a", "shown:a") == {"place:a", "shown:a"}
 
 
-def test_a_transaction_that_django_does_not_manage_is_closed_as_it_commits(shot: Screenshot) -> None:
+@pytest.mark.parametrize("managed", [contextlib.nullcontext, transaction.atomic])
+def test_a_transaction_that_django_does_not_end_is_closed_as_it_commits(
+    shot: Screenshot, managed: Callable[[], Any]
+) -> None:
+    def save() -> None:
+        with managed():
+            shot.save()
+
     transaction.set_autocommit(False)
     try:
-        assert closed_by(shot.save) == set()
+        assert closed_by(save) == set()
         assert closed_by(transaction.rollback) == set()
-        shot.save()
+        save()
         assert closed_by(transaction.commit) == SHOT
     finally:
         transaction.rollback()
         transaction.set_autocommit(True)
+
+
+def test_a_transaction_that_sql_begins_and_ends_is_closed_as_it_commits(shot: Screenshot) -> None:
+    def run(statement: str) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(statement)
+
+    run("BEGIN")
+    assert closed_by(shot.save) == set()
+    assert closed_by(lambda: run("COMMIT")) == SHOT
+
+
+def test_what_is_said_to_have_changed_is_closed_at_once_where_there_is_no_transaction() -> None:
+    """Even if this thread has asked the database nothing yet."""
+    with ThreadPoolExecutor(1) as threads:
+        assert closed_by(lambda: threads.submit(invalidation.changed, {"tags"}, "default").result()) == {
+            "tags"
+        }
 
 
 def test_what_else_is_to_be_done_after_a_commit_and_fails_keeps_nothing_from_being_closed(
