@@ -253,22 +253,31 @@ def seen(
 
 
 def replace(connection: BaseDatabaseWrapper, ids: Sequence[int], scopes: Iterable[str]) -> None:
-    """Replace these rows by one for each of `scopes`, in one transaction."""
+    """Replace these rows by one for each of `scopes`, in one transaction. Do nothing if all of them are gone.
+
+    Then another process has replaced them, or has deleted them because nothing waited for them any more.
+    """
     insert = "INSERT OR REPLACE" if connection.vendor == "sqlite" else "INSERT"
     with transaction.atomic(using=connection.alias):
-        forget(connection, ids)
+        if not forget(connection, ids) and ids:
+            return
         for scope in scopes:
             _execute(connection, f"{insert} INTO {TABLE} (scope) VALUES (%s)", [scope])
 
 
-def forget(connection: BaseDatabaseWrapper, ids: Sequence[int], *, holder: str | None = None) -> None:
-    """Delete these rows, whose scopes have been closed; with `holder`, only while that is the store named."""
+def forget(connection: BaseDatabaseWrapper, ids: Sequence[int], *, holder: str | None = None) -> int:
+    """Delete these rows, whose scopes have been closed; with `holder`, only while that is the store named.
+
+    Returns how many there were.
+    """
     named = "" if holder is None else f" AND EXISTS (SELECT 1 FROM {HOLDER} WHERE name = %s)"
     names = [] if holder is None else [holder]
+    deleted = 0
     for start in range(0, len(ids), 500):
         some = ids[start : start + 500]
         marks = ", ".join(["%s"] * len(some))
-        _execute(connection, f"DELETE FROM {TABLE} WHERE id IN ({marks}){named}", [*some, *names])
+        deleted += _execute(connection, f"DELETE FROM {TABLE} WHERE id IN ({marks}){named}", [*some, *names])
+    return deleted
 
 
 def holder(connection: BaseDatabaseWrapper) -> str:
@@ -282,9 +291,10 @@ def hold(connection: BaseDatabaseWrapper, name: str) -> None:
     _execute(connection, f"INSERT INTO {HOLDER} (id, name) VALUES (1, %s) {upsert}", [name])
 
 
-def _execute(connection: BaseDatabaseWrapper, sql: str, params: Sequence[Any]) -> None:
+def _execute(connection: BaseDatabaseWrapper, sql: str, params: Sequence[Any]) -> int:
     with connection.cursor() as cursor:
         cursor.execute(sql, params)
+        return int(cursor.rowcount)
 
 
 def _fetch(connection: BaseDatabaseWrapper, sql: str, params: Sequence[Any]) -> list[Any]:

@@ -199,6 +199,7 @@ class Relay:
         except StoreError:
             for alias in self._recording():
                 self._note(connections[alias])
+            self._sweep_if_due()
             raise
         except UntrackedError:
             self._sweep_if_due()
@@ -271,10 +272,13 @@ class Relay:
             self.sweep()
 
     def sweep(self) -> None:
-        """Delete the rows that have been closed and purged. If a writer holds the lock, leave it to a later sweep."""
+        """Delete the rows that have been closed and purged. If a writer holds the lock, leave it to a later sweep.
+
+        While the store is unreachable, rows that wait for it are bounded, and none is deleted.
+        """
         self._swept = time.monotonic()
         done = {alias: ids & self._delivered(alias, ids) for alias, ids in self._closed.items()}
-        may_go = any(done.values()) and self._roster.covers()  # purgers added later never see these rows
+        may_go = any(done.values()) and self._covers()  # purgers added later never see these rows
         for alias, ids in self._closed.items():
             connection = connections[alias]
             try:
@@ -286,13 +290,19 @@ class Relay:
             except Error:
                 logger.debug("rows of %s wait to be deleted", alias, exc_info=True)
 
+    def _covers(self) -> bool:
+        try:
+            return self._roster.covers()
+        except StoreError:
+            return False
+
     def _delivered(self, alias: str, ids: set[int]) -> set[int]:
         if self.delivery is None:
             return set(ids)
         return {id for name, id in self.delivery.settled() if name == alias}
 
     def _condense(self, connection: BaseDatabaseWrapper) -> None:
-        """Bound the rows that wait for a cache that is down."""
+        """Bound the rows that wait for a cache that is down, or for the store: then every process does, one by one."""
         rows = self._present.get(connection.alias, {})
         if len(rows) < MOST_ROWS or not self._delivers():
             return

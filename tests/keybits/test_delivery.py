@@ -521,6 +521,10 @@ def recorded() -> list[str]:
     return sorted(scope for _, scope, _ in changes.recorded(connection))
 
 
+def unreachable(*_: Any) -> int:
+    raise StoreError("out of reach")
+
+
 def settle() -> None:
     changes.forget(connection, [id for id, _, _ in changes.recorded(connection)])
 
@@ -672,11 +676,8 @@ class TestFromTheRecord:
         near, _ = purgers().values()
         Tag.objects.create(slug="x", name="X")
 
-        def away(*_: Any) -> int:
-            raise StoreError("out of reach")
-
         with monkeypatch.context() as patch:
-            patch.setattr(type(get_store().store), "now", away)
+            patch.setattr(type(get_store().store), "now", unreachable)
             with pytest.raises(StoreError):
                 deliver()
             one = Relay(["default"])
@@ -743,6 +744,40 @@ class TestFromTheRecord:
         left = recorded()
         assert len(left) == len(set(left)) < 50
         assert set(left) == everything
+
+    @pytest.fixture
+    def away(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        """Lose the store, after 60 changes of 31 scopes, whose rows are more than may wait."""
+        monkeypatch.setattr(relay, "MOST_ROWS", 50)
+        for n in range(30):
+            Tag.objects.create(slug=f"t{n}", name=str(n))
+            Tag.objects.filter(slug=f"t{n}").update(name="again")
+        with monkeypatch.context() as patch:
+            for method in ("now", "lease"):
+                patch.setattr(type(get_store().store), method, unreachable)
+            yield
+
+    def test_so_is_what_waits_for_the_store(self, deliver: Any, away: None) -> None:
+        everything = set(recorded())
+        with pytest.raises(StoreError):
+            deliver()
+        one = Relay(["default"])
+        one._swept = -math.inf
+        with pytest.raises(StoreError):
+            one._once_and_deliver()
+        assert len(recorded()) == len(everything) < 50
+        assert set(recorded()) == everything
+
+    def test_several_processes_that_do_so_do_it_once(self, deliver: Any, away: None) -> None:
+        everything = set(recorded())
+        relays = [Relay(["default"]) for _ in range(3)]
+        for one in relays:
+            with pytest.raises(StoreError):
+                one._once_and_deliver()
+        for one in relays:
+            one.sweep()
+        assert len(recorded()) == len(everything)
+        assert set(recorded()) == everything
 
     def test_what_is_many_scopes_is_not_recorded_again_for_nothing(
         self, deliver: Any, purgers: Any, monkeypatch: pytest.MonkeyPatch
