@@ -8,7 +8,7 @@ dropped before the migration.
 from __future__ import annotations
 
 import logging
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -69,24 +69,25 @@ def check_declarations(**_: Any) -> list[CheckMessage]:
     """Check that triggers can follow what is declared: each table once, with its parents, and with a record."""
     if conf.TRACKING != "triggers":
         return []
-    declared = {each.model: each for each in invalidation.declarations()}
-    found = [(each, router.db_for_write(model)) for model, each in declared.items()]
+    declared = invalidation.declarations()
+    written = {each.model: router.db_for_write(each.model) for each in declared}
     return [
         message
-        for each, using in found
-        if changes.can_be_kept(connections[using].vendor)
+        for each in declared
+        if changes.can_be_kept(connections[written[each.model]].vendor)
         for message in (
             *_unfit(each),
-            *_unrecorded(each.model, using),
-            *_halved(each.model, declared),
-            *_doubled(each.model, declared),
+            *_unrecorded(each.model, written[each.model]),
+            *_halved(each.model, written),
+            *_doubled(each.model, written),
         )
     ]
 
 
-def _doubled(model: type[Model], declared: Iterable[type[Model]]) -> Iterator[CheckMessage]:
-    for other in declared:
-        if other is not model and other._meta.db_table == model._meta.db_table:
+def _doubled(model: type[Model], written: Mapping[type[Model], str]) -> Iterator[CheckMessage]:
+    for other, using in written.items():
+        is_same = other._meta.db_table == model._meta.db_table and using == written[model]
+        if other is not model and is_same:
             yield Error(
                 f"{model._meta.label} is declared, and so is {other._meta.label}, which has the same table.",
                 hint="Declare only one of them, with the scopes of both: a table has one set of triggers.",

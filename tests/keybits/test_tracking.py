@@ -10,6 +10,7 @@ import pytest
 from django.apps import apps
 from django.core.checks import run_checks
 from django.db import connection, connections, models, transaction
+from django.db.backends.sqlite3.base import DatabaseWrapper
 from django.db.migrations import Migration, RunPython, SeparateDatabaseAndState
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.operations import (
@@ -503,6 +504,55 @@ def test_two_declared_models_of_one_table_are_refused() -> None:
         for model in twins:
             del invalidation._declared[model]
     assert said == ["keybits.E018"] * 2
+
+
+class Sorted:
+    """Sends each model to the database that it names as its home, whose other tables are somebody else's."""
+
+    def db_for_write(self, model: Any, **hints: Any) -> str | None:
+        return getattr(model, "home", None)
+
+    db_for_read = db_for_write
+
+    def allow_migrate(self, db: str, app_label: str, **hints: Any) -> bool | None:
+        return app_label == "keybits" if db == "elsewhere" else None
+
+
+@pytest.fixture
+def elsewhere(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A second database, with a record of its own and a table that no migration has made."""
+    settings.DATABASE_ROUTERS = [f"{__name__}.Sorted"]
+    own = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:", "OPTIONS": {}}
+    second = DatabaseWrapper({**connections.settings["default"], **own}, "elsewhere")
+    second.ensure_connection()  # before Django's test case hears of the alias
+    monkeypatch.setitem(connections.settings, "elsewhere", second.settings_dict)
+    connections["elsewhere"] = second
+    with second.schema_editor() as editor:
+        changes.install(editor)
+        editor.execute("CREATE TABLE things (id integer PRIMARY KEY, name text NOT NULL)")
+    yield second
+    del connections["elsewhere"]
+
+
+@pytest.fixture
+def homely(elsewhere: Any) -> Iterator[Any]:
+    """A declared model of that table."""
+    with isolate_apps("catalog"):
+        model = thing("things")
+    model.home = "elsewhere"
+    invalidation.declare(model, "things")
+    yield model
+    del invalidation._declared[model]
+
+
+def test_tables_of_one_name_in_two_databases_are_no_table_that_is_declared_twice(homely: Any) -> None:
+    with isolate_apps("catalog"):
+        other = thing("things")
+    invalidation.declare(other, "others")
+    try:
+        assert "keybits.E018" not in {each.id for each in run_checks()}
+    finally:
+        del invalidation._declared[other]
 
 
 def test_a_model_whose_rows_are_declared_in_part_is_told_of() -> None:
