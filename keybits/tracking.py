@@ -129,7 +129,7 @@ def keep(app_config: AppConfig, using: str, apps: Apps = registry, **_: Any) -> 
     `apps` has the models as the database has them: `migrate` may stop before the code's state, or go back.
     """
     connection = connections[using]
-    declared = [each for each in invalidation.declarations() if router.allow_migrate_model(using, each.model)]
+    declared = [each for each in invalidation.declarations() if _is_kept_there(each.model, using)]
     of_app = [each for each in declared if each.model._meta.app_label == app_config.label]
     if not changes.is_kept(connection):
         _say_what_is_lost(connection, [each.model for each in of_app])
@@ -144,6 +144,14 @@ def keep(app_config: AppConfig, using: str, apps: Apps = registry, **_: Any) -> 
         migrated = _as_migrated(model, apps, operations)
         if migrated._meta.db_table not in tables:
             _keep_other(connection, migrated, _given(model, operations))
+
+
+def _is_kept_there(model: type[Model], using: str) -> bool:
+    """Return whether a declared table gets triggers in a database, in which its own migrations may not be allowed.
+
+    Where the record is allowed and the model is written, the tables may be somebody else's, or made by hand.
+    """
+    return router.allow_migrate_model(using, model) or router.db_for_write(model) == using
 
 
 def _keep_other(connection: BaseDatabaseWrapper, model: type[Model], templates: tuple[str, ...]) -> None:

@@ -27,7 +27,7 @@ from django.db.migrations.state import ProjectState
 from django.test.utils import isolate_apps
 
 from catalog.models import Tag
-from keybits import changes, invalidation, tracking, triggers
+from keybits import changes, invalidation, tracking, trigger_health, triggers
 from keybits.operations import TrackChanges
 from keybits.relay import Relay
 from keybits.trigger_health import WANTED, UntrackedError
@@ -553,6 +553,16 @@ def test_tables_of_one_name_in_two_databases_are_no_table_that_is_declared_twice
         assert "keybits.E018" not in {each.id for each in run_checks()}
     finally:
         del invalidation._declared[other]
+
+
+def test_a_declared_table_that_django_may_not_migrate_is_tracked_where_the_record_is(
+    homely: Any, elsewhere: Any
+) -> None:
+    """Otherwise its relay would say for ever that a migrate is due, and would never vouch."""
+    tracking.keep(apps.get_app_config("catalog"), "elsewhere")
+    trigger_health.see_to_it(elsewhere)
+    homely.objects.create(name="new")
+    assert {scope for _, scope, _ in changes.recorded(elsewhere)} == {"things"}
 
 
 def test_a_model_whose_rows_are_declared_in_part_is_told_of() -> None:
