@@ -40,7 +40,7 @@ from django.db.models import Model
 from keybits import changes, invalidation, triggers
 from keybits.conf import conf
 from keybits.operations import TrackChanges
-from keybits.trigger_health import refusal
+from keybits.trigger_health import refusal, straying
 
 __all__ = ["check_declarations", "keep", "step_aside"]
 
@@ -100,6 +100,13 @@ def _unfit(declaration: invalidation.Declaration) -> Iterator[CheckMessage]:
     for template in declaration.templates:
         if reason := triggers.refusal(declaration.model, template):
             yield Error(reason, hint=hint, id="keybits.E017")
+        elif reason := straying(declaration.model, template):
+            yield Warning(
+                f"{reason}.",
+                hint="Triggers see one database: name a column of the model's own database, such as the foreign key "
+                "itself, or a plain scope.",
+                id="keybits.W013",
+            )
 
 
 def _unrecorded(model: type[Model], using: str) -> Iterator[CheckMessage]:

@@ -6,6 +6,9 @@ has disabled a trigger, and while a `migrate` is under way.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from django.apps import apps
 from django.db import router
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Model
@@ -13,7 +16,7 @@ from django.db.models import Model
 from keybits import changes, invalidation, triggers
 from keybits.conf import conf
 
-__all__ = ["UntrackedError", "refusal", "see_to_it"]
+__all__ = ["UntrackedError", "refusal", "see_to_it", "straying"]
 
 Wanted = dict[type[Model], set[str]]
 WANTED = "_keybits_wanted"
@@ -66,6 +69,8 @@ def refusal(connection: BaseDatabaseWrapper, model: type[Model], template: str) 
     """Return why triggers of this database cannot follow a template; "" where they can."""
     if reason := triggers.refusal(model, template):
         return reason
+    if reason := straying(model, template):
+        return reason
     absent = sorted(
         table for table in triggers.reads(model, template) if not triggers.kind(connection, table)
     )
@@ -73,3 +78,22 @@ def refusal(connection: BaseDatabaseWrapper, model: type[Model], template: str) 
     return (
         f"{model._meta.label} is declared with {template!r}, {where}: {', '.join(absent)}" if absent else ""
     )
+
+
+def straying(model: type[Model], template: str) -> str:
+    """Return which tables of a template are written in another database than the model's own; "" if none is.
+
+    Triggers would look for their rows in the own one, where tables of those names may be, but empty. Triggers must be
+    able to follow the template otherwise.
+    """
+    tables = triggers.reads(model, template)
+    own = router.db_for_write(model)
+    away = sorted(table for table in tables if own not in (_homes(table) or {own}))
+    where = "which leads through tables that are written in another database"
+    return f"{model._meta.label} is declared with {template!r}, {where}: {', '.join(away)}" if away else ""
+
+
+def _homes(table: str) -> set[str]:
+    """Return the aliases of the databases in which a table of this name is written."""
+    models: Iterable[type[Model]] = apps.get_models(include_auto_created=True)
+    return {router.db_for_write(model) for model in models if model._meta.db_table == table}

@@ -26,7 +26,7 @@ from django.db.migrations.operations import (
 from django.db.migrations.state import ProjectState
 from django.test.utils import isolate_apps
 
-from catalog.models import Tag
+from catalog.models import Gallery, Screenshot, Tag
 from keybits import changes, invalidation, tracking, trigger_health, triggers
 from keybits.operations import TrackChanges
 from keybits.relay import Relay
@@ -563,6 +563,19 @@ def test_a_declared_table_that_django_may_not_migrate_is_tracked_where_the_recor
     trigger_health.see_to_it(elsewhere)
     homely.objects.create(name="new")
     assert {scope for _, scope, _ in changes.recorded(elsewhere)} == {"things"}
+
+
+def test_a_template_that_leads_to_a_table_written_in_another_database_is_told_of(
+    elsewhere: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A table of that name may be in both: triggers would follow the one in which nobody writes."""
+    template = "gallery:{gallery__slug}"
+    assert template in invalidation.templates_of("catalog", "screenshot")
+    assert trigger_health.refusal(connection, Screenshot, template) == ""
+    monkeypatch.setattr(Gallery, "home", "elsewhere", raising=False)
+    said = [each.msg for each in run_checks() if each.id == "keybits.W013"]
+    assert any(repr(template) in each and "catalog_gallery" in each for each in said)
+    assert "another database: catalog_gallery" in trigger_health.refusal(connection, Screenshot, template)
 
 
 def test_a_model_whose_rows_are_declared_in_part_is_told_of() -> None:
