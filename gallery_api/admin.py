@@ -7,7 +7,7 @@ from typing import Any
 
 from django.contrib.admin import AdminSite, ModelAdmin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.options import TO_FIELD_VAR, IncorrectLookupParameters
 from django.contrib.admin.views.main import ERROR_FLAG
 from django.core.exceptions import BadRequest
 from django.db import DatabaseError
@@ -22,13 +22,15 @@ SCRIPT = "i18n_javascript"
 
 
 class Site(AdminSite):
-    """Django's, which answers 400 to searches and filters that the database would refuse with an error."""
+    """Django's, which answers 400 to searches, filters and fields that would otherwise be errors."""
 
     def admin_view(self, view: Any, cacheable: bool = False) -> Any:
         @wraps(view)
         def checked(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
             if any("\x00" in text for name, values in request.GET.lists() for text in (name, *values)):
                 raise BadRequest("No row contains the character NUL; leave it out of the address.")
+            if "" in (request.GET.get(TO_FIELD_VAR), request.POST.get(TO_FIELD_VAR)):
+                raise BadRequest(f"{TO_FIELD_VAR} names no field; leave it out.")
             try:
                 return view(request, *args, **kwargs)
             except OverflowError as error:

@@ -79,6 +79,14 @@ class TestForms:
         assert admin_client.post("/admin/auth/group/add/", form).status_code in {200, 400}
         assert not Group.objects.exists()
 
+    @pytest.mark.parametrize("page", ["change", "delete"])
+    def test_refuse_to_find_their_row_by_no_field(self, admin_client: Client, page: str) -> None:
+        for model in admin.site._registry:
+            address = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{page}", args=[1])
+            for asked in ({"_to_field": ""}, {"_to_field": "x"}):
+                refused = admin_client.get(address, asked), admin_client.post(address, asked)
+                assert {each.status_code for each in refused} <= {400, 403}, address
+
 
 class TestWhatNobodyKeeps:
     @pytest.mark.parametrize("name", ["index", "login", "password_change", "password_change_done"])
