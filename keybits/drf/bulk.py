@@ -27,7 +27,7 @@ from rest_framework.routers import Route
 from keybits import readthrough
 from keybits.conf import conf
 from keybits.drf.attempts import BusyError, atomically
-from keybits.drf.idempotency import once
+from keybits.drf.idempotency import once, owned_key
 from keybits.drf.members import MOST_NAMED
 from keybits.drf.parsers import has_content
 from keybits.drf.writes import (
@@ -241,12 +241,15 @@ class BulkMixin(WriteMixin):
     def _bulk(self, request: Request, operation: Callable[[Conditions], Written]) -> HttpResponse:
         """Run `operation` in one transaction, if the header is right; once for each Idempotency-Key.
 
-        A repeated request gets the stored answer even if the condition no longer holds: it held the first time.
+        A repeated request gets the stored answer even if the condition no longer holds: it held the first time. A dry
+        run keeps no answer, but refuses a malformed key as the operation would.
         """
         given = request.headers.get(HEADER)
         if given != "true":
             raise BulkHeaderError(given)
         asked = partial(operation, Conditions.from_environ(request.META))
+        if self._is_dry:
+            owned_key(request)
         try:
             written = atomically(
                 self.get_queryset().model,  # type: ignore[attr-defined]

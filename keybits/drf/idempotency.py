@@ -22,7 +22,7 @@ from keybits.bits import user_class
 from keybits.drf.writes import Written
 from keybits.models import IdempotencyKey
 
-__all__ = ["PATTERN", "IdempotencyKeyError", "KeyReusedError", "once"]
+__all__ = ["PATTERN", "IdempotencyKeyError", "KeyReusedError", "once", "owned_key"]
 
 LONGEST = 255
 _CHARACTER = r"""(?:[ !#-\[\]-~]|\\["\\])"""  # of a string, by RFC 9651 section 3.3.3
@@ -60,12 +60,10 @@ def once(request: Request, work: Callable[[], Written]) -> Written:
     Without an Idempotency-Key, `work` is run. Raises `IdempotencyKeyError` for a field that is malformed or sent by an
     anonymous client, and `KeyReusedError` for a key that was used for another request.
     """
-    field = request.META.get("HTTP_IDEMPOTENCY_KEY")
-    if field is None:
+    named = owned_key(request)
+    if named is None:
         return work()
-    owner, key, fingerprint = _owner(request), _key(field), _fingerprint(request)
-    if not owner:
-        raise IdempotencyKeyError("Idempotency-Key is for those who have signed in.")
+    (owner, key), fingerprint = named, _fingerprint(request)
     IdempotencyKey.objects.expired().filter(owner=owner, key=key).delete()
     kept, is_first = IdempotencyKey.objects.get_or_create(
         owner=owner, key=key, defaults={"fingerprint": fingerprint}
@@ -76,6 +74,20 @@ def once(request: Request, work: Callable[[], Written]) -> Written:
     kept.status, kept.address, kept.body = written.status, written.address, written.body
     kept.save(update_fields=["status", "address", "body"])
     return written
+
+
+def owned_key(request: Request) -> tuple[str, str] | None:
+    """Return the name of the key's owner, and the key; None where the request has no Idempotency-Key.
+
+    Raises `IdempotencyKeyError` for a field that is malformed or sent by an anonymous client.
+    """
+    field = request.META.get("HTTP_IDEMPOTENCY_KEY")
+    if field is None:
+        return None
+    owner, key = _owner(request), _key(field)
+    if not owner:
+        raise IdempotencyKeyError("Idempotency-Key is for those who have signed in.")
+    return owner, key
 
 
 def _owner(request: Request) -> str:

@@ -681,6 +681,12 @@ class TestIdempotencyKey:
         ]
         done(send(owner, "PATCH", SPRING, {"alt": "new"}, Idempotency_Key='"k"'))
 
+    @pytest.mark.parametrize("dry", ["", "&dry_run=true"])
+    def test_that_is_malformed_is_refused_by_a_dry_run_too(self, owner, dry):
+        for method, body in (("PATCH", {"alt": "new"}), ("DELETE", None)):
+            response = send(owner, method, f"{SPRING}{dry}", body, Idempotency_Key='"k')
+            problem(response, 400, "malformed-idempotency-key")
+
 
 def item(number, **fields):
     return {
