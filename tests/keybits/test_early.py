@@ -136,6 +136,28 @@ class ByStatement(ByNobody):
         request._request.name = read("SELECT name FROM CATALOG_TAG WHERE slug = 'dark'")
 
 
+class ByLastOfMany(ByNobody):
+    """The text of its read is not noted: there have been too many before."""
+
+    def initial(self, request: Any, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        with connection.cursor() as cursor:
+            for _ in range(early.MOST_STATEMENTS):
+                cursor.execute("SELECT 1")
+        request._request.name = read()
+
+
+class ByFewer(ByNobody):
+    """All its statements are noted, and none of them reads what has been declared."""
+
+    def initial(self, request: Any, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        request._request.name = ""
+        with connection.cursor() as cursor:
+            for _ in range(early.MOST_STATEMENTS // 2):
+                cursor.execute("SELECT 1")
+
+
 class ByKey(ByNobody):
     list_cache_key_func = ReadingKey()
 
@@ -157,12 +179,14 @@ VIEWS = {
     "permission": ByPermission,
     "initial": ByInitial,
     "statement": ByStatement,
+    "many": ByLastOfMany,
     "key": ByKey,
     "scope": ByScope,
 }
 urlpatterns = [
     *(path(f"{name}/", view.as_view({"get": "list"})) for name, view in VIEWS.items()),
     path("second/", second),
+    path("fewer/", ByFewer.as_view({"get": "list"})),
     path("seen/", ByInitial.as_view({"get": "list"})),
 ]
 
@@ -217,3 +241,12 @@ class TestWhatIsReadBeforeTheStamps:
         assert "stored" not in first["Cache-Status"]
         assert second["Cache-Status"].endswith("; stored")
         assert third["Cache-Status"] == HIT
+
+
+def test_what_is_read_of_no_declared_table_delays_nothing(client: Client) -> None:
+    assert client.get("/fewer/")["Cache-Status"].endswith("; stored")
+
+
+def test_a_table_is_read_however_it_is_spelt() -> None:
+    prelude = early.Prelude(statements=[("one", 'SELECT 1 FROM "Tag"'), ("other", "SELECT 1 FROM page")])
+    assert prelude.read(['"tAG"']) == {"one"}
