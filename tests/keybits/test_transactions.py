@@ -144,6 +144,12 @@ class TestTransactionsBegunInSQL:
             assert not transactions.sees_its_own_writes()
         assert name() == "X"
 
+    def test_end_with_their_connection(self, tag: Tag) -> None:
+        run("BEGIN", UPDATE)
+        connection.close()
+        assert not transactions.sees_its_own_writes()
+        assert not ends("SELECT 1")
+
     def test_go_on_after_a_savepoint_that_is_rolled_back(self, tag: Tag) -> None:
         assert ends("BEGIN", UPDATE, "SAVEPOINT a", UPDATE, "ROLLBACK TO SAVEPOINT a", "COMMIT")
         assert name() == "X+"
