@@ -29,6 +29,8 @@ from keybits.stores.redis import REDIS_ERRORS, RedisStore, failed, redis_errors
 
 __all__ = ["NearRedisStore"]
 
+TIMEOUTS = (RedisTimeoutError, TimeoutError)
+"""The errors of a Redis that does not answer in time."""
 MOST_STAMPS = 100_000
 """Most stamps that a process remembers, some 200 bytes each; when there are more, it starts from none."""
 MOST_KNOWN = 1_024
@@ -88,6 +90,7 @@ class _Tracked:
         self._dial = dial
         self._needs_word = needs_word
         self._lock = threading.Lock()
+        self._timeouts = 0
         self._connection: Any = None
         self._stamps: dict[str, Stamp] = {}
         self._known: Bounded[tuple[str, ...], bytes] = Bounded(MOST_KNOWN)
@@ -96,11 +99,18 @@ class _Tracked:
         self._begun = 0.0
 
     def witness(self, scopes: tuple[str, ...]) -> bytes | None:
-        """Read pending invalidations, then look up; ask Redis for what is missing. Any failure drops everything."""
+        """Read pending invalidations, then look up; ask Redis for what is missing. Any failure drops everything.
+
+        Of threads that wait for one another, the first finds out that Redis does not answer, for all.
+        """
+        timeouts = self._timeouts
         with self._lock:
+            if timeouts != self._timeouts and self._connection is None:
+                raise RedisTimeoutError("Redis did not answer another thread in time")
             try:
                 return self._witness(scopes)
-            except BaseException:
+            except BaseException as error:
+                self._timeouts += isinstance(error, TIMEOUTS)
                 self._disconnect()
                 raise
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 from django.conf import settings as configured
 from django_redis import get_redis_connection
+from stacks.servers import Redis
+from stacks.threads import aside
 
 from keybits.stores import StoreError, get_store
 from keybits.stores import near as near_store
@@ -33,6 +37,21 @@ def asleep(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     """Have the machine sleep: CLOCK_MONOTONIC stands still meanwhile, CLOCK_BOOTTIME does not."""
     clock, boot = time.clock_gettime, time.CLOCK_BOOTTIME
     monkeypatch.setattr(time, "clock_gettime", lambda which: clock(which) + (seconds if which == boot else 0))
+
+
+@dataclass
+class Queue:
+    """A lock, and who has come to wait for it."""
+
+    lock: Any
+    joined: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+
+    def __enter__(self) -> None:
+        self.joined.release()
+        self.lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release()
 
 
 def eventually(true: Callable[[], bool]) -> bool:
@@ -260,6 +279,29 @@ class TestConnection:
         with pytest.raises(StoreError):
             near.witness(SCOPES)
         assert tracked._stamps == {}
+
+    def test_of_many_that_wait_while_nobody_answers_one_finds_out_and_the_others_take_its_word(
+        self, near: Any, redis_server: Redis, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Otherwise the last of twenty threads would wait for twenty time-outs."""
+        near.mint(("a", "b"))
+        near.witness(("a",))
+        tracked, dialled = near._tracked, []
+        dial, lock, queue = tracked._dial, tracked._lock, Queue(lock=tracked._lock)
+        monkeypatch.setattr(tracked, "_dial", lambda: dialled.append(1) or dial())
+        monkeypatch.setattr(tracked, "_lock", queue)
+        redis_server.freeze()
+        try:
+            with lock:
+                asked = [aside(lambda: near.witness(("b",))) for _ in range(8)]
+                for _ in asked:
+                    assert queue.joined.acquire(timeout=30)
+            failures = [each.exception(30) for each in asked]
+        finally:
+            redis_server.thaw()
+        assert {type(failure) for failure in failures} == {StoreError}
+        assert dialled == []
+        assert eventually(lambda: near.witness(("b",)) == near.read("none", ("b",)).witness)
 
     def test_a_child_has_one_of_its_own(self, near: NearRedisStore) -> None:
         near.mint(SCOPES)
