@@ -249,10 +249,10 @@ def new_entry(
     return Entry(witness or b"", etag, changed, tuple(headers), bytes(memoryview(body)))
 
 
-def store(key: str, entry: Entry, holder: str = "", *, seen: float) -> bool:
+def store(key: str, entry: Entry, holder: str = "", *, seen: float = 0.0) -> bool:
     """Store the entry if it may be kept, which also ends the lead of `holder`; say whether it was stored.
 
-    `seen` is when its stamps were last known to be the present ones, by `keybits.clock`.
+    `seen` is when its stamps were last known to be the present ones, by `keybits.clock`; by default, long ago.
     """
     if not entry.witness or len(entry.body) > conf.MAX_ENTRY_BYTES:
         return False
