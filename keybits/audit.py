@@ -430,7 +430,9 @@ def _found_by(view: Any, scopes: tuple[str, ...], reads: set[Read]) -> Iterator[
 
     def found() -> Any:
         row = find()
+        by_view = frozenset(reads)
         part_of = invalidation.scopes_of_row(row) if isinstance(row, Model) else set()
+        reads.intersection_update(by_view)  # without the tables that this question has led through
         if part_of and part_of.isdisjoint(scopes):
             reads.add(("a row of", ", ".join(sorted(part_of))))
         return row

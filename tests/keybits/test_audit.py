@@ -264,6 +264,23 @@ class TestARowThatIsFound:
         with pytest.raises(IncompleteKeyError, match="a row of 'tag:x, tags': name one of those"):
             self.asked("tag:{name}", "me")
 
+    def test_is_read_alone_whatever_its_scopes_lead_through(self) -> None:
+        """The audit itself asks which gallery a screenshot is of, and which tags it has; the view does not."""
+
+        class Key(KeyConstructor):
+            updated_at = bits.UpdatedAtKeyBit("screenshot:{pk}")
+
+        class View(RetrieveAPIView[Screenshot]):
+            authentication_classes = ()
+            queryset = Screenshot.objects.all()
+
+            @cache_response_and_etag(Key())
+            def get(self, request: Any, *args: Any, **kwargs: Any) -> Response:
+                return Response({"title": self.get_object().title})
+
+        shown = Screenshot.objects.create(gallery=Gallery.objects.create(slug="a", title="A"), title="A")
+        assert View.as_view()(APIRequestFactory().get("/"), pk=str(shown.pk)).status_code == 200
+
 
 def test_a_table_is_named_whatever_quotes_and_schema_its_name_has() -> None:
     schema = {"sqlite": "main", "postgresql": "public"}[connection.vendor]
