@@ -220,8 +220,22 @@ def _sync(connection: BaseDatabaseWrapper, model: type[Model], templates: tuple[
         for reason in filter(None, refusals.values()) if conf.TRACKING == "triggers" else ():
             logger.warning("in the database %r some changes are not tracked: %s", connection.alias, reason)
         triggers.sync(connection, model, tuple(each for each in templates if not refusals[each]))
+    elif kind == "view" and _shows_tracked(connection, model, templates):
+        return
     elif kind or not model._meta.managed:
         _warn(model, connection.alias, f"{model._meta.db_table!r} is {kind or 'no table'} there")
+
+
+def _shows_tracked(connection: BaseDatabaseWrapper, model: type[Model], templates: tuple[str, ...]) -> bool:
+    """Return whether all scopes of a view are those of declared tables: then they end when what it shows changes."""
+    tracked = [
+        each
+        for each in invalidation.declarations()
+        if each.model._meta.db_table != model._meta.db_table
+        and triggers.kind(connection, each.model._meta.db_table) == "table"
+    ]
+    known = {family for each in tracked for family in triggers.families(each.templates)}
+    return known.issuperset(triggers.families(templates))
 
 
 def _say_what_is_lost(connection: BaseDatabaseWrapper, models: Iterable[type[Model]]) -> None:

@@ -30,6 +30,7 @@ __all__ = [
     "drop",
     "drop_all",
     "drop_readers",
+    "families",
     "firing",
     "kind",
     "names",
@@ -44,8 +45,8 @@ VERSION = 14
 
 KIND = {
     "sqlite": "SELECT type FROM sqlite_master WHERE type IN ('table', 'view') AND '\"' || name || '\"' = %s",
-    "postgresql": "SELECT CASE WHEN relkind IN ('r', 'p') THEN 'table' WHEN relkind IN ('v', 'm') THEN 'view' "
-    "ELSE 'foreign table' END FROM pg_class WHERE oid = to_regclass(%s)",
+    "postgresql": "SELECT CASE WHEN relkind IN ('r', 'p') THEN 'table' WHEN relkind = 'v' THEN 'view' "
+    "WHEN relkind = 'm' THEN 'materialized view' ELSE 'foreign table' END FROM pg_class WHERE oid = to_regclass(%s)",
 }
 PRESENT = {
     "sqlite": "SELECT name, '\"' || name || '\"', 1 FROM sqlite_master "
@@ -83,7 +84,7 @@ def sync(connection: BaseDatabaseWrapper, model: type[Model], templates: tuple[s
     with transaction.atomic(connection.alias):
         drop(connection, model)
         _execute(connection, chain.from_iterable(wanted.values()))
-        changes.replace(connection, [], _families(templates) if wanted else [])
+        changes.replace(connection, [], families(templates) if wanted else [])
     return True
 
 
@@ -442,11 +443,11 @@ def _insert_some(found: list[tuple[str, Source]], first: list[str], more: list[s
 
 
 def _insert_families(templates: tuple[str, ...]) -> str:
-    values = ", ".join(f"({_quoted(scope)})" for scope in _families(templates))
+    values = ", ".join(f"({_quoted(scope)})" for scope in families(templates))
     return f"INSERT INTO {TABLE} (scope) VALUES {values};"
 
 
-def _families(templates: tuple[str, ...]) -> list[str]:
+def families(templates: tuple[str, ...]) -> list[str]:
     """Return the families, or plain scopes, that cover every scope of `templates`."""
     return sorted({_family(parse(template).scope) for template in templates})
 

@@ -385,6 +385,31 @@ def test_a_declared_model_whose_table_can_have_no_triggers_is_told_of(
     assert "changes of catalog.Thing are not tracked in the database 'default'" in caplog.text
 
 
+def test_a_view_declared_with_the_scopes_of_the_tables_that_it_shows_is_not_told_of(
+    kept: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Their triggers record those scopes; so a view is covered for the audit, and nothing is missing."""
+    execute("CREATE VIEW seen AS SELECT id, name FROM catalog_tag")
+    try:
+        kept("seen", "tags")
+    finally:
+        execute("DROP VIEW seen")
+    assert caplog.text == ""
+
+
+@pytest.mark.stack("server")
+def test_a_view_that_is_kept_as_rows_is_told_of_all_the_same(
+    kept: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It shows a change only when it is refreshed, of which no trigger knows."""
+    execute("CREATE MATERIALIZED VIEW seen AS SELECT id, name FROM catalog_tag")
+    try:
+        kept("seen", "tags")
+    finally:
+        execute("DROP MATERIALIZED VIEW seen")
+    assert "'seen' is materialized view there" in caplog.text
+
+
 def test_what_leads_to_a_table_of_another_database_fails_no_write(
     deployment: Deployment, caplog: pytest.LogCaptureFixture
 ) -> None:
