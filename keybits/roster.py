@@ -57,7 +57,10 @@ class Roster:
         Raises `StoreError`, and `AtWorkError` if these are at it for too long, so that nothing has been announced yet.
         """
         give_up = time.monotonic() + LEASE
-        while self._is_due() and not self._say() and self._said == -math.inf:
+        while self._is_due():
+            self._say()
+            if self._said > -math.inf:
+                return
             if time.monotonic() > give_up:
                 raise AtWorkError("other processes keep this one from announcing its purgers")
             sleep(PAUSE)
@@ -88,20 +91,15 @@ class Roster:
         now = get_store().now()
         return {purger: until for purger, until in noted.items() if until > now}
 
-    def _say(self) -> bool:
-        """Add to the note, one process at a time; return whether that was done.
-
-        It is not where another process is writing, or may be by now because this one took too long.
-        """
+    def _say(self) -> None:
+        """Add to the note, unless another process is writing, or may be by now because this one took too long."""
         me, ends = uuid.uuid4().hex, time.monotonic() + LEASE
         if not get_store().lease(NOTE, me, LEASE):
-            return False
+            return
         try:
             present, now = self._present(), get_store().now()
-            if time.monotonic() > ends:
-                return False
-            self._add(present, now + int(PRESENCE * 1000))
-            return True
+            if time.monotonic() <= ends:
+                self._add(present, now + int(PRESENCE * 1000))
         finally:
             get_store().release(NOTE, me)
 

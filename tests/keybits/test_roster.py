@@ -56,6 +56,21 @@ def test_whom_the_store_has_forgotten_makes_himself_known_before_he_trusts_it() 
     assert not one.covers()
 
 
+def test_whom_the_store_has_forgotten_trusts_nobody_who_comes_after_it() -> None:
+    one, _ = there("near"), there("near", "far")
+    get_store().clear()
+    assert not one.covers()
+    there("near")
+    assert not one.covers()
+
+
+def test_who_has_nothing_notices_too_that_the_store_has_forgotten() -> None:
+    none, _ = there(), there("far")
+    get_store().clear()
+    assert not none.covers()
+    assert not none.covers()
+
+
 def test_whom_the_store_has_forgotten_waits_until_others_have_made_themselves_known(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -131,14 +146,19 @@ def test_who_takes_too_long_does_not_overwrite_what_another_has_said(monkeypatch
     assert not one.covers()
 
 
-def test_the_log_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_says_so_once_and_says_when_it_is_over(caplog: pytest.LogCaptureFixture) -> None:
     less = there("near")
     there("near", "far")
     for _ in range(3):
         assert not less.covers()
-    assert [(record.levelno, "KEYBITS_PURGERS" in record.message) for record in caplog.records] == [
-        (logging.WARNING, True)
-    ]
+    noted = orjson.loads(get_store().noted(roster.NOTE) or b"")
+    get_store().note(roster.NOTE, orjson.dumps(noted | {"far": 0}))  # it has gone
+    for _ in range(3):
+        assert less.covers()
+    lacks, has_all = caplog.messages
+    assert "KEYBITS_PURGERS lacks some" in lacks
+    assert "KEYBITS_PURGERS has all again" in has_all
+    assert caplog.records[0].levelno == logging.WARNING
 
 
 class TestIdentities:
