@@ -421,6 +421,16 @@ class OfThing(SaidViewSet):
         return self.kwargs["thing"].slug
 
 
+def token_middleware(get_response: Any) -> Any:
+    """As a page needs it that sends forms by itself: each answer brings the token's cookie."""
+
+    def middleware(request: Any) -> Any:
+        get_token(request)
+        return get_response(request)
+
+    return middleware
+
+
 def elsewhere_middleware(get_response: Any) -> Any:
     """As a project with one set of addresses for each of several sites has it."""
 
@@ -448,6 +458,14 @@ class OfGuest(SaidViewSet):
 
     def says(self, request: Any) -> Any:
         return request.user.pk
+
+
+class OfNamedGuestKey(ListKey):
+    guest = bits.HeadersKeyBit(["X-Guest"])
+
+
+class OfNamedGuest(OfGuest):
+    list_cache_key_func = OfNamedGuestKey()
 
 
 class Composed(SaidViewSet):
@@ -828,6 +846,7 @@ urlpatterns = [
     path("confirmed/", OfConfirmed.as_view(said)),
     path("favourite/", OfFavourite.as_view(said)),
     path("thing/<told-apart-thing:thing>/", OfThing.as_view(said)),
+    path("named-guest/", OfNamedGuest.as_view(said)),
     path("guest/", OfGuest.as_view(said)),
     path("composed/", Composed.as_view(said)),
     path("bearer/", OfBearerViewSet.as_view(said)),
@@ -962,6 +981,13 @@ class TestRepresentations:
         assert get("/asked-for/?title=caf%C3%A9", **utf_8)["Cache-Status"] == f"{MISS}; stored"
         assert get("/asked-for/?title=caf%C3%A9")["Cache-Status"] == HIT
 
+    @pytest.mark.parametrize(("query", "charset"), [("", "latin-1"), ("?title=caf%C3%A9", "unknown-8")])
+    def test_are_the_same_where_a_charset_changes_nothing(self, query: str, charset: str) -> None:
+        """There is nothing to read by it, or it is none that Django knows."""
+        field = f"text/plain; charset={charset}"
+        assert get(f"/asked-for/{query}", Content_Type=field)["Cache-Status"] == f"{MISS}; stored"
+        assert get(f"/asked-for/{query}")["Cache-Status"] == HIT
+
     def test_of_a_closed_query_are_the_same_in_any_charset(self) -> None:
         for charset in ("latin-1", "utf-8"):
             found = says("/closed/?title=caf%C3%A9", Content_Type=f"text/plain; charset={charset}")
@@ -1024,6 +1050,10 @@ class TestWhatLeadsToNoUser:
         answer = get("/named-bearer/", Authorization="Key a")
         assert (answer["Cache-Status"], answer["Cache-Control"]) == (HIT, "private, no-store")
 
+    def test_is_kept_where_the_key_names_what_it_is_a_guest_by(self) -> None:
+        assert [says("/named-guest/", X_Guest=each) for each in "ab"] == ["a", "b"]
+        assert get("/named-guest/", X_Guest="a")["Cache-Status"] == HIT
+
     def test_is_nobody_else_s_answer_by_a_field_of_the_project_s_own(self) -> None:
         assert [says("/badge/", X_Badge=each) for each in "ab"] == ["a", "b"]
         assert says("/badge/") is None
@@ -1070,6 +1100,16 @@ class TestWhatLeadsToNoUser:
             assert answer.cookies["csrftoken"].value == secret
             told.append(answer["Cache-Status"])
         assert told == [MISS, MISS]
+
+    def test_is_kept_where_a_csrf_token_was_given_before_it_and_brings_the_cookie(
+        self, settings: Settings
+    ) -> None:
+        settings.MIDDLEWARE = [*settings.MIDDLEWARE, f"{__name__}.token_middleware"]
+        client = Client()
+        client.force_login(User.objects.create_user("reader"))
+        answers = [get("/all/", client) for _ in range(2)]
+        assert [answer["Cache-Status"].split("; ")[-1] for answer in answers] == ["stored", "hit"]
+        assert all(answer.cookies["csrftoken"].value for answer in answers)
 
     def test_is_not_whoever_calls_himself_by_the_name_for_nobody(self) -> None:
         """`anonymous` is what drf-extensions calls nobody."""
