@@ -24,7 +24,7 @@ from keybits.cache_control import Policy
 from keybits.conf import conf
 from keybits.purge import Order, PurgeError, Purger
 
-__all__ = ["fields", "identities", "is_for_caches", "joined", "key_fields", "purge", "purgers"]
+__all__ = ["fields", "has_keys", "identities", "is_for_caches", "joined", "key_fields", "purge", "purgers"]
 
 logger = logging.getLogger(__name__)
 Field = tuple[str, str]
@@ -132,10 +132,15 @@ def key_fields(scopes: Iterable[str]) -> list[Field]:
     return [(name, _written(name, keys)) for name in names]
 
 
+def has_keys(name: str) -> bool:
+    """Return whether this field is one of surrogate keys."""
+    return name.lower() in SEPARATORS
+
+
 def is_for_caches(name: str) -> bool:
     """Return whether only caches in front read this field: a lifetime (RFC 9213), or surrogate keys."""
     said = name.lower()
-    return said in SEPARATORS or said == "surrogate-control" or said.endswith("cdn-cache-control")
+    return has_keys(name) or said == "surrogate-control" or said.endswith("cdn-cache-control")
 
 
 def joined(ours: Iterable[Field], theirs: Iterable[Field]) -> tuple[Field, ...]:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from django.utils.encoding import iri_to_uri
 from django.utils.module_loading import import_string
 
-from keybits import surrogates
+from keybits import edge, surrogates
 from keybits.codings import entity_tag, offered
 from keybits.conf import conf
 from keybits.entries import Entry, EntryError
@@ -83,9 +83,12 @@ def stored(most: int = SAMPLE) -> list[Hot]:
 
 
 def stored_under(scopes: Iterable[str], most: int = SAMPLE) -> list[Hot]:
-    """Return those of `stored` whose entries a purge of `scopes` marks stale or removes in the caches in front."""
+    """Return those of `stored` whose entries a purge of `scopes` marks stale or removes in the caches in front.
+
+    An entry without keys is for caches that are purged by paths (CloudFront without tags), and counts as one of them.
+    """
     purged = frozenset(surrogates.purged(scopes))
-    return _hottest(entry for entry in _entries(most) if not purged.isdisjoint(_keys(entry)))
+    return _hottest(entry for entry in _entries(most) if _is_purged(entry, purged))
 
 
 def _entries(most: int) -> Iterator[Entry]:
@@ -107,9 +110,9 @@ def _tags(entry: Entry) -> tuple[str, ...]:
 _TOKEN = re.compile(r"[A-Za-z0-9_-]+")
 
 
-def _keys(entry: Entry) -> Iterator[str]:
-    """Yield the words of the fields for caches: the surrogate keys, in whatever syntax, among others."""
-    return chain.from_iterable(_TOKEN.findall(value) for _, value in entry.shared)
+def _is_purged(entry: Entry, purged: frozenset[str]) -> bool:
+    fields = [value for name, value in entry.shared if edge.has_keys(name)]
+    return not fields or not purged.isdisjoint(chain.from_iterable(map(_TOKEN.findall, fields)))
 
 
 def once(hots: Iterable[Hot]) -> list[Hot]:

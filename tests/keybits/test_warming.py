@@ -140,7 +140,8 @@ def keep(
     url: str, *scopes: str, changed: int | None = 1, name: str = "Surrogate-Key", most: int = 50
 ) -> None:
     keys = surrogates.tags(scopes, most)
-    shared = (("Cache-Control", "public, max-age=0"), (name, edge._written(name, keys)))
+    keyed = ((name, edge._written(name, keys)),) if name else ()
+    shared = (("Cache-Control", "public, max-age=0"), *keyed)
     get_store().write(
         f"key of {url} {changed}",
         Entry(b"w" * 16, '"tag"', changed, (), b"{}", url=url, shared=shared).pack(),
@@ -223,6 +224,11 @@ class TestWhatWasPurged:
         keep("/many/", *(f"gallery:{number}" for number in range(20)), most=10)
         keep("/t/", "tag:t")
         assert [hot.url for hot in warming.stored_under(["gallery:7"])] == ["/many/"]
+
+    def test_what_has_no_keys_is_found_by_any_purge_since_its_cache_is_purged_by_paths(self) -> None:
+        keep("/a/", name="")
+        keep("/b/", "gallery:b")
+        assert [hot.url for hot in warming.stored_under(["gallery:a"])] == ["/a/"]
 
 
 class TestTheBaseURL:
