@@ -67,6 +67,8 @@ class Relay:
         self._present: dict[str, dict[int, str]] = {}
         self._held: dict[str, tuple[str, str]] = {}
         """By alias, the server and the name (`fencing.hold`) of the store in which the known rows were closed."""
+        self._server = ""
+        """The server at which the present look began. If another takes over meanwhile, not all is closed there."""
         self._pasts: dict[str, str] = {}
         self._horizons: dict[str, str] = {}
         self._whole_again: dict[str, float] = {}
@@ -101,17 +103,16 @@ class Relay:
     def once(self) -> int:
         """Look once at every database, close and vouch. Return the number of rows closed.
 
-        Raises any failure, and then has not vouched. If that is an `UntrackedError`, whatever is recorded is closed.
+        Raises any failure, and then has not vouched. An `UntrackedError`, or a database's failure, is raised when
+        whatever could be read of the records has been closed.
         """
         until = get_store().now() + int(conf.RELAY_BOUND * 1000)
-        recording, untracked = self._recording(), list[UntrackedError]()
-        seen = sum(self._relay(connections[alias], untracked) for alias in recording)
+        self._server, failures = "", list[Exception]()
+        seen = sum(self._relay_if_reached(alias, failures) for alias in list(self.aliases))
         self._roster.attend()
-        if untracked:
-            raise untracked[0]
-        servers = [self._held[alias][0] for alias in recording]
-        # The first that was reached: if another has taken over since, not everything has been closed there.
-        self._was_believed = get_store().vouch(until, servers[0] if servers else "")
+        if failures:
+            raise failures[0]
+        self._was_believed = get_store().vouch(until, self._server)
         return seen
 
     def _recording(self) -> list[str]:
@@ -201,7 +202,7 @@ class Relay:
                 self._note(connections[alias])
             self._sweep_if_due()
             raise
-        except UntrackedError:
+        except (Error, UntrackedError):
             self._sweep_if_due()
             raise
         finally:
@@ -231,16 +232,24 @@ class Relay:
             self._whole_again[alias] = began + SPARED * (time.monotonic() - began)
         return rows
 
-    def _relay(self, connection: BaseDatabaseWrapper, untracked: list[UntrackedError]) -> int:
+    def _relay_if_reached(self, alias: str, failures: list[Exception]) -> int:
+        """Relay one database. If it fails, add that to `failures`: it keeps no other from being relayed."""
+        try:
+            return self._relay(connections[alias], failures) if self._records(alias) else 0
+        except Error as failure:
+            failures.append(failure)
+            return 0
+
+    def _relay(self, connection: BaseDatabaseWrapper, failures: list[Exception]) -> int:
         """Close what has been committed but not closed, and return how many rows that were. Rows are closed once.
 
-        Adds to `untracked` if changes may not be recorded. That is asked before the record is read: whoever makes the
+        Adds to `failures` if changes may not be recorded. That is asked before the record is read: whoever makes the
         triggers again records in the same transaction what they may have missed.
         """
         try:
             trigger_health.see_to_it(connection)
         except UntrackedError as trouble:
-            untracked.append(trouble)
+            failures.append(trouble)
         self._follow(connection)
         rows = self._note(connection)
         scopes: defaultdict[str, list[str]] = defaultdict(list)
@@ -256,6 +265,7 @@ class Relay:
         Forget which have been closed if the store is another one: they have not been closed there.
         """
         held = fencing.hold(connection)
+        self._server = self._server or held[0]
         if self._held.setdefault(connection.alias, held) != held:
             self._held[connection.alias] = held
             self._closed.pop(connection.alias, None)

@@ -223,7 +223,11 @@ def _sync(connection: BaseDatabaseWrapper, model: type[Model], templates: tuple[
     elif kind == "view" and _shows_tracked(connection, model, templates):
         return
     elif kind or not model._meta.managed:
-        _warn(model, connection.alias, f"{model._meta.db_table!r} is {kind or 'no table'} there")
+        _warn(
+            model,
+            connection.alias,
+            f"{model._meta.db_table!r} is {f'a {kind}' if kind else 'no table'} there",
+        )
 
 
 def _shows_tracked(connection: BaseDatabaseWrapper, model: type[Model], templates: tuple[str, ...]) -> bool:

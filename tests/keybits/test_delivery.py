@@ -7,15 +7,17 @@ import threading
 from collections.abc import Callable, Iterator
 from io import StringIO
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import OperationalError, connection, connections
+from django.db.backends.sqlite3.base import DatabaseWrapper
 
 from catalog.models import Gallery, Tag
-from keybits import changes, delivery, edge, invalidation, relay, stamps, triggers
+from keybits import changes, delivery, edge, history, invalidation, relay, stamps, triggers
 from keybits.delivery import Delivery, Line, orders
 from keybits.purge import Order, PurgeError, Purger
 from keybits.relay import Relay
@@ -728,6 +730,32 @@ class TestFromTheRecord:
                 one._once_and_deliver()
             for line in one.delivery.lines:
                 line.once()
+        assert recorded() == []
+
+    @pytest.fixture
+    def other(self, tmp_path: Path) -> Iterator[str]:
+        """A second database, which has kept a record and is out of reach."""
+        nowhere = {"NAME": str(tmp_path / "nowhere" / "db.sqlite3"), "OPTIONS": {}}
+        connections["other"] = DatabaseWrapper({**connection.settings_dict, **nowhere}, "other")
+        get_store().note(f"{history.NOTE}other", b"known 1 it")
+        yield "other"
+        del connections["other"]
+
+    @pytest.mark.parametrize("is_first", [True, False])
+    def test_a_change_does_not_wait_for_another_database_that_is_out_of_reach(
+        self, purgers: Any, deliver: Any, other: str, is_first: bool
+    ) -> None:
+        near, _ = purgers().values()
+        Tag.objects.create(slug="x", name="X")
+        one = Relay([other, "default"] if is_first else ["default", other])
+        assert one.delivery is not None
+        for _ in range(2):
+            one._swept = -math.inf
+            with pytest.raises(OperationalError):
+                one._once_and_deliver()
+            for line in one.delivery.lines:
+                line.once()
+        assert {"tag:x", "tags"} <= set(near.scopes)
         assert recorded() == []
 
     def test_what_waits_for_a_cache_is_bounded(

@@ -407,7 +407,7 @@ def test_a_view_that_is_kept_as_rows_is_told_of_all_the_same(
         kept("seen", "tags")
     finally:
         execute("DROP MATERIALIZED VIEW seen")
-    assert "'seen' is materialized view there" in caplog.text
+    assert "'seen' is a materialized view there" in caplog.text
 
 
 def test_what_leads_to_a_table_of_another_database_fails_no_write(
