@@ -223,11 +223,8 @@ def _sync(connection: BaseDatabaseWrapper, model: type[Model], templates: tuple[
     elif kind == "view" and _shows_tracked(connection, model, templates):
         return
     elif kind or not model._meta.managed:
-        _warn(
-            model,
-            connection.alias,
-            f"{model._meta.db_table!r} is {f'a {kind}' if kind else 'no table'} there",
-        )
+        what = f"a {kind}" if kind else "no table"
+        _warn(model, connection.alias, f"{model._meta.db_table!r} is {what} there")
 
 
 def _shows_tracked(connection: BaseDatabaseWrapper, model: type[Model], templates: tuple[str, ...]) -> bool:
