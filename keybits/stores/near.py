@@ -65,6 +65,13 @@ class NearRedisStore(RedisStore):
         self._hear()
         return found
 
+    def _reach(self, server: str) -> None:
+        """As `RedisStore._reach`; track no stamps of another server any more."""
+        super()._reach(server)
+        tracked = self._tracked
+        if tracked is not None and tracked.server not in {"", server}:
+            self._tracked = None
+
     def _hear(self) -> None:
         tracked = self._tracked
         if tracked is not None and tracked.pid == os.getpid():
@@ -78,16 +85,22 @@ class NearRedisStore(RedisStore):
             with self._making:
                 tracked = self._tracked
                 if tracked is None or tracked.pid != os.getpid():
-                    tracked = self._tracked = _Tracked(self._dial, needs_word=conf.RELAY != "off")
+                    needs_word = conf.RELAY != "off"
+                    tracked = self._tracked = _Tracked(self._dial, self._reach, needs_word=needs_word)
         return tracked
 
 
 class _Tracked:
-    """The stamps that Redis has not invalidated, and the connection over which it would. Safe under threads."""
+    """The stamps that Redis has not invalidated, and the connection over which it would. Safe under threads.
 
-    def __init__(self, dial: Callable[[], Any], *, needs_word: bool) -> None:
+    `reach` is told of the server that each connection leads to.
+    """
+
+    def __init__(self, dial: Callable[[], Any], reach: Callable[[str], None], *, needs_word: bool) -> None:
         self.pid = os.getpid()
+        self.server = ""
         self._dial = dial
+        self._reach = reach
         self._needs_word = needs_word
         self._lock = threading.Lock()
         self._timeouts = 0
@@ -153,7 +166,7 @@ class _Tracked:
 
     def _ask(self, scopes: Sequence[str], now: float) -> None:
         """Ask how long the relay vouches, and for the stamps, in one round trip."""
-        run = self._run
+        run = self.server
         names = [f"{run}:s:{scope}" for scope in scopes]
         self._send(["PTTL", f"{run}:vouched"], ["MGET", *names])
         left, found = self._answer(), self._answer()
@@ -227,12 +240,13 @@ class _Tracked:
         self._socket = connection._sock
         self._pending = getattr(self._socket, "pending", int)  # bytes buffered by TLS, unseen by poll
         self._timeout = connection.socket_timeout or 5.0
-        self._run = connection.namespace
-        self._prefix = len(f"{self._run}:s:")
+        self.server = connection.namespace
+        self._reach(self.server)
+        self._prefix = len(f"{self.server}:s:")
         self._reader = hiredis.Reader(protocolError=InvalidResponse, replyError=ResponseError)
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)
-        self._send(["HELLO", "3"], ["CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", f"{self._run}:s:"])
+        self._send(["HELLO", "3"], ["CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", f"{self.server}:s:"])
         self._answer()
         self._answer()
         self._begin(clock.seconds())

@@ -7,12 +7,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.conf import settings as configured
 from django_redis import get_redis_connection
-from stacks.servers import Redis
+from stacks.servers import Redis, start_redis
 from stacks.threads import aside
 
 from keybits.stores import StoreError, get_store
@@ -30,7 +31,7 @@ def near(settings: Any) -> Iterator[NearRedisStore]:
     store: Any = get_store()
     store.clear()
     yield store.store
-    store.clear()
+    get_store().clear()
 
 
 def asleep(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
@@ -302,6 +303,23 @@ class TestConnection:
         assert {type(failure) for failure in failures} == {StoreError}
         assert dialled == []
         assert eventually(lambda: near.witness(("b",)) == near.read("none", ("b",)).witness)
+
+    def test_leads_to_the_server_that_takes_over_as_soon_as_any_other_does(
+        self, near: Any, tmp_path: Path
+    ) -> None:
+        """The old one may be alive, and the connection open: no hit would be answered from memory any more."""
+        near.mint(SCOPES)
+        near.witness(SCOPES)
+        other = start_redis(tmp_path / "other")
+        try:
+            near._dial.keywords["port"] = other.port
+            near._idle.clear()
+            found = near.mint(SCOPES)
+            assert near.witness(SCOPES) == b"".join(found)
+            assert near._tracked.server == near.noted_by("any")[0]
+        finally:
+            get_store.cache_clear()
+            other.kill()
 
     def test_a_child_has_one_of_its_own(self, near: NearRedisStore) -> None:
         near.mint(SCOPES)
