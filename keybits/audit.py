@@ -366,7 +366,7 @@ class _Told:
     def __getattribute__(self, name: str) -> Any:
         thing, note = object.__getattribute__(self, "_keybits")
         if name == "__class__":
-            return type(thing)
+            return thing.__class__  # which Django's lazy user has from the user that it stands for
         note(name)
         return getattr(thing, name)
 
@@ -379,7 +379,7 @@ class _Told:
         delattr(_thing(self), name)
 
     def __str__(self) -> str:
-        kind: Any = type(_thing(self))
+        kind: Any = _thing(self).__class__
         return str(kind.__str__(self))
 
     def __repr__(self) -> str:

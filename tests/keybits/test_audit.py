@@ -13,6 +13,7 @@ from django.conf import settings as django_settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AnonymousUser, User
 from django.db import connection
+from django.utils.functional import SimpleLazyObject
 from django.utils.translation import gettext
 from rest_framework.generics import RetrieveAPIView
 from rest_framework.response import Response
@@ -195,6 +196,18 @@ class TestRowsThatWereReadBeforeTheHandler:
         request = APIRequestFactory().get("/")
         request.user = User.objects.get()
         assert watched == {"read": str(read(request))}
+
+    def test_of_the_user_of_a_session_may_be_filtered_by(self) -> None:
+        """Django's middleware gives a stand-in of its own, which is a user by its class alone."""
+        ada = User.objects.create(username="ada")
+        Gallery.objects.create(slug="a", title="A", owner=ada)
+        keys = {"who": bits.UserKeyBit(), "galleries": bits.UpdatedAtKeyBit("galleries")}
+        answer = ask(
+            lambda r: [each.slug for each in Gallery.objects.filter(owner=r.user)],
+            user=SimpleLazyObject(lambda: ada),
+            **keys,
+        )
+        assert json.loads(answer.content) == {"read": "['a']"}
 
     def test_of_the_view_are_of_a_table_whose_scope_is_to_be_named(self) -> None:
         gallery = Gallery.objects.create(slug="a", title="A")
