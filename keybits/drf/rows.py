@@ -70,7 +70,7 @@ class Row:
         if name.startswith("__") and name != "__dict__":
             raise AttributeError(name)
         found = getattr_static(self.model_, name, None)
-        if type(found) is property and found.fget is not None and name != "pk":
+        if type(found) is property and found.fget is not None:
             return found.fget(self)
         raise UndeclaredReadError(
             f"{self.model_._meta.label}.{name} is read but not declared; declare it with @reads({name!r})"
@@ -181,7 +181,7 @@ class Reads:
         elif field.is_relation and name == field.name:
             self.foreign(name).add(rest or "pk")
         else:
-            self._column(field, path)
+            self._column(path)
 
     def foreign(self, name: str) -> Reads:
         """Return what is read behind a foreign key."""
@@ -220,8 +220,8 @@ class Reads:
     def _pk(self) -> str:
         return str(self.model._meta.pk.attname)
 
-    def _column(self, field: Any, path: str) -> None:
-        if path != field.attname or not field.concrete or not is_plain(self.model, path):
+    def _column(self, path: str) -> None:
+        if not is_plain(self.model, path):
             raise self._no(f"{path} is not a plain column")
         self.columns[path] = None
 

@@ -13,8 +13,11 @@ from zoneinfo import ZoneInfo
 import orjson
 import pytest
 from django.contrib.auth.models import Group, User
+from django.contrib.contenttypes.fields import GenericForeignKey, GenericRelation
+from django.contrib.contenttypes.models import ContentType
 from django.db import models
 from django.db.models import Count, JSONField, Prefetch, Value
+from django.db.models.fields.related_descriptors import ForwardManyToOneDescriptor
 from django.db.models.functions import TruncHour
 from django.db.models.query_utils import DeferredAttribute
 from django.db.models.signals import post_init
@@ -53,6 +56,17 @@ class KindField(models.CharField):
         return Kind(value)
 
 
+class Fallen(ForwardManyToOneDescriptor):
+    """Gives the row that the key refers to, or another one."""
+
+    def __get__(self, instance, cls=None):
+        return super().__get__(instance, cls) or self.field.related_model.objects.first()
+
+
+class FallenKey(models.ForeignKey):
+    forward_related_accessor_class = Fallen
+
+
 class Offered(models.Manager):
     """Gives what is offered; all, if it is told so."""
 
@@ -75,7 +89,7 @@ with isolate_apps("catalog"):
     class Named(models.Model):
         """A tag, whose fields are called as stand-ins might call something of their own."""
 
-        values = models.SlugField(db_column="slug")
+        values = models.SlugField(db_column="slug", unique=True)
         layout = models.CharField(max_length=100, db_column="name")
         model = models.CharField(max_length=6, db_column="kind")
 
@@ -112,6 +126,31 @@ with isolate_apps("catalog"):
         def __setattr__(self, name, value):
             super().__setattr__(name, value.strip() if isinstance(value, str) else value)
 
+    class Decoded(Base):
+        @classmethod
+        def from_db(cls, db, field_names, values):
+            made = super().from_db(db, field_names, values)
+            made.slug = made.slug.upper()
+            return made
+
+    class Prepared(Base):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            self.slug = self.slug.upper()
+
+    class Told(Base):
+        def __getattribute__(self, name):
+            return "told" if name == "slug" else super().__getattribute__(name)
+
+    class Spoken(Base):
+        def __repr__(self):
+            return f"spoken {self.slug}"
+
+        def __getattr__(self, name):
+            if name.startswith("_"):
+                raise AttributeError(name)
+            return f"{name} of {self.slug}"
+
     class Enumerated(Base):
         kind = KindField(max_length=6, choices=[("topic", "Topic"), ("scheme", "Scheme")])
 
@@ -142,6 +181,17 @@ with isolate_apps("catalog"):
         loose = models.ForeignKey(Named, models.DO_NOTHING, db_constraint=False, related_name="+")
         kept = models.ForeignKey(Hidden, models.CASCADE, related_name="+")
         other = models.ForeignKey(Other, models.CASCADE, related_name="shots")
+        by_slug = models.ForeignKey(Named, models.CASCADE, to_field="values", related_name="shots")
+        fallen = FallenKey(Named, models.CASCADE, null=True, related_name="+")
+        only = models.OneToOneField(Named, models.CASCADE, related_name="only_shot")
+
+    class Note(Base):
+        of_kind = models.ForeignKey(ContentType, models.CASCADE, related_name="+")
+        of_id = models.IntegerField()
+        of = GenericForeignKey("of_kind", "of_id")
+
+    class Noted(Base):
+        notes = GenericRelation(Note, "of_id", "of_kind")
 
     class Part(Base):
         named = models.ForeignKey(Named, models.CASCADE, related_name="parts")
@@ -404,18 +454,49 @@ class TestModels:
             (Pair, "slug", None, "the primary key is not a plain column"),
             (Prefixed, "slug", None, "the primary key is not a plain column"),
             (Trimmed, "slug", None, "customizes how its instances are made"),
+            (Decoded, "slug", None, "customizes how its instances are made"),
+            (Prepared, "slug", None, "customizes how its instances are made"),
+            (Told, "slug", None, "customizes how its instances are made"),
             (Falsy, "slug", None, "has operators of its own: __bool__"),
             (Shot, "loose", serializers.SlugRelatedField("slug", read_only=True), "may lead to no instance"),
             (Shot, "loose", serializer(Hidden, "slug")(), "may lead to no instance"),
             (Shot, "kept", serializers.SlugRelatedField("slug", read_only=True), "may lead to no instance"),
+            (
+                Shot,
+                "fallen",
+                serializers.SlugRelatedField("values", read_only=True),
+                "may lead to no instance",
+            ),
             (Shot, "slug", serializers.CharField(source="kept.slug"), "may lead to no instance"),
             (Both, "shots", serializer(Shot, "id")(many=True), "belongs to a parent"),
             (Named, "parts", serializer(Part, "id")(many=True), "a manager with arguments"),
+            (Shot, "by_slug", serializer(Named, "id")(), "by_slug is not a foreign key to a primary key"),
+            (Named, "shots", serializer(Shot, "id")(many=True), "by_slug does not refer to a primary key"),
+            (Noted, "notes", serializer(Note, "id")(many=True), "notes is not a to-many relation"),
+            (Part, "id", serializer(Named, "id")(), "id is not a foreign key to a primary key"),
+            (Part, "named", serializer(Named, "id")(many=True), "named is not a to-many relation"),
+            (Part, "text", serializer(Named, "id")(many=True), "text is not a to-many relation"),
+            (Part, "named", serializer(Tag, "slug")(), "is for another model than the relation's"),
+            (Part, "text", serializer(Named, "id")(source="named.x"), "text has a source of several steps"),
         ],
     )
     def test_that_columns_would_show_in_another_way(self, of, name, shown, why):
         members = {name: shown} if shown else {}
         assert why in str(lists.explain(view_of(serializer(of, name, **members), of._default_manager.all())))
+
+    def test_that_refer_to_one_row_each_are_as_those_that_refer_to_any(self):
+        own = {"only": serializers.SlugRelatedField("values", read_only=True)}
+        view = view_of(serializer(Shot, "only", **own), Shot._default_manager.all())
+        assert isinstance(lists.explain(view), Projection)
+
+    def test_that_one_row_of_another_refers_to_have_no_columns_for_it(self):
+        @reads("only_shot__slug")
+        def get_text(self, named):
+            return named.only_shot.slug
+
+        cls = serializer(Named, "text", text=serializers.SerializerMethodField(), get_text=get_text)
+        view = view_of(cls, Named.objects.all())
+        assert "only_shot is not a foreign key to a primary key" in str(lists.explain(view))
 
     def test_order_by_what_is_no_plain_column(self, shots):
         queryset = Filed.objects.all()
@@ -716,16 +797,17 @@ class TestUndeclaredReads:
             serializer(Screenshot, "text", **self.members("http_status")), shots.filter(http_status=None)
         )
 
-    def test_context_belongs_to_one_request(self, shots):
+    @pytest.mark.parametrize("ask", [lambda context: context.get("request") is not None, list, len, bool])
+    def test_context_belongs_to_one_request(self, shots, ask):
         @reads("title")
         def get_text(self, shot):
-            return f"{shot.title}{self.context.get('request') is None}"
+            return f"{shot.title}{ask(self.context)}"
 
         members = {"text": serializers.SerializerMethodField(), "get_text": get_text}
         view = view_of(serializer(Screenshot, "text", **members), shots)
         body, compiled = listed(view)
         assert not compiled
-        assert json.loads(body)[0] == {"text": "FullFalse"}
+        assert json.loads(body)[0] == {"text": f"Full{ask(view.get_serializer_context())}"}
 
     @pytest.mark.parametrize("asked", ["filter", "count", "exists", "first"])
     def test_relation_has_all_alone(self, shots, asked):
@@ -798,6 +880,22 @@ class TestStandIns:
         cls = serializer(Screenshot, "text", text=serializers.SerializerMethodField(), get_text=get_text)
         assert listed(view_of(cls, shots))[0] == by_serializer(cls, shots)
 
+    def test_is_what_a_model_says_in_its_own_way(self, shots):
+        @reads("slug")
+        def get_text(self, tag):
+            return repr(tag)
+
+        @reads("slug")
+        def get_more(self, tag):
+            return tag.weight
+
+        text, more = serializers.SerializerMethodField(), serializers.SerializerMethodField()
+        tags = Spoken.objects.order_by("slug")
+        assert_compiled(serializer(Spoken, "text", text=text, get_text=get_text), tags)
+        cls = serializer(Spoken, "more", more=more, get_more=get_more)
+        assert isinstance(lists.explain(view_of(cls, tags)), Projection)
+        assert listed(view_of(cls, tags)) == (b'[{"more":"weight of a"},{"more":"weight of b"}]', False)
+
 
 class TestRows:
     def rows(self, shots, *paths):
@@ -826,6 +924,17 @@ class TestRows:
         ):
             with pytest.raises(UndeclaredReadError):
                 ask()
+
+    def test_what_is_no_column_and_looked_for_by_python_alone_is_not_there(self, shots):
+        """As on an instance: `format_html` and `copy` look for methods that few classes have."""
+        row = self.rows(shots, "tags__slug")[0]
+        assert not hasattr(row, "__html__")
+        assert not hasattr(row.tags.all(), "__html__")
+
+    def test_one_row_and_some_rows_of_a_relation(self, shots):
+        tags = self.rows(shots, "tags__slug")[0].tags.all()
+        assert (tags[0].slug, tags[-1].slug) == ("a", "b")
+        assert tags[1:].count() == 1
 
     def test_views_of_one_serializer_read_what_each_declares(self, shots):
         cls = serializer(Screenshot, "id")
