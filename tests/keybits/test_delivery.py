@@ -139,6 +139,16 @@ class TestLine:
         line.once()
         assert cache.scopes == ["a"]
 
+    def test_the_last_purge_is_put_off_by_no_other_row_s(self, line: Line, clock: Clock) -> None:
+        """Nor by one that has left the record, while another cache was told of it."""
+        line.offer({row(1): "a"})
+        line.once()
+        clock.now += 1.5
+        line.finish([row(1), row(2)])
+        clock.now += 0.5
+        assert line.once()
+        assert line.settled() == {row(1)}
+
     def test_what_has_left_the_record_is_forgotten(self, line: Line, cache: Cache) -> None:
         line.offer({row(1): "a", row(2): "b"})
         line.offer({row(2): "b"})
