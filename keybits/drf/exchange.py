@@ -103,7 +103,7 @@ class Exchange:
         self.args = args
         self.kwargs = kwargs
         self.is_for_some = is_for_some(view)
-        self.is_private = credentialed(request) or self.is_for_some
+        self.is_private = credentialed(request)
         self.varies: list[str] = []
         self.varies_too: list[str] = []
         self.previous: Entry | None = None
