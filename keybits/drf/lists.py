@@ -13,6 +13,7 @@ from rest_framework.mixins import ListModelMixin
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from keybits.drf.order import LeadingMixin
 from keybits.drf.projection import Projection, UndeclaredReadError, give_up, projection
 
 __all__ = ["ProjectedListMixin", "explain"]
@@ -20,7 +21,7 @@ __all__ = ["ProjectedListMixin", "explain"]
 logger = logging.getLogger(__name__)
 
 
-class ProjectedListMixin:
+class ProjectedListMixin(LeadingMixin):
     """REST framework's `list`, over stand-ins (`keybits.drf.rows`) in place of instances wherever that is possible.
 
     `projected` are the paths that the view itself reads from the rows of a page, in addition to those of the items.

@@ -12,6 +12,8 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.fields import empty
 from rest_framework.settings import api_settings
 
+from keybits.drf.order import LeadingMixin
+
 __all__ = ["MOST_NAMED", "ClosedMembersMixin"]
 
 MOST_NAMED = 12
@@ -19,7 +21,7 @@ MOST_NAMED = 12
 NO_OBJECT = "Write a JSON object, in braces."
 
 
-class ClosedMembersMixin:
+class ClosedMembersMixin(LeadingMixin):
     """A serializer of bodies that refuses, by name, each member that it cannot set, and suggests the nearest it can.
 
     Of many it names the first `MOST_NAMED`, and says how many more there are. A member whose value equals that of the

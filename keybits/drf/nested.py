@@ -10,6 +10,7 @@ from django.http import Http404
 from rest_framework_extensions.mixins import NestedViewSetMixin as UpstreamNestedViewSetMixin
 from rest_framework_extensions.settings import extensions_api_settings
 
+from keybits.drf.order import LeadingMixin
 from keybits.drf.spelling import compare_field
 
 __all__ = ["NestedViewSetMixin"]
@@ -17,7 +18,7 @@ __all__ = ["NestedViewSetMixin"]
 PREFIX = extensions_api_settings.DEFAULT_PARENT_LOOKUP_KWARG_NAME_PREFIX
 
 
-class NestedViewSetMixin(UpstreamNestedViewSetMixin):  # type: ignore[misc]  # drf-extensions is untyped
+class NestedViewSetMixin(LeadingMixin, UpstreamNestedViewSetMixin):  # type: ignore[misc]  # drf-extensions is untyped
     """drf-extensions' mixin, with a query for the parent when a page is empty.
 
     A page with rows proves that its parent exists; only an empty one costs the extra query. A URL without parents, as

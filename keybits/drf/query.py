@@ -10,6 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from keybits import cache_control
+from keybits.drf.order import LeadingMixin
 from keybits.parameters import Choice, Parameter
 from keybits.query import NO_QUERY, Grammar, Query, QueryError
 
@@ -36,7 +37,7 @@ class InvalidQueryError(APIException):
         self.members = {"type": error.kind} | {name: value for name, value in named.items() if value}
 
 
-class ClosedQueryMixin:
+class ClosedQueryMixin(LeadingMixin):
     """Parse the query string before anything else reads it.
 
     The view sees only the canonical query, as `view.query`, in `request.query_params` and in the request's own address.

@@ -19,6 +19,7 @@ from rest_framework.throttling import (
     UserRateThrottle,
 )
 
+from keybits.drf.order import LeadingMixin
 from keybits.outages import Outage
 from keybits.stores import StoreError, get_store
 
@@ -92,7 +93,7 @@ def _user_of(request: Request) -> Any:
     return user if user and user.is_authenticated else None
 
 
-class DeferredThrottlesMixin:
+class DeferredThrottlesMixin(LeadingMixin):
     """Throttles count only what has to be computed: a hit costs nothing and counts nothing.
 
     Those with `counts_hits` are asked on every request. The viewset mixins include this; add it to an APIView whose

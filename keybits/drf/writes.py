@@ -26,6 +26,7 @@ from rest_framework_extensions.exceptions import PreconditionRequiredException
 
 from keybits import answers, cache_control, cache_status, codings, etags, readthrough
 from keybits.drf.attempts import atomically
+from keybits.drf.order import LeadingMixin
 from keybits.drf.parsers import has_content, take_in
 from keybits.drf.renderers import read
 from keybits.drf.responses import RepresentationResponse
@@ -76,7 +77,7 @@ class Written:
     body: bytes
 
 
-class WriteMixin:
+class WriteMixin(LeadingMixin):
     """What the writes of a view share: how a body is read, and what is shown afterwards."""
 
     create_serializer_class: Any = None
