@@ -39,7 +39,9 @@ logger = logging.getLogger(__name__)
 Read = tuple[str, str]
 
 _NAME = r'(?:"[^"]+"|`[^`]+`|\w+)'
-_TABLE = re.compile(rf"\b(?:FROM|JOIN)\s+(?:ONLY\s+)?({_NAME}(?:\.{_NAME})*)", re.IGNORECASE)
+_TABLE = rf"(?:ONLY\s+)?({_NAME}(?:\.{_NAME})*)"
+_FIRST = re.compile(rf"\b(?:FROM|JOIN)\s+{_TABLE}", re.IGNORECASE)
+_NEXT = re.compile(rf"(?:\s+(?:AS\s+)?{_NAME})?\s*,\s*{_TABLE}", re.IGNORECASE)
 CONDITIONS = frozenset(
     {"IF_MATCH", "IF_NONE_MATCH", "IF_MODIFIED_SINCE", "IF_UNMODIFIED_SINCE", "IF_RANGE"}
 )  # compared with the answer, never part of it
@@ -239,7 +241,7 @@ def recording(request: Any) -> Iterator[set[Read]]:
 @contextmanager
 def _statements(reads: set[Read]) -> Iterator[None]:
     def wrapper(execute: Any, sql: Any, params: Any, many: bool, context: Any) -> Any:
-        reads.update(("table", _bare(table)) for table in _TABLE.findall(str(sql)))
+        reads.update(("table", _bare(table)) for table in _tables(str(sql)))
         return execute(sql, params, many, context)
 
     watched = connections.all()  # including those that the fill is the first to use
@@ -250,6 +252,15 @@ def _statements(reads: set[Read]) -> Iterator[None]:
     finally:
         for connection in watched:
             connection.execute_wrappers.remove(wrapper)
+
+
+def _tables(sql: str) -> Iterator[str]:
+    """Yield the tables that a statement names after FROM or JOIN, and those that follow one of them behind a comma."""
+    for first in _FIRST.finditer(sql):
+        found: re.Match[str] | None = first
+        while found:
+            yield found[1]
+            found = _NEXT.match(sql, found.end())
 
 
 class _Meta(dict[str, Any]):

@@ -303,7 +303,7 @@ def test_a_table_is_named_whatever_quotes_and_schema_its_name_has() -> None:
         'SELECT 1 FROM ONLY "catalog_gallery"',
         "SELECT 1 FROM `catalog_gallery`",
     ):
-        assert list(map(audit._bare, audit._TABLE.findall(statement))) == ["catalog_gallery"]
+        assert list(map(audit._bare, audit._tables(statement))) == ["catalog_gallery"]
     with pytest.raises(IncompleteKeyError, match="table 'catalog_gallery'"):
         ask(lambda _: list(Gallery.objects.raw(f'SELECT * FROM "{schema}"."catalog_gallery"')))  # noqa: S608
 
@@ -322,6 +322,24 @@ def test_a_table_is_named_that_is_read_over_the_first_connection_of_a_thread() -
 def test_a_table_that_nobody_declared_is_named_with_the_way_to_declare_it() -> None:
     with pytest.raises(IncompleteKeyError, match=r"declare auth\.User with keybits\.invalidation\.declare"):
         ask(lambda _: list(get_user_model().objects.all()))
+
+
+@pytest.mark.parametrize(
+    "tables",
+    [
+        "catalog_tag, catalog_gallery",
+        'catalog_tag AS t ,"catalog_gallery" g',
+        "catalog_tag JOIN catalog_gallery ON 1 = 1",
+    ],
+)
+def test_a_table_is_read_also_where_a_comma_joins_it(tables: str) -> None:
+    def read(_: Any) -> Any:
+        with connection.cursor() as cursor:
+            cursor.execute(f"SELECT 1, 2 FROM {tables} ORDER BY 1, 2")  # noqa: S608 - the test's own
+            return cursor.fetchall()
+
+    with pytest.raises(IncompleteKeyError, match="catalog_gallery"):
+        ask(read)
 
 
 def test_a_family_covers_no_table() -> None:
