@@ -115,9 +115,6 @@ class Relay:
         self._was_believed = get_store().vouch(until, self._server)
         return seen
 
-    def _recording(self) -> list[str]:
-        return [alias for alias in list(self.aliases) if self._records(alias)]
-
     def _records(self, alias: str) -> bool:
         """Return whether a database keeps the record. An unreachable one not known to keep it is not asked again."""
         connection = connections[alias]
@@ -198,8 +195,8 @@ class Relay:
         try:
             self.once()
         except StoreError:
-            for alias in self._recording():
-                self._note(connections[alias])
+            for alias in list(self.aliases):
+                self._note_if_reached(alias)
             self._sweep_if_due()
             raise
         except (Error, UntrackedError):
@@ -222,6 +219,14 @@ class Relay:
         known = self._closed[connection.alias]
         known &= self._present[connection.alias].keys()
         return [row for row in rows if row[0] not in known]
+
+    def _note_if_reached(self, alias: str) -> None:
+        """Read the record of one database, to purge. What fails fails the look anyway, and keeps no other from it."""
+        try:
+            if self._records(alias):
+                self._note(connections[alias])
+        except (Error, StoreError):
+            logger.debug("the record of %s is not read", alias, exc_info=True)
 
     def _seen(self, connection: BaseDatabaseWrapper) -> list[tuple[int, str, str]]:
         """Read the whole record; while that is slow, only rows that may be new, and those known before."""

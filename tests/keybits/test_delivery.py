@@ -768,6 +768,23 @@ class TestFromTheRecord:
         assert {"tag:x", "tags"} <= set(near.scopes)
         assert recorded() == []
 
+    @pytest.mark.parametrize("is_first", [True, False])
+    def test_nor_while_the_store_is_away_as_well(
+        self, purgers: Any, deliver: Any, other: str, is_first: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        near, _ = purgers().values()
+        Tag.objects.create(slug="x", name="X")
+        one = Relay([other, "default"] if is_first else ["default", other])
+        assert one.delivery is not None
+        with monkeypatch.context() as patch:
+            for method in ("now", "noted_by", "lease"):
+                patch.setattr(type(get_store().store), method, unreachable)
+            with pytest.raises(StoreError):
+                one._once_and_deliver()
+        for line in one.delivery.lines:
+            line.once()
+        assert set(near.scopes) == {"tags", "tag:x"}
+
     def test_what_waits_for_a_cache_is_bounded(
         self, deliver: Any, purgers: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
