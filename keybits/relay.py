@@ -191,10 +191,10 @@ class Relay:
         self._has_vouched = True
 
     def _once_and_deliver(self) -> None:
-        """Close, then purge. While the store is unreachable nobody trusts it, so purges need not wait for closing."""
+        """Close, then purge. While nobody trusts the store, unreachable or contested, purges need not wait for that."""
         try:
             self.once()
-        except StoreError:
+        except (StoreError, fencing.ContestedError):
             for alias in list(self.aliases):
                 self._note_if_reached(alias)
             self._sweep_if_due()

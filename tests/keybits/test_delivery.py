@@ -17,7 +17,7 @@ from django.db import OperationalError, connection, connections
 from django.db.backends.sqlite3.base import DatabaseWrapper
 
 from catalog.models import Gallery, Tag
-from keybits import changes, delivery, edge, history, invalidation, relay, stamps, triggers
+from keybits import changes, delivery, edge, fencing, history, invalidation, relay, stamps, triggers
 from keybits.delivery import Delivery, Line, orders
 from keybits.purge import Order, PurgeError, Purger
 from keybits.relay import Relay
@@ -784,6 +784,26 @@ class TestFromTheRecord:
         for line in one.delivery.lines:
             line.once()
         assert set(near.scopes) == {"tags", "tag:x"}
+
+    def test_a_change_does_not_wait_until_the_store_is_no_longer_contested(
+        self, purgers: Any, deliver: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As where Redis moves to another server, back, and there again: nothing is believed for ten minutes."""
+        monkeypatch.setattr(fencing, "_taken", {})
+        near, _ = purgers().values()
+        for _ in range(2):
+            one = deliver()
+            changes.hold(connection, "another")
+        Tag.objects.create(slug="x", name="X")
+        try:
+            with pytest.raises(fencing.ContestedError):
+                deliver()
+            for line in one.delivery.lines:
+                line.once()
+        finally:
+            changes.hold(connection, fencing.name("default"))
+        assert set(near.scopes) == {"tags", "tag:x"}
+        assert recorded() == ["tag:x", "tags"]
 
     def test_what_waits_for_a_cache_is_bounded(
         self, deliver: Any, purgers: Any, monkeypatch: pytest.MonkeyPatch
