@@ -125,11 +125,17 @@ class Relay:
                 _commit_each(connection)
             return changes.is_kept(connection)
         except Error:
-            if alias in _written() or get_store().noted(history.NOTE + alias) is not None:
+            if self._is_known(alias):
                 raise
             logger.warning("%s is out of reach, and nothing declared is in it: no relay for it", alias)
             self.aliases.remove(alias)
             return False
+
+    def _is_known(self, alias: str) -> bool:
+        """Return whether a database has to keep the record, or did when this process or the store last knew of it."""
+        if alias in _written() or alias in self._held:
+            return True
+        return get_store().noted(history.NOTE + alias) is not None
 
     def _look(self) -> None:
         try:

@@ -841,3 +841,15 @@ class TestDatabasesOutOfReach:
         get_store().note("history:reports", b"known 1 it")
         with pytest.raises(OperationalError):
             relay.once()
+
+    def test_of_one_whose_record_was_read_nothing_is_believed_although_the_store_has_forgotten_it(
+        self, tag: Tag, relay: Relay
+    ) -> None:
+        """It is written by an alias that no router gives without a hint, such as a shard, and Redis came back empty."""
+        nowhere, connections["reports"] = connections["reports"], connection.copy(alias="reports")
+        relay.once()
+        connections["reports"].close()
+        connections["reports"] = nowhere
+        get_store().clear()
+        with pytest.raises(OperationalError):
+            relay.once()
