@@ -265,9 +265,13 @@ class AutoSchema(SpectacularAutoSchema):
     def _get_gone(self) -> dict[str, Any]:
         return _problems({"410": GONE}) if "{" in self.path else {}
 
-    def _get_bulk_bodies(self, bodies: dict[str, Any]) -> dict[str, Any]:
-        """Return the answers to a bulk operation. They have no validators, because they show no representation."""
-        answered = bodies[next(iter(bodies))] | {"description": "What was done, or would be done."}
+    def _get_bulk_bodies(self) -> dict[str, Any]:
+        """Return the answers to a bulk operation. They have no validators, because they show no representation.
+
+        A DELETE is answered like a PATCH; drf-spectacular describes every DELETE as answered without content.
+        """
+        told: dict[str, Any] = self._get_response_for_code(bulk_schema.BulkAnswerSerializer, "200")  # type: ignore[no-untyped-call]
+        answered = told | {"description": "What was done, or would be done."}
         answered["headers"] = _headers(bulk_schema.HEADERS, required=True)
         errors = _problems(WRITE_ERRORS | bulk_schema.ERRORS)
         errors["412"] |= {"headers": _headers(CURRENT, required=True)}
@@ -284,7 +288,7 @@ class AutoSchema(SpectacularAutoSchema):
 
     def _get_written_bodies(self, bodies: dict[str, Any]) -> dict[str, Any]:
         if bulk_schema.is_bulk(self.view):
-            return self._get_bulk_bodies(bodies)
+            return self._get_bulk_bodies()
         for status, body in bodies.items():
             if status != "204":
                 located = LOCATION if status == "201" else {}

@@ -113,6 +113,19 @@ class TestSchema:
             assert told.status_code == 201, told.content
             described.validate(json.loads(told.content))
 
+    @pytest.mark.parametrize("method", ["PATCH", "DELETE"])
+    def test_describes_what_is_answered_to_a_bulk_operation(self, schema, by_token, method):
+        response = schema["paths"]["/api/v1/screenshots/"][method.lower()]["responses"]["200"]
+        described = Draft202012Validator({**schema, **response["content"]["application/json"]["schema"]})
+        body = json.dumps({"title": "New"}).encode() if method == "PATCH" else b""
+        for query in ("gallery=spring&dry_run=true", "gallery=spring"):
+            headers = {"X-BULK-OPERATION": "true"}
+            told = by_token(
+                f"/screenshots/?{query}", method, headers, data=body, content_type="application/json"
+            )
+            assert told.status_code == 200, told.content
+            described.validate(json.loads(told.content))
+
     def test_reads_are_open_to_all(self, schema):
         assert all({} in item["get"]["security"] for item in schema["paths"].values())
 
