@@ -99,7 +99,8 @@ class Store(Protocol):
     def vouch(self, until: int, server: str = "") -> bool:
         """State that everything committed before the caller looked has been closed here. It holds until `until`.
 
-        With `server`, it holds for that server alone: the one that `noted_by` named before anything was closed.
+        With `server`, it holds for that server alone: the one that `noted_by` named before anything was closed, and
+        only if this process has reached no other since.
 
         `until` is a time of the store's clock: `now()`, taken before the caller looked, plus `KEYBITS_RELAY_BOUND`
         seconds at most. A late call therefore holds for less time, or not at all. It never shortens an earlier one,
@@ -127,7 +128,7 @@ class Store(Protocol):
         """
 
     def note(self, name: str, value: bytes, server: str = "") -> None:
-        """Keep a note under `name` for as long as the store keeps anything; with `server`, for that server alone."""
+        """Keep a note under `name` for as long as the store keeps anything; with `server`, as `vouch`."""
 
     def noted(self, name: str) -> bytes | None:
         """Return the note last kept under `name`, or None."""

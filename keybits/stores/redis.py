@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
-from itertools import chain, islice
+from itertools import chain, count, islice
 from typing import Any, TypeVar
 
 import hiredis
@@ -179,6 +179,9 @@ class RedisStore:
         self._needs_word = conf.RELAY != "off"
         self._idle: deque[_Line] = deque()
         self._reached = ""
+        self._turn = 0
+        """Another number each time that a server other than the last is reached."""
+        self._turns = count(1)
 
     def read(self, key: str, scopes: Sequence[str]) -> Reading:
         entry, vouched, *found = self._call(
@@ -219,7 +222,13 @@ class RedisStore:
                 return line
 
     def _reach(self, server: str) -> None:
-        self._reached = server
+        if server != self._reached:
+            self._turn = next(self._turns)  # first: whoever finds the server below finds this too
+            self._reached = server
+
+    def _name(self, server: str, run: str) -> str:
+        """Return what names begin with at `server` (of `noted_by`; "" for any), or what no name that is read does."""
+        return run if server in {"", f"{self._turn} {run}"} else f"{run}:no-longer"
 
     def mint(self, scopes: Sequence[str]) -> tuple[Stamp | None, ...]:
         fresh = [stamps.new() for _ in scopes]
@@ -271,9 +280,11 @@ class RedisStore:
         return int(seconds) * 1000 + int(microseconds) // 1000
 
     def vouch(self, until: int, server: str = "") -> bool:
-        """As `Store.vouch`. If another server is reached by now, the word gets a name that is never read there."""
+        """As `Store.vouch`. If another server was reached since, the word gets a name that is never read."""
         longest = int(conf.RELAY_BOUND * 1000)
-        return bool(self._call(lambda run: ["EVAL", VOUCH, 1, f"{server or run}:vouched", until, longest]))
+        return bool(
+            self._call(lambda run: ["EVAL", VOUCH, 1, f"{self._name(server, run)}:vouched", until, longest])
+        )
 
     def vouched(self) -> float:
         return max(0.0, int(self._call(lambda run: ["PTTL", f"{run}:vouched"])) / 1000)
@@ -291,17 +302,18 @@ class RedisStore:
         return int(left), int(wait) / 1000
 
     def note(self, name: str, value: bytes, server: str = "") -> None:
-        """As `Store.note`. If another server is reached by now, the note gets a name that is never read there."""
-        self._call(lambda run: ["SET", f"{server or run}:note:{name}", value])
+        """As `Store.note`. If another server was reached since, nothing is noted."""
+        self._call(lambda run: ["SET", f"{self._name(server, run)}:note:{name}", value])
 
     def noted(self, name: str) -> bytes | None:
         return self.noted_by(name)[1]
 
     def noted_by(self, name: str) -> tuple[str, bytes | None]:
+        """As `Store.noted_by`. A server that is reached again after another one has another name."""
         asked: list[str] = []
 
         def command(run: str) -> Sequence[Any]:
-            asked.append(run)
+            asked.append(f"{self._turn} {run}")
             return ["GET", f"{run}:note:{name}"]
 
         found: bytes | None = self._call(command)

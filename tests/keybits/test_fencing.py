@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +13,7 @@ from django.db import connection
 from stacks.servers import start_redis
 
 from keybits import changes, fencing
+from keybits import relay as relays
 from keybits.fencing import ContestedError
 from keybits.relay import Relay
 from keybits.stores import get_store
@@ -215,6 +216,49 @@ def test_nobody_vouches_for_a_server_that_takes_over_after_something_was_closed(
     finally:
         get_store.cache_clear()
         other.kill()
+
+
+@pytest.fixture
+def turn(tmp_path: Path, settings: Any) -> Iterator[Callable[[], None]]:
+    """Have this process reach the other of two servers from now on; both answer all the time."""
+    settings.KEYBITS_RELAY = "external"
+    store: Any = get_store().store
+    here, other = store._dial.keywords["port"], start_redis(tmp_path / "other")
+
+    def turn() -> None:
+        store._dial.keywords["port"] = other.port if store._dial.keywords["port"] == here else here
+        store._idle.clear()
+
+    yield turn
+    store._dial.keywords["port"] = here
+    get_store.cache_clear()
+    other.kill()
+
+
+@pytest.mark.stack("server")
+def test_nobody_vouches_for_a_server_that_is_back_after_something_was_closed_at_another(
+    turn: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where each new connection leads to one of two servers."""
+    relay, close = Relay(), relays._close
+    relay.once()
+    before = get_store().mint(SCOPES)
+    changes.replace(connection, [id for id, _, _ in changes.recorded(connection)], SCOPES)
+    store: Any = get_store().store
+    store._call(lambda run: ["DEL", f"{run}:vouched"])
+
+    def elsewhere(scopes: dict[str, list[str]]) -> None:
+        turn()
+        close(scopes)
+        turn()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(relays, "_close", elsewhere)
+        relay.once()
+    assert get_store().vouched() == 0
+    relay.once()
+    assert get_store().vouched() > 0
+    assert not set(get_store().mint(SCOPES)) & set(before)
 
 
 def test_whoever_dies_between_the_name_and_the_end_leaves_the_end_to_the_next(
