@@ -99,19 +99,20 @@ def _elsewhere(alias: str) -> AtWorkError:
 def _take(connection: BaseDatabaseWrapper, holder: str) -> None:
     """Name the store, then clear it: entries may stem from when changes went to another store, or nobody vouched.
 
-    If this process dies half-way, the next one starts again.
+    If this process dies half-way, or another server takes over, whoever comes next starts again.
     """
     alias, new = connection.alias, uuid.uuid4().hex
     from_another = bool(name(alias) and changes.holder(connection))
     if from_another:
         _claim_from_another(alias)
     changes.hold(connection, new)
+    server, _ = get_store().noted_by(NOTE + alias)
     get_store().clear()  # including the lease
     _lease(alias, holder)
     if changes.holder(connection) != new:
         raise _elsewhere(alias)
-    get_store().note(NOTE + alias, new.encode())
-    _seen[alias] = (get_store().noted_by(NOTE + alias)[0], new)  # to restore the note after the next flush
+    get_store().note(NOTE + alias, new.encode(), server)
+    _seen[alias] = (server, new)  # to restore the note after the next flush
     if from_another:
         _taken[alias] = clock.seconds()
 

@@ -261,6 +261,29 @@ def test_nobody_vouches_for_a_server_that_is_back_after_something_was_closed_at_
     assert not set(get_store().mint(SCOPES)) & set(before)
 
 
+@pytest.mark.stack("server")
+def test_a_server_that_takes_over_while_another_is_named_is_not_named_before_all_in_it_has_ended(
+    turn: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    relay, clear = Relay(), get_store().clear
+    turn()
+    before = get_store().mint(SCOPES)
+    turn()
+    changes.hold(connection, "another")
+
+    def cleared() -> None:
+        clear()
+        turn()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(get_store(), "clear", cleared)
+        relay.once()
+    assert get_store().vouched() == 0
+    relay.once()
+    assert get_store().vouched() > 0
+    assert not set(get_store().mint(SCOPES)) & set(before)
+
+
 def test_whoever_dies_between_the_name_and_the_end_leaves_the_end_to_the_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
