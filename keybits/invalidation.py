@@ -10,10 +10,8 @@ sees old rows, and must not find a stamp that says they are new.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, cast
 
 from django.db import connections, router
@@ -22,10 +20,8 @@ from django.db.models.signals import m2m_changed, post_delete, post_save, pre_de
 
 from keybits import changes
 from keybits.conf import conf
-from keybits.stamps import coarsened
-from keybits.stores import StoreError, get_store
 from keybits.templates import parse
-from keybits.transactions import after_commit
+from keybits.transactions import close_after_commit
 
 __all__ = [
     "Declaration",
@@ -38,7 +34,6 @@ __all__ = [
     "templates_of",
 ]
 
-logger = logging.getLogger(__name__)
 BEFORE = "_keybits_before"
 
 
@@ -140,26 +135,7 @@ def changed(scopes: Iterable[str], using: str) -> None:
 
     However many changes a transaction makes, its scopes are closed together, in one round trip.
     """
-    _pending(using).update(scopes)
-    after_commit(connections[using], partial(_close, using))
-
-
-def _close(using: str) -> None:
-    pending = _pending(using)
-    scopes = coarsened(pending)
-    pending.clear()
-    if not scopes:
-        return
-    try:
-        get_store().close(scopes)
-    except StoreError:
-        logger.exception("scopes could not be closed: %s", ", ".join(scopes))
-
-
-def _pending(using: str) -> set[str]:
-    """Return the scopes changed in the current transaction of this thread's connection."""
-    pending: set[str] = connections[using].__dict__.setdefault("_keybits_pending", set())
-    return pending
+    close_after_commit(connections[using], scopes)
 
 
 def _scopes(instance: Model, using: str) -> set[str]:

@@ -13,7 +13,7 @@ import logging
 import re
 import sqlite3
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import islice
@@ -32,7 +32,7 @@ from keybits.stores import StoreError, get_store
 
 __all__ = [
     "WriteRefusedError",
-    "after_commit",
+    "close_after_commit",
     "has_written",
     "may_store",
     "sees_its_own_writes",
@@ -41,7 +41,7 @@ __all__ = [
 
 STATE = "_keybits_written"
 AFTERWARDS = "_keybits_afterwards"
-"""Where a connection has what is to be done after the COMMIT of its transaction."""
+"""Where a connection has the scopes that are to be closed after the COMMIT of its transaction."""
 CURSORS = "_keybits_cursors"
 """The attribute in which an SQLite connection keeps its live cursors that have executed a statement."""
 FRUITLESS = "_keybits_fruitless"
@@ -67,6 +67,8 @@ _BEGINS_OR_ENDS = re.compile(
     rf"(?:\A{_BEFORE}|{_NEXT})(?:BEGIN|START|COMMIT|END|ROLLBACK|ABORT)\b", re.IGNORECASE | re.DOTALL
 )
 _ENDS_ITSELF = re.compile(rf"{_BEFORE}(?:CALL|DO)\b", re.IGNORECASE | re.DOTALL)
+_RELEASES = re.compile(rf"{_BEFORE}RELEASE\b", re.IGNORECASE | re.DOTALL)
+"""On SQLite, the end of a savepoint that nothing contains is a COMMIT; Django makes one where autocommit is off."""
 _COMMITS = re.compile(rf"{_BEFORE}(?:COMMIT|END)\b", re.IGNORECASE | re.DOTALL)
 _WITH = re.compile(
     rf"{_BEFORE}WITH\b.*\b(?:INSERT|UPDATE|DELETE|MERGE|REPLACE\s+INTO)\b", re.IGNORECASE | re.DOTALL
@@ -118,16 +120,41 @@ def has_written(connection: BaseDatabaseWrapper) -> bool:
     return bool(connection.__dict__.get(STATE, False)) and _in_transaction(connection)
 
 
-def after_commit(connection: BaseDatabaseWrapper, run: Callable[[], None]) -> None:
-    """Run `run` when the present transaction has been committed, or now if there is none.
+def close_after_commit(connection: BaseDatabaseWrapper, scopes: Iterable[str]) -> None:
+    """Close `scopes` when the present transaction has been committed, or now if there is none.
 
     Unlike Django's `on_commit`, also where autocommit is off, or SQL began the transaction, and even where a
-    savepoint of it was rolled back. What runs must not fail; it runs before Django's hooks, one of which may.
+    savepoint of it was rolled back; and before Django's hooks, one of which may fail. They are closed together with
+    all others that wait for the same COMMIT.
     """
     if connection.connection is not None and _in_transaction(connection):
-        connection.__dict__.setdefault(AFTERWARDS, []).append(run)
+        connection.__dict__.setdefault(AFTERWARDS, set()).update(scopes)
     else:
-        run()
+        _close_changed(scopes)
+
+
+def _close_changed(changed: Iterable[str]) -> None:
+    scopes = coarsened(changed)
+    try:
+        if scopes:
+            get_store().close(scopes)
+    except StoreError:
+        logger.exception("scopes could not be closed: %s", ", ".join(scopes))
+
+
+def _close_waiting(connection: BaseDatabaseWrapper) -> None:
+    """Close what waits for the COMMIT that has been sent, or may have been.
+
+    While a transaction is under way it goes on to wait, too: that one may have been begun after the COMMIT, or be the
+    same one, if a text only looked like a COMMIT.
+    """
+    if AFTERWARDS not in connection.__dict__:
+        return
+    goes_on = _is_open(connection)
+    scopes = connection.__dict__.pop(AFTERWARDS)
+    _close_changed(scopes)
+    if goes_on:
+        connection.__dict__[AFTERWARDS] = scopes
 
 
 def sees_its_own_writes() -> bool:
@@ -297,7 +324,7 @@ def _run(connection: BaseDatabaseWrapper, run: Callable[[], Any], text: str) -> 
     """Run a statement that is not a write. It may be SQL that ends a transaction that has written."""
     if _is_pipelined(connection) and _BEGINS_OR_ENDS.search(text):
         run = partial(_awaited, connection, run)
-    if not connection.__dict__[STATE]:
+    if not connection.__dict__[STATE] and AFTERWARDS not in connection.__dict__:
         return run()
     commits_later = _commits_later(connection, text)
     if _has_failed(
@@ -306,8 +333,10 @@ def _run(connection: BaseDatabaseWrapper, run: Callable[[], Any], text: str) -> 
         return _closed_afterwards(connection, run, commits=commits_later)
     if commits_later or _COMMITS.match(text):
         return _commit(connection, run)
+    if connection.vendor == "sqlite" and _RELEASES.match(text):
+        return _closed_afterwards(connection, run)
     result = run()
-    _mark(connection, written=_in_transaction(connection))
+    _mark(connection, written=connection.__dict__[STATE] and _in_transaction(connection))
     return result
 
 
@@ -332,9 +361,10 @@ def _close_committed(connection: BaseDatabaseWrapper, *, commits: bool) -> None:
     """Close what others have committed and nobody has claimed, unless the same transaction is still under way."""
     goes_on = _is_open(connection)
     _mark(connection, written=goes_on)
-    if conf.TRACKING != "triggers" or not changes.is_kept(connection):
+    if goes_on and (not commits or _has_failed(connection)):
         return
-    if not goes_on or (commits and not _has_failed(connection)):
+    _close_waiting(connection)
+    if conf.TRACKING == "triggers" and changes.is_kept(connection):
         fruitless = connection.__dict__.pop(FRUITLESS, ())
         scopes = coarsened(changes.unclaimed(connection, fruitless=fruitless))
         if not goes_on and _is_open(connection):  # without autocommit, the look has begun a transaction
@@ -391,9 +421,15 @@ def _set_autocommit(
 
 
 def _commit(connection: BaseDatabaseWrapper, original: Callable[[], Any]) -> Any:
-    result = _commit_closing(connection, original)
-    for run in connection.__dict__.pop(AFTERWARDS, ()):
-        run()
+    try:
+        result = _commit_closing(connection, original)
+    except (
+        Exception
+    ):  # what failed may have committed: the connection was lost, or a text goes on after its COMMIT
+        with suppress(Error):
+            _close_waiting(connection)
+        raise
+    _close_waiting(connection)
     return result
 
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from django.db import connection, models, transaction
+from django.db import DatabaseError, connection, models, transaction
 from django.test.utils import isolate_apps
 
 from catalog.models import Gallery, Rendition, Screenshot, Tag
@@ -175,6 +175,9 @@ def test_a_transaction_that_django_does_not_end_is_closed_as_it_commits(
     shot: Screenshot, managed: Callable[[], Any]
 ) -> None:
     def save() -> None:
+        Tag.objects.filter(slug="none").update(
+            name=""
+        )  # SQLite begins a transaction here, not at a savepoint
         with managed():
             shot.save()
 
@@ -189,14 +192,74 @@ def test_a_transaction_that_django_does_not_end_is_closed_as_it_commits(
         transaction.set_autocommit(True)
 
 
-def test_a_transaction_that_sql_begins_and_ends_is_closed_as_it_commits(shot: Screenshot) -> None:
-    def run(statement: str) -> None:
-        with connection.cursor() as cursor:
+@pytest.mark.stack("embedded")
+def test_a_savepoint_of_sqlite_that_nothing_contains_is_closed_as_it_is_released(shot: Screenshot) -> None:
+    """Its release is a COMMIT. Django makes such savepoints for blocks while autocommit is off."""
+    run("SAVEPOINT a")
+    assert closed_by(shot.save) == set()
+    assert closed_by(lambda: run("RELEASE a")) == SHOT
+
+
+def run(*statements: str) -> None:
+    with connection.cursor() as cursor:
+        for statement in statements:
             cursor.execute(statement)
 
+
+def test_a_transaction_that_sql_begins_and_ends_is_closed_as_it_commits(shot: Screenshot) -> None:
     run("BEGIN")
     assert closed_by(shot.save) == set()
     assert closed_by(lambda: run("COMMIT")) == SHOT
+
+
+@pytest.mark.stack("server")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "UPDATE catalog_tag SET name = name; COMMIT",
+        "SELECT 1; COMMIT; BEGIN",
+        "ROLLBACK TO SAVEPOINT a; COMMIT",
+    ],
+)
+def test_a_text_of_several_statements_is_closed_as_it_commits(shot: Screenshot, text: str) -> None:
+    run("BEGIN")
+    assert closed_by(shot.save) == set()
+    run("SAVEPOINT a")
+    assert closed_by(lambda: run(text)) == SHOT
+    run("ROLLBACK")
+
+
+@pytest.mark.stack("server")
+def test_a_text_that_only_looks_like_a_commit_keeps_nothing_from_being_closed_by_one(
+    shot: Screenshot,
+) -> None:
+    run("BEGIN")
+    shot.save()
+    run("SELECT 1 -- ; commit", "UPDATE catalog_tag SET name = name -- ; commit")
+    assert closed_by(lambda: run("COMMIT")) == SHOT
+
+
+@pytest.mark.stack("server")
+@pytest.mark.parametrize("fails", ["SELECT 1 / 0", "SELECT pg_terminate_backend(pg_backend_pid())"])
+def test_a_text_that_fails_after_it_has_committed_is_closed(shot: Screenshot, fails: str) -> None:
+    """Even if the connection is lost, as it may be in a COMMIT."""
+
+    def commit() -> None:
+        with pytest.raises(DatabaseError):
+            run(f"COMMIT; {fails}")
+
+    run("BEGIN")
+    shot.save()
+    assert closed_by(commit) == SHOT
+    connection.close()
+
+
+def test_what_is_said_to_have_changed_is_closed_by_a_commit_whatever_has_been_written(
+    shot: Screenshot,
+) -> None:
+    run("BEGIN")
+    assert closed_by(lambda: invalidation.changed({"tags"}, "default")) == set()
+    assert closed_by(lambda: run("COMMIT")) == {"tags"}
 
 
 def test_what_is_said_to_have_changed_is_closed_at_once_where_there_is_no_transaction() -> None:

@@ -154,6 +154,13 @@ class TestTransactionsBegunInSQL:
         assert ends("BEGIN", UPDATE, "SAVEPOINT a", UPDATE, "ROLLBACK TO SAVEPOINT a", "COMMIT")
         assert name() == "X+"
 
+    @pytest.mark.stack("embedded")
+    def test_of_one_savepoint_are_closed_as_it_is_released(self, tag: Tag) -> None:
+        """SQLite commits it. Django makes such savepoints for blocks while autocommit is off."""
+        assert ends("SAVEPOINT a", UPDATE, "SAVEPOINT b", UPDATE, "RELEASE b", "RELEASE a")
+        assert ends("SAVEPOINT a", UPDATE, "ROLLBACK TO a", UPDATE, "RELEASE a")
+        assert name() == "X+++"
+
 
 @pytest.mark.django_db(transaction=True)
 class TestConnections:
