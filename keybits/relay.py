@@ -325,7 +325,7 @@ class Relay:
     def _condense(self, connection: BaseDatabaseWrapper) -> None:
         """Bound the rows that wait for a cache that is down, or for the store: then every process does, one by one."""
         rows = self._present.get(connection.alias, {})
-        if len(rows) < MOST_ROWS or not self._delivers():
+        if len(rows) < MOST_ROWS or not (self.delivery is None or self.delivery.leads()):
             return
         scopes = coarsened(rows.values())
         if len(scopes) < len(rows) / 2:

@@ -117,6 +117,27 @@ class TestChangesPastDjango:
         relay.sweep()
         assert rows() == []
 
+    def test_what_waits_for_a_store_that_is_away_is_bounded_without_caches_in_front_too(
+        self, tag: Tag, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        settle()
+        monkeypatch.setattr(relays, "MOST_ROWS", 50)
+        for number in range(30):
+            Tag.objects.update(name=str(number))
+        assert len(rows()) == 60
+
+        def out_of_reach(_: Any) -> int:
+            raise StoreError("out of reach")
+
+        relay = Relay()
+        relay._swept = -math.inf
+        with monkeypatch.context() as away:
+            away.setattr(type(get_store().store), "now", out_of_reach)
+            with pytest.raises(StoreError):
+                relay._once_and_deliver()
+        get_store().is_tripped = False
+        assert rows() == [("tag:x", ""), ("tags", "")]
+
     def test_a_change_of_what_was_closed_and_not_yet_swept_is_a_change(self, tag: Tag) -> None:
         settle()
         relay = Relay()
