@@ -25,7 +25,7 @@ from stacks.threads import at_once, eventually
 
 from keybits import clock, readthrough
 from keybits.stamps import Reading, witness
-from keybits.stores import Breaker, StoreError, get_store, lmdb
+from keybits.stores import REMEMBERED, Breaker, StoreError, get_store, lmdb
 
 SCOPES = ("a", "b")
 ONE, OTHER = "1" * 32, "2" * 32
@@ -146,6 +146,23 @@ class TestOpenScopes:
 
         assert eventually(let_go)
 
+    @pytest.mark.stack("embedded")
+    def test_a_hold_lasts_as_long_as_its_own_lease_whoever_else_lets_go(
+        self, settings: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        settings.KEYBITS_OPEN_LEASE = 50
+        store: Any = get_store()
+        store.clear()
+        store.open(["a"], ONE)
+        _move_on(monkeypatch, 30)
+        store.open(["a"], OTHER)
+        store.open(["a"], "3" * 32)
+        store.close(["a"], "3" * 32)
+        _move_on(monkeypatch, 30)
+        assert store.mint(["a"]) == (None,)
+        _move_on(monkeypatch, 30)
+        assert store.mint(["a"]) != (None,)
+
 
 class TestAcknowledgement:
     def test_a_writer_that_closed_is_known_to_have(self, store: Any) -> None:
@@ -153,6 +170,14 @@ class TestAcknowledgement:
         assert store.closed([ONE, OTHER]) == set()
         store.close(["a"], ONE)
         assert store.closed([ONE, OTHER]) == {ONE}
+
+    @pytest.mark.stack("embedded")  # Redis forgets by itself
+    def test_it_is_known_for_a_while(self, store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        store.close(["a"], ONE)
+        _move_on(monkeypatch, REMEMBERED - 10)
+        assert store.closed([ONE]) == {ONE}
+        _move_on(monkeypatch, 20)
+        assert store.closed([ONE]) == set()
 
     def test_asking_for_nobody_is_no_error(self, store: Any) -> None:
         assert store.closed([]) == set()
@@ -185,6 +210,12 @@ class TestVouching:
         store.vouch(store.now() + 2)
         assert eventually(lambda: store.vouched() <= 0)
         assert store.vouch(store.now() + 900) is False
+
+    def test_a_shorter_word_does_not_end_a_longer_one(self, store: Any, settings: Any) -> None:
+        settings.KEYBITS_RELAY_BOUND = 600
+        store.vouch(store.now() + 600_000)
+        store.vouch(store.now() + 1_000)
+        assert store.vouched() > 300
 
     @pytest.mark.stack("server")
     def test_a_word_that_redis_s_clock_has_drawn_out_is_shortened_by_the_next(self, store: Any) -> None:
@@ -400,6 +431,60 @@ class TestEntries:
         store.clear()
         assert store.noted("a") is None
 
+    @pytest.mark.stack("server")
+    def test_nothing_but_a_note_stays_for_good_where_nobody_comes_back(self, settings: Any) -> None:
+        settings.KEYBITS_STAMP_LEASE, settings.KEYBITS_OPEN_LEASE, settings.KEYBITS_ENTRY_TTL = 500, 5, 50
+        store: Any = get_store()
+        store.clear()
+        store.mint(["minted"])
+        store.open(["open"], ONE)
+        store.close(["closed"], OTHER)
+        store.write("alone", b"one")
+        store.lead("led", ["minted"], ONE, 6)
+        store.write("led", b"two", ONE)
+        store.lease("leased", ONE, 7)
+        store.note("noted", b"three")
+        client = get_redis_connection("default")
+        ends = {
+            name.decode().split(":", 2)[2]: client.ttl(name)
+            for each in ("minted", "open", f"done:{OTHER}", "alone", "led", "leased", "noted")
+            for name in client.keys(f"*:{each}")
+        }
+        longest = {"s:minted": 500, "s:open": 5, f"done:{OTHER}": 60, "e:alone": 50, "e:led": 50}
+        longest |= {"lease:leased": 7, "note:noted": -1}
+        assert ends.keys() == longest.keys()
+        assert all(ends[name] == most or 0 <= ends[name] < most for name, most in longest.items()), ends
+
+    @pytest.mark.stack("embedded")  # Redis forgets by itself
+    def test_an_entry_ends_when_its_time_is_over_though_its_stamps_go_on(
+        self, settings: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        settings.KEYBITS_ENTRY_TTL, settings.KEYBITS_STAMP_LEASE = 50, 500
+        store: Any = get_store()
+        store.clear()
+        minted = store.mint(["a"])
+        store.write("key", b"one")
+        for later, entry in ((40, b"one"), (20, None)):
+            _move_on(monkeypatch, later)
+            assert store.read("key", ["a"]) == Reading(entry, minted)
+            assert store.lead("key", ["a"], ONE, 1) == (True, Reading(entry, minted))
+            assert store.sample(10) == ([] if entry is None else [("key", entry)])
+
+    @pytest.mark.stack("embedded")
+    def test_nothing_of_before_a_reboot_is_there_after_it(
+        self, store: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Pages that had not reached the disk may come back older than the database."""
+        store.mint(["a"])
+        store.write("key", b"one")
+        store.note("a", b"two")
+        _open_again()
+        assert store.read("key", []).entry == b"one"
+        monkeypatch.setattr(lmdb, "_boot", lambda: b"the next")
+        _open_again()
+        assert store.read("key", ["a"]) == Reading(None, (None,))
+        assert store.noted("a") is None
+
     def test_clear_forgets_everything(self, store: Any) -> None:
         before = store.mint(["a"])
         store.write("key", b"one")
@@ -511,6 +596,18 @@ class TestTaking:
         client.pexpire(name, 3_600_000)  # as after the clock has been set back by an hour
         assert store.take("a", 1, 60) == (-1, 60)
         assert client.pttl(name) <= 60_000
+
+
+def _move_on(monkeypatch: pytest.MonkeyPatch, seconds: int) -> None:
+    """Move the clock of this host on."""
+    before = clock.nanoseconds
+    monkeypatch.setattr(clock, "nanoseconds", lambda: before() + seconds * 1_000_000_000)
+
+
+def _open_again() -> None:
+    """Have every environment of LMDB opened again, as after a fork."""
+    lmdb._environments.close()
+    lmdb._environments.go_on()
 
 
 def _take_at_once(store: Any) -> list[int]:
