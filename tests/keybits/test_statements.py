@@ -110,6 +110,7 @@ def as_django(queryset, paths):
 
 PATHS = ("pk", "title", "gallery__slug", "captured_at", "full_page", "metadata")
 ALL = Screenshot.objects.order_by("id")
+EITHER = settled(Screenshot.objects.filter(Q(title__in=["a", "b"]) | Q(position=1)))
 QUESTIONS = {
     "all": lambda: ALL,
     "backwards": ALL.reverse,
@@ -117,6 +118,7 @@ QUESTIONS = {
     "by the model": Screenshot.objects.all,
     "in no order": ALL.order_by,
     "by two": lambda: ALL.order_by("title", "-id"),
+    "by more": lambda: ALL.extra(order_by=["-width"]),
     "by another's": lambda: ALL.order_by("gallery__title", "id"),
     "first": lambda: ALL[:1],
     "second": lambda: ALL[1:2],
@@ -141,6 +143,7 @@ QUESTIONS = {
     "of two": lambda: ALL.filter(gallery__slug="two"),
     "kept": lambda: KEPT.order_by("id"),
     "kept and more": lambda: KEPT.filter(title="a").order_by("id"),
+    "kept either": lambda: EITHER.order_by("id"),
     "two": lambda: ALL.filter(title__in=["a", "b"]),
     "one": lambda: ALL.filter(title__in=["a"]),
     "by a column": lambda: ALL.filter(width=F("position")),
@@ -174,7 +177,19 @@ def test_every_question_has_its_own_answer_however_often_and_in_any_order(shots)
 
 
 @pytest.mark.parametrize(
-    "name", ["all", "second", "title a", "either", "after noon", "of one", "kept", "kept and more", "between"]
+    "name",
+    [
+        "all",
+        "second",
+        "title a",
+        "either",
+        "after noon",
+        "of one",
+        "kept",
+        "kept and more",
+        "kept either",
+        "between",
+    ],
 )
 def test_same_question_is_written_once(shots, written, name):
     statements = Statements(PATHS)
@@ -183,7 +198,7 @@ def test_same_question_is_written_once(shots, written, name):
     assert len(written) == 1
 
 
-@pytest.mark.parametrize("name", ["two", "by a column", "annotated", "at random"])
+@pytest.mark.parametrize("name", ["two", "by a column", "annotated", "at random", "by more"])
 def test_what_cannot_be_compared_is_left_to_django(shots, written, name):
     Statements(PATHS).rows(QUESTIONS[name]())
     assert written == []
