@@ -1,8 +1,8 @@
 """When a key's account has used up its monthly quota, and what clients are told about it.
 
 A request with a key counts once it has been let in: the key can be used, its scopes suffice, and no rate is exceeded.
-What becomes of it then does not matter: a hit, a 304, a 404 and the 403 of an object that is not the client's to change
-all count. A 401, 406 or 429 does not, nor a 403 for a missing scope.
+What becomes of it then does not matter: a hit, a 304, a 404, a 406 for Accept-Encoding and the 403 of an object that is
+not the client's to change all count. A 401, a 429 or a 406 for Accept does not, nor a 403 for a missing scope.
 """
 
 from __future__ import annotations

@@ -208,6 +208,13 @@ class TestRequests:
         assert response.status_code == status
         assert not UsageEvent.objects.exists()
 
+    def test_what_is_made_and_then_refused_for_its_coding_counts(
+        self, ask: Any, plan: Plan, issue: Any
+    ) -> None:
+        response = ask("galleries/", issue()[1], HTTP_ACCEPT_ENCODING="*;q=0")
+        assert (response.status_code, response.has_header("RateLimit")) == (406, True)
+        assert MonthlyUsage.objects.get().used == UsageEvent.objects.filter(status=406).count() == 1
+
     def test_who_exceeds_a_rate_uses_nothing_of_the_month(
         self, ask: Any, plan: Plan, issue: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
