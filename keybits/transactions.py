@@ -327,9 +327,7 @@ def _run(connection: BaseDatabaseWrapper, run: Callable[[], Any], text: str) -> 
     if not connection.__dict__[STATE] and AFTERWARDS not in connection.__dict__:
         return run()
     commits_later = _commits_later(connection, text)
-    if _has_failed(
-        connection
-    ):  # nothing can be claimed, and a text may roll back to a savepoint, then commit
+    if _has_failed(connection):  # nothing can be claimed; a text may roll back to a savepoint, then commit
         return _closed_afterwards(connection, run, commits=commits_later)
     if commits_later or _COMMITS.match(text):
         return _commit(connection, run)
@@ -423,9 +421,8 @@ def _set_autocommit(
 def _commit(connection: BaseDatabaseWrapper, original: Callable[[], Any]) -> Any:
     try:
         result = _commit_closing(connection, original)
-    except (
-        Exception
-    ):  # what failed may have committed: the connection was lost, or a text goes on after its COMMIT
+    except Exception:
+        # What failed may have committed: the connection was lost, or a text went on after its COMMIT.
         with suppress(Error):
             _close_waiting(connection)
         raise

@@ -175,9 +175,8 @@ def test_a_transaction_that_django_does_not_end_is_closed_as_it_commits(
     shot: Screenshot, managed: Callable[[], Any]
 ) -> None:
     def save() -> None:
-        Tag.objects.filter(slug="none").update(
-            name=""
-        )  # SQLite begins a transaction here, not at a savepoint
+        # SQLite begins a transaction here, not at the savepoint of a block.
+        Tag.objects.filter(slug="none").update(name="")
         with managed():
             shot.save()
 
