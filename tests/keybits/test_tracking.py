@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.apps import apps
 from django.core.checks import run_checks
+from django.core.management import CommandError, call_command
 from django.db import connection, connections, models, transaction
 from django.db.backends.sqlite3.base import DatabaseWrapper
 from django.db.migrations import Migration, RunPython, SeparateDatabaseAndState
@@ -677,6 +678,11 @@ class TestWhereTheTriggersAreNotThoseOfWhatIsDeclared:
         finally:
             execute("SET search_path TO public")
             execute("DROP SCHEMA two CASCADE")
+
+    def test_the_command_that_looks_once_says_what_to_do(self) -> None:
+        triggers.drop(connection, Tag)
+        with pytest.raises(CommandError, match=r"Nothing was vouched for: .*catalog\.Tag.*: run migrate"):
+            call_command("keybits_relay", once=True)
 
     def test_as_signals_need_none(self, settings: Any) -> None:
         settings.KEYBITS_TRACKING = "signals"
