@@ -270,6 +270,9 @@ def _watched(execute: Callable[..., Any], sql: Any, params: Any, many: bool, con
         return _run(connection, run, text)
     if _begins_or_ends(connection, text):
         return _closed_afterwards(connection, run, commits=True)
+    if connection.vendor == "sqlite" and not connection.autocommit:
+        # Python begins a transaction before what begins as a write; what does not (WITH) commits by itself.
+        return _closed_afterwards(connection, partial(_whole, run, text, context))
     if _in_transaction(connection):
         _mark(connection, written=True)
         return run()
@@ -277,10 +280,15 @@ def _watched(execute: Callable[..., Any], sql: Any, params: Any, many: bool, con
         return _closed_afterwards(connection, run)
     with _transaction(connection):
         _mark(connection, written=True)
-        result = run()
-        if connection.vendor == "sqlite" and _RETURNING.search(text):
-            _read_now(context["cursor"])
-        return result
+        return _whole(run, text, context)
+
+
+def _whole(run: Callable[[], Any], text: str, context: dict[str, Any]) -> Any:
+    """Run a statement to its end, which the rows of a RETURNING put off on SQLite until they are read."""
+    result = run()
+    if context["connection"].vendor == "sqlite" and _RETURNING.search(text):
+        _read_now(context["cursor"])
+    return result
 
 
 def _commits_later(connection: BaseDatabaseWrapper, text: str) -> bool:

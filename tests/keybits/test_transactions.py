@@ -162,6 +162,23 @@ class TestTransactionsBegunInSQL:
         assert name() == "X+++"
 
 
+@pytest.mark.stack("embedded")
+@pytest.mark.parametrize("more", ["", " RETURNING id"])
+@pytest.mark.django_db(transaction=True)
+def test_what_python_begins_no_transaction_for_is_closed_though_autocommit_is_off(
+    tag: Tag, more: str
+) -> None:
+    """SQLite commits it at once."""
+    transaction.set_autocommit(False)
+    try:
+        assert ends(f"WITH a AS (SELECT 1) {UPDATE}{more}")
+        assert not ends(UPDATE + more)
+    finally:
+        transaction.rollback()
+        transaction.set_autocommit(True)
+    assert name() == "X+"
+
+
 @pytest.mark.django_db(transaction=True)
 class TestConnections:
     def test_a_write_by_a_copy_of_a_connection_is_closed(self, tag: Tag) -> None:
