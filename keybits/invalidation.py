@@ -75,6 +75,11 @@ def declare(model: type[Model], *templates: str) -> None:
         pre_delete.connect(_remember, sender=each, dispatch_uid=f"keybits {label} pre_delete")
         post_save.connect(_row_changed, sender=each, dispatch_uid=f"keybits {label} post_save")
         post_delete.connect(_row_changed, sender=each, dispatch_uid=f"keybits {label} post_delete")
+    for end in _ends_of(model) if model._meta.auto_created else ():
+        for each in _kin(_concrete(end.related_model)):
+            pre_delete.connect(
+                _end_deleted, sender=each, dispatch_uid=f"keybits {each._meta.label} end deleted"
+            )
 
 
 def _concrete(model: type[Model]) -> type[Model]:
@@ -179,9 +184,25 @@ def _relation_changed(
     changed(scopes_of(rows if pk_set is None else rows.filter(**{f"{far}__in": pk_set})), using)
 
 
+def _end_deleted(instance: Model, using: str, **_: Any) -> None:
+    """Close the scopes of the rows of many-to-many relations that are deleted with `instance`: no signal names them."""
+    if not _by_signals(using):
+        return
+    for model in (each for each in map(_concrete, _declared) if each._meta.auto_created):
+        for end in _ends_of(model):
+            if isinstance(instance, end.related_model):
+                rows = model._base_manager.using(using).filter(**{end.name: instance.pk})
+                changed(scopes_of(rows), using)
+
+
+def _ends_of(through: Any) -> list[Any]:
+    """Return the two foreign keys of a through model."""
+    return [field for field in through._meta.fields if field.is_relation]
+
+
 def _ends(through: Any, model: type[Model], reverse: bool) -> tuple[str, str]:
     """Return the names of the through model's fields for this side and for the other."""
-    ends = [field.name for field in through._meta.fields if field.is_relation]
+    ends = [field.name for field in _ends_of(through)]
     owner = [name for name in ends if issubclass(model, through._meta.get_field(name).related_model)]
     near = owner[-1] if reverse else owner[0]
     return near, next(name for name in ends if name != near)

@@ -57,6 +57,7 @@ WRITES: list[tuple[str, Callable[[Screenshot], object], set[str]]] = [
     ("m2m clear", lambda shot: shot.tags.clear(), SHOT),
     ("m2m set", lambda shot: shot.tags.set(Tag.objects.filter(slug="y")), SHOT | {"tag:y"}),
     ("tag renamed", lambda shot: Tag(pk=shot.tags.get().pk, slug="z", name="Z").save(), {"tags", "tag:x"}),
+    ("tag deleted", lambda shot: shot.tags.get().delete(), SHOT | {"tags"}),
     ("rendition", lambda shot: Rendition.objects.create(screenshot=shot), SHOT),
 ]
 
