@@ -408,7 +408,8 @@ class _ReadCursor:
 
 def _read_now(cursor: Any) -> None:
     """Read the rows of a RETURNING now: SQLite cannot commit while rows are unread."""
-    cursor.cursor = _ReadCursor(cursor.cursor)
+    inner = cursor.cursor
+    cursor.cursor = _ReadCursor(inner._cursor if isinstance(inner, _ReadCursor) else inner)
 
 
 def _rollback(connection: BaseDatabaseWrapper, original: Callable[[], Any]) -> Any:

@@ -575,3 +575,21 @@ class TestSQLite:
             cursor.executemany("UPDATE catalog_tag SET name = %s", [("new",), (None,)])
         assert name() == "new"
         assert get_store().mint(("tag:x",)) not in {before, (None,)}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_rows_that_a_write_returns_are_read_like_those_of_a_question() -> None:
+    for slug in ("a", "b", "c"):
+        Tag.objects.create(slug=slug, name=slug)
+    everything = [("a",), ("b",), ("c",)]
+    write = "UPDATE catalog_tag SET name = 'n' RETURNING slug"
+    with connection.cursor() as cursor:
+        cursor.execute(write)
+        some = cursor.fetchmany(2)
+        assert len(some) == 2
+        assert sorted(some + cursor.fetchall()) == everything
+        cursor.execute(write)
+        assert sorted(cursor) == everything
+        cursor.execute("SELECT slug FROM catalog_tag ORDER BY slug")
+        assert cursor.fetchone() == ("a",)
+        assert cursor.fetchall() == [("b",), ("c",)]
