@@ -133,7 +133,7 @@ class Relay:
 
     def _is_known(self, alias: str) -> bool:
         """Return whether a database has to keep the record, or did when this process or the store last knew of it."""
-        if alias in _written() or alias in self._held:
+        if alias in _written() or alias in self._present:
             return True
         return get_store().noted(history.NOTE + alias) is not None
 

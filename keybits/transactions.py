@@ -270,7 +270,7 @@ def _watched(execute: Callable[..., Any], sql: Any, params: Any, many: bool, con
         return _run(connection, run, text)
     if _begins_or_ends(connection, text):
         return _closed_afterwards(connection, run, commits=True)
-    if connection.vendor == "sqlite" and not connection.autocommit:
+    if connection.vendor == "sqlite" and not connection.autocommit and not _is_open(connection):
         # Python begins a transaction before what begins as a write; what does not (WITH) commits by itself.
         return _closed_afterwards(connection, partial(_whole, run, text, context))
     if _in_transaction(connection):
