@@ -805,15 +805,17 @@ class TestFromTheRecord:
         assert set(near.scopes) == {"tags", "tag:x"}
         assert recorded() == ["tag:x", "tags"]
 
-    def test_what_waits_for_a_cache_is_bounded(
-        self, deliver: Any, purgers: Any, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    @pytest.fixture
+    def crowd(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Make 60 changes of 31 scopes, whose rows are more than may wait."""
         monkeypatch.setattr(relay, "MOST_ROWS", 50)
-        near, far = purgers().values()
-        near.failing = far.failing = PurgeError("down")
         for n in range(30):
             Tag.objects.create(slug=f"t{n}", name=str(n))
             Tag.objects.filter(slug=f"t{n}").update(name="again")
+
+    def test_what_waits_for_a_cache_is_bounded(self, deliver: Any, purgers: Any, crowd: None) -> None:
+        near, far = purgers().values()
+        near.failing = far.failing = PurgeError("down")
         everything = set(recorded())
         deliver()
         left = recorded()
@@ -821,12 +823,8 @@ class TestFromTheRecord:
         assert set(left) == everything
 
     @pytest.fixture
-    def away(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-        """Lose the store, after 60 changes of 31 scopes, whose rows are more than may wait."""
-        monkeypatch.setattr(relay, "MOST_ROWS", 50)
-        for n in range(30):
-            Tag.objects.create(slug=f"t{n}", name=str(n))
-            Tag.objects.filter(slug=f"t{n}").update(name="again")
+    def away(self, crowd: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        """Lose the store, after those changes."""
         with monkeypatch.context() as patch:
             for method in ("now", "lease"):
                 patch.setattr(type(get_store().store), method, unreachable)

@@ -11,35 +11,13 @@ from rest_framework.response import Response
 from rest_framework.serializers import Serializer
 from rest_framework.viewsets import GenericViewSet, ModelViewSet
 
-from keybits.drf import (
-    CacheResponseAndETAGMixin,
-    ClosedMembersMixin,
-    ClosedQueryMixin,
-    ConditionalWritesMixin,
-    CreateETAGMixin,
-    DeferredThrottlesMixin,
-    ListCacheResponseAndETAGMixin,
-    NestedViewSetMixin,
-    ProjectedListMixin,
-    ReadOnlyCacheResponseAndETAGMixin,
-    RetrieveCacheResponseAndETAGMixin,
-)
+from keybits import drf
+from keybits.drf import ClosedMembersMixin, ListCacheResponseAndETAGMixin, ProjectedListMixin
 from keybits.drf.bulk import BulkCreateMixin, BulkMixin
 
-MIXINS = [
-    BulkCreateMixin,
-    BulkMixin,
-    CacheResponseAndETAGMixin,
-    ClosedQueryMixin,
-    ConditionalWritesMixin,
-    CreateETAGMixin,
-    DeferredThrottlesMixin,
-    ListCacheResponseAndETAGMixin,
-    NestedViewSetMixin,
-    ProjectedListMixin,
-    ReadOnlyCacheResponseAndETAGMixin,
-    RetrieveCacheResponseAndETAGMixin,
-]
+OF_SERIALIZERS = {"ClosedMembersMixin"}
+NAMES = sorted({name for name in drf.__all__ if name.endswith("Mixin")} - OF_SERIALIZERS)
+MIXINS = [BulkCreateMixin, BulkMixin, *(getattr(drf, name) for name in NAMES)]
 
 
 @pytest.mark.parametrize("mixin", MIXINS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -374,15 +375,22 @@ def kept() -> Iterator[Callable[..., Any]]:
     execute("DELETE FROM keybits_change")
 
 
+@contextmanager
+def view(shown: str, kind: str = "VIEW") -> Iterator[None]:
+    """Have a view `seen` of what is shown."""
+    execute(f"CREATE {kind} seen AS {shown}")
+    try:
+        yield
+    finally:
+        execute(f"DROP {kind} seen")
+
+
 @pytest.mark.parametrize("table", ["seen", "nowhere"])
 def test_a_declared_model_whose_table_can_have_no_triggers_is_told_of(
     kept: Callable[..., Any], caplog: pytest.LogCaptureFixture, table: str
 ) -> None:
-    execute("CREATE VIEW seen AS SELECT 1 AS id, 'n' AS name")
-    try:
+    with view("SELECT 1 AS id, 'n' AS name"):
         kept(table)
-    finally:
-        execute("DROP VIEW seen")
     assert "changes of catalog.Thing are not tracked in the database 'default'" in caplog.text
 
 
@@ -390,11 +398,8 @@ def test_a_view_declared_with_the_scopes_of_the_tables_that_it_shows_is_not_told
     kept: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Their triggers record those scopes; so a view is covered for the audit, and nothing is missing."""
-    execute("CREATE VIEW seen AS SELECT id, name FROM catalog_tag")
-    try:
+    with view("SELECT id, name FROM catalog_tag"):
         kept("seen", "tags")
-    finally:
-        execute("DROP VIEW seen")
     assert caplog.text == ""
 
 
@@ -403,11 +408,8 @@ def test_a_view_that_is_kept_as_rows_is_told_of_all_the_same(
     kept: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     """It shows a change only when it is refreshed, of which no trigger knows."""
-    execute("CREATE MATERIALIZED VIEW seen AS SELECT id, name FROM catalog_tag")
-    try:
+    with view("SELECT id, name FROM catalog_tag", kind="MATERIALIZED VIEW"):
         kept("seen", "tags")
-    finally:
-        execute("DROP MATERIALIZED VIEW seen")
     assert "'seen' is a materialized view there" in caplog.text
 
 
