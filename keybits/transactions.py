@@ -20,7 +20,7 @@ from itertools import islice
 from typing import Any
 from weakref import WeakSet
 
-from django.db import Error, connections, transaction
+from django.db import Error, NotSupportedError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from keybits import changes, early, replicas
@@ -70,6 +70,7 @@ _ENDS_ITSELF = re.compile(rf"{_BEFORE}(?:CALL|DO)\b", re.IGNORECASE | re.DOTALL)
 _RELEASES = re.compile(rf"{_BEFORE}RELEASE\b", re.IGNORECASE | re.DOTALL)
 """On SQLite, the end of a savepoint that nothing contains is a COMMIT; Django makes one where autocommit is off."""
 _COMMITS = re.compile(rf"{_BEFORE}(?:COMMIT|END)\b", re.IGNORECASE | re.DOTALL)
+_PREPARES = re.compile(rf"(?:\A{_BEFORE}|{_NEXT})PREPARE\s+TRANSACTION\b", re.IGNORECASE | re.DOTALL)
 _WITH = re.compile(
     rf"{_BEFORE}WITH\b.*\b(?:INSERT|UPDATE|DELETE|MERGE|REPLACE\s+INTO)\b", re.IGNORECASE | re.DOTALL
 )
@@ -266,6 +267,10 @@ def _watched(execute: Callable[..., Any], sql: Any, params: Any, many: bool, con
         connection.__dict__[CURSORS].add(context["cursor"])
     text, run = _text(sql, connection), partial(execute, sql, params, many, context)
     early.note(connection.alias, text)
+    if AFTERWARDS in connection.__dict__ and _PREPARES.search(text):
+        raise NotSupportedError(
+            "This transaction cannot be prepared: COMMIT PREPARED does not know which scopes it is to close."
+        )
     if not _is_write(text):
         return _run(connection, run, text)
     if _begins_or_ends(connection, text):
@@ -342,7 +347,10 @@ def _run(connection: BaseDatabaseWrapper, run: Callable[[], Any], text: str) -> 
     if connection.vendor == "sqlite" and _RELEASES.match(text):
         return _closed_afterwards(connection, run)
     result = run()
-    _mark(connection, written=connection.__dict__[STATE] and _in_transaction(connection))
+    goes_on = _in_transaction(connection)
+    _mark(connection, written=connection.__dict__[STATE] and goes_on)
+    if not goes_on:  # a ROLLBACK in SQL, which leaves nothing for the next transaction to wait for
+        _close_waiting(connection)
     return result
 
 

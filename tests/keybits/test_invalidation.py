@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from django.db import DatabaseError, connection, models, transaction
+from django.db import DatabaseError, NotSupportedError, OperationalError, connection, models, transaction
 from django.test.utils import isolate_apps
 
 from catalog.models import Gallery, Rendition, Screenshot, Tag
@@ -252,6 +252,29 @@ def test_a_text_that_fails_after_it_has_committed_is_closed(shot: Screenshot, fa
     shot.save()
     assert closed_by(commit) == SHOT
     connection.close()
+
+
+@pytest.mark.stack("server")
+@pytest.mark.parametrize(
+    "text",
+    ["PREPARE TRANSACTION 'a'", "-- two\nprepare  transaction 'a'", "SELECT 1; PREPARE TRANSACTION 'a'"],
+)
+def test_a_transaction_that_is_to_close_scopes_cannot_be_prepared(text: str) -> None:
+    """Whoever commits it, perhaps another process, does not know of them."""
+    run("BEGIN")
+    invalidation.changed({"tags"}, "default")
+    with pytest.raises(NotSupportedError, match="cannot be prepared"):
+        run(text)
+    run("ROLLBACK")
+
+
+@pytest.mark.stack("server")
+def test_a_transaction_may_be_prepared_whatever_was_to_be_closed_by_one_that_sql_has_rolled_back() -> None:
+    run("BEGIN")
+    invalidation.changed({"tags"}, "default")
+    run("ROLLBACK")
+    with pytest.raises(OperationalError, match="prepared transactions are disabled"), transaction.atomic():
+        run("PREPARE TRANSACTION 'a'")  # which the server has been asked for
 
 
 def test_what_is_said_to_have_changed_is_closed_by_a_commit_whatever_has_been_written(
