@@ -249,7 +249,8 @@ class PurgeKeyBit(KeyBitBase):  # type: ignore[misc]
     """More scopes that purge the answer from the caches in front, given as to `UpdatedAtKeyBit`; not part of the key.
 
     Use it for changes that only those caches need to be told of, because they close the scopes of freshness anyway: a
-    takedown, whose purge is hard. A family (`takedown:*`) stands for members that the request does not name.
+    takedown, whose purge is hard. A family (`takedown:*`) stands for members that the request does not name; with one,
+    the server itself shows no stale answer, whatever `stale_while_revalidate` allows.
     """
 
     def __init__(self, scope: ScopeSource | None = None) -> None:

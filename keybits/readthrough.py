@@ -22,7 +22,7 @@ from keybits import cache_status, clock, etags, memory, relay, transactions
 from keybits.conf import conf
 from keybits.entries import Entry, EntryError
 from keybits.outages import Outage
-from keybits.stamps import Reading, scope_names, witness
+from keybits.stamps import Reading, is_family, scope_names, witness
 from keybits.stores import StoreError, get_store
 
 __all__ = [
@@ -182,9 +182,10 @@ def allow_stale(entry: Entry, scopes: Sequence[str], guard: Sequence[str], secon
     """Return the entry, allowed to be shown for `seconds` after its end, until any takedown in `guard` happens.
 
     The stamps of the guard are read after those that the entry was made under. A takedown in between has ended the
-    entry, too; that is checked, and then nothing is allowed.
+    entry, too; that is checked, and then nothing is allowed. Nor is it where the guard has a family, whose stamp no
+    takedown of a single member ends.
     """
-    if not seconds or not entry.witness or not guard:
+    if not seconds or not entry.witness or not guard or any(map(is_family, guard)):
         return entry
     names = scope_names(guard)
     stamps = mint(names)

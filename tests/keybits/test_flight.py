@@ -39,6 +39,9 @@ class Key(DefaultObjectKeyConstructor):
     takedown = PurgeKeyBit("takedown:thing")
 
 
+KEY = Key()
+
+
 class Probe(APIView):
     """Says how often it was asked; `meanwhile` runs while it makes its answer."""
 
@@ -50,7 +53,7 @@ class Probe(APIView):
     answers: Callable[[], Response] = staticmethod(lambda: Response({"asked": Probe.asked}))
     cache_policy = Policy()
 
-    @cache_response_and_etag(Key())
+    @cache_response_and_etag(KEY)
     def get(self, request: Request) -> Response:
         Probe.asked += 1
         Probe.meanwhile(request)
@@ -368,6 +371,16 @@ class TestStale:
         assert answer["Cache-Status"] == f"keybits; hit; ttl=-{answer['Age']}"
 
     def test_is_not_shown_after_a_takedown(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        answer = self.while_made_again(
+            monkeypatch, before=lambda: get_store().close(["thing", "takedown:thing"])
+        )
+        assert answer.content != b'{"asked":1}'
+
+    def test_is_not_shown_after_a_takedown_of_a_member_that_its_key_does_not_name(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """No change of a single member ends a family."""
+        monkeypatch.setitem(KEY.bits, "takedown", PurgeKeyBit("takedown:*"))
         answer = self.while_made_again(
             monkeypatch, before=lambda: get_store().close(["thing", "takedown:thing"])
         )
