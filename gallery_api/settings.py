@@ -89,7 +89,8 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 LANGUAGE_CODE = "en-gb"
 TIME_ZONE = "UTC"
-USE_I18N = True
+# No middleware chooses a language: it is the same for everybody, and a hit need not look for it.
+USE_I18N = False
 USE_TZ = True
 
 # --- Data ---------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import pytest
 from django.core.cache import cache
 from django.db import connections
 from django.utils import cache as django_utils_cache
+from django.utils import translation
 from stacks.live import Deployments, Interface, LiveServer
 from stacks.plugin import STACK, Stack
 from stacks.servers import Postgres, Redis
@@ -37,6 +38,13 @@ def _leave_nothing_behind() -> Iterator[None]:
 def fast_path_on(settings: Any) -> None:
     """For what is about the fast path itself, whichever way the other tests go."""
     settings.KEYBITS_FASTPATH = True
+
+
+@pytest.fixture
+def translated(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Switch translations on, which the gallery does without: Django decides it once in a process."""
+    settings.USE_I18N = True
+    monkeypatch.setattr(translation, "_trans", type(vars(translation)["_trans"])())
 
 
 @pytest.fixture(scope="session")

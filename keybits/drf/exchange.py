@@ -412,5 +412,5 @@ def _http_response(result: Answer, representation: bytes) -> HttpResponse:
         response = RepresentationResponse(result.body, representation, result.status)
         del response["Content-Type"]
     # Without Django's check of each field: it was made when the entry was (`python -m benchmarks server_cpu`).
-    response.headers._store.update((name.lower(), (name, value)) for name, value in result.headers)
+    response.headers._store.update([(name.lower(), (name, value)) for name, value in result.headers])
     return response

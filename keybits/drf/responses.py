@@ -20,7 +20,8 @@ class RepresentationResponse(HttpResponse):
     """
 
     def __init__(self, content: bytes, representation: bytes, status: int) -> None:
-        super().__init__(content, status=status)
+        # Django's own type would be put together from the charset, and is replaced by the stored one.
+        super().__init__(content, "", status)
         self._representation = representation
 
     @cached_property

@@ -41,6 +41,7 @@ from keybits.parameters import Choice
 from keybits.stores import get_store
 
 Exchange = dict[str, Any]
+pytestmark = pytest.mark.usefixtures("translated")
 
 
 class TagSerializer(serializers.ModelSerializer[Tag]):

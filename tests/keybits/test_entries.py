@@ -261,7 +261,7 @@ class TestFingerprint:
             ("REST_FRAMEWORK", {"COERCE_DECIMAL_TO_STRING": False}),
             ("ROOT_URLCONF", "catalog.api.urls"),
             ("TIME_ZONE", "Europe/Berlin"),
-            ("USE_I18N", False),
+            ("USE_I18N", True),
             ("USE_TZ", False),
         ],
     )

@@ -1176,6 +1176,7 @@ class TestOrigins:
         ]
 
 
+@pytest.mark.usefixtures("translated")
 class TestLanguagesAndTimeZones:
     """Chosen by what no Vary names, they are nobody's but who has chosen them: see `docs/keys.md`."""
 
