@@ -48,6 +48,12 @@ SHOWN = "CSRF_COOKIE_NEEDS_UPDATE"
 """What Django's `get_token` sets in META."""
 COOKIES = "its cookies"
 """How a cookie that was read is named among what is the visitor's own."""
+LOOKING = (
+    *("__contains__", "__eq__", "__getitem__", "__iter__", "__len__", "__ne__", "__or__", "__reduce_ex__"),
+    *("__repr__", "__reversed__", "__ror__", "copy", "get", "items", "keys", "pop", "popitem", "setdefault"),
+    *("values", "__delitem__", "__ior__", "__setitem__", "clear", "update"),
+)
+"""The methods of a dict that show what is in it or, the last ones, change what the others show."""
 Mine = tuple[frozenset[str], Hashable]
 """What an answer is kept for: see `whose`."""
 UTF_8 = frozenset({"utf-8", "utf8"})
@@ -225,10 +231,10 @@ def watched_session(asked: Any, mine: Mine) -> Iterator[list[str]]:
 def _read(name: str) -> Any:
     """Return a method of `_Cookies` that reads."""
 
-    def read(self: _Cookies, *given: Any) -> Any:
+    def read(self: _Cookies, *given: Any, **named: Any) -> Any:
         if COOKIES not in self.looked:
             self.looked.append(COOKIES)
-        return getattr(self.cookies, name)(*given)
+        return getattr(self.cookies, name)(*given, **named)
 
     return read
 
@@ -241,8 +247,9 @@ class _Cookies(dict[str, str]):
         super().__init__(self.raw)
         self.cookies, self.looked, self.mine = cookies, looked, mine
 
-    __getitem__, __contains__, __iter__ = _read("__getitem__"), _read("__contains__"), _read("__iter__")
-    get, items, keys, values = _read("get"), _read("items"), _read("keys"), _read("values")
+
+for _name in LOOKING:
+    setattr(_Cookies, _name, _read(_name))
 
 
 def _cookies(asked: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import sys
 from collections.abc import Iterator
@@ -532,6 +533,22 @@ class OfTokenViewSet(SaidViewSet):
 class OfCookieViewSet(SaidViewSet):
     def says(self, request: Any) -> Any:
         return request.COOKIES.get("cart")
+
+
+LOOKS: dict[str, Any] = {
+    "whether there are any": bool,
+    "how many": len,
+    "by comparing them": lambda cookies: cookies != {},
+    "by comparing them to be equal": lambda cookies: cookies == {},
+    "taking one out": lambda cookies: cookies.pop("cart", None),
+    "with a value for want of one": lambda cookies: cookies.setdefault("cart", ""),
+    "in reverse": lambda cookies: list(reversed(cookies)),
+    "as text": repr,
+    "together with others": lambda cookies: cookies | {"b": "1"},
+    "in a copy": lambda cookies: cookies.copy(),
+    "in a copy of another kind": copy.copy,
+}
+"""Ways to look at the cookies of a request, by how they do it."""
 
 
 class CartBit(bits.KeyBitBase):  # type: ignore[misc]
@@ -1079,6 +1096,28 @@ class TestWhatLeadsToNoUser:
         for _ in range(2):
             assert [get("/cookie/", Cookie=f"cart={cart}").json()["says"] for cart in "ab"] == ["a", "b"]
         assert get("/cookie/", Cookie="cart=a")["Cache-Control"] == "private, no-store"
+
+    @pytest.mark.parametrize("look", LOOKS)
+    def test_is_nobody_else_s_answer_however_it_is_found_among_the_cookies(
+        self, monkeypatch: pytest.MonkeyPatch, look: str
+    ) -> None:
+        monkeypatch.setattr(OfCookieViewSet, "says", lambda _, request: LOOKS[look](request.COOKIES))
+        with_one, with_none = LOOKS[look]({"cart": "a"}), LOOKS[look]({})
+        assert with_one != with_none
+        for _ in range(2):
+            assert get("/cookie/", Cookie="cart=a").json()["says"] == with_one
+            assert get("/cookie/").json()["says"] == with_none
+
+    def test_is_found_in_a_cookie_that_the_view_itself_has_changed(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def says(_: Any, request: Any) -> list[Any]:
+            request.COOKIES["cart"] += "b"
+            request.COOKIES.update(seen="yes")
+            return [request.COOKIES.pop("cart"), dict(request.COOKIES)]
+
+        monkeypatch.setattr(OfCookieViewSet, "says", says)
+        assert get("/cookie/", Cookie="cart=a").json()["says"] == ["ab", {"seen": "yes"}]
 
     def test_is_kept_where_a_bit_may_name_the_cookie(self) -> None:
         assert [says("/cookie-by-bit/", Cookie=f"cart={cart}") for cart in "ab"] == ["a", "b"]
