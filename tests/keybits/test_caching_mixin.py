@@ -330,6 +330,19 @@ class TestStored:
         assert [get("/probe/")[name] for _ in range(2)] == ["de", "de"]
         assert probe.asked == 1
 
+    @pytest.mark.parametrize(
+        "name",
+        [
+            *("Age", "Cache-Status", "Connection", "Content-Length", "Date", "ETag"),
+            *("Expires", "Last-Modified", "Transfer-Encoding"),
+        ],
+    )
+    def test_fields_that_describe_one_answer_are_not(self, probe: Any, name: str) -> None:
+        probe.make = staticmethod(lambda: Response({"a": 1}, headers={name: "of the view"}))
+        answers = [get("/probe/") for _ in range(2)]
+        assert [answer["Cache-Status"] for answer in answers] == [STORED, HIT]
+        assert "of the view" not in {answer.get(name) for answer in answers}
+
     def test_of_what_rest_framework_adds_allow_and_accept_are_left_out(self) -> None:
         assert "Allow" not in get().headers
         assert get()["Vary"] == "Accept-Encoding"
@@ -433,6 +446,13 @@ class TestNotStored:
         assert [answer["Cache-Status"] for answer in answers] == [MISS, MISS]
         assert [answer.cookies["seen"].value for answer in answers] == ["1", "1"]
         assert answers[0]["Cache-Control"] == cache_control.PRIVATE
+
+    def test_what_the_view_has_put_into_a_coding_of_its_own(self, probe: Any) -> None:
+        """It would be put into another one for the next client."""
+        probe.make = staticmethod(lambda: Response({"a": 1}, headers={"Content-Encoding": "gzip"}))
+        answers = [get("/probe/", headers={"Accept-Encoding": coding}) for coding in ("gzip", "br")]
+        assert [answer["Cache-Status"] for answer in answers] == [MISS, MISS]
+        assert [answer["Content-Encoding"] for answer in answers] == ["gzip", "gzip"]
 
     def test_what_is_empty(self, probe: Any) -> None:
         probe.make = staticmethod(lambda: Response(None))
@@ -814,6 +834,9 @@ class TestThrottles:
     def test_a_hit_costs_nothing(self) -> None:
         assert get("/throttled/").status_code == 200
         assert {get("/throttled/")["Cache-Status"] for _ in range(3)} == {HIT}
+
+    def test_a_page_for_people_counts_each_time(self) -> None:
+        assert [get("/throttled/?format=api").status_code for _ in range(2)] == [200, 429]
 
     def test_a_miss_counts(self) -> None:
         get("/throttled/")

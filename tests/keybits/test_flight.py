@@ -28,6 +28,7 @@ from keybits.drf import cache_response_and_etag, expire
 from keybits.drf.renderers import JSONRenderer
 from keybits.entries import Entry
 from keybits.flight import alone
+from keybits.preconditions import parse_http_date
 from keybits.stores import StoreError, get_store
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -430,6 +431,23 @@ class TestStale:
 
         answer = self.while_made_again(monkeypatch, before=later)
         assert (answer.content, answer["Age"]) == (b'{"asked":1}', "25")
+
+    def test_has_no_date_that_what_came_after_it_may_have_as_well(
+        self, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    ) -> None:
+        """It is dated to the second that followed it, in which it is shown; what ended it may have come before that."""
+        wall, now = request.getfixturevalue("clock"), clock.seconds()
+        made = int(wall.now)
+
+        def later() -> None:
+            get_store().close(["thing"])
+            monkeypatch.setattr(clock, "seconds", lambda: now + 1)
+            wall.now += 1
+
+        monkeypatch.setattr(clock, "seconds", lambda: now)
+        answer = self.while_made_again(monkeypatch, before=later)
+        assert (answer.content, answer["Age"]) == (b'{"asked":1}', "1")
+        assert parse_http_date(answer["Last-Modified"]) == made
 
     @pytest.mark.parametrize("step", ["witness", "read", "write"])
     def test_is_shown_for_as_long_from_when_the_store_was_asked_however_late_it_answers(

@@ -565,6 +565,11 @@ class OfCookieByBitViewSet(OfCookieViewSet):
     list_cache_key_func = OfCartKey()
 
 
+class OfCookieAndCartViewSet(OfCookieByBitViewSet):
+    def says(self, request: Any) -> Any:
+        return [request.COOKIES.get("theme"), request.session.get("cart")]
+
+
 class OfMessagesViewSet(SaidViewSet):
     def says(self, request: Any) -> Any:
         return [str(message) for message in messages.get_messages(request._request)]
@@ -872,6 +877,7 @@ urlpatterns = [
     path("cart/", OfCartViewSet.as_view(said)),
     path("cookie/", OfCookieViewSet.as_view(said)),
     path("cookie-by-bit/", OfCookieByBitViewSet.as_view(said)),
+    path("cookie-and-cart/", OfCookieAndCartViewSet.as_view(said)),
     path("messages/", OfMessagesViewSet.as_view(said)),
     path("tell/", tell),
     path("token/", OfTokenViewSet.as_view(said)),
@@ -1122,6 +1128,10 @@ class TestWhatLeadsToNoUser:
     def test_is_kept_where_a_bit_may_name_the_cookie(self) -> None:
         assert [says("/cookie-by-bit/", Cookie=f"cart={cart}") for cart in "ab"] == ["a", "b"]
         assert get("/cookie-by-bit/", Cookie="cart=a")["Cache-Status"] == HIT
+
+    def test_is_not_kept_where_a_bit_may_name_the_cookie_and_the_session_is_asked_as_well(self) -> None:
+        told = [get("/cookie-and-cart/", Cookie="theme=dark")["Cache-Status"] for _ in range(2)]
+        assert told == [MISS, MISS]
 
     def test_is_nobody_else_s_answer_where_it_is_a_message(self, settings: Settings) -> None:
         settings.MESSAGE_STORAGE = global_settings.MESSAGE_STORAGE
