@@ -58,6 +58,7 @@ class TestSection841Codings:
 
     def test_small_bodies_have_none(self) -> None:
         assert offered(b"a" * (SMALLEST - 1)) == ()
+        assert offered(b"a" * SMALLEST) == ALL
 
     def test_who_refuses_the_identity_of_a_small_body_may_have_it_in_one_of_them(self) -> None:
         assert admitted("gzip, identity;q=0", b"a") == ("gzip",)

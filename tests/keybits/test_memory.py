@@ -6,6 +6,7 @@ import gc
 import itertools
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from pytest_django import Settings
 from stacks.threads import at_once
 
-from keybits import fastpath, memory
+from keybits import clock, fastpath, memory
 from keybits.answers import answer
 from keybits.drf.renderers import written
 from keybits.entries import Entry
@@ -298,6 +299,18 @@ def test_what_was_answered_once_is_answered_again_by_what_was_said_alone(cache: 
     assert told is not None
     assert cache.again(SAID) is told
     assert cache.again((*SAID, "else")) is None
+
+
+def test_whoever_is_answered_in_front_has_seen_that_the_entry_is_true(
+    cache: AnswerCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be shown for a while after its end, counted from then."""
+    found = replace(entry(), stale=30)
+    held = memory.hold("key", found)
+    teach(cache, "a", "c", "key", found)
+    monkeypatch.setattr(clock, "seconds", lambda: 1_000.0)
+    assert cache.answer("a", "c", ASK) is not None
+    assert held.confirmed == 1_000.0
 
 
 def test_what_was_not_kept_teaches_nothing_so_that_nobody_waits_for_it(cache: AnswerCache) -> None:

@@ -317,8 +317,11 @@ class TestCrossOrigin:
 
     @pytest.mark.parametrize(
         "given",
-        [{"CORS_ALLOW_ALL_ORIGINS": False}, {"CORS_ALLOW_CREDENTIALS": True}],
-        ids=["some", "with cookies"],
+        [
+            *({"CORS_ALLOW_ALL_ORIGINS": False}, {"CORS_ALLOW_CREDENTIALS": True}),
+            {"CORS_ALLOW_PRIVATE_NETWORK": True},
+        ],
+        ids=["some", "with cookies", "from public networks"],
     )
     def test_where_some_origins_are_told_apart_the_answer_says_so(self, given: dict[str, Any]) -> None:
         assert "origin" in self.ask("https://reader.example", **given)["Vary"]
@@ -354,3 +357,18 @@ class TestCookiesOfAnswersForAll:
     def test_are_left_on_what_nobody_was_told_to_store(self, value: str) -> None:
         given = {"Cache-Control": value} if value else {}
         assert self.cookies(**given, **{"Set-Cookie": "b=2"}) == (["a", "field"], "Cookie, Accept")
+
+    @pytest.mark.parametrize("kind", ["cookies", "field"])
+    def test_are_taken_off_in_whichever_way_they_were_set(self, kind: str) -> None:
+        answer = HttpResponse(headers={"Cache-Control": "public", "Vary": "Cookie"})
+        if kind == "cookies":
+            answer.set_cookie("a", "1")
+        else:
+            answer["Set-Cookie"] = "a=1"
+        found = cookieless_middleware(lambda _: answer)(RequestFactory().get("/"))
+        assert not found.cookies
+        assert not {"Set-Cookie", "Vary"} & set(found.headers)
+
+    def test_that_were_not_set_are_still_what_an_answer_may_vary_by(self) -> None:
+        answer = HttpResponse(headers={"Cache-Control": "max-age=600", "Vary": "Cookie"})
+        assert cookieless_middleware(lambda _: answer)(RequestFactory().get("/"))["Vary"] == "Cookie"

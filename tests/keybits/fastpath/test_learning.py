@@ -283,6 +283,12 @@ SHUT: dict[str, Any] = {
     "throttle": listed(made(throttle_classes=[OncePerDay])),
     "throttle-that-counts-hits": listed(CountingHits),
     "own-throttles": listed(OwnThrottles),
+    "queryset-given-here": listed(
+        made(
+            permission_classes=[permissions.DjangoModelPermissionsOrAnonReadOnly], queryset=Tag.objects.all()
+        ),
+        get_queryset=Tag.objects.all,
+    ),
     "throttles-given-here": listed(Deferring, get_throttles=lambda: [CountsHits()]),
     "permission-that-asks-for-rows": listed(RefusesRows),
     "permission-by-property": listed(
