@@ -17,7 +17,7 @@ __all__ = ["Answer", "Terms", "answer", "last_modified", "missing_coding"]
 VARY = ("Vary", "Accept-Encoding")
 LONG_AGO = format_http_date(0)
 KEPT_BY_NOBODY = (("Cache-Control", cache_control.PRIVATE),)
-OF_THE_CONTENT = frozenset({"Content-Type", "Content-Language", "Content-Encoding", "Content-Length"})
+OF_THE_CONTENT = frozenset({"content-type", "content-language", "content-encoding", "content-length"})
 """Fields that a 304 omits, because the client's copy has them. It repeats Content-Location."""
 
 
@@ -63,7 +63,7 @@ def answer(entry: Entry, method: str, conditions: Conditions, terms: Terms) -> A
     headers += [("Cache-Status", terms.cache_status), *_vary(entry)]
     headers += [] if terms.age is None else [("Age", str(terms.age))]
     if outcome is Outcome.NOT_MODIFIED:
-        return Answer(304, [field for field in headers if field[0] not in OF_THE_CONTENT], b"")
+        return Answer(304, [field for field in headers if field[0].lower() not in OF_THE_CONTENT], b"")
     if outcome is Outcome.PRECONDITION_FAILED:
         return Answer(412, headers[:1], b"")
     body = dict(entry.coded).get(coding) or codings.encode(entry.body, coding)

@@ -68,6 +68,14 @@ class TestSection1531Ok:
 
 
 class TestSection1545NotModified:
+    @pytest.mark.parametrize("name", ["content-type", "CONTENT-LANGUAGE", "Content-Language"])
+    def test_does_not_describe_the_content_however_a_view_writes_the_field(self, name: str) -> None:
+        entry = replace(ENTRY, headers=((name, "of the content"), ("content-location", "/here")))
+        assert fields(ask(entry=entry))[name] == "of the content"
+        given = fields(ask(conditions=MATCHING, entry=entry))
+        assert name not in given
+        assert given["content-location"] == "/here"
+
     @pytest.mark.parametrize("method", READS)
     @pytest.mark.parametrize(
         "conditions",
