@@ -455,7 +455,15 @@ class TestPoison:
         settings.MIDDLEWARE = [name for name in settings.MIDDLEWARE if "cookieless" not in name]
         ways = type(ways)()
         assert learns(ways, self.PLAIN)
-        assert ways.fast(self.PLAIN.with_fields(("Cookie", "csrftoken=x"))).get("Set-Cookie")
+        for token in ("x", "a" * 33):
+            assert ways.fast(self.PLAIN.with_fields(("Cookie", f"csrftoken={token}"))).get("Set-Cookie")
+
+    @pytest.mark.parametrize(
+        "field", [("Transfer-Encoding", "chunked"), ("Content-Length", "1"), ("Authorization", "")]
+    )
+    def test_content_and_credentials_are_left_to_django(self, ways: Ways, field: tuple[str, str]) -> None:
+        assert learns(ways, self.PLAIN)
+        assert not ways.was_fast(self.PLAIN.with_fields(field))
 
     def test_no_host_is_never_answered_in_front(self, ways: Ways) -> None:
         assert not learns(ways, Asked("/plain/", fields=()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -141,10 +142,17 @@ def way(request: Any, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     return request.param()
 
 
-def test_one_goes_and_its_answer_is_for_all(way: Any) -> None:
+def test_one_goes_and_its_answer_is_for_all(way: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    learn, gone = way.module.FastPath._learn, itertools.count()
+
+    def counted(*given: Any) -> Any:
+        next(gone)
+        return learn(*given)
+
+    monkeypatch.setattr(way.module.FastPath, "_learn", counted)
     meeting.awaited = MANY - 1
     assert way.ask_at_once(["/list/"] * MANY) == [200] * MANY
-    assert meeting.served == 1
+    assert (meeting.served, next(gone)) == (1, 1)
 
 
 def test_who_asks_something_else_does_not_wait(way: Any) -> None:
