@@ -608,6 +608,26 @@ class ByMethodViewSet(SaidViewSet):
         return request.method
 
 
+class TheOldViewSet(SaidViewSet):
+    def says(self, request: Any) -> Any:
+        return "old"
+
+
+class TheNewViewSet(SaidViewSet):
+    def says(self, request: Any) -> Any:
+        return "new"
+
+
+class Switch:
+    """Leads one address to a view, and later to another one."""
+
+    leads_to: type[SaidViewSet] = TheOldViewSet
+
+
+def switched(request: Any) -> Any:
+    return Switch.leads_to.as_view({"get": "list"})(request)
+
+
 # --- Permissions --------------------------------------------------------------------------------------------------
 
 
@@ -882,6 +902,7 @@ urlpatterns = [
     path("tell/", tell),
     path("token/", OfTokenViewSet.as_view(said)),
     path("named-user/", OfNamedViewSet.as_view(said)),
+    path("switched/", switched),
     path("by-method/", ByMethodViewSet.as_view(said)),
     path("guarded/<slug:slug>/", GuardedViewSet.as_view(one)),
     path("object/<slug:slug>/", GuardedObjectViewSet.as_view(one)),
@@ -1022,6 +1043,12 @@ class TestRepresentations:
             with timezone.override(ZoneInfo(zone)):
                 found.append(says("/zone/"))
         assert found == ["2026-01-02T12:00:00+00:00", "2026-01-02T21:00:00+09:00"]
+
+    def test_of_two_views_at_one_address_are_told_apart(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """By whichever class makes them: the handler may be one that both inherit."""
+        assert [says("/switched/") for _ in range(2)] == ["old", "old"]
+        monkeypatch.setattr(Switch, "leads_to", TheNewViewSet)
+        assert says("/switched/") == "new"
 
     def test_of_users_of_two_classes_with_one_id_are_told_apart(self) -> None:
         class Person(Robot): ...
