@@ -342,3 +342,31 @@ class TestFingerprint:
             for seed in ("1", "2")
         ]
         assert {process.communicate()[0].strip() for process in processes} == {anew()}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"body": b"x" * 10_000},
+        {"witness": b"x" * 10_000},
+        {"guarded": b"x" * 10_000},
+        {"etag": "x" * 10_000},
+        {"url": "x" * 10_000},
+        {"headers": (("X-Long", "x" * 10_000),)},
+        {"shared": (("xkey", "x" * 10_000),)},
+        {"coded": (("br", b"x" * 10_000),)},
+        {"guard": ("x" * 10_000,)},
+    ],
+    ids=lambda more: next(iter(more)),
+)
+def test_whatever_is_long_in_an_entry_is_counted_as_its_size(more: dict[str, Any]) -> None:
+    small = Entry(b"w", '"tag"', 1, (("X-Long", ""),), b"")
+    assert replace(small, **more).size > small.size + 9_900
+
+
+def test_a_setting_that_the_project_names_changes_the_fingerprint(settings: Settings) -> None:
+    settings.KEYBITS_FINGERPRINT_SETTINGS = ["GREETING"]
+    told = set()
+    for settings.GREETING in ("Good morning", "Good evening"):
+        told.add(fingerprint())
+    assert len(told) == 2
