@@ -6,12 +6,14 @@ an adapter decides only which requests purge its cache.
 
 from __future__ import annotations
 
-import contextlib
 import inspect
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Self
 
 import httpx
@@ -23,7 +25,7 @@ from keybits.retry_after import pause_asked
 __all__ = ["Order", "PurgeError", "Purger", "absolute", "batches"]
 
 DEADLINE = 30.0
-"""Seconds after which reading a response is given up: one that arrives byte by byte never meets a time-out."""
+"""Seconds after which a response is given up: one that arrives byte by byte never meets a time-out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,28 +182,32 @@ class Purger(ABC):
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
         ends = self._clock() + DEADLINE
-        response = self.client.send(request, auth=None, follow_redirects=False, stream=True)
-        with contextlib.closing(response):
-            response.stream = _InTime(response.stream, lambda: self._clock() < ends)
-            response.read()
-        return response
+        request.extensions["trace"] = _watch
+        token = _time_left.set(lambda: ends - self._clock())
+        try:
+            return self.client.send(request, auth=None, follow_redirects=False)
+        finally:
+            _time_left.reset(token)
 
 
-class _InTime(httpx.SyncByteStream):
-    """A stream that raises `ReadTimeout` once its time is over."""
+_time_left: ContextVar[Callable[[], float]] = ContextVar("keybits_purge_time_left", default=lambda: math.inf)
 
-    def __init__(self, stream: Any, has_time: Callable[[], bool]) -> None:
-        self._stream = stream
-        self._has_time = has_time
 
-    def __iter__(self) -> Iterator[bytes]:
-        for part in self._stream:
-            if not self._has_time():
-                raise httpx.ReadTimeout("the answer does not end")
-            yield part
+def _watch(event: str, info: dict[str, Any]) -> None:
+    """Have each read from a new connection keep the deadline of the request under way. httpx has none.
 
-    def close(self) -> None:
-        self._stream.close()
+    It must be each read, because httpx returns nothing before the header section has ended.
+    """
+    if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
+        stream = info["return_value"]
+        stream.read = partial(_read, stream.read)
+
+
+def _read(read: Callable[..., bytes], most: int, timeout: float | None = None) -> bytes:
+    left = _time_left.get()()
+    if left <= 0:
+        raise httpx.ReadTimeout("the answer does not end")
+    return read(most, timeout=left if timeout is None else min(timeout, left))
 
 
 def batches(items: Iterable[str], most: int) -> Iterator[tuple[str, ...]]:

@@ -42,6 +42,7 @@ from .vendors import (
     Vendor,
     Webhook,
     Xkey,
+    dripping,
     listening,
 )
 
@@ -381,21 +382,27 @@ class TestConnections:
         assert "ReadTimeout" in str(error)
         assert not error.permanent
 
-    def test_an_answer_that_does_not_end_is_not_waited_for(self, vendor: Vendor) -> None:
+    @pytest.mark.parametrize(
+        "begins",
+        [
+            b"HTTP/1.1 200 OK\r\nX: ",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;x=",
+        ],
+        ids=["header", "body", "chunk"],
+    )
+    @pytest.mark.parametrize("answered", [0, 1], ids=["at once", "on a connection that is kept"])
+    def test_an_answer_that_does_not_end_is_not_waited_for(
+        self, client: httpx.Client, begins: bytes, answered: int
+    ) -> None:
         """Each byte of it comes in time."""
-
-        class Dripping(httpx.SyncByteStream):
-            def __iter__(self) -> Iterator[bytes]:
-                for _ in range(1_000):
-                    vendor.clock.now += 1
-                    yield b" "
-
-        begun = vendor.clock.now
-        drip = httpx.MockTransport(lambda request: httpx.Response(200, stream=Dripping()))
-        with httpx.Client(transport=drip) as client:
-            error = failure(vendor, vendor.purger(client))
+        vendor = Xkey(Clock())
+        with dripping(vendor, begins, answered):
+            purger = vendor.purger(client)
+            for _ in range(answered):
+                purge(vendor, purger, "picture:1")
+            error = failure(vendor, purger)
         assert (str(error).endswith("ReadTimeout"), error.permanent) == (True, False)
-        assert vendor.clock.now - begun < 60
 
     def test_a_cache_that_has_come_back_is_told(self, vendor: Vendor, purger: Purger) -> None:
         vendor.keep("/1", ["picture:1"])

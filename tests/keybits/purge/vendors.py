@@ -11,9 +11,10 @@ import hashlib
 import hmac
 import json
 import re
+import socket
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -482,3 +483,32 @@ def listening(vendor: Vendor) -> Iterator[Vendor]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@contextmanager
+def dripping(vendor: Vendor, begins: bytes, answered: int) -> Iterator[None]:
+    """Give `vendor` the address of a server that acknowledges `answered` requests, and does not end its next answer.
+
+    After what that answer begins with, a byte comes each second of the vendor's clock.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        vendor.address = "http://127.0.0.1:{1}".format(*server.getsockname())
+        thread = threading.Thread(target=_drip, args=(vendor.clock, server, begins, answered))
+        thread.start()
+        try:
+            yield
+        finally:
+            thread.join()
+
+
+def _drip(clock: Clock, server: socket.socket, begins: bytes, answered: int) -> None:
+    connection, _ = server.accept()
+    with connection, suppress(OSError):
+        for _ in range(answered):
+            connection.recv(65_536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        connection.recv(65_536)
+        connection.sendall(begins)
+        for _ in range(1_000):
+            clock.now += 1
+            connection.sendall(b"x")
