@@ -41,7 +41,7 @@ class CloudflarePurger(Purger):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(client, clock=clock)
-        if plan not in PLANS:
+        if not isinstance(plan, str) or plan not in PLANS:
             raise self.misconfigured("plan", f"one of {', '.join(PLANS)}")
         self.pace, self.burst = PLANS[plan]
         self._url = f"{str(self.url('api', api)).rstrip('/')}/zones/{self.text('zone', zone)}/purge_cache"

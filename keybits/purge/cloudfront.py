@@ -11,6 +11,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 from xml.sax.saxutils import escape
 
 import httpx
@@ -89,11 +90,14 @@ class CloudFrontPurger(Purger):
         found = re.search(r"<Code>(\w{1,80})</Code>", response.text)
         return found[1] if found else ""
 
-    def _function(self, dotted: str) -> Callable[[tuple[str, ...]], Iterable[str]]:
+    def _function(self, dotted: object) -> Callable[[tuple[str, ...]], Iterable[str]]:
         try:
-            function: Callable[[tuple[str, ...]], Iterable[str]] = import_string(dotted)
-        except ImportError as error:
-            raise self.misconfigured("paths", "the dotted path of a function") from error
+            found: Any = import_string(dotted) if isinstance(dotted, str) else None
+        except ImportError:
+            found = None
+        if not callable(found):
+            raise self.misconfigured("paths", "the dotted path of a function")
+        function: Callable[[tuple[str, ...]], Iterable[str]] = found
         return function
 
     def _items(self, order: Order) -> list[str]:

@@ -41,7 +41,7 @@ class VarnishPurger(Purger):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(client, clock=clock)
-        if not servers or isinstance(servers, str):
+        if not servers or isinstance(servers, str) or not isinstance(servers, Sequence):
             raise self.misconfigured("servers", "a list of URLs, one for each Varnish")
         self._servers = [self.url("servers", server) for server in servers]
         self._token = {"x-purge-token": self.text("token", token)} if token else {}
