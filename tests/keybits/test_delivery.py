@@ -180,7 +180,7 @@ class TestLine:
                 line.once()
             clock.now += 0.1
         pauses = [later - earlier for earlier, later in pairwise(tried)]
-        assert pauses[0] < 0.5
+        assert pauses[0] < delivery.FIRST_RETRY + 0.1
         assert 29 < pauses[-1] < 61
 
     def test_a_cache_that_is_down_for_days_is_still_tried(
@@ -276,6 +276,29 @@ class TestLine:
         clock.now += 2
         line.once()
         assert [scopes for scopes in warmed if scopes] == [{"a"}]
+
+    def test_its_thread_ends_at_once_when_it_is_stopped(
+        self, line: Line, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Also where nothing is due, now or ever."""
+        waits = threading.Event()
+        wait = line._changed.wait
+        monkeypatch.setattr(line._changed, "wait", lambda seconds: (waits.set(), wait(seconds)))
+        thread = threading.Thread(target=line.run, daemon=True)
+        thread.start()
+        assert waits.wait(30)
+        line.stop()
+        thread.join(30)
+        assert not thread.is_alive()
+
+    def test_so_does_one_that_is_stopped_before_it_waits(
+        self, line: Line, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        waits: list[float | None] = []
+        monkeypatch.setattr(line._changed, "wait", waits.append)
+        line.stop()
+        line.run()
+        assert waits == []
 
     @pytest.mark.parametrize("failure", [PurgeError("down"), KeyError("a function of the project's")])
     def test_its_thread_outlives_whatever_a_purge_raises(
@@ -391,6 +414,38 @@ class TestLine:
         assert not line.once()
         assert (cache.told, line._not_before) == ([], clock.now + 300)
 
+    def test_a_takedown_is_told_before_what_waits_longer(
+        self, line: Line, cache: Cache, clock: Clock
+    ) -> None:
+        cache.failing = PurgeError("down")
+        line.offer({row(1): "a"})
+        line.once()
+        clock.now += 61
+        cache.failing = None
+        line.offer({row(1): "a", row(2): "takedown:x"})
+        assert line.once()
+        assert cache.scopes == ["takedown:x", "a"]
+
+    def test_of_several_pauses_asked_for_the_longest_is_made(
+        self, line: Line, cache: Cache, clock: Clock
+    ) -> None:
+        cache.failing_of = {
+            "takedown:x": PurgeError("refused", retry_after=9, permanent=True),
+            "a": PurgeError("too many", retry_after=300),
+        }
+        line.offer({row(1): "takedown:x", row(2): "a"})
+        assert not line.once()
+        assert line._not_before == clock.now + 300
+
+    @pytest.mark.parametrize(("permanent", "level"), [(False, "WARNING"), (True, "ERROR")])
+    def test_only_what_will_not_pass_is_logged_as_an_error(
+        self, line: Line, cache: Cache, caplog: pytest.LogCaptureFixture, permanent: bool, level: str
+    ) -> None:
+        cache.failing = PurgeError("no", permanent=permanent)
+        line.offer({row(1): "a"})
+        line.once()
+        assert [record.levelname for record in caplog.records] == [level]
+
     def test_everything_is_purged_where_a_function_of_the_project_fails(
         self, line: Line, cache: Cache, clock: Clock, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -425,7 +480,11 @@ class TestLine:
         assert line.settled() == {row(n) for n in (1, 2, 3, 4)}
 
     def test_what_was_acknowledged_stays_so_where_warming_fails(
-        self, line: Line, cache: Cache, clock: Clock, monkeypatch: pytest.MonkeyPatch
+        self,
+        line: Line,
+        clock: Clock,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
     ) -> None:
         def fails(_: object) -> None:
             raise ValueError("of the project's")
@@ -436,6 +495,8 @@ class TestLine:
         clock.now += 2
         assert line.once()
         assert line.settled() == {row(1)}
+        assert all("of the project's" in str(record.exc_info) for record in caplog.records)
+        assert caplog.records
 
     def test_its_thread_delivers_as_soon_as_there_is_something(self, cache: Cache) -> None:
         line = Line(cache)
@@ -906,6 +967,17 @@ class TestLease:
         monkeypatch.setattr(type(get_store().store), "lease", away)
         assert Delivery().leads()
 
+    def test_it_is_the_same_for_the_same_purgers_in_whatever_order(
+        self, purgers: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A set of texts has another order in each process."""
+        asked: set[str] = set()
+        monkeypatch.setattr(type(get_store().store), "lease", lambda _, name, *given: asked.add(name))
+        for identities in (["a", "b"], ["b", "a"]):
+            monkeypatch.setattr(edge, "identities", lambda identities=identities: identities)
+            Delivery().leads()
+        assert len(asked) == 1
+
     def test_it_is_prolonged_before_it_ends_and_asked_for_once_meanwhile(
         self, purgers: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -937,11 +1009,14 @@ class TestLease:
         monkeypatch.setattr(one, "leads", lambda: True)
         one.offer({row(1): "a"})
         threads = list(one._threads)
+        heard = [cache.heard.wait(30) for cache in purgers().values()]
         one.offer({row(1): "a", row(2): "b"})
         one.stop()
         for thread in threads:
             thread.join(30)
         assert (one._threads, [thread.is_alive() for thread in threads]) == (threads, [False, False])
+        assert all(heard)
+        assert all(thread.daemon for thread in threads)
 
     def test_a_process_that_stops_prolonging_it_loses_it(
         self, purgers: Any, monkeypatch: pytest.MonkeyPatch

@@ -563,6 +563,7 @@ class TestOptions:
             (Webhook, {"secret": "c2hvcnQ="}, "secret"),
             (Webhook, {"url": "/hook"}, "url"),
             (Webhook, {"url": "http://a:b/"}, "url"),
+            (Webhook, {"url": "http:///hook"}, "url"),
             (Webhook, {"fields": "xkey"}, "fields"),
             (Webhook, {"fields": ["X-Keys"]}, "fields"),
             (Webhook, {"fields": None}, "fields"),
