@@ -368,6 +368,14 @@ class TestLine:
         assert ids == [ids[0]] * 3 + [ids[3]] * 2 + [ids[5]]
         assert len({"", *ids}) == 4
 
+    def test_no_two_processes_have_ids_in_common(self, cache: Cache) -> None:
+        """One that takes over knows nothing of what the other has been answered."""
+        for _ in range(2):
+            line = Line(cache)
+            line.offer({row(1): "a"})
+            line.once()
+        assert len({order.id for order in cache.told}) == 2
+
     @pytest.fixture
     def limited(self, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> Cache:
         """A cache that acknowledges two requests, of three keys each, and then asks to be left alone."""

@@ -161,7 +161,6 @@ MISCONFIGURED = {
     "a backend that is no purger": {"BACKEND": f"{__name__}.Bystander"},
     "a backend that is no class": {"BACKEND": "os.path.join"},
     "an unknown option": stub(speed=1),
-    "a field that nobody can write": stub(fields=("Edge-Keys",)),
     "an option that cannot be used": stub(),
     "an option that is no name": {**stub(), 1: 2},
     "no dict": [("BACKEND", f"{__name__}.Stub")],
@@ -178,6 +177,11 @@ class TestMisconfiguration:
             edge.purgers()
         assert SECRET not in repr(caught.value)
         assert SECRET not in repr(caught.value.__cause__)
+
+    def test_says_which_field_of_keys_cannot_be_written(self, settings: Settings) -> None:
+        settings.KEYBITS_PURGERS = {"mine": stub(fields=("xkey", "Edge-Keys"))}
+        with pytest.raises(ImproperlyConfigured, match=r"\['mine'\]: Stub reads keys from Edge-Keys, which"):
+            edge.purgers()
 
     @pytest.mark.parametrize("configured", [["mine"], "mine", 1, [1, 2]])
     def test_of_the_whole_setting_names_the_setting(self, settings: Settings, configured: Any) -> None:

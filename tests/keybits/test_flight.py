@@ -239,6 +239,12 @@ class TestProcesses:
         with alone("key", SCOPES, patient=False) as landing:
             assert (landing.entry, landing.leads) == (None, False)
 
+    def test_nor_for_another_thread(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with alone("key", SCOPES):
+            monkeypatch.setattr(flight._flights["key"], "wait", None)
+            with alone("key", SCOPES, patient=False) as landing:
+                assert (landing.entry, landing.leads) == (None, False)
+
     def test_nobody_waits_once_a_scope_is_open(self, monkeypatch: pytest.MonkeyPatch) -> None:
         get_store().lease("key", "other", 60)
         monkeypatch.setattr(flight.time, "sleep", lambda _: get_store().open(SCOPES, "w" * 32))

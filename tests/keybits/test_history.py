@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from django.db import OperationalError, connection
+from django.db import NotSupportedError, OperationalError, ProgrammingError, connection
+from django.test.utils import CaptureQueriesContext
 
 from catalog.models import Tag
 from keybits import changes, history
@@ -238,6 +239,12 @@ class TestHistory:
     def test_goes_on_from_an_earlier_moment_of_the_same(self, present: History, goes_on: bool) -> None:
         assert present.goes_on_from(History("one", 5)) is goes_on
 
+    @pytest.mark.parametrize(("log", "goes_on"), [(8, True), (7, True), (6, False), (0, True)])
+    def test_goes_on_also_where_it_is_not_known_how_far_the_log_has_come(
+        self, log: int, goes_on: bool
+    ) -> None:
+        assert History("one", 6, log).goes_on_from(History("one", 5, 7)) is goes_on
+
 
 @pytest.mark.stack("server")
 class TestPostgreSQL:
@@ -256,6 +263,8 @@ class TestPostgreSQL:
         try:
             run("SET ROLE guarded")
             found = history.present(connection)
+            with CaptureQueriesContext(connection) as queries:
+                assert history.present(connection) == found
         finally:
             run("RESET ROLE")
             run("GRANT EXECUTE ON FUNCTION pg_walfile_name(pg_lsn) TO PUBLIC")
@@ -267,3 +276,27 @@ class TestPostgreSQL:
         assert whole is not None
         assert whole.name != found.name
         assert whole.goes_on_from(found)
+        assert len(queries) == 1
+
+    @pytest.mark.parametrize("refusal", [ProgrammingError, NotSupportedError])
+    def test_so_is_one_that_has_no_such_functions(
+        self, monkeypatch: pytest.MonkeyPatch, refusal: type[Exception]
+    ) -> None:
+        def fetch(_: object, sql: str) -> list[Any]:
+            if sql == history.POSTGRESQL:
+                raise refusal
+            return [("1/2/", 5, 0)]
+
+        monkeypatch.setattr(history, "_fetch", fetch)
+        try:
+            assert history.present(connection) == History("1/2/", 5)
+        finally:
+            connection.close()
+
+    def test_in_recovery_has_the_past_that_the_store_knows(
+        self, relay: Relay, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It follows its primary, which goes on."""
+        past = history.follow(connection)
+        monkeypatch.setattr(history, "_fetch", lambda *_: [])
+        assert history.follow(connection) == past != ""

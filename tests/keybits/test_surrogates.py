@@ -80,7 +80,7 @@ class TestReach:
         assert reached(made_from, changed) is not made_from.isdisjoint(changed)
 
     def test_what_is_crowded_is_the_kind_with_the_most_members(self) -> None:
-        made_from = ["pages", *(f"many:{n}" for n in range(60)), "few:1"]
+        made_from = ["pages", "few:1", *(f"many:{n}" for n in range(60))]
         assert reached(made_from, ["many:nothing of it"])
         assert not reached(made_from, ["few:2"])
         assert not reached(made_from, ["other"])
@@ -104,6 +104,16 @@ class TestRoom:
         keys = tags(f"{kind}{n % 7}:{n}" for n in range(500) for kind in "ab")
         assert len(keys) <= MOST_KEYS
         assert len(", ".join(f'"{one}"' for one in keys)) < MOST_BYTES
+
+    def test_an_answer_with_as_many_keys_as_there_is_room_for_has_them_all(self) -> None:
+        made_from = [f"page{n}" for n in range(9)]
+        assert set(tags(made_from, 10)) == {key(EVERYTHING), *map(key, made_from)}
+        assert len(tags(made_from, 9)) == 2
+
+    def test_of_two_kinds_as_crowded_it_is_always_the_same_one(self) -> None:
+        made_from = [f"{kind}:{n}" for n in range(3) for kind in "ab"]
+        assert tags(made_from, 7) == tags(reversed(made_from), 7)
+        assert key("b:1") in tags(made_from, 7)
 
     def test_an_answer_made_from_nothing_is_purged_with_everything_alone(self) -> None:
         assert tags([]) == (key(EVERYTHING),)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import logging
 import socket
 import ssl
 import traceback
 from collections.abc import Iterator
+from contextlib import nullcontext
 from types import ModuleType
 from typing import Any
 
@@ -354,6 +356,12 @@ class TestRefusals:
         vendor.next = [said]
         assert code in str(failure(vendor, purger))
 
+    @pytest.mark.parametrize("vendor", [Cloudflare], indirect=True)
+    def test_no_text_is_told_for_one(self, vendor: Vendor, purger: Purger) -> None:
+        """It may repeat the request."""
+        vendor.next = [Said(400, {"errors": [{"code": "Bearer s3cret"}, {"code": 6003}, "s3cret", {}]})]
+        assert str(failure(vendor, purger)).endswith(" answered 400 6003")
+
 
 class Sent(Purger):
     """Another's requests, sent later than they were made."""
@@ -442,7 +450,8 @@ class TestServersOfVarnish:
     def test_what_one_refuses_and_another_puts_off_is_tried_again(
         self, vendors: list[Vendor], client: httpx.Client
     ) -> None:
-        vendors[0].next, vendors[1].next = [Said(403)], [Said(503, headers={"Retry-After": "9"})]
+        vendors[0].next = [Said(403, headers={"Retry-After": "3"})]
+        vendors[1].next = [Said(503, headers={"Retry-After": "9"})]
         error = failure(vendors[0], self.purger(vendors, client))
         assert (error.retry_after, error.permanent) == (9, False)
         assert "403" in str(error)
@@ -464,6 +473,18 @@ class TestPathsOfCloudFront:
         vendor.keep("/", [])
         purge(vendor, vendor.purger(client, paths=f"{__name__}.paths"), *THOUSAND)
         assert vendor.states == {"/": GONE}
+
+    @pytest.mark.parametrize("vendor", [CloudFront], indirect=True)
+    def test_as_many_as_there_may_be_are_no_more_than_themselves(
+        self, vendor: Vendor, client: httpx.Client
+    ) -> None:
+        vendor.keep("/", [])
+        purge(vendor, vendor.purger(client, paths=f"{__name__}.paths"), *THOUSAND[: cloudfront.WILDCARDS])
+        assert vendor.states == {"/": FRESH}
+
+    @pytest.mark.parametrize("vendor", [CloudFront], indirect=True)
+    def test_an_order_is_not_split_so_that_all_its_wildcards_are_counted(self, purger: Purger) -> None:
+        assert Order(THOUSAND).split(purger.at_once) == [Order(THOUSAND)]
 
     @pytest.mark.parametrize("vendor", [CloudFront], indirect=True)
     def test_what_means_something_in_xml_is_a_path_like_any_other(
@@ -561,6 +582,7 @@ class TestOptions:
             (CloudFront, {"paths": ["/*"]}, "paths"),
             (CloudFrontTags, {"paths": f"{__name__}.paths"}, "paths"),
             (Webhook, {"secret": "c2hvcnQ="}, "secret"),
+            (Webhook, {"secret": "whsec_!" + "A" * 40}, "secret"),
             (Webhook, {"url": "/hook"}, "url"),
             (Webhook, {"url": "http://a:b/"}, "url"),
             (Webhook, {"url": "http:///hook"}, "url"),
@@ -592,6 +614,16 @@ class TestOptions:
     ) -> None:
         monkeypatch.setattr(purger._session, "get_credentials", lambda: None)
         assert failure(vendor, purger).permanent
+        assert not vendor.heard
+
+    @pytest.mark.parametrize("vendor", [Webhook], indirect=True)
+    @pytest.mark.parametrize(("size", "fits"), [(23, False), (24, True), (64, True), (65, False)])
+    def test_a_secret_has_the_length_that_standard_webhooks_asks_for(
+        self, vendor: Vendor, client: httpx.Client, size: int, fits: bool
+    ) -> None:
+        secret = base64.b64encode(bytes(size)).decode()
+        with nullcontext() if fits else pytest.raises(ImproperlyConfigured, match="24 to 64"):
+            vendor.purger(client, secret=secret)
 
 
 class TestFields:

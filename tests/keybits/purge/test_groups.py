@@ -94,7 +94,8 @@ class TestStrangers:
 
 class TestBodies:
     @pytest.mark.parametrize(
-        "groups", [[], {}, "a", None, [1], [["a"]], [""], ["a" * 33], ['a"'], ["é"], ["a\n"], ["a"] * 33]
+        "groups",
+        [[], {}, "a", None, [1], [["a"]], [""], ["a" * 33], ['a"'], ["é"], ["a\n"], ["a"] * 33, ["a", 'b"']],
     )
     def test_that_are_no_groups(self, groups: Any) -> None:
         response = asked(groups)

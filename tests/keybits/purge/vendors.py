@@ -380,6 +380,8 @@ class Webhook(Vendor):
     def answer(self, heard: Heard) -> Said:
         if len(heard.body) > self.most_bytes:
             return Said(413)
+        if heard.headers["content-type"] != "application/json":
+            return Said(415)
         key = base64.b64decode(self.secret.removeprefix("whsec_"))
         parts = [heard.headers[f"webhook-{name}"].encode() for name in ("id", "timestamp")]
         expected = base64.b64encode(hmac.digest(key, b".".join([*parts, heard.body]), "sha256")).decode()
