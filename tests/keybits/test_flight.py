@@ -169,6 +169,7 @@ class TestThreads:
         self, crowd: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         together = threading.Barrier(4, timeout=30)
+        monkeypatch.setattr(flight, "PATIENCE", 60)
         monkeypatch.setattr(Probe, "meanwhile", staticmethod(lambda _: together.wait()))
         get_store().open(["thing"], "w" * 32)
         answers = list(crowd.map(lambda _: get(), range(4)))
