@@ -12,6 +12,7 @@ from django.test import Client
 
 from catalog.models import Tag
 from keybits import changes
+from keybits.stores import StoreError, get_store
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -82,3 +83,11 @@ def test_a_sample_of_nothing_or_too_much_is_refused(sample: str) -> None:
     """Of nothing, everything would be found consistent."""
     with pytest.raises(CommandError, match="--sample takes a number from 1 to 2147483647"):
         call_command("cache_audit", "--sample", sample)
+
+
+def test_a_store_that_is_out_of_reach_is_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: Any) -> None:
+        raise StoreError("out of reach")
+
+    monkeypatch.setattr(type(get_store()), "sample", away)
+    assert audit() == "The store cannot be read: out of reach"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -102,6 +103,14 @@ class TestCommand:
     def test_an_address_that_is_none_is_refused(self, address: str) -> None:
         with pytest.raises(CommandError, match="not HOST:PORT"):
             call_command("keybits_metrics", "--serve", address)
+
+    def test_an_address_that_is_taken_is_named(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv(metrics.FOLDER, str(tmp_path))
+        monkeypatch.setattr(signal, "signal", lambda *_: None)
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            address = "{}:{}".format(*taken.getsockname())
+            with pytest.raises(CommandError, match=f"Cannot serve at {address}: "):
+                call_command("keybits_metrics", "--serve", address)
 
 
 def shell(code: str) -> None:
