@@ -353,7 +353,9 @@ class TestCookiesOfAnswersForAll:
     def test_are_taken_off_however_it_is_said_that_all_may_store_it(self, value: str) -> None:
         assert self.cookies(**{"Cache-Control": value, "Set-Cookie": "b=2"}) == ([], "Accept")
 
-    @pytest.mark.parametrize("value", ["private, max-age=600", "no-store", "no-cache", ""])
+    @pytest.mark.parametrize(
+        "value", ["private, max-age=600", "no-store, max-age=0", "no-store", "no-cache", ""]
+    )
     def test_are_left_on_what_nobody_was_told_to_store(self, value: str) -> None:
         given = {"Cache-Control": value} if value else {}
         assert self.cookies(**given, **{"Set-Cookie": "b=2"}) == (["a", "field"], "Cookie, Accept")
