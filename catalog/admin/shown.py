@@ -143,6 +143,10 @@ class ShownAdmin(ShownMixin, ChoosingAdmin):
 
     form = ShownForm
 
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        """Return None for what is no id: Django would read " 1" as 1, and show a row that has not been locked."""
+        return super().get_object(request, object_id, from_field) if is_id(object_id) else None
+
     def changeform_view(
         self, request: HttpRequest, object_id: str | None = None, *args: Any, **kwargs: Any
     ) -> Any:

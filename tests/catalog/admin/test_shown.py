@@ -297,3 +297,14 @@ def test_what_is_shown_is_out_of_sight(admin_client: Client, gallery: Gallery) -
     shown = json.loads(fields(response)["shown"])
     assert (shown["title"], shown["visibility"]) == ("Spring", "public")
     assert '<input type="hidden" name="shown"' in response.content.decode()
+
+
+@pytest.mark.parametrize("spelt", ["%20{}", "{}%20", "+{}", "0_{}"])
+@pytest.mark.parametrize("view", ["change", "delete", "history", "cache"])
+def test_a_row_is_found_at_one_spelling_of_its_id_alone(
+    admin_client: Client, gallery: Gallery, spelt: str, view: str
+) -> None:
+    """Under any other it would be changed without having been locked."""
+    base = "/admin/catalog/gallery/"
+    assert admin_client.get(f"{base}{gallery.pk}/{view}/").status_code == 200
+    assert admin_client.get(f"{base}{spelt.format(gallery.pk)}/{view}/").status_code in {302, 404}
