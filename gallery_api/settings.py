@@ -167,7 +167,7 @@ REST_FRAMEWORK: dict[str, Any] = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
         "catalog.accounts.authentication.ApiKeyAuthentication",
         "catalog.api.authentication.SessionCookieAuthentication",
-        "rest_framework.authentication.TokenAuthentication",
+        "catalog.api.authentication.StoredTokenAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.AllowAny"],
     "DEFAULT_RENDERER_CLASSES": [

@@ -638,7 +638,7 @@ class TestPreconditions:
 
 
 class TestCredentials:
-    @pytest.mark.parametrize("value", ["Token", "Token a b", "Token wrong", "Token \xff"])
+    @pytest.mark.parametrize("value", ["Token", "Token a b", "Token wrong", "Token \xff", "Token a\x00b"])
     def test_token_that_is_not_valid_is_401_and_says_how_to_authenticate(self, api, value):
         response = api("/galleries/", headers={"Authorization": value})
         problem(response, 401)
