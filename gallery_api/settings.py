@@ -236,6 +236,7 @@ CORS_ALLOW_HEADERS = [
 CORS_EXPOSE_HEADERS = [
     *("ETag", "Link", "Cache-Status", "Content-Location", "Age", "Vary", "Retry-After", "Location"),
     *("Content-Range", "Accept-Ranges", "RateLimit", "RateLimit-Policy", "WWW-Authenticate", "Allow"),
+    *("No-Vary-Search", "Content-Encoding"),
 ]
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")

@@ -11,7 +11,6 @@ from keybits.drf.bulk import HEADER
 
 __all__ = [
     "ERRORS",
-    "HEADERS",
     "MANY_ERRORS",
     "BulkAnswerSerializer",
     "ManyMadeSerializer",
@@ -55,10 +54,6 @@ class ManyMadeSerializer(serializers.Serializer[Any]):
     results = MadeSerializer(many=True)
 
 
-HEADERS = {
-    "Cache-Control": ("The answer is for this client only (RFC 9111).", "^private, no-store$"),
-    "Cache-Status": ("No cache answers a write (RFC 9211).", "^keybits; fwd=method$"),
-}
 ERRORS = {
     "400": "The header, a filter, a value or the body is missing, malformed or unusable.",
     "403": "The client may not change some of the rows; the problem says how many. Or its key lacks the scope.",

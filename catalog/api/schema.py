@@ -11,7 +11,7 @@ from drf_spectacular.openapi import AutoSchema as SpectacularAutoSchema
 from drf_spectacular.plumbing import build_bearer_security_scheme_object
 from rest_framework.permissions import SAFE_METHODS
 
-from catalog.api import bulk_schema
+from catalog.api import bulk_schema, response_fields
 from keybits.drf import idempotency
 from keybits.drf.query import FORMAT
 from keybits.parameters import MOST_REPEATED, Choice, CommaList, Parameter
@@ -36,39 +36,6 @@ FORMULAS = ("Addition", "Replacement", "Tagging")
 SPARSE = ("Gallery", "GalleryDetail", "Rendition", "Screenshot", "ScreenshotDetail", "Tag")
 PATH_SCHEMAS = {"gallery_slug": SLUG, "tag_slug": SLUG, "slug": SLUG, "screenshot_id": ID, "id": ID}
 
-HEADERS: dict[str, tuple[str, str]] = {
-    "ETag": (
-        "A strong validator, made from the content (RFC 9110 section 8.8.3).",
-        r'^"[-A-Za-z0-9_]{22}(-(gzip|br|zstd))?"$',
-    ),
-    "Cache-Control": ("Who may store the answer, and for how long (RFC 9111).", "^(public|private), "),
-    "Cache-Status": ("What this server's cache did (RFC 9211).", "^keybits; "),
-    "Content-Location": ("Where a GET finds this representation (RFC 9110 section 8.7).", ""),
-}
-OPTIONAL_HEADERS = {
-    "Last-Modified": (
-        "When the content last changed (RFC 9110 section 8.8.2); absent if no cache may store the answer.",
-        " GMT$",
-    ),
-    "Vary": ("The request fields that the answer depends on.", ""),
-    "RateLimit": (
-        "What remains of the account's monthly quota (draft-ietf-httpapi-ratelimit-headers).",
-        '^"month";r=',
-    ),
-    "RateLimit-Policy": (
-        "The quota of the account's plan; only with a key whose plan has one.",
-        '^"month";q=',
-    ),
-    "Link": ('The neighbouring pages, `rel="next"` and `rel="prev"` (RFC 8288).', ""),
-}
-LOCATION = {"Location": ("The address of the new resource (RFC 9110 section 10.2.2).", "")}
-CURRENT = {"ETag": HEADERS["ETag"]}
-RETRY_AFTER = {"Retry-After": ("How many seconds to wait (RFC 9110 section 10.2.3).", "^[0-9]+$")}
-ERROR_HEADERS = {
-    "401": {"WWW-Authenticate": ("The scheme of credentials to use (RFC 9110 section 11.6.1).", "")},
-    "429": RETRY_AFTER,
-    "503": RETRY_AFTER,
-}
 ERRORS = {
     "400": "A parameter is unknown, repeated or malformed; the problem names it.",
     "401": "The credentials are invalid; `WWW-Authenticate` names the scheme.",
@@ -255,12 +222,13 @@ class AutoSchema(SpectacularAutoSchema):
         if self._is_curated():
             return self._get_written_bodies(bodies)
         if self._writes():
+            bodies["200"]["headers"] = response_fields.private()
             return bodies | _problems(getattr(self.view, "problems", {}))
         if self._is_cached():
-            headers = _headers(HEADERS, required=True) | _headers(OPTIONAL_HEADERS, required=False)
+            headers = response_fields.of_read()
             bodies["200"]["headers"] = headers
             bodies["304"] = {"description": "The client's copy is still current.", "headers": headers}
-        return bodies | self._get_gone() | _problems(ERRORS)
+        return bodies | self._get_gone() | _problems(ERRORS, tells_current=True)
 
     def _get_gone(self) -> dict[str, Any]:
         return _problems({"410": GONE}) if "{" in self.path else {}
@@ -272,9 +240,8 @@ class AutoSchema(SpectacularAutoSchema):
         """
         told: dict[str, Any] = self._get_response_for_code(bulk_schema.BulkAnswerSerializer, "200")  # type: ignore[no-untyped-call]
         answered = told | {"description": "What was done, or would be done."}
-        answered["headers"] = _headers(bulk_schema.HEADERS, required=True)
-        errors = _problems(WRITE_ERRORS | bulk_schema.ERRORS)
-        errors["412"] |= {"headers": _headers(CURRENT, required=True)}
+        answered["headers"] = response_fields.of_unrepresented()
+        errors = _problems(WRITE_ERRORS | bulk_schema.ERRORS, tells_current=True)
         return {"200": answered} | errors | self._get_gone()
 
     def _add_many(self, bodies: dict[str, Any]) -> None:
@@ -282,17 +249,19 @@ class AutoSchema(SpectacularAutoSchema):
         made = self.resolve_serializer(bulk_schema.ManyMadeSerializer, "response").ref
         answer = bodies["201"]["content"]["application/json"]
         answer["schema"] = {"anyOf": [answer["schema"], made]}  # not oneOf: one has no required members
-        always = _headers(bulk_schema.HEADERS, required=True)
-        bodies["201"]["headers"] = _headers(HEADERS | LOCATION, required=False) | always
+        one, many = bodies["201"]["headers"], response_fields.of_unrepresented()
+        bodies["201"]["headers"] = response_fields.either(one, many)
         bodies |= _problems(bulk_schema.MANY_ERRORS)
 
     def _get_written_bodies(self, bodies: dict[str, Any]) -> dict[str, Any]:
         if bulk_schema.is_bulk(self.view):
             return self._get_bulk_bodies()
         for status, body in bodies.items():
-            if status != "204":
-                located = LOCATION if status == "201" else {}
-                body["headers"] = _headers(HEADERS | located, required=True)
+            shows_nothing = status == "204"
+            fields = (
+                response_fields.of_unrepresented() if shows_nothing else response_fields.of_written(status)
+            )
+            body["headers"] = fields
         bodies |= _problems(WRITE_ERRORS) | self._get_unmet() | self._get_gone()
         if bulk_schema.takes_many(self.view):
             self._add_many(bodies)
@@ -302,9 +271,7 @@ class AutoSchema(SpectacularAutoSchema):
         """Return the answers if the conditions of a write do not hold."""
         if self.method == "POST":
             return _problems(CREATE_ERRORS | (SLUG_ERRORS if self._takes_slug() else {}))
-        errors = _problems(CONDITION_ERRORS)
-        errors["412"]["headers"] = _headers(CURRENT, required=True)
-        return errors
+        return _problems(CONDITION_ERRORS, tells_current=True)
 
 
 def _condition(name: str, description: str) -> dict[str, Any]:
@@ -331,24 +298,17 @@ def _query_parameter(parameter: Parameter) -> dict[str, Any]:
     return described
 
 
-def _headers(described: dict[str, tuple[str, str]], *, required: bool) -> dict[str, Any]:
-    return {
-        name: {
-            "description": text,
-            "required": required,
-            "schema": {"type": "string"} | ({"pattern": pattern} if pattern else {}),
-        }
-        for name, (text, pattern) in described.items()
-    }
-
-
-def _problems(errors: dict[str, str]) -> dict[str, Any]:
-    """Return the responses to `errors`, descriptions by status, with the headers of each."""
+def _problems(errors: dict[str, str], *, tells_current: bool = False) -> dict[str, Any]:
+    """Return the responses to `errors`, descriptions by status. A 412 has the present ETag if it `tells_current`."""
     content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    described = {status: {"description": text, "content": content} for status, text in errors.items()}
-    for status in described.keys() & ERROR_HEADERS.keys():
-        described[status]["headers"] = _headers(ERROR_HEADERS[status], required=True)
-    return described
+    return {
+        status: {
+            "description": text,
+            "headers": response_fields.of_problem(status, tells_current=tells_current and status == "412"),
+            "content": content,
+        }
+        for status, text in errors.items()
+    }
 
 
 def finish(result: dict[str, Any], **_: Any) -> dict[str, Any]:
@@ -364,6 +324,8 @@ def finish(result: dict[str, Any], **_: Any) -> dict[str, Any]:
                 if parameter["in"] == "path":
                     parameter["name"] = PARENTS.get(parameter["name"], parameter["name"])
                     parameter["schema"] = PATH_SCHEMAS[parameter["name"]]
+    operations = (operation for item in result["paths"].values() for operation in item.values())
+    result["components"]["headers"] = response_fields.shared(operations)
     schemas = result["components"].setdefault("schemas", {})
     schemas["Problem"] = PROBLEM
     for name in SPARSE:

@@ -124,11 +124,20 @@ def test_on_each_answer_is_as_it_is_described(turned_on: LiveServer) -> None:
         assert _conforms(schema, operation["requestBody"], body)
         answers = operation["responses"]
         assert {"200", "400", "401", "406", "413", "414", "415", "429", "503"} == set(answers)
-        assert {"WWW-Authenticate"} == set(answers["401"]["headers"])
-        assert {"Retry-After"} == set(answers["429"]["headers"]) == set(answers["503"]["headers"])
+        assert {"Cache-Control"} == _promised(schema, answers["200"]) == _promised(schema, answers["400"])
+        assert {"Cache-Control", "WWW-Authenticate"} == _promised(schema, answers["401"])
+        for status in ("429", "503"):
+            assert {"Cache-Control", "Retry-After"} == _promised(schema, answers[status])
         given = post(turned_on, path, body).json()
         assert _conforms(schema, answers["200"], given)
         assert not _conforms(schema, answers["200"], {name: given[name] for name in list(given)[1:]})
+
+
+def _promised(schema: Any, answer: Any) -> set[str]:
+    """Return the names of the header fields that an answer is promised to have."""
+    described = schema["components"]["headers"]
+    fields = {name: described[field["$ref"].rsplit("/")[-1]] for name, field in answer["headers"].items()}
+    return {name for name, field in fields.items() if field["required"]}
 
 
 def _conforms(schema: Any, described: Any, body: Any) -> bool:

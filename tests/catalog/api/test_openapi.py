@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from functools import reduce
+from operator import getitem
 
 import pytest
 from django.urls import resolve
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from catalog.accounts import keys
+from catalog.accounts.models import Account, Plan
 
 pytestmark = [pytest.mark.django_db, pytest.mark.stack("server")]  # it hangs on no stack
 
@@ -87,7 +92,7 @@ class TestSchema:
             for operation in (item["patch"], item["delete"]):
                 given = {each["name"]: each for each in operation["parameters"]}
                 assert given["X-BULK-OPERATION"]["required"]
-                assert {"Cache-Control", "Cache-Status"} == set(operation["responses"]["200"]["headers"])
+                assert required(schema, operation["responses"]["200"]) == {"Cache-Control", "Cache-Status"}
                 assert not given["If-Match"]["required"]
                 assert not given["Idempotency-Key"].get("required")
                 assert {"all", "dry_run", "max", "skip_forbidden"} <= set(given)
@@ -185,7 +190,7 @@ class TestSchema:
         operations = [operation for item in schema["paths"].values() for operation in item.values()]
         for operation in operations:
             for status, name in (("401", "WWW-Authenticate"), ("429", "Retry-After"), ("503", "Retry-After")):
-                assert operation["responses"][status]["headers"][name]["required"], operation["operationId"]
+                assert name in required(schema, operation["responses"][status]), operation["operationId"]
 
     def test_the_database_out_of_reach_is_one_cause_of_a_503(self, schema):
         operations = [operation for item in schema["paths"].values() for operation in item.values()]
@@ -199,10 +204,9 @@ class TestSchema:
         shown = api(target)
         again = api(target, headers={"If-None-Match": shown["ETag"]})
         for response in (shown, again):
-            described = schema["paths"][path]["get"]["responses"][str(response.status_code)]["headers"]
-            assert "Content-Location" in described
-            for name in described:
-                assert response.has_header(name) or not described[name]["required"], name
+            promised = required(schema, schema["paths"][path]["get"]["responses"][str(response.status_code)])
+            assert "Content-Location" in promised
+            assert all(map(response.has_header, promised))
         assert (shown.status_code, again.status_code) == (200, 304)
 
     @pytest.mark.parametrize("path", sorted(PATHS - {"/api/v1/"}))
@@ -217,10 +221,140 @@ class TestSchema:
 
 
 def follow(schema, described):
-    """Return the schema that a reference names."""
+    """Return the schema, or the header field, that a reference names."""
     while "$ref" in described:
-        described = schema["components"]["schemas"][described["$ref"].rsplit("/", 1)[1]]
+        _, *path = described["$ref"].split("/")
+        described = reduce(getitem, path, schema)
     return described
+
+
+def fields(schema, response):
+    """Return the header fields that a response is described with."""
+    return {name: follow(schema, field) for name, field in response.get("headers", {}).items()}
+
+
+def required(schema, response):
+    """Return the names of the header fields that a response is promised to have."""
+    return {name for name, field in fields(schema, response).items() if field["required"]}
+
+
+OF_EVERY_ANSWER = re.compile(
+    "content-(type|length)|date|x-frame-options|x-content-type-options|referrer-policy|cross-origin-.*"
+    "|access-control-.*"
+)
+"""Fields that need no description: OpenAPI ignores Content-Type, and the others are in every answer of this server."""
+NEW = {
+    "/galleries/": {"slug": "new", "title": "New"},
+    "/tags/": {"slug": "new"},
+    "/screenshots/": {"gallery": "spring", "title": "New", "source_url": "https://one.example/"},
+}
+KEY = {"Idempotency-Key": '"8e03978e-40d5-43dd-bc93-6894a57f9324"'}
+MANY = {"X-BULK-OPERATION": "true"}
+OTHERS = {"If-Match": '"other"'}
+
+
+@pytest.fixture
+def described(schema):
+    """Check that an answer is described with the very fields that it has; return its status."""
+
+    def check(response, method, path):
+        operation = schema["paths"][f"/api/v1{path}"][method.lower().replace("head", "get")]
+        answer = fields(schema, operation["responses"][str(response.status_code)])
+        names = {name for name in response.headers if not OF_EVERY_ANSWER.fullmatch(name.lower())}
+        assert names <= set(answer), (method, path, response.status_code)
+        for name, field in answer.items():
+            assert name in names or not field["required"], (method, path, response.status_code, name)
+            assert (
+                re.search(field["schema"].get("pattern", ""), response.headers.get(name, ""))
+                or name not in names
+            )
+        return response.status_code
+
+    return check
+
+
+class TestFieldsOfRealAnswers:
+    """Whatever field an answer has, of those that are not in every answer, its description has too."""
+
+    @pytest.fixture
+    def by_key(self, api, world):
+        """The owner, by a key whose plan has a quota."""
+        plan = Plan.objects.create(slug="some", name="Some", monthly_quota=1_000)
+        Account.objects.create(user=world.owner, plan=plan)
+        _, secret = keys.issue(user=world.owner, name="test", scopes=["read", "curate"])
+        return type(api)(authorization=f"Api-Key {secret.reveal()}")
+
+    @pytest.mark.parametrize("path", sorted(path.removeprefix("/api/v1") for path in PATHS))
+    def test_of_reads(self, described, api, by_key, world, path):
+        cat = dict.fromkeys(("id", "screenshot_id"), str(world.shots["cat"].pk))
+        target = path.replace("tags/{slug}", "tags/dark").format_map(SAMPLES | cat)
+        answered = set()
+        for client in (api, by_key):
+            shown = client(target, headers={"Accept-Encoding": "gzip"})
+            for method, query, headers in (
+                ("HEAD", "", {}),
+                ("GET", "", {"If-None-Match": "*"}),
+                ("GET", "", OTHERS),
+                ("GET", "?colour=red", {}),
+                ("GET", "", {"Accept": "text/html"}),
+                ("GET", "", {"Accept-Encoding": "identity;q=0"}),
+                ("GET", "", {"Authorization": "Token none"}),
+            ):
+                answered.add(described(client(target + query, method, headers), method, path))
+            answered.add(described(shown, "GET", path))
+        assert answered == {200, 304, 400, 401, 406, 412}
+
+    @pytest.mark.parametrize("path", sorted(NEW))
+    def test_of_creations(self, described, api, by_key, path):
+        body = {"data": json.dumps(NEW[path]).encode(), "content_type": "application/json"}
+        asked = [(by_key, {}), (by_key, KEY), (by_key, OTHERS), (by_key, {"Accept": "text/html"}), (api, {})]
+        asked += [(by_key, MANY)] if path == "/screenshots/" else [(by_key, {"If-None-Match": "*"})]
+        several = body | {"data": b"[%s]" % body["data"]}
+        answered = [
+            described(client(path, "POST", headers, **(several if headers == MANY else body)), "POST", path)
+            for client, headers in asked
+        ]
+        again = 201 if path == "/screenshots/" else 409
+        last = 201 if path == "/screenshots/" else 412
+        assert answered == [201, again, 412, 406, 401, last]
+        assert (
+            described(by_key(path, "POST", data=b"{", content_type="application/json"), "POST", path) == 400
+        )
+        assert described(by_key(path, "POST", data=b"{", content_type="text/plain"), "POST", path) == 415
+
+    @pytest.mark.parametrize("path", ["/galleries/{slug}/", "/screenshots/{id}/"])
+    def test_of_changes(self, described, by_key, by_user, world, path):
+        target = path.format_map(SAMPLES | {"id": world.shots["cat"].pk})
+        body = {"data": b'{"title": "New"}', "content_type": "application/json"}
+        other = by_user(world.other)
+        answered = []
+        for headers in ({}, OTHERS, {"If-Match": "*"}):
+            answered.append(described(by_key(target, "PATCH", headers, **body), "PATCH", path))
+        answered.append(described(other(target, "PATCH", {"If-Match": "*"}, **body), "PATCH", path))
+        for headers in ({}, OTHERS, {"If-Match": "*"}):
+            answered.append(described(by_key(target, "DELETE", headers), "DELETE", path))
+        answered.append(described(by_key(target), "GET", path))
+        assert answered == [428, 412, 200, 403, 428, 412, 204, 410]
+
+    @pytest.mark.parametrize("method", ["PATCH", "DELETE"])
+    def test_of_changes_of_a_whole_list(self, described, by_key, method):
+        body = {"data": b'{"title": "New"}' if method == "PATCH" else b"", "content_type": "application/json"}
+        answered = [
+            described(
+                by_key(f"/screenshots/?{query}", method, MANY | headers, **body), method, "/screenshots/"
+            )
+            for query, headers in (
+                ("gallery=spring&dry_run=true", {}),
+                ("gallery=spring", OTHERS),
+                ("gallery=spring&max=1", {}),
+                ("", {}),
+                ("tag=dark", {}),
+                ("gallery=spring", KEY),
+                ("gallery=spring", KEY),
+                ("gallery=autumn", KEY),
+            )
+        ]
+        assert answered == [200, 412, 409, 400, 403, 200, 200, 422]
 
 
 class TestDocs:
@@ -286,7 +420,11 @@ class TestOtherOrigins:
         answers = [answer for operation in operations for answer in operation["responses"].values()]
         described = {name for answer in answers for name in answer.get("headers", {})}
         told = api("/galleries/", "POST", headers=self.HEADERS)["Access-Control-Expose-Headers"].split(", ")
-        unasked = {"Cache-Control", "Last-Modified"}  # any page may read these (Fetch section 3.2.6)
+        unasked = {
+            "Cache-Control",
+            "Expires",
+            "Last-Modified",
+        }  # any page may read these (Fetch section 3.2.6)
         assert {"ETag", "Location", "RateLimit"} <= described
         assert described - unasked <= set(told)
         assert {"Retry-After", "WWW-Authenticate", "Allow"} <= set(told)
