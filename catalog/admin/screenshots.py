@@ -227,7 +227,7 @@ class ScreenshotAdmin(CachePage, CuratedAdmin):
         """Make renditions anew, for each screenshot independently; name those for which it fails."""
         rows = self.chosen(queryset[: MOST_REDRAWN + 1])
         if len(rows) > MOST_REDRAWN:
-            raise bulk.TooManyRowsError(len(rows), MOST_REDRAWN)
+            raise bulk.TooManyRowsError(queryset.count(), MOST_REDRAWN)
         redrawn = [row for row in rows if self._redrawn(request, row)]
         if redrawn:
             self._record_redrawn(request, redrawn)
