@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
-from django.db import connection
+from django.db import DatabaseError, connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from pytest_django import Settings
@@ -219,6 +219,19 @@ class TestLastUse:
             key.refresh_from_db()
             noted.append(key.last_used_at)
         assert len(set(noted)) == 1
+
+    def test_a_use_that_cannot_be_noted_refuses_nobody(
+        self, ask: Any, issue: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def fails(execute: Any, sql: str, *rest: Any) -> Any:
+            if sql.startswith("UPDATE") and '"last_used_at" =' in sql:
+                raise DatabaseError("the disk is full")
+            return execute(sql, *rest)
+
+        key, secret = issue("read")
+        with connection.execute_wrapper(fails):
+            assert "vault" in slugs(ask("galleries/", secret))
+        assert f"the last use of the key {key.prefix} was not noted" in caplog.text
 
     def test_is_noted_again_after_a_minute(self, issue: Any) -> None:
         key, _ = issue()

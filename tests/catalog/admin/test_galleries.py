@@ -168,6 +168,17 @@ class TestFirstScreenshots:
             shoot("Dog", tags=("a", "b"))
         assert cost(page(gallery)) == few
 
+    def test_of_which_one_is_the_cover_offer_it_however_many_come_before(
+        self, admin_client: Client, shoot: Any, gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Otherwise whoever saves the form would take it off unawares."""
+        monkeypatch.setattr("catalog.admin.galleries.COVERS", 1)
+        shoot("Cat", position=0)
+        gallery.cover = shoot("Dog", position=1)
+        gallery.save()
+        text = admin_client.get(page(gallery)).content.decode()
+        assert f'<option value="{gallery.cover.pk}" selected>Dog</option>' in text
+
     def test_are_changed_and_deleted(self, admin_client: Client, shoot: Any, gallery: Gallery) -> None:
         cat, dog = shoot("Cat", tags=("old",)), shoot("Dog")
         rows = form(gallery, [cat, dog])

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
+from django.core.exceptions import ValidationError
 from django.db import OperationalError, connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -17,9 +18,10 @@ from PIL import Image
 from pytest_django import Settings
 from staff import act, fields, shown, told
 
+from catalog.admin.tags import SlugsField
 from catalog.capture import images, redrawing, storage
 from catalog.curation import bulk
-from catalog.models import BulkOperation, Gallery, Rendition, Screenshot, State, Tag, Tombstone
+from catalog.models import MOST_TAGS, BulkOperation, Gallery, Rendition, Screenshot, State, Tag, Tombstone
 
 pytestmark = [pytest.mark.django_db, pytest.mark.stack("server")]  # pages: they hang on no stack
 LIST = "/admin/catalog/screenshot/"
@@ -297,6 +299,34 @@ class TestActions:
         response = act(admin_client, "delete_selected", shoot("Cat"), shoot("Dog"))
         assert told(response) == ["Nothing was changed. There are 2 rows, and no more than 1 may be touched."]
         assert Screenshot.objects.count() == 2
+
+    def test_do_as_many_as_the_limit(self, admin_client: Client, shoot: Any, settings: Settings) -> None:
+        settings.KEYBITS_BULK_LIMIT = 2
+        act(admin_client, "delete_selected", shoot("Cat"), shoot("Dog"))
+        assert not Screenshot.objects.exists()
+
+    def test_say_how_many_are_too_many_to_be_made_anew(
+        self, admin_client: Client, shoot: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        rows = [shoot(title) for title in ("Cat", "Dog", "Elk")]
+        monkeypatch.setattr("catalog.admin.screenshots.MOST_REDRAWN", 1)
+        refused = told(act(admin_client, "redraw", *rows))
+        assert refused == ["Nothing was changed. There are 3 rows, and no more than 1 may be touched."]
+        monkeypatch.setattr("catalog.admin.screenshots.MOST_REDRAWN", 3)
+        assert "0 of 3 screenshots" in told(act(admin_client, "redraw", *rows))[-1]
+
+    def test_take_as_many_tags_as_a_screenshot_may_have(self) -> None:
+        slugs = [f"t{number}" for number in range(MOST_TAGS)]
+        assert SlugsField().clean(" ".join(slugs)) == sorted(slugs)
+        with pytest.raises(ValidationError):
+            SlugsField().clean(" ".join([*slugs, "more"]))
+
+    @pytest.mark.parametrize(("action", "field"), [("add_tags", "tags"), ("move", "gallery")])
+    @pytest.mark.parametrize("chosen", ["x", "-1", "9" * 40])
+    def test_refuse_to_choose_what_can_be_no_id(
+        self, admin_client: Client, shoot: Any, action: str, field: str, chosen: str
+    ) -> None:
+        assert act(admin_client, action, shoot("Cat"), **{field: [chosen]}).status_code == 400
 
     @pytest.mark.parametrize("chosen", ["x", "-1", "9" * 40, "1 or 1"])
     def test_refuse_what_is_no_row(self, admin_client: Client, chosen: str) -> None:

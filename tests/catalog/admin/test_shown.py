@@ -233,6 +233,21 @@ class TestItsScreenshots:
         saved(admin_client, page(gallery), again)
         assert not Screenshot.objects.exists()
 
+    def test_are_deleted_by_who_may_not_change_them_and_is_shown_no_fields(
+        self, clerk: Any, gallery: Gallery, shoot: Any
+    ) -> None:
+        shot = shoot("Cat")
+        client = clerk("change_gallery", "view_screenshot", "delete_screenshot", "delete_rendition")
+        form = opened(client, page(gallery))
+        form |= {
+            "screenshots-0-id": shot.pk,
+            "screenshots-0-gallery": gallery.pk,
+            "screenshots-0-DELETE": "on",
+        }
+        form = {name: value for name, value in form.items() if name != "screenshots-0-shown"}
+        saved(client, page(gallery), form)
+        assert not Screenshot.objects.exists()
+
     def test_may_change_in_what_the_form_does_not_say(
         self, admin_client: Client, gallery: Gallery, shoot: Any
     ) -> None:

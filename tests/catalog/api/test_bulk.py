@@ -329,6 +329,19 @@ class TestAChange:
             "fox": ("F00x", 11),
         }
 
+    def test_goes_as_far_as_the_least_position_and_the_longest_title(self, owner, world):
+        least = min(
+            shot.position for name, shot in world.shots.items() if name in {"cat", "dog", "elk", "fox"}
+        )
+        target = world.at("/screenshots/?ids={cat},{dog},{elk},{fox}")
+        done(send(owner, "PATCH", target, {"position": {"add": -least}}))
+        assert Screenshot.objects.get(pk=world.shots["dog"].pk).position == 0
+        target = world.at("/screenshots/?ids={dog}")
+        done(send(owner, "PATCH", target, {"title": {"replace": ["Dog", "g" * 200]}}))
+        assert Screenshot.objects.get(pk=world.shots["dog"].pk).title == "g" * 200
+        longer = send(owner, "PATCH", target, {"title": {"replace": ["g" * 200, "g" * 199 + "oo"]}})
+        assert problem(longer, 400)["errors"]
+
     def test_leaves_no_gallery_private_to_nobody(self, staff, world):
         Gallery.objects.filter(slug="spring").update(owner=None)
         for query in ("", "&dry_run=true"):

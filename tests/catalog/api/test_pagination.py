@@ -265,6 +265,11 @@ class TestNumbers:
         assert (page["results"], page["count"], page["next"]) == ([], 7, None)
         assert api.read(page["previous"])["results"] != []
 
+    def test_before_an_offset_smaller_than_the_limit_is_the_beginning(self, api, world):
+        page = api.read("/screenshots/?limit=3&offset=1")
+        assert page["previous"] == "/api/v1/screenshots/?limit=3&offset=0"
+        assert api.read(page["previous"])["previous"] is None
+
     @pytest.mark.parametrize("deepest", [2, 3, 4])
     def test_offsets_end_in_a_cursor_that_goes_on_from_the_same_row(self, api, ties, monkeypatch, deepest):
         everything = api.ids("/screenshots/?page_size=max")
