@@ -387,6 +387,24 @@ class TestVisibility:
         assert response["Content-Type"] == "application/problem+json"
         assert "no-store" in response["Cache-Control"]
 
+    def test_a_file_that_is_lost_once_it_was_found_is_not_found(
+        self, client: Any, media: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        add()
+        exists = storage.exists
+
+        def lost(*address: Any) -> bool:
+            found = exists(*address)
+            (media / SHA256[:2] / f"{SHA256}.webp").unlink()
+            return found
+
+        monkeypatch.setattr(storage, "exists", lost)
+        response = client.get(URL)
+        assert (response.status_code, response["Cache-Control"]) == (
+            HTTPStatus.NOT_FOUND,
+            "private, no-store",
+        )
+
 
 @pytest.mark.django_db(transaction=True)
 class TestReplicas:

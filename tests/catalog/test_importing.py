@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.exceptions import ValidationError
 from django.core.management import CommandError, call_command
 from django.db import IntegrityError, OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
@@ -846,3 +847,11 @@ class TestCommand:
     def test_a_bad_manifest_makes_it_fail(self, tmp_path: Path) -> None:
         with pytest.raises(CommandError, match="Name a manifest"):
             call_command("import_gallery", str(tmp_path / "none.json"))
+
+
+@pytest.mark.parametrize("fields", [{"title": "a" * 201}, {"title": "Spring", "visibility": "secret"}])
+def test_a_row_is_checked_by_its_model_whoever_states_it(fields: dict[str, str]) -> None:
+    """Not every database bounds a text."""
+    with pytest.raises(ValidationError):
+        importing.put_gallery(slug="spring", fields=fields)
+    assert not Gallery.objects.exists()

@@ -198,6 +198,13 @@ class TestRefusal:
         assert key.revoked_at == first
 
 
+def test_a_key_ends_at_the_moment_that_it_was_given(issue: Any) -> None:
+    end = timezone.now() + timedelta(days=1)
+    key, _ = issue(expires_at=end)
+    assert key.is_good(end - timedelta(microseconds=1))
+    assert not key.is_good(end)
+
+
 class TestLastUse:
     def test_is_noted_at_most_once_a_minute(self, issue: Any) -> None:
         key, secret = issue()

@@ -350,6 +350,17 @@ class TestAChange:
         assert Gallery.objects.filter(visibility="public").count() == 2
         done(send(staff, "PATCH", "/galleries/?search=autumn", {"visibility": "private"}))
 
+    def test_leaves_private_what_is_nobody_s_already(self, world):
+        Gallery.objects.filter(slug="vault").update(owner=None)
+        changed = bulk.update(
+            rows=Gallery.objects.filter(slug="vault"),
+            actor=User(is_staff=True),
+            changes=bulk.Changes({"visibility": "private", "title": "Crypt"}),
+            most=1,
+            record=BulkOperation(username="staff", path="/"),
+        )
+        assert (changed.count, Gallery.objects.get(slug="vault").title) == (1, "Crypt")
+
     def test_of_galleries_changes_galleries(self, owner):
         body = {
             "visibility": "unlisted",
