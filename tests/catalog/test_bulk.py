@@ -158,6 +158,16 @@ class TestMeanwhile:
             bulk.delete(rows=rows_of(galleries["a"]), actor=owner, most=4, record=record())
         assert Screenshot.objects.count() == 6
 
+    def test_rows_that_somebody_moves_out_of_reach_are_not_deleted(self, owner, galleries):
+        first, *_ = add(galleries["a"], 3)
+        other = User.objects.create_user("other")
+        theirs = Gallery.objects.create(slug="theirs", title="theirs", owner=other)
+        move = rows_of(galleries["a"]).filter(pk=first.pk).update
+        with before_statement("CREATE TEMPORARY TABLE", lambda: move(gallery=theirs)):
+            done = bulk.delete(rows=Screenshot.objects.all(), actor=owner, most=9, record=record())
+        assert done.count == 2
+        assert list(Screenshot.objects.values_list("pk", "gallery")) == [(first.pk, theirs.pk)]
+
     def test_tags_that_come_do_not_get_past_the_most(self, owner, galleries):
         (row,) = add(galleries["a"], 1)
         tags = Tag.objects.bulk_create([Tag(slug=f"t{number}", name="x") for number in range(100)])
