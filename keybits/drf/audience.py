@@ -234,17 +234,22 @@ def _read(name: str) -> Any:
     def read(self: _Cookies, *given: Any, **named: Any) -> Any:
         if COOKIES not in self.looked:
             self.looked.append(COOKIES)
-        return getattr(self.cookies, name)(*given, **named)
+        others = (each.raw if isinstance(each, _Cookies) else each for each in given)
+        return getattr(self.cookies, name)(*others, **named)
 
     return read
 
 
-class _Cookies(dict[str, str]):
-    """The cookies of a request, which note in a list that they are read."""
+class _Cookies(dict[str, Any]):
+    """The cookies of a request, which note in a list that they are read.
+
+    Code in C may look into a dict past its methods, as orjson does. It finds one value that it cannot write, not the
+    cookies, and cannot take them for empty either: `renderers.written` then asks the methods.
+    """
 
     def __init__(self, cookies: dict[str, str], looked: list[str], mine: Mine) -> None:
+        super().__init__({COOKIES: object()})
         self.raw = getattr(cookies, "raw", cookies)
-        super().__init__(self.raw)
         self.cookies, self.looked, self.mine = cookies, looked, mine
 
 

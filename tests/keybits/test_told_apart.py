@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -56,6 +57,7 @@ from keybits.drf import (
     exchange,
 )
 from keybits.drf.closed import closed
+from keybits.drf.renderers import JSONRenderer as OrjsonRenderer
 from keybits.parameters import Parameter, Text
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -547,6 +549,10 @@ LOOKS: dict[str, Any] = {
     "together with others": lambda cookies: cookies | {"b": "1"},
     "in a copy": lambda cookies: cookies.copy(),
     "in a copy of another kind": copy.copy,
+    "as a whole": lambda cookies: cookies,
+    "as JSON": json.dumps,
+    "as keywords": lambda cookies: dict(**cookies),
+    "by comparing them to themselves": lambda cookies: [cookies == cookies, {**cookies}],  # noqa: PLR0124
 }
 """Ways to look at the cookies of a request, by how they do it."""
 
@@ -1131,9 +1137,11 @@ class TestWhatLeadsToNoUser:
         assert get("/cookie/", Cookie="cart=a")["Cache-Control"] == "private, no-store"
 
     @pytest.mark.parametrize("look", LOOKS)
+    @pytest.mark.parametrize("renderer", [JSONRenderer, OrjsonRenderer], ids=["json", "orjson"])
     def test_is_nobody_else_s_answer_however_it_is_found_among_the_cookies(
-        self, monkeypatch: pytest.MonkeyPatch, look: str
+        self, monkeypatch: pytest.MonkeyPatch, look: str, renderer: Any
     ) -> None:
+        monkeypatch.setattr(OfCookieViewSet, "renderer_classes", [renderer])
         monkeypatch.setattr(OfCookieViewSet, "says", lambda _, request: LOOKS[look](request.COOKIES))
         with_one, with_none = LOOKS[look]({"cart": "a"}), LOOKS[look]({})
         assert with_one != with_none
