@@ -203,11 +203,11 @@ def _watch(event: str, info: dict[str, Any]) -> None:
         stream.read = partial(_read, stream.read)
 
 
-def _read(read: Callable[..., bytes], most: int, timeout: float | None = None) -> bytes:
+def _read(read: Callable[..., bytes], max_bytes: int, timeout: float | None = None) -> bytes:
     left = _time_left.get()()
     if left <= 0:
         raise httpx.ReadTimeout("the answer does not end")
-    return read(most, timeout=left if timeout is None else min(timeout, left))
+    return read(max_bytes, timeout=left if timeout is None else min(timeout, left))
 
 
 def batches(items: Iterable[str], most: int) -> Iterator[tuple[str, ...]]:

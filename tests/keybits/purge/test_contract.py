@@ -374,6 +374,17 @@ class Sent(Purger):
         yield from self.held
 
 
+class Stream:
+    """A connection as httpcore has it."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[int, float | None]] = []
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        self.heard.append((max_bytes, timeout))
+        return b""
+
+
 class TestConnections:
     def test_nobody_listens(self, vendor: Vendor, client: httpx.Client) -> None:
         with socket.socket() as closed:
@@ -411,6 +422,19 @@ class TestConnections:
                 purge(vendor, purger, "picture:1")
             error = failure(vendor, purger)
         assert (str(error).endswith("ReadTimeout"), error.permanent) == (True, False)
+
+    def test_a_socks_proxy_may_be_in_between(self) -> None:
+        """There httpcore names the parameter of its reads."""
+        stream, vendor = Stream(), Xkey(Clock())
+        vendor.address = "http://varnish.example"
+
+        def answer(request: httpx.Request) -> httpx.Response:
+            request.extensions["trace"]("socks.connect_tcp.complete", {"return_value": stream})
+            return httpx.Response(200, content=stream.read(max_bytes=4096) + stream.read(4096, 20))
+
+        with httpx.Client(transport=httpx.MockTransport(answer)) as client:
+            purge(vendor, vendor.purger(client), "picture:1")
+        assert stream.heard == [(4096, 30), (4096, 20)]
 
     def test_a_cache_that_has_come_back_is_told(self, vendor: Vendor, purger: Purger) -> None:
         vendor.keep("/1", ["picture:1"])
