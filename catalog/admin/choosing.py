@@ -15,8 +15,8 @@ LONGEST_ID = 18
 
 
 def is_id(text: str) -> bool:
-    """Return whether `text` can be the id of a row."""
-    return text.isascii() and text.isdigit() and len(text) <= LONGEST_ID
+    """Return whether `text` can be the id of a row, in the one way to write it, by which its history is found."""
+    return text.isascii() and text.isdigit() and text[0] != "0" and len(text) <= LONGEST_ID
 
 
 class RowSelect(AutocompleteSelect):
