@@ -49,8 +49,8 @@ SHOWN = "CSRF_COOKIE_NEEDS_UPDATE"
 COOKIES = "its cookies"
 """How a cookie that was read is named among what is the visitor's own."""
 LOOKING = (
-    *("__contains__", "__eq__", "__getitem__", "__iter__", "__len__", "__ne__", "__or__", "__reduce_ex__"),
-    *("__repr__", "__reversed__", "__ror__", "copy", "get", "items", "keys", "pop", "popitem", "setdefault"),
+    *("__contains__", "__eq__", "__getitem__", "__iter__", "__len__", "__ne__", "__or__", "__repr__"),
+    *("__reversed__", "__ror__", "copy", "get", "items", "keys", "pop", "popitem", "setdefault"),
     *("values", "__delitem__", "__ior__", "__setitem__", "clear", "update"),
 )
 """The methods of a dict that show what is in it or, the last ones, change what the others show."""
@@ -251,6 +251,10 @@ class _Cookies(dict[str, Any]):
         super().__init__({COOKIES: object()})
         self.raw = getattr(cookies, "raw", cookies)
         self.cookies, self.looked, self.mine = cookies, looked, mine
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Be copied and pickled as a plain dict: pickle refuses what a dict's own method says of another class."""
+        return dict, (self.copy(),)
 
 
 for _name in LOOKING:

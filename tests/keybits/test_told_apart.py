@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import pickle
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -549,6 +550,7 @@ LOOKS: dict[str, Any] = {
     "together with others": lambda cookies: cookies | {"b": "1"},
     "in a copy": lambda cookies: cookies.copy(),
     "in a copy of another kind": copy.copy,
+    "in a pickle": lambda cookies: pickle.loads(pickle.dumps(cookies)),  # noqa: S301 - its own
     "as a whole": lambda cookies: cookies,
     "as JSON": json.dumps,
     "as keywords": lambda cookies: dict(**cookies),
