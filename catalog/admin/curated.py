@@ -135,11 +135,12 @@ class CuratedAdmin(RefusalAdmin):
         except self.refusals as error:
             return self.nothing_changed(request, error)
 
-    def chosen(self, queryset: QuerySet[Any]) -> list[Any]:
-        """Return the rows. Raises `TooManyRowsError` for more than `KEYBITS_BULK_LIMIT`."""
-        rows = list(queryset[: conf.BULK_LIMIT + 1])
-        if len(rows) > conf.BULK_LIMIT:
-            raise bulk.TooManyRowsError(queryset.count(), conf.BULK_LIMIT)
+    def chosen(self, queryset: QuerySet[Any], most: int | None = None) -> list[Any]:
+        """Return the rows. Raises `TooManyRowsError` for more than `KEYBITS_BULK_LIMIT`, or than `most`."""
+        limit = conf.BULK_LIMIT if most is None else min(most, conf.BULK_LIMIT)
+        rows = list(queryset[: limit + 1])
+        if len(rows) > limit:
+            raise bulk.TooManyRowsError(queryset.count(), limit)
         return rows
 
     def ask(self, request: HttpRequest, rows: Sequence[Any], form: forms.Form, title: str) -> HttpResponse:

@@ -225,9 +225,7 @@ class ScreenshotAdmin(CachePage, CuratedAdmin):
     @admin.action(description="Make the renditions anew", permissions=["change"])
     def redraw(self, request: HttpRequest, queryset: QuerySet[Screenshot]) -> None:
         """Make renditions anew, for each screenshot independently; name those for which it fails."""
-        rows = self.chosen(queryset[: MOST_REDRAWN + 1])
-        if len(rows) > MOST_REDRAWN:
-            raise bulk.TooManyRowsError(queryset.count(), MOST_REDRAWN)
+        rows = self.chosen(queryset, MOST_REDRAWN)
         redrawn = [row for row in rows if self._redrawn(request, row)]
         if redrawn:
             self._record_redrawn(request, redrawn)

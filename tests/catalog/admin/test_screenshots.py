@@ -305,14 +305,22 @@ class TestActions:
         act(admin_client, "delete_selected", shoot("Cat"), shoot("Dog"))
         assert not Screenshot.objects.exists()
 
+    @pytest.mark.parametrize("limit", [1, 10_000])
     def test_say_how_many_are_too_many_to_be_made_anew(
-        self, admin_client: Client, shoot: Any, monkeypatch: pytest.MonkeyPatch
+        self,
+        admin_client: Client,
+        shoot: Any,
+        settings: Settings,
+        monkeypatch: pytest.MonkeyPatch,
+        limit: int,
     ) -> None:
         rows = [shoot(title) for title in ("Cat", "Dog", "Elk")]
         monkeypatch.setattr("catalog.admin.screenshots.MOST_REDRAWN", 1)
+        settings.KEYBITS_BULK_LIMIT = limit
         refused = told(act(admin_client, "redraw", *rows))
         assert refused == ["Nothing was changed. There are 3 rows, and no more than 1 may be touched."]
         monkeypatch.setattr("catalog.admin.screenshots.MOST_REDRAWN", 3)
+        settings.KEYBITS_BULK_LIMIT = 3
         assert "0 of 3 screenshots" in told(act(admin_client, "redraw", *rows))[-1]
 
     def test_take_as_many_tags_as_a_screenshot_may_have(self) -> None:
