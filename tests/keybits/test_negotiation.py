@@ -107,6 +107,8 @@ class TestSection1251Accept:
         ("field", "expected"),
         [
             ("text/html, application/json;q=much", False),
+            ("text/html, application/json;level=", False),
+            ('text/html, application/json;level="', False),
             ("*/json", True),
             ("application/json/x", True),
             ("/", True),
