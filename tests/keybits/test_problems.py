@@ -177,6 +177,17 @@ class TestExceptionHandler:
         request = Request(APIRequestFactory().get("/", headers={"Authorization": shown}))
         assert handled(exc, request=request).data["detail"] == detail
 
+    def test_credentials_are_not_said_to_be_ignored_where_they_are_wrong(self) -> None:
+        exc = exceptions.AuthenticationFailed("Invalid token.")
+        exc.auth_header = "Token"  # type: ignore[attr-defined]  # as the view does
+        request = Request(APIRequestFactory().get("/", headers={"Authorization": "Token x"}))
+        assert handled(exc, request=request).data["detail"] == "Invalid token."
+
+    def test_where_there_is_no_scheme_none_is_asked_for(self) -> None:
+        request = Request(APIRequestFactory().get("/", headers={"Authorization": "Token x"}))
+        exc = exceptions.NotAuthenticated()
+        assert handled(exc, request=request).data["detail"] == str(exc.detail)
+
     def test_invalid_values_are_listed(self) -> None:
         response = handled(exceptions.ValidationError({"title": ["Too long."], "tags": {"a": ["Odd."]}}))
         assert response.data["type"] == "urn:problem:invalid-value"

@@ -37,6 +37,10 @@ class TestRouter:
             assert ReplicaRouter().db_for_read(Tag) is None
         assert ReplicaRouter().db_for_read(Tag) == "replica"
 
+    def test_where_there_is_no_replica_django_decides(self, settings: Any) -> None:
+        settings.KEYBITS_REPLICAS = []
+        assert ReplicaRouter().db_for_read(Tag) is None
+
     @pytest.mark.django_db(transaction=True)
     def test_reads_of_a_transaction_go_where_it_writes(self) -> None:
         with transaction.atomic():
@@ -51,6 +55,7 @@ class TestRouter:
         one, other = Tag(), Tag()
         one._state.db, other._state.db = "default", "replica"
         assert ReplicaRouter().allow_relation(one, other) is True
+        assert ReplicaRouter().allow_relation(other, one) is True
         one._state.db = other._state.db = "default"
         assert ReplicaRouter().allow_relation(one, other) is None
 
@@ -190,6 +195,19 @@ def test_where_a_row_is_written_is_asked_as_django_would_ask_it(settings: Any) -
     with filling():
         assert router.db_for_read(Tag, instance=Tag()) == "shard"
         assert router.db_for_read(Tag) == "default"
+
+
+class ArchivingRouter(EverywhereRouter):
+    """Reads what nobody changes any more elsewhere, which is no replica of the primary."""
+
+    def db_for_read(self, model: Any, **hints: Any) -> str:
+        return "archive"
+
+
+def test_a_fill_reads_another_database_where_a_router_names_one(settings: Any) -> None:
+    settings.DATABASE_ROUTERS = [f"{__name__}.ArchivingRouter"]
+    with filling():
+        assert router.db_for_read(Tag) == "archive"
 
 
 def patch(target: str, etag: str) -> Any:

@@ -94,6 +94,7 @@ def test_presence_is_prolonged_before_it_ends(monkeypatch: pytest.MonkeyPatch) -
     one._said -= roster.PRESENCE / 2
     one.attend()
     assert one._said >= said
+    assert one.covers()
 
 
 def test_who_finds_another_at_the_note_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -799,6 +799,10 @@ class TestManyItems:
         settings.KEYBITS_BULK_LIMIT = 2
         problem(send(owner, "POST", "/screenshots/", [item(n) for n in range(3)]), 413, "too-many-items")
 
+    def test_are_made_where_they_are_as_many_as_the_limit(self, owner, settings):
+        settings.KEYBITS_BULK_LIMIT = 2
+        done(send(owner, "POST", "/screenshots/", [item(n) for n in range(2)]), 201)
+
     @pytest.mark.usefixtures("unchanged")
     def test_have_no_more_tags_in_all_than_others_can_wait_for(self, owner, monkeypatch):
         monkeypatch.setattr(bulk, "MOST_PAIRS", 5)

@@ -9,10 +9,14 @@ import pytest
 from django.core.management import call_command
 from django.db import connection
 from django.utils import timezone
+from rest_framework.request import Request
+from rest_framework.test import APIRequestFactory
 from stacks.threads import aside
 from writing import problem, sent
 
 from catalog.models import BulkOperation, Gallery, Screenshot
+from keybits.drf.idempotency import KeyReusedError, once
+from keybits.drf.writes import Written
 from keybits.models import IdempotencyKey
 
 pytestmark = pytest.mark.django_db
@@ -23,6 +27,25 @@ BODY = {"gallery": "spring", "title": "New", "source_url": "https://new.example/
 def post(client, key=None, body=None, target="/screenshots/", **fields):
     header = {} if key is None else {"Idempotency-Key": key}
     return sent(client, "POST", target, BODY if body is None else body, **fields, **header)
+
+
+class Robot:
+    """Somebody who signs in, and has no row among the users."""
+
+    is_authenticated = True
+
+    def __init__(self, pk):
+        self.pk = pk
+
+
+def asked(user, method="POST"):
+    request = Request(APIRequestFactory().generic(method, "/", headers={"Idempotency-Key": '"a"'}))
+    request.user = user
+    return request
+
+
+def made(user):
+    return Written(201, "/made/", type(user).__name__.encode())
 
 
 class TestRepeat:
@@ -77,6 +100,19 @@ class TestKey:
         other = by_user(world.other)
         assert post(other, '"a"', {**BODY, "gallery": "autumn"}).status_code == 201
 
+    def test_is_not_that_of_a_user_of_another_class_with_the_same_id(self, django_user_model):
+        user, robot = django_user_model(pk=1), Robot(1)
+        assert [once(asked(each), lambda each=each: made(each)) for each in (user, robot)] == [
+            made(user),
+            made(robot),
+        ]
+
+    def test_of_another_method_is_refused(self, django_user_model):
+        user = django_user_model(pk=1)
+        once(asked(user, "PATCH"), lambda: made(user))
+        with pytest.raises(KeyReusedError):
+            once(asked(user, "DELETE"), lambda: made(user))
+
     def test_is_free_again_after_a_refusal(self, by_token, world):
         problem(post(by_token, '"a"', {**BODY, "title": ""}), 400, "invalid-value")
         assert post(by_token, '"a"').status_code == 201
@@ -104,11 +140,14 @@ class TestKey:
     def test_that_cannot_be_read_is_refused_with_how_to_write_it(self, by_token, world, field):
         document = problem(post(by_token, field), 400, "malformed-idempotency-key")
         assert "UUID" in document["detail"]
+        assert document["header"] == "Idempotency-Key"
         assert not Screenshot.objects.filter(title="New").exists()
 
-    @pytest.mark.parametrize("field", ['"a b, c"', '"\\"\\\\"', "x" * 255])
+    @pytest.mark.parametrize("field", ['"a b, c"', '"\\"\\\\"', "x" * 255, f'"{chr(92) * 2 * 255}"'])
     def test_may_be_any_string(self, by_token, world, field):
-        assert post(by_token, field).content == post(by_token, field).content
+        first, second = post(by_token, field), post(by_token, field)
+        assert (first.status_code, second.status_code) == (201, 201)
+        assert second.content == first.content
 
     def test_is_kept_with_what_was_done_or_not_at_all(self, by_token, world, monkeypatch):
         """The rows of both are in one transaction: here the last statement of it fails."""
