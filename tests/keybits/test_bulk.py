@@ -7,17 +7,20 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.db import DataError, IntegrityError, connection
 from django.db.models import QuerySet
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import path
 from pytest_django import Settings
 from rest_framework import serializers, viewsets
+from rest_framework.throttling import BaseThrottle
 
 from catalog.models import Tag
 from keybits.bits import UpdatedAtKeyBit
 from keybits.constructors import DefaultListKeyConstructor
 from keybits.drf import ClosedQueryMixin, ListCacheResponseAndETAGMixin
-from keybits.drf.bulk import BulkMixin, BulkTerms
+from keybits.drf.bulk import BulkMixin, BulkTerms, RowsForbiddenError
 from keybits.parameters import Parameter, Text
 from keybits.stores import get_store
 
@@ -93,3 +96,46 @@ def test_changes_what_the_list_shows_on_condition_that_it_is_the_one_that_was_se
     response = patch(f"{url}?kind=topic", If_Match=etag)
     assert (response.status_code, response.json()) == (200, {"dry_run": False, "count": count})
     assert Tag.objects.filter(name="New").count() == count
+
+
+@pytest.mark.parametrize("condition", [{}, {"If_Match": "*"}, {"If_Match": '"other"'}])
+def test_counts_once_however_often_it_looks_at_the_list(
+    monkeypatch: pytest.MonkeyPatch, condition: dict[str, str]
+) -> None:
+    asked: list[str | None] = []
+
+    class Counting(BaseThrottle):
+        def allow_request(self, request: Any, view: Any) -> bool:
+            asked.append(request.method)
+            return True
+
+    monkeypatch.setattr(TagViewSet, "throttle_classes", [Counting])
+    patch("/tags/?all=true", **condition)
+    assert asked == ["PATCH"]
+
+
+@pytest.mark.parametrize("error", [IntegrityError, DataError])
+def test_that_the_database_refuses_can_be_sent_again(
+    monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    """The rows were looked at before: what is wrong with them now, another has written meanwhile."""
+
+    def overtaken(self: Any, rows: QuerySet[Tag], terms: BulkTerms) -> dict[str, Any]:
+        rows.update(name="New")
+        raise error
+
+    monkeypatch.setattr(TagViewSet, "update_rows", overtaken)
+    response = patch("/tags/?all=true")
+    assert (response.status_code, response["Retry-After"]) == (503, "1")
+    assert response.json()["type"] == "urn:problem:busy"
+    assert not Tag.objects.filter(name="New").exists()
+
+
+def test_that_is_refused_anyway_locks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(self: Any, rows: QuerySet[Tag], terms: BulkTerms) -> dict[str, Any]:
+        raise RowsForbiddenError(rows.count())
+
+    monkeypatch.setattr(TagViewSet, "update_rows", refused)
+    with CaptureQueriesContext(connection) as queries:
+        assert patch("/tags/?all=true", If_Match="*").status_code == 403
+    assert not [query["sql"] for query in queries if "keybits_held" in query["sql"]]

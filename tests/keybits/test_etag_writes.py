@@ -323,6 +323,23 @@ def test_an_idempotency_key_is_one_user_s_whatever_primary_key_another_has() -> 
     assert Tag.objects.filter(slug__in=["person", "robot"]).count() == 2
 
 
+class GoneClient:
+    """The connection of a client that has gone before all was sent."""
+
+    def read(self, *_: int) -> bytes:
+        raise ConnectionResetError
+
+    readline = read
+
+
+def test_a_body_that_breaks_off_is_no_failure_of_the_server() -> None:
+    broken = {"wsgi.input": GoneClient(), "CONTENT_LENGTH": "20"}
+    response = Client().generic(
+        "PATCH", "/tags/dark/", b"", "application/json", headers={"If-Match": "*"}, **broken
+    )
+    assert (response.status_code, response.json()["detail"]) == (400, "The body did not arrive.")
+
+
 class TestUploads:
     """Files may be longer than what is held in memory, as Django has it."""
 
@@ -466,7 +483,11 @@ def is_there_already(*_: Any) -> Any:
 
 
 class TestOthersInTheWay:
-    def test_what_was_given_up_for_others_is_done_again(self) -> None:
+    @pytest.mark.parametrize("state", ["40P01", "40001"])
+    def test_what_was_given_up_for_others_is_done_again(
+        self, monkeypatch: pytest.MonkeyPatch, state: str
+    ) -> None:
+        monkeypatch.setattr(Given, "sqlstate", state)
         tries: list[int] = []
 
         def work() -> str:

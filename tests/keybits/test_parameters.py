@@ -201,6 +201,14 @@ class TestCanonical:
     ) -> None:
         assert parameter.canonical(value) == canonical
 
+    def test_a_list_of_words_is_in_one_order_in_every_process(self) -> None:
+        words = CommaList(name="p", most=8, choices=tuple("abcdefgh"))
+        assert words.canonical("h,g,f,e,d,c,b,a") == "a,b,c,d,e,f,g,h"
+
+    def test_a_date_begins_at_midnight_utc_wherever_the_server_is(self, settings: Any) -> None:
+        settings.TIME_ZONE = "Asia/Tokyo"
+        assert MOMENT.canonical("2026-11-20") == "2026-11-20T00:00:00+00:00"
+
     @given(written_moments)
     def test_a_moment_stays_the_same_moment(self, text: str) -> None:
         if accepts(MOMENT, text):
@@ -236,6 +244,8 @@ class TestRefusal:
             (MOMENT, "2026-11-20T14:30:00"),
             (MOMENT, "2026-11-20T14:30:00 02:00"),
             (MOMENT, "1899-12-31"),
+            (MOMENT, "1900-01-01T00:59:59+01:00"),
+            (MOMENT, "2099-12-31T23:00:00-01:00"),
             (MOMENT, "20261120"),
             (MOMENT, "2026-W47-5"),
         ],

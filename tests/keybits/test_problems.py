@@ -254,6 +254,14 @@ def answered(fails: Callable[[], object]) -> HttpResponse:
     return response
 
 
+class DatabaseSaidError(Exception):
+    """What psycopg raises."""
+
+    def __init__(self, sqlstate: str) -> None:
+        super().__init__(sqlstate)
+        self.sqlstate = sqlstate
+
+
 @pytest.mark.django_db(transaction=True)
 class TestADatabaseThatCannotBeReached:
     @pytest.fixture(autouse=True)
@@ -274,6 +282,13 @@ class TestADatabaseThatCannotBeReached:
         response = answered(postgresql_shuts_down)
         connection.close()
         assert response.status_code == 503
+
+    @pytest.mark.parametrize("state", ["08006", "57P01", "57P02", "57P03", "53300"])
+    def test_is_503_whatever_the_server_calls_it(self, state: str) -> None:
+        def fail() -> None:
+            raise OperationalError from DatabaseSaidError(state)
+
+        assert answered(fail).status_code == 503
 
     def test_is_503_as_is_a_store_for_want_of_which_a_write_was_refused_as_its_request_ended(self) -> None:
         def refuse() -> None:

@@ -123,6 +123,10 @@ class TestUnknown:
     def test_nothing_is_ignored(self, name: str) -> None:
         assert refusal(f"{name}=1").kind == "unknown-parameter"
 
+    def test_of_several_that_are_near_the_nearest_alone_is_suggested(self) -> None:
+        near = Grammar([Number(name="gallery"), Number(name="gallery_in")])
+        assert refusal("galery=1", near).suggestion == "gallery"
+
     def test_without_anything_near_nothing_is_suggested(self) -> None:
         assert refusal("xyzzy=1").suggestion == ""
         assert "Did you mean" not in refusal("xyzzy=1").detail
@@ -133,6 +137,7 @@ class TestRepeated:
     def test_is_refused(self, query_string: str) -> None:
         error = refusal(query_string)
         assert (error.kind, error.parameter) == ("repeated-parameter", "limit")
+        assert "once" in error.detail
 
     def test_a_repeatable_one_is_a_set(self) -> None:
         assert GRAMMAR.parse("tag=b&tag=a&tag=b").all("tag") == ["a", "b"]

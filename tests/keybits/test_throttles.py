@@ -95,7 +95,7 @@ ONE, OTHER = User(pk=1, username="one"), User(pk=2, username="other")
 class TestWhoIsCounted:
     def test_each_address_that_shows_nothing(self, ask: Any) -> None:
         assert statuses(ask, 3) == [200, 200, 429]
-        assert statuses(ask, 1, REMOTE_ADDR="192.0.2.1") == [200]
+        assert [ask(REMOTE_ADDR=f"192.0.2.{host}").status_code for host in range(4)] == [200] * 4
 
     def test_each_user_wherever_they_are(self, ask: Any) -> None:
         assert [ask(ONE, REMOTE_ADDR=f"192.0.2.{host}").status_code for host in range(4)] == [200] * 3 + [429]
@@ -109,6 +109,7 @@ class TestWhoIsCounted:
     def test_a_scope_apart_for_each_user_and_each_address(self, ask: Any) -> None:
         for given in (ONE, OTHER, None):
             assert statuses(ask, 2, given, Scoped) == [200, 429]
+        assert statuses(ask, 1, None, Scoped, REMOTE_ADDR="192.0.2.1") == [200]
         assert statuses(ask, 1, ONE, View) == [200]
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -154,7 +155,8 @@ class TestWhatIsGiven:
         assert [hot.url for hot in warming.given(lines)] == ["/b/?x=1", "/a/"]
 
     def test_of_an_absolute_url_only_path_and_query_count(self) -> None:
-        assert warming.given(["https://u:pw@gallery.example:8443/a/?b=c#d"]) == [Hot("/a/?b=c")]
+        for scheme in ("http", "https"):
+            assert warming.given([f"{scheme}://u:pw@gallery.example:8443/a/?b=c#d"]) == [Hot("/a/?b=c")]
 
     def test_what_would_not_be_sent_as_it_is_is_escaped_and_what_is_escaped_is_left(self) -> None:
         assert warming.given(["/ä b/%C3%A4/?q=a+b%2B'"]) == [Hot("/%C3%A4%20b/%C3%A4/?q=a+b%2B'")]
@@ -605,6 +607,35 @@ class TestAfterAPurge:
         self.end(afterwards)
         assert looks == [["gallery:a", "gallery:b"]]
 
+    def test_no_second_thread_is_begun_before_the_first_gets_its_turn(
+        self, afterwards: Afterwards, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        begun: list[bool] = []
+        waiting = SimpleNamespace(start=lambda: begun.append(True))
+        monkeypatch.setattr(
+            "keybits.warming.afterwards.threading", SimpleNamespace(Thread=lambda **_: waiting)
+        )
+        for _ in range(2):
+            warming.warm_after(["gallery:a"])
+        assert len(begun) == 1
+
+    def test_one_url_is_asked_for_at_a_time_and_no_process_stays_for_it(
+        self, afterwards: Afterwards, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        walks: list[Manners] = []
+        walked = warming.warm
+
+        def noted(base: str, hots: Any, manners: Manners, **others: Any) -> Report:
+            walks.append(manners)
+            return walked(base, hots, manners, **others)
+
+        monkeypatch.setattr("keybits.warming.afterwards.warm", noted)
+        warming.warm_after(["gallery:a"])
+        self.end(afterwards)
+        assert [manners.concurrency for manners in walks] == [1]
+        assert afterwards.thread is not None
+        assert afterwards.thread.daemon
+
     def test_what_is_purged_meanwhile_is_seen_to_by_the_same_thread(
         self, stub: Stub, afterwards: Afterwards
     ) -> None:
@@ -683,6 +714,15 @@ class TestAfterAPurge:
         warming.warm_after(["gallery:a"])
         self.end(afterwards)
         assert "2 500" in caplog.text
+
+    def test_requests_that_succeed_are_none(
+        self, stub: Stub, afterwards: Afterwards, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level("INFO", "keybits.warming.afterwards")
+        keep("/a/", "gallery:a")
+        warming.warm_after(["gallery:a"])
+        self.end(afterwards)
+        assert [record.levelname for record in caplog.records if "2 200" in record.message] == ["INFO"]
 
     def test_another_process_has_threads_of_its_own(self) -> None:
         assert _afterwards(1) is _afterwards(1)

@@ -6,6 +6,7 @@ import json
 from datetime import timedelta
 
 import pytest
+from django.contrib.auth.models import AnonymousUser
 from django.core.management import call_command
 from django.db import connection
 from django.utils import timezone
@@ -15,7 +16,7 @@ from stacks.threads import aside
 from writing import problem, sent
 
 from catalog.models import BulkOperation, Gallery, Screenshot
-from keybits.drf.idempotency import KeyReusedError, once
+from keybits.drf.idempotency import IdempotencyKeyError, KeyReusedError, once
 from keybits.drf.writes import Written
 from keybits.models import IdempotencyKey
 
@@ -106,6 +107,11 @@ class TestKey:
             made(user),
             made(robot),
         ]
+
+    def test_is_nobody_s_who_has_not_signed_in(self):
+        """Nobody can be told from anybody else, who would be sent the answer."""
+        with pytest.raises(IdempotencyKeyError, match="signed in"):
+            once(asked(AnonymousUser()), lambda: made("x"))
 
     def test_of_another_method_is_refused(self, django_user_model):
         user = django_user_model(pk=1)
