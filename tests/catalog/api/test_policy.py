@@ -230,6 +230,25 @@ TAKEDOWNS = {
         ("/screenshots/{cat}/", "/screenshots/{cat}/renditions/"),
         (*ELSEWHERE, *OF_DOG),
     ),
+    "rendition of another picture": (
+        lambda world: Rendition.objects.filter(screenshot=world.shots["cat"]).update(sha256="a" * 64),
+        ("/screenshots/{cat}/", "/screenshots/{cat}/renditions/"),
+        (*ELSEWHERE, *OF_DOG),
+    ),
+    "rendition in another format": (
+        lambda world: Rendition.objects.filter(screenshot=world.shots["cat"], width=1280).update(
+            format=Rendition.Format.JPEG
+        ),
+        ("/screenshots/{cat}/", "/screenshots/{cat}/renditions/"),
+        (*ELSEWHERE, *OF_DOG),
+    ),
+    "rendition moved": (
+        lambda world: Rendition.objects.filter(screenshot=world.shots["cat"]).update(
+            screenshot=world.shots["dog"]
+        ),
+        ("/screenshots/{cat}/", "/screenshots/{cat}/renditions/"),
+        ELSEWHERE,
+    ),
 }
 NO_TAKEDOWNS = {
     "another title": lambda world: Gallery.objects.update(title="New"),
