@@ -95,6 +95,14 @@ class TestAges:
         for path in OF_SEVERAL:
             assert ages(api(world.at(path))) == (30, 500), path
 
+    @pytest.mark.parametrize(("strict", "lax"), [("spring", "autumn"), ("autumn", "spring")])
+    def test_of_galleries_that_agree_on_one_age_the_strictest_other_holds(self, api, world, strict, lax):
+        age(strict, max_age=60, edge_max_age=30)
+        for laxer in ({"max_age": 60, "edge_max_age": 500}, {"max_age": 500, "edge_max_age": 30}):
+            age(lax, **laxer)
+            for path in OF_SEVERAL:
+                assert ages(api(world.at(path))) == (60, 30), path
+
     def test_a_gallery_without_its_own_is_as_strict_as_the_api(self, api, world):
         age("spring", max_age=60)
         for path in OF_SEVERAL:
