@@ -70,6 +70,15 @@ class TestStatus:
             for method, query in (("GET", ""), ("HEAD", ""), ("GET", "?format=api")):
                 assert client(f"{target}{query}", method).status_code == expected, target
 
+    def test_list_of_a_gallery_without_screenshots_answers_as_the_gallery_does(self, viewer, world):
+        client, owns = viewer
+        for visibility in ("public", "unlisted", "private"):
+            Gallery.objects.create(slug=visibility, title="Bare", owner=world.owner, visibility=visibility)
+            expected = 200 if owns or visibility != "private" else 404
+            for path in ("", "screenshots/", "screenshots/?page=1"):
+                target = f"/galleries/{visibility}/{path}"
+                assert client(target).status_code == expected, target
+
     def test_gallery_without_an_owner_is_private_for_all(self, viewer, world):
         client, _ = viewer
         Gallery.objects.create(slug="nobody", title="Nobody", visibility="private")
@@ -384,7 +393,11 @@ def written(client, method, target, body=None):
 class TestWords:
     """A word that came with a screenshot is never shown to who could not see any screenshot that has it."""
 
-    WORD = ("/tags/acquisition/", "/tags/acquisition/screenshots/")
+    WORD = (
+        "/tags/acquisition/",
+        "/tags/acquisition/screenshots/",
+        "/tags/acquisition/screenshots/?search=nothing",
+    )
 
     def test_of_what_is_private_are_its_owner_s(self, api, as_other, by_token, world):
         assert written(by_token, "PATCH", world.at(ONE), {"tags": ["acquisition"]}) == 200
