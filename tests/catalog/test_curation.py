@@ -12,13 +12,13 @@ from threading import Barrier
 import pytest
 from django.contrib.auth.models import AnonymousUser, User
 from django.core.exceptions import ValidationError
-from django.db import connection
+from django.db import IntegrityError, connection
 from django.test.utils import CaptureQueriesContext
 
 from catalog.curation.galleries import change_gallery, create_gallery, delete_gallery
 from catalog.curation.ownership import changeable, may_change
 from catalog.curation.screenshots import change_screenshot, create_screenshot
-from catalog.curation.slugs import SlugTakenError
+from catalog.curation.slugs import SlugTakenError, insert
 from catalog.curation.tags import create_tag, tag_kind, tag_name, tags_named
 from catalog.models import Gallery, Rendition, Screenshot, State, Tag
 
@@ -196,6 +196,11 @@ class TestTags:
         create_tag(slug="x")
         with pytest.raises(SlugTakenError):
             create_tag(slug="x", name="Y")
+
+    def test_slug_is_not_said_to_be_taken_where_something_else_is_refused(self):
+        with pytest.raises(IntegrityError, match="tag_kind_known"):
+            insert(Tag(slug="x", name="X", kind="word"))
+        assert not Tag.objects.exists()
 
 
 class TestOwnership:
