@@ -102,6 +102,13 @@ class TestEstimates:
         page = api.read("/screenshots/?page_size=2&count=estimated")
         assert (page["count"], page["count_is"]) == (3, "at least")
 
+    @pytest.mark.parametrize("way", WAYS)
+    def test_no_more_rows_are_counted_than_tell_that_there_are_many(self, api, world, count_queries, way):
+        with count_queries() as queries:
+            api.read(f"/screenshots/?{way}&count=estimated")
+        [counting] = [query["sql"] for query in queries if "COUNT(" in query["sql"]]
+        assert "LIMIT 4)" in counting
+
     def test_what_the_page_tells_anyway_is_exact_and_not_counted(self, api, world, count_queries):
         for way in ("page_size=max", "page=4&page_size=2", "limit=3&offset=6"):
             with count_queries() as queries:
