@@ -185,6 +185,12 @@ class TestItems:
                 if address.startswith("/api/"):
                     api.read(address)
 
+    @pytest.mark.parametrize("path", ["", "renditions/"])
+    def test_no_gallery_has_a_screenshot_of_another(self, api, world, path):
+        for gallery, status in (("spring", 200), ("autumn", 404), ("nothing", 404)):
+            target = world.at(f"/galleries/{gallery}/screenshots/{{cat}}/{path}")
+            assert api(target).status_code == status, target
+
     def test_index_leads_to_every_resource(self, api, world):
         for address in api.read("/").values():
             assert api(address).status_code == 200
