@@ -161,6 +161,12 @@ class Purger(ABC):
             return value
         raise self.misconfigured(option, "visible ASCII characters without spaces")
 
+    def several(self, option: str, values: Any, demand: str) -> Sequence[Any]:
+        """Return `values`, after checking that they are a list; a text would be one of its characters."""
+        if isinstance(values, Sequence) and not isinstance(values, str):
+            return values
+        raise self.misconfigured(option, demand)
+
     def _pay(self, sleep: Callable[[float], object]) -> None:
         if wait := self.wait():
             sleep(wait)

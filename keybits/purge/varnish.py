@@ -41,9 +41,10 @@ class VarnishPurger(Purger):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(client, clock=clock)
-        if not servers or isinstance(servers, str) or not isinstance(servers, Sequence):
-            raise self.misconfigured("servers", "a list of URLs, one for each Varnish")
-        self._servers = [self.url("servers", server) for server in servers]
+        demand = "a list of URLs, one for each Varnish"
+        self._servers = [self.url("servers", each) for each in self.several("servers", servers, demand)]
+        if not self._servers:
+            raise self.misconfigured("servers", demand)
         self._token = {"x-purge-token": self.text("token", token)} if token else {}
 
     def apart(self) -> list[Self]:

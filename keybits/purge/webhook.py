@@ -82,9 +82,9 @@ class WebhookPurger(Purger):
         return decoded
 
     def _names(self, option: str, names: Sequence[str]) -> tuple[str, ...]:
-        if isinstance(names, str) or not isinstance(names, Sequence):
-            raise self.misconfigured(option, "a list of names of fields")
-        return tuple(self.text(option, name) for name in names)
+        return tuple(
+            self.text(option, name) for name in self.several(option, names, "a list of names of fields")
+        )
 
 
 def signed(secret: bytes, identity: str, body: bytes) -> dict[str, str]:
