@@ -86,7 +86,9 @@ def of_read() -> dict[str, Any]:
 
 
 def of_written(status: str) -> dict[str, Any]:
-    """Return the fields of the representation that answers a write with this status."""
+    """Return the fields of an answer to a single write with this status, which but for 204 shows a representation."""
+    if status == "204":
+        return of_unrepresented()
     return _described(SHOWN | (LOCATION if status == "201" else {}), SHOWN_MAYBE)
 
 

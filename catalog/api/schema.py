@@ -257,11 +257,7 @@ class AutoSchema(SpectacularAutoSchema):
         if bulk_schema.is_bulk(self.view):
             return self._get_bulk_bodies()
         for status, body in bodies.items():
-            shows_nothing = status == "204"
-            fields = (
-                response_fields.of_unrepresented() if shows_nothing else response_fields.of_written(status)
-            )
-            body["headers"] = fields
+            body["headers"] = response_fields.of_written(status)
         bodies |= _problems(WRITE_ERRORS) | self._get_unmet() | self._get_gone()
         if bulk_schema.takes_many(self.view):
             self._add_many(bodies)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from functools import reduce
-from operator import getitem
 
 import pytest
+from descriptions import fields, follow, required
 from django.urls import resolve
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
@@ -218,24 +217,6 @@ class TestSchema:
             described = follow(schema, described["properties"]["results"]["items"])
         parameter = next(item for item in operation["parameters"] if item["name"] == "fields")
         assert set(parameter["schema"]["items"]["enum"]) == set(described["properties"])
-
-
-def follow(schema, described):
-    """Return the schema, or the header field, that a reference names."""
-    while "$ref" in described:
-        _, *path = described["$ref"].split("/")
-        described = reduce(getitem, path, schema)
-    return described
-
-
-def fields(schema, response):
-    """Return the header fields that a response is described with."""
-    return {name: follow(schema, field) for name, field in response.get("headers", {}).items()}
-
-
-def required(schema, response):
-    """Return the names of the header fields that a response is promised to have."""
-    return {name for name, field in fields(schema, response).items() if field["required"]}
 
 
 OF_EVERY_ANSWER = re.compile(
