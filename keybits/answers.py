@@ -6,7 +6,7 @@ Pure functions of their arguments. The viewset mixin and the fast path send what
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from keybits import cache_control, codings, etags
 from keybits.entries import Entry
@@ -21,8 +21,7 @@ OF_THE_CONTENT = frozenset({"content-type", "content-language", "content-encodin
 """Fields that a 304 omits, because the client's copy has them. It repeats Content-Location."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """A status, its header fields in order, and the content: empty for a 304, 406 or 412 (callers describe errors)."""
 
     status: int
@@ -30,8 +29,7 @@ class Answer:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
+class Terms(NamedTuple):
     """The terms of one answer: the time (Unix seconds), its Cache-Status, and whether it is for one client alone.
 
     `seen` is when the content was last known to be the present one; by default, it is so now.

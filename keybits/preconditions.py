@@ -14,7 +14,7 @@ from datetime import date
 from email.utils import formatdate
 from enum import Enum
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from keybits import etags
 
@@ -61,8 +61,7 @@ _ENVIRON_KEYS = (
 _ABSENT = (None,) * len(_ENVIRON_KEYS)
 
 
-@dataclass(frozen=True, slots=True)
-class Validators:
+class Validators(NamedTuple):
     """The selected representation's validators (section 8.8); None where it has none of the kind."""
 
     etag: str | None = None

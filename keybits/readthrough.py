@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from keybits import cache_status, clock, etags, memory, relay, transactions
 from keybits.conf import conf
@@ -53,8 +54,7 @@ _no_word = Outage(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Lookup:
+class Lookup(NamedTuple):
     """What the store had: the entry (perhaps a stale one), whether it is fresh, and if not, why the view is called."""
 
     entry: Entry | None
