@@ -53,7 +53,8 @@ class AnonymousFirstMixin:
     keybits_closed = True
 
     def perform_authentication(self, request: Request) -> None:
-        if "HTTP_AUTHORIZATION" in request.META or settings.SESSION_COOKIE_NAME in request.COOKIES:
+        asked = request._request
+        if "HTTP_AUTHORIZATION" in asked.META or settings.SESSION_COOKIE_NAME in asked.COOKIES:
             super().perform_authentication(request)  # type: ignore[misc]
         else:
             request.user, request.auth = AnonymousUser(), None

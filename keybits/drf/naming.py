@@ -46,6 +46,7 @@ def _question(constructor: KeyConstructor, exchange: dict[str, Any], locale: Loc
     """Return all that a closed constructor looks at; None where it is not closed, or that is too long."""
     view, request = exchange["view_instance"], exchange["request"]
     asked, user = request._request, request.user
+    is_known = bool(user and user.is_authenticated)
     meta, path, captured = asked.META, asked.path, tuple(exchange["kwargs"].items())
     kind: Any = type(view)
     version = None if request.version is None else str(request.version)
@@ -53,12 +54,12 @@ def _question(constructor: KeyConstructor, exchange: dict[str, Any], locale: Loc
     hosts = (meta.get(name, "") for name in (HOST if "HTTP_HOST" in meta else WITHOUT_HOST))
     texts = (path, canonical_query(view, request), *found, *hosts)
     plain = all(type(value) is str for _, value in captured) and not exchange["args"]
-    plain &= not user or not user.is_authenticated or knows_users_by_key(constructor)
+    plain &= not is_known or knows_users_by_key(constructor)
     if not plain or sum(map(len, texts)) > LONGEST_NAMED or not are_closed(kind, constructor):
         return None
     return (
         *(constructor, kind, exchange["view_method"], asked.method, namespace()),
         *(get_script_prefix(), captured, *texts, locale, request.accepted_renderer.format),
         *(asked.scheme, version, urlconf(asked)),
-        *((user.pk, user.is_authenticated, user_class(request)) if user else ()),
+        *((user.pk, is_known, user_class(request) if is_known else "") if user else ()),
     )

@@ -37,14 +37,14 @@ class JSONContentNegotiation(BaseContentNegotiation):
         wanted = _wanted(request)
         if wanted and wanted != renderers[0].format:
             return _by_format(renderers, wanted)
-        if not accepts(request.META.get("HTTP_ACCEPT", "*/*"), renderers[0].media_type):
+        if not accepts(request._request.META.get("HTTP_ACCEPT", "*/*"), renderers[0].media_type):
             raise NotAcceptable(available_renderers=renderers[:1])
         return renderers[0], renderers[0].media_type
 
 
 def _wanted(request: Request) -> str | None:
     """Return the value of `?format=`, or None. Most query strings need not be parsed to see that it is missing."""
-    text = request.META.get("QUERY_STRING", "")
+    text = request._request.META.get("QUERY_STRING", "")
     return request.query_params.get("format") if "format" in text or "%" in text else None
 
 

@@ -89,7 +89,7 @@ def take_in(request: Request) -> None:
     meanwhile.
     """
     received = request._request
-    if request.method in SAFE_METHODS or received._read_started:  # type: ignore[attr-defined]
+    if received.method in SAFE_METHODS or received._read_started:  # type: ignore[attr-defined]
         return
     if _is_unsaid(request):
         raise LengthRequiredError

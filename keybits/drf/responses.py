@@ -24,6 +24,10 @@ class RepresentationResponse(HttpResponse):
         super().__init__(content, "", status)
         self._representation = representation
 
+    def items(self) -> Any:
+        """Return the pairs of name and value. Django looks each up by its name (`python -m benchmarks server_cpu`)."""
+        return self.headers._store.values()
+
     @cached_property
     def data(self) -> Any:
         return read(self._representation)

@@ -133,5 +133,6 @@ def _counts_hits(throttle: Any) -> bool:
 
 
 def _is_cached(view: Any, request: Request) -> bool:
-    handler = getattr(view, getattr(view, "action", None) or (request.method or "").lower(), None)
-    return request.method in {"GET", "HEAD"} and getattr(handler, "keybits_cached", False)
+    method = request._request.method or ""
+    handler = getattr(view, getattr(view, "action", None) or method.lower(), None)
+    return method in {"GET", "HEAD"} and getattr(handler, "keybits_cached", False)

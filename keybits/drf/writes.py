@@ -20,6 +20,7 @@ from django.http import Http404, HttpResponse
 from django.urls import NoReverseMatch, reverse
 from django.utils.http import escape_leading_slashes
 from rest_framework.exceptions import ParseError
+from rest_framework.permissions import SAFE_METHODS
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework_extensions.exceptions import PreconditionRequiredException
@@ -93,7 +94,8 @@ class WriteMixin(LeadingMixin):
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Receive the body once the client is known to be allowed to send one, and before any transaction begins."""
         super().initial(request, *args, **kwargs)  # type: ignore[misc]
-        if hasattr(self, (request.method or "").lower()):  # the body of a 405 is not read
+        method = request._request.method or ""
+        if method not in SAFE_METHODS and hasattr(self, method.lower()):  # the body of a 405 is not read
             take_in(request)
 
     def get_write_serializer(self, *args: Any, **kwargs: Any) -> Any:
