@@ -132,7 +132,8 @@ def base_url(text: str) -> httpx.URL:
 
 
 def _redacted(text: str) -> str:
-    return re.sub(r"[^/@]*@", "...@", text)
+    """Return `text` without what may be a user and a password, which may have slashes that should be escaped."""
+    return re.sub(r"(?s)^([a-z]*://)?.*@", r"\1...@", text)
 
 
 def warm(

@@ -247,7 +247,9 @@ class TestTheBaseURL:
         with pytest.raises(WarmingError, match=r"https://gallery\.example"):
             warming.base_url(text)
 
-    @pytest.mark.parametrize("text", ["https://me:s3cret@h", "https://s3cret@h/path"])
+    @pytest.mark.parametrize(
+        "text", ["https://me:s3cret@h", "https://s3cret@h/path", "https://me:s3cret/@h", "s3cret/@h"]
+    )
     def test_credentials_are_refused_and_not_repeated(self, text: str) -> None:
         with pytest.raises(WarmingError) as refusal:
             warming.base_url(text)
