@@ -97,6 +97,15 @@ class TestGone:
             assert response.status_code == 204
             assert statuses(api, world, [target]) == {410}
 
+    @pytest.mark.parametrize("kind", ["galleries", "shots", "tags"])
+    def test_since_the_moment_of_the_deletion_wherever_the_server_is(self, world, settings, kind):
+        settings.TIME_ZONE = "Asia/Tokyo"
+        name = {"galleries": "spring", "shots": "cat", "tags": "dark"}[kind]
+        getattr(world, kind)[name].delete()
+        assert Tombstone.objects.exists()
+        for tombstone in Tombstone.objects.all():
+            assert abs(timezone.now() - tombstone.deleted_at) < timedelta(minutes=10)
+
     @pytest.mark.parametrize(
         ("target", "targets"),
         [
