@@ -321,6 +321,21 @@ class TestCreate:
         assert response["Content-Location"] == shown["Content-Location"]
         assert Gallery.objects.get(slug="new").owner == world.owner
 
+    def test_of_a_gallery_sets_all_that_is_given_and_hides_it_at_once(self, api, owner):
+        body = {
+            "slug": "new",
+            "title": "New",
+            "description": "Not for everybody",
+            "visibility": "private",
+            "position": 7,
+            "max_age": 0,
+            "edge_max_age": 60,
+        }
+        assert send(owner, "POST", "/galleries/", body).status_code == 201
+        gallery = Gallery.objects.get(slug="new")
+        assert {name: getattr(gallery, name) for name in body} == body
+        assert api("/galleries/new/").status_code == 404
+
     @pytest.mark.parametrize("target", ["/screenshots/", "/galleries/{gallery}/screenshots/"])
     @pytest.mark.parametrize("gallery", ["spring", "drafts", "vault"])
     def test_of_a_screenshot_waits_for_its_picture(self, owner, world, target, gallery):
