@@ -74,16 +74,16 @@ def owner() -> User:
     return User.objects.create_user("owner")
 
 
-def add(visibility: str = "public", owner: User | None = None) -> Gallery:
-    """Store the picture and show it in a gallery."""
+def add(visibility: str = "public", owner: User | None = None, data: bytes = DATA) -> Gallery:
+    """Store the picture, or another one, and show it in a gallery."""
     gallery = Gallery.objects.create(
         slug=f"g{Gallery.objects.count()}", title="G", visibility=visibility, owner=owner
     )
     shot = Screenshot.objects.create(
         gallery=gallery, title="S", source_url="https://a.example/", state="ready"
     )
-    sha256 = storage.store(DATA, "webp")
-    Rendition.objects.create(screenshot=shot, width=320, height=200, format="webp", bytes=SIZE, sha256=sha256)
+    rendition = {"width": 320, "height": 200, "format": "webp", "bytes": len(data)}
+    Rendition.objects.create(screenshot=shot, sha256=storage.store(data, "webp"), **rendition)
     return gallery
 
 
@@ -331,6 +331,14 @@ class TestVisibility:
     def test_a_private_file_does_not_exist_for_others(self, client: Client, owner: User) -> None:
         add("private", owner)
         client.force_login(User.objects.create_user("other"))
+
+        assert client.get(URL).status_code == HTTPStatus.NOT_FOUND
+
+    def test_a_private_file_is_no_less_so_beside_a_public_one_of_its_length(
+        self, client: Client, owner: User
+    ) -> None:
+        add("private", owner)
+        add(data=DATA[::-1])
 
         assert client.get(URL).status_code == HTTPStatus.NOT_FOUND
 
