@@ -88,6 +88,11 @@ class TestWalking:
         assert {page["count"] for page in pages} == {len(everything)}
         assert ids(way_back(api, pages)) == everything
 
+    @pytest.mark.parametrize("target", WALKS)
+    def test_numbers_follow_each_order_as_cursors_do(self, api, ties, target):
+        everything = with_parameter(ties.at(target), "page_size=max")
+        assert api.ids(with_parameter(everything, "page=1")) == api.ids(everything)
+
     @settings(
         max_examples=12,
         deadline=None,
