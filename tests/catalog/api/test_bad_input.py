@@ -226,6 +226,7 @@ NO_SUCH_PAGE = {
     "other version": "/screenshots/?cursor=" + cursor("v2", "-captured_at", 0, MOMENT, 1),
     "no list": "/screenshots/?cursor=" + base64.urlsafe_b64encode(b'{"order":"-captured_at"}').decode(),
     "too short a list": "/screenshots/?cursor=" + cursor("v1", "-captured_at", 0, MOMENT),
+    "a value too few": "/screenshots/?cursor=" + cursor("v1", "-captured_at", 0, 1000000),
     "too long a list": "/screenshots/?cursor=" + cursor("v1", "-captured_at", 0, MOMENT, 1, 1),
     "white space": "/screenshots/?cursor="
     + base64.urlsafe_b64encode(json.dumps(["v1", "-captured_at", 0, MOMENT, 1]).encode())
