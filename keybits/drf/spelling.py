@@ -20,6 +20,7 @@ __all__ = ["compare_field", "compare_row", "is_as_rows_have_it", "value_of"]
 
 EXACT = frozenset({"C", "POSIX", "ucs_basic", "BINARY"})
 """Collations that compare texts by their bytes; a database's own does so, too, in those that are named below."""
+NUMBERS = range(-(2**63), 2**63)
 NUMBER_OR_UUID: tuple[Callable[[str], Any], ...] = (int, UUID)
 
 
@@ -45,11 +46,19 @@ def compare_field(view: Any, capture: str, model: type[Model], path: str) -> Non
     """Note whether `capture` of the view's URL is how the field at the end of `path` writes its value.
 
     Where `path` ends in a lookup such as iexact, it is noted as different. Raises what the field's `to_python` raises
-    for a value that it cannot hold. Text is noted as different where its column may ignore case or accents.
+    for a value that it cannot hold, and `OverflowError` for a number beyond 64 bits. Text is noted as different where
+    its column may ignore case or accents.
     """
     field, value = _field(model, path), view.kwargs[capture]
-    alike = field is not None and str(field.to_python(value)) == str(value)
+    alike = field is not None and str(_held(field, value)) == str(value)
     _compared(view)[capture] = alike and _tells_all_apart(field)
+
+
+def _held(field: Any, value: Any) -> Any:
+    held = field.to_python(value)
+    if isinstance(held, int) and held not in NUMBERS:
+        raise OverflowError(f"{value} is beyond 64 bits, which SQLite is not asked for.")
+    return held
 
 
 def _tells_all_apart(field: Any) -> bool:
