@@ -42,7 +42,7 @@ def examine(key: str, frame: bytes) -> Finding:
     if not entry.url:
         return Finding("", "skipped")
     with readthrough.without_store() as asked, recording_fills() as missing:
-        response: Any = _client().get(entry.url)
+        response: Any = _client().get(entry.url, secure=settings.SECURE_SSL_REDIRECT)
     if asked.get(key) is None or get_store().read(key, asked[key]).witness != entry.witness:
         return Finding(entry.url, "skipped")
     if response.status_code >= 500:
@@ -53,7 +53,9 @@ def examine(key: str, frame: bytes) -> Finding:
 
 
 def _client() -> Client:
-    host = next((host for host in settings.ALLOWED_HOSTS if not host.startswith((".", "*"))), "localhost")
+    host = next(
+        (host.lstrip(".") for host in settings.ALLOWED_HOSTS if not host.startswith("*")), "localhost"
+    )
     return Client(SERVER_NAME=host, raise_request_exception=False)
 
 

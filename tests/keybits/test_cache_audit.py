@@ -9,6 +9,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import OperationalError, connection
 from django.test import Client
+from pytest_django import Settings
 
 from catalog.models import Tag
 from keybits import changes
@@ -35,6 +36,16 @@ def audit() -> str:
 
 def test_entries_that_agree_are_counted(asked: Any) -> None:
     assert audit() == "3 of 3 entries are consistent (100.00%); 0 skipped\n"
+
+
+@pytest.mark.parametrize("https", [False, True])
+@pytest.mark.parametrize("host", ["gallery.example", ".gallery.example", "[::1]", "*"])
+def test_entries_are_made_again_as_the_site_is_served(settings: Settings, host: str, https: bool) -> None:
+    """A redirection to https, or a host that is refused, would be no answer to compare with."""
+    settings.ALLOWED_HOSTS, settings.SECURE_SSL_REDIRECT = [host], https
+    named = "localhost" if host == "*" else host.lstrip(".")
+    assert Client().get("/api/v1/tags/", secure=https, headers={"Host": named}).status_code == 200
+    assert audit() == "1 of 1 entries are consistent (100.00%); 0 skipped\n"
 
 
 def test_an_entry_that_was_overtaken_is_skipped_for_it_is_not_believed(asked: Any) -> None:
