@@ -20,23 +20,33 @@ from keybits.selections import hold
 
 __all__ = ["delete"]
 
+Followed = tuple[Any, ...]
+"""Relations, each of which leads from rows to those that refer to them."""
+
 
 def delete(rows: QuerySet[Any]) -> int:
-    """Delete `rows` with all that cascades; return how many rows of their own model were deleted.
+    """Delete `rows` with all that cascades, or nothing; return how many rows of their own model were deleted.
 
-    Raises Django's `ProtectedError` or `RestrictedError` before any row of the relation is changed, and
-    `NotImplementedError` for an `on_delete` of the project's own. The query of `rows` must not depend on rows that are
-    deleted with them: give the rows of a selection (`keybits.selections`).
+    Raises Django's `ProtectedError` or `RestrictedError`, and `NotImplementedError` for an `on_delete` of the project's
+    own, or a relation that leads back to itself by way of others. After any, a transaction of the caller's can only be
+    rolled back. The query of `rows` must not depend on rows that are deleted with them: give the rows of a selection
+    (`keybits.selections`).
     """
     rows = rows.using(rows._db or router.db_for_write(rows.model))  # type: ignore[attr-defined]  # its own database
+    with transaction.atomic(using=rows.db, savepoint=False):
+        return _delete_whole(rows, ())
+
+
+def _delete_whole(rows: QuerySet[Any], followed: Followed) -> int:
+    """Delete `rows`, which the relations `followed` have led to, with the parent rows that they extend."""
     links = _links(rows.model)
     if not links:
-        return _delete(rows)
-    with transaction.atomic(using=rows.db), hold(rows, using=rows.db) as held, ExitStack() as stack:
+        return _delete(rows, followed)
+    with hold(rows, using=rows.db) as held, ExitStack() as stack:
         extended = [stack.enter_context(hold(_extended(held.rows, link), using=rows.db)) for link in links]
-        count = _delete(held.rows)
+        count = _delete(held.rows, followed)
         for parents in extended:
-            delete(parents.rows)
+            _delete_whole(parents.rows, followed)
         return count
 
 
@@ -53,7 +63,7 @@ def _extended(rows: QuerySet[Any], link: Any) -> QuerySet[Any]:
     return manager.using(rows.db).filter(**{f"{link.target_field.attname}__in": keys})
 
 
-def _delete(rows: QuerySet[Any]) -> int:
+def _delete(rows: QuerySet[Any], followed: Followed) -> int:
     """Delete `rows` of one table with all that cascades, but without the parent rows that they extend."""
     fields = list(_references(rows.model))
     within = [field for field in fields if _is_of_a_tree(field, rows.model)]
@@ -61,9 +71,9 @@ def _delete(rows: QuerySet[Any]) -> int:
         rows = _with_descendants(rows, within)
     for field in fields:
         if field not in within:
-            _release(field, rows)
+            _release(field, rows, followed)
     for generic in _generic(rows.model):
-        delete(_referring(generic, rows))
+        _delete_whole(_referring(generic, rows), _further(followed, generic))
     return rows.order_by()._raw_delete(rows.db) or 0
 
 
@@ -119,13 +129,23 @@ def _referring(generic: Any, rows: QuerySet[Any]) -> QuerySet[Any]:
     return model._base_manager.using(rows.db).filter(**asked)  # type: ignore[no-any-return]
 
 
-def _release(field: Field[Any, Any], rows: QuerySet[Any]) -> None:
+def _further(followed: Followed, relation: Any) -> Followed:
+    """Return `followed` and `relation`; by models alone, one that is followed again would be so without end."""
+    if relation in followed:
+        raise NotImplementedError(
+            f"{relation} leads back to itself by way of others, which only Django's delete() can follow."
+        )
+    return (*followed, relation)
+
+
+def _release(field: Field[Any, Any], rows: QuerySet[Any], followed: Followed) -> None:
     """Apply the `on_delete` of `field` to the rows that refer to `rows` by it."""
     keys = rows.order_by().values(field.target_field.attname)  # type: ignore[attr-defined]  # a foreign key's
     referring = field.model._base_manager.using(rows.db).filter(**{f"{field.name}__in": keys})
     decision: Any = field.remote_field.on_delete  # type: ignore[union-attr]  # a foreign key's
     if decision is models.CASCADE:
-        _delete(referring) if field.remote_field.parent_link else delete(referring)  # type: ignore[union-attr]
+        whole = not field.remote_field.parent_link  # type: ignore[union-attr]
+        (_delete_whole if whole else _delete)(referring, _further(followed, field))
     elif decision is models.SET_NULL:
         referring.update(**{field.name: None})
     elif decision is models.SET_DEFAULT:

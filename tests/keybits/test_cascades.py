@@ -12,7 +12,9 @@ from django.contrib.contenttypes.fields import GenericForeignKey, GenericRelatio
 from django.contrib.contenttypes.models import ContentType
 from django.db import connection, connections, models, transaction
 from django.db.backends.sqlite3.base import DatabaseWrapper
+from django.db.models import ProtectedError, RestrictedError
 from django.test.utils import isolate_apps
+from pytest_django import Settings
 
 from keybits import cascades
 from keybits.selections import hold
@@ -69,14 +71,97 @@ with isolate_apps("catalog"):
         class Meta:
             app_label = "catalog"
 
+    class Chain(models.Model):
+        class Meta:
+            app_label = "catalog"
+
+    class Branch(Place):
+        of = models.ForeignKey(Chain, models.CASCADE)
+
+        class Meta:
+            app_label = "catalog"
+
+    class Sight(Place):
+        remarks = GenericRelation(Note, "about_id", "about_type", for_concrete_model=False)
+
+        class Meta:
+            app_label = "catalog"
+            proxy = True
+
     class Review(models.Model):
-        place = models.ForeignKey(Place, models.CASCADE)
+        """No place knows of its reviews."""
+
+        place = models.ForeignKey(Place, models.CASCADE, related_name="+")
+
+        class Meta:
+            app_label = "catalog"
+
+    class Guide(models.Model):
+        places = models.ManyToManyField(Place)
+
+        class Meta:
+            app_label = "catalog"
+
+    class Lease(models.Model):
+        place = models.ForeignKey(Place, models.PROTECT)
+
+        class Meta:
+            app_label = "catalog"
+
+    class Owner(models.Model):
+        class Meta:
+            app_label = "catalog"
+
+    class Hoped(models.Model):
+        by = models.ForeignKey(Owner, models.SET_NULL, null=True)
+
+        class Meta:
+            app_label = "catalog"
+
+    class Left(models.Model):
+        to = models.ForeignKey(Owner, models.SET_DEFAULT, default=1)
+
+        class Meta:
+            app_label = "catalog"
+
+    class Bound(models.Model):
+        to = models.ForeignKey(Owner, models.RESTRICT)
+
+        class Meta:
+            app_label = "catalog"
+
+    class Noted(models.Model):
+        of = models.ForeignKey(Owner, models.DO_NOTHING, db_constraint=False)
+
+        class Meta:
+            app_label = "catalog"
+
+    class Ruled(models.Model):
+        class Meta:
+            app_label = "catalog"
+
+    class Odd(models.Model):
+        to = models.ForeignKey(Ruled, models.SET(1))
+
+        class Meta:
+            app_label = "catalog"
+
+    class Hen(models.Model):
+        egg = models.ForeignKey("Egg", models.CASCADE)
+
+        class Meta:
+            app_label = "catalog"
+
+    class Egg(models.Model):
+        hen = models.ForeignKey(Hen, models.CASCADE, null=True)
 
         class Meta:
             app_label = "catalog"
 
 
-MODELS: list[Any] = [Note, Node, Place, Restaurant, Cafe, Kiosk, Brand, Franchise, Review]
+PLACES: list[Any] = [Place, Restaurant, Cafe, Kiosk, Brand, Franchise, Chain, Branch, Review, Guide, Lease]
+OWNED: list[Any] = [Owner, Hoped, Left, Bound, Noted]
+MODELS: list[Any] = [Note, Node, *PLACES, *OWNED]
 
 
 @pytest.fixture(autouse=True)
@@ -92,7 +177,7 @@ def _tables() -> Iterator[None]:
 
 @pytest.fixture
 def elsewhere() -> Iterator[str]:
-    """Another database, with the same tables."""
+    """Another database, with the same tables; its content types have numbers of its own."""
     own = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:", "OPTIONS": {}}
     other = DatabaseWrapper({**connection.settings_dict, **own}, "elsewhere")
     other.ensure_connection()  # before Django's test case hears of the alias
@@ -100,8 +185,20 @@ def elsewhere() -> Iterator[str]:
     with other.schema_editor() as editor:
         for model in (ContentType, *MODELS):
             editor.create_model(model)
+    ContentType.objects.using("elsewhere").create(pk=10_000, app_label="catalog", model="nothing")
     yield "elsewhere"
     del connections["elsewhere"]
+    ContentType.objects.clear_cache()
+
+
+class WrittenElsewhere:
+    """A router whose reads are of the default database."""
+
+    def db_for_read(self, model: Any, **_: Any) -> str:
+        return "default"
+
+    def db_for_write(self, model: Any, **_: Any) -> str:
+        return "elsewhere"
 
 
 def node(code: str, **refers: Any) -> Node:
@@ -177,6 +274,101 @@ class TestModelsOfSeveralTables:
             Cafe._base_manager.using(using).create(pk=7)
         assert delete(Cafe._base_manager.using(elsewhere).all()) == 1
         assert [Place._base_manager.using(each).count() for each in ("default", elsewhere)] == [1, 0]
+
+    @pytest.mark.parametrize("rows", ["Node", "Cafe", "Place"])
+    def test_go_from_the_database_that_is_written_to_where_their_rows_name_none(
+        self, elsewhere: str, settings: Settings, rows: str
+    ) -> None:
+        """A replica would refuse, or lose what its primary keeps."""
+        for using in ("default", elsewhere):
+            root = Node._base_manager.using(using).create(pk=7, code="root")
+            Node._base_manager.using(using).create(code="leaf", parent=root)
+            cafe = Cafe._base_manager.using(using).create(pk=7)
+            own = ContentType.objects.db_manager(using).get_for_model(Place)
+            Note._base_manager.using(using).create(about_type=own, about_id=cafe.pk)
+        settings.DATABASE_ROUTERS = [f"{__name__}.WrittenElsewhere"]
+        model = next(each for each in MODELS if each.__name__ == rows)
+        assert cascades.delete(model._base_manager.filter(pk=7)) == (2 if rows == "Node" else 1)
+        gone = [Node] if rows == "Node" else [Cafe, Restaurant, Place, Note]
+        assert not any(each._base_manager.using(elsewhere).exists() for each in gone)
+        assert all(each._base_manager.using("default").exists() for each in gone)
+
+
+class TestRelations:
+    def test_are_followed_to_rows_of_several_tables(self) -> None:
+        gone, left = Chain._base_manager.create(), Chain._base_manager.create()
+        for chain in (gone, left):
+            Branch._base_manager.create(of=chain)
+        assert delete(Chain._base_manager.filter(pk=gone.pk)) == 1
+        assert [each._base_manager.count() for each in (Branch, Place)] == [1, 1]
+
+    def test_of_many_to_many_end_and_their_rows_stay(self) -> None:
+        gone, left = Place._base_manager.create(), Place._base_manager.create()
+        guide = Guide._base_manager.create()
+        guide.places.set([gone, left])
+        assert delete(Place._base_manager.filter(pk=gone.pk)) == 1
+        assert list(guide.places.all()) == [left]
+        assert delete(Guide._base_manager.all()) == 1
+        assert Place._base_manager.count() == 1
+
+    @pytest.mark.parametrize("model", [Place, Cafe])
+    def test_that_protect_leave_everything_as_it_was_without_a_transaction_too(self, model: Any) -> None:
+        free, leased = Cafe._base_manager.create(), Cafe._base_manager.create()
+        for place in (free, leased):
+            Review._base_manager.create(place_id=place.pk)
+        Lease._base_manager.create(place_id=leased.pk)
+        with pytest.raises(ProtectedError):
+            cascades.delete(model._base_manager.all())
+        assert [each._base_manager.count() for each in (Place, Restaurant, Cafe, Review)] == [2, 2, 2, 2]
+
+    def test_that_protect_leave_another_database_as_it_was(self, elsewhere: str) -> None:
+        cafe = Cafe._base_manager.using(elsewhere).create()
+        Lease._base_manager.using(elsewhere).create(place_id=cafe.pk)
+        with pytest.raises(ProtectedError):
+            cascades.delete(Cafe._base_manager.using(elsewhere).all())
+        assert Cafe._base_manager.using(elsewhere).exists()
+
+    def test_are_ended_or_changed_or_left_as_they_say(self) -> None:
+        default, gone = Owner._base_manager.create(pk=1), Owner._base_manager.create(pk=2)
+        for owner in (default, gone):
+            Hoped._base_manager.create(by=owner)
+            Left._base_manager.create(to=owner)
+            Noted._base_manager.create(of=owner)
+        assert delete(Owner._base_manager.filter(pk=gone.pk)) == 1
+        assert list(Hoped._base_manager.order_by("pk").values_list("by", flat=True)) == [1, None]
+        assert list(Left._base_manager.values_list("to", flat=True)) == [1, 1]
+        assert list(Noted._base_manager.order_by("pk").values_list("of", flat=True)) == [1, 2]
+
+    def test_that_restrict_or_protect_say_which_rows_are_in_the_way(self) -> None:
+        free, owner = Owner._base_manager.create(), Owner._base_manager.create()
+        bound = Bound._base_manager.create(to=owner)
+        with pytest.raises(RestrictedError, match=r"catalog\.Bound\.to refers to them") as restricted:
+            delete(Owner._base_manager.all())
+        assert restricted.value.restricted_objects == {bound}
+        lease = Lease._base_manager.create(place=Place._base_manager.create())
+        with pytest.raises(ProtectedError, match=r"catalog\.Lease\.place refers to them") as protected:
+            delete(Place._base_manager.all())
+        assert protected.value.protected_objects == {lease}
+        assert delete(Owner._base_manager.filter(pk=free.pk)) == 1
+
+    def test_with_a_rule_of_their_own_are_refused_by_name(self) -> None:
+        with pytest.raises(NotImplementedError, match=r"catalog\.Odd\.to has an on_delete of its own"):
+            cascades.delete(Ruled._base_manager.all())
+
+    @pytest.mark.parametrize("model", [Hen, Egg])
+    def test_that_lead_back_to_themselves_are_refused_by_name(self, model: Any) -> None:
+        with pytest.raises(NotImplementedError, match=r"catalog\.(Hen\.egg|Egg\.hen) leads back to itself"):
+            cascades.delete(model._base_manager.all())
+
+    @pytest.mark.parametrize(("model", "left"), [(Sight, 1), (Place, 2)])
+    def test_by_the_type_of_a_proxy_are_those_of_its_own_deletion(self, model: Any, left: int) -> None:
+        """As by Django's own deletion."""
+        sight = Sight._base_manager.create()
+        for of in (Sight, ContentType):
+            own = ContentType.objects.get_for_model(of, for_concrete_model=False)
+            Note._base_manager.create(about_type=own, about_id=sight.pk)
+        assert delete(model._base_manager.all()) == 1
+        assert Note._base_manager.count() == left
 
 
 def test_what_refers_by_type_and_key_goes_too_and_what_refers_to_another_type_stays() -> None:
