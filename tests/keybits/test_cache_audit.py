@@ -78,6 +78,17 @@ def test_what_was_made_for_somebody_is_not_made_again(django_user_model: Any) ->
     assert audit() == "0 of 0 entries are consistent; 1 skipped\n"
 
 
+def test_what_is_not_served_at_present_is_skipped(asked: Any, settings: Settings) -> None:
+    settings.ALLOWED_HOSTS = ["*.example"]  # which is no host
+    assert audit() == "0 of 0 entries are consistent; 3 skipped\n"
+
+
+def test_what_is_no_entry_is_skipped(asked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    sample = get_store().sample
+    monkeypatch.setattr(type(get_store()), "sample", lambda *_: [*sample(9), ("key", b"of another release")])
+    assert audit() == "3 of 3 entries are consistent (100.00%); 1 skipped\n"
+
+
 def test_an_entry_whose_view_fails_is_not_said_to_differ(asked: Any) -> None:
     def refuse(*_: Any) -> None:
         raise OperationalError("the database is not there")
