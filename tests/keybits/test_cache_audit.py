@@ -9,10 +9,17 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import OperationalError, connection
 from django.test import Client
+from django.urls import path as url
 from pytest_django import Settings
+from rest_framework import viewsets
+from rest_framework.request import Request
+from rest_framework.response import Response
 
 from catalog.models import Tag
 from keybits import changes
+from keybits.bits import UpdatedAtKeyBit
+from keybits.constructors import DefaultListKeyConstructor
+from keybits.drf import cache_response_and_etag
 from keybits.stores import StoreError, get_store
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -23,6 +30,25 @@ def asked() -> Any:
     Tag.objects.create(slug="x", name="X")
     for path in ("tags/", "tags/x/", "galleries/"):
         assert Client().get(f"/api/v1/{path}").status_code == 200
+
+
+class TagKey(DefaultListKeyConstructor):
+    updated_at = UpdatedAtKeyBit("tags")
+
+
+class Greeting(viewsets.GenericViewSet[Tag]):
+    """Reads what its key does not have."""
+
+    authentication_classes = []
+    permission_classes = []
+    key = TagKey()
+
+    @cache_response_and_etag("key")
+    def list(self, request: Request) -> Response:
+        return Response({"hello": request.headers.get("X-Name", "")})
+
+
+urlpatterns = [url("hello/", Greeting.as_view({"get": "list"}))]
 
 
 def audit() -> str:
@@ -64,6 +90,14 @@ def test_an_entry_that_a_change_did_not_end_is_named_with_its_scopes(asked: Any)
     assert "/api/v1/tags/x/: changed without ending any of its scopes" in report
     assert "tag:x" in report
     assert "2 entries differ from what the database says." in report
+
+
+def test_an_entry_that_was_made_for_somebody_else_is_named_with_what_is_missing(settings: Settings) -> None:
+    settings.ROOT_URLCONF, settings.KEYBITS_AUDIT = __name__, "off"
+    Client().get("/hello/", headers={"X-Name": "Ann"})
+    report = audit()
+    assert "0 of 1 entries are consistent (0.00%)" in report
+    assert "/hello/: made under tags; Greeting reads header 'X_NAME': " in report
 
 
 def test_it_leaves_the_store_as_it_was(asked: Any) -> None:
