@@ -52,7 +52,8 @@ class UndeclaredReadError(Exception):
 
 
 class Row:
-    """One row, with the model's attribute names. Rows compare as instances do: by model and primary key.
+    """One row, with the model's attribute names. Rows compare as instances do: by model, a proxy of which is
+    no other one, and by primary key.
 
     Its own attributes end in an underscore, as no field's name does: a field may be called `values` or `layout`.
     """
@@ -84,7 +85,8 @@ class Row:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Row):
             return NotImplemented  # an instance then asks for what was not read
-        return (self.model_, self.pk) == (other.model_, other.pk)
+        own, others = (each.model_._meta.concrete_model for each in (self, other))
+        return (own, self.pk) == (others, other.pk)
 
     def __hash__(self) -> int:
         return hash(self.pk)

@@ -28,7 +28,7 @@ from rest_framework import generics, pagination, serializers, viewsets
 from catalog.models import Gallery, Rendition, Screenshot, Tag
 from keybits.drf import ProjectedListMixin, lists, reads
 from keybits.drf.projection import Projection
-from keybits.drf.rows import UndeclaredReadError
+from keybits.drf.rows import Layout, Reads, UndeclaredReadError
 
 pytestmark = pytest.mark.django_db
 
@@ -100,6 +100,13 @@ with isolate_apps("catalog"):
 
         def __str__(self):
             return self.model
+
+    class Standing(Gallery):
+        """A gallery by another name."""
+
+        class Meta:
+            app_label = "catalog"
+            proxy = True
 
     class Base(models.Model):
         """What is made from a tag's table."""
@@ -910,6 +917,13 @@ class TestRows:
         assert len({two.gallery, three.gallery}) == 1
         assert one != one.gallery
         assert one == self.rows(shots)[0]
+
+    def test_rows_of_a_proxy_are_those_of_its_model(self, shots):
+        gallery, proxy = Gallery.objects.earliest("id"), Standing.objects.earliest("id")
+        rows = [
+            Layout(Reads(each)).read(each.objects.filter(pk=gallery.pk))[0] for each in (Gallery, Standing)
+        ]
+        assert (rows[0] == rows[1]) == (gallery == proxy) == (len(set(rows)) == 1)
 
     def test_only_what_was_declared(self, shots):
         row = self.rows(shots, "gallery__slug", "tags__slug")[0]
