@@ -28,7 +28,7 @@ from rest_framework import generics, pagination, serializers, viewsets
 from catalog.models import Gallery, Rendition, Screenshot, Tag
 from keybits.drf import ProjectedListMixin, lists, reads
 from keybits.drf.projection import Projection
-from keybits.drf.rows import Layout, Reads, UndeclaredReadError
+from keybits.drf.rows import Layout, Reads, UndeclaredReadError, referred
 
 pytestmark = pytest.mark.django_db
 
@@ -924,6 +924,14 @@ class TestRows:
             Layout(Reads(each)).read(each.objects.filter(pk=gallery.pk))[0] for each in (Gallery, Standing)
         ]
         assert (rows[0] == rows[1]) == (gallery == proxy) == (len(set(rows)) == 1)
+
+    def test_what_they_refer_to_is_found_once_of_rows_as_of_instances(self, shots):
+        rows = self.rows(shots, "gallery__slug")
+        for found in (referred(rows, "gallery"), referred(list(shots), "gallery")):
+            assert [gallery.slug for gallery in found] == list(dict.fromkeys(r.gallery.slug for r in rows))
+        galleries = list(Gallery.objects.order_by("id"))
+        assert [cover and cover.title for cover in referred(galleries, "cover")] == ["Full", None]
+        assert referred([], "gallery") == []
 
     def test_only_what_was_declared(self, shots):
         row = self.rows(shots, "gallery__slug", "tags__slug")[0]
