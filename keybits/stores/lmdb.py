@@ -86,7 +86,7 @@ class LMDBStore:
             finally:
                 txn.abort()
         except (lmdb.Error, OSError) as error:
-            raise StoreError(f"LMDB at {conf.LMDB_PATH}: {error}") from error
+            raise _failed(error) from error
 
     def _witness(self, txn: Any, scopes: tuple[str, ...]) -> bytes | None:
         """As `Reading.witness`. What was read in a snapshot stays true of it, until a deadline passes."""
@@ -361,7 +361,7 @@ class _Environments:
         if path not in self._open:
             _allocate_lock_file(path)
             self._open[path] = lmdb.open(
-                path, map_size=conf.LMDB_MAP_SIZE, max_dbs=3, max_readers=READERS, sync=False, metasync=False
+                path, map_size=_map_size(path), max_dbs=3, max_readers=READERS, sync=False, metasync=False
             )
             self._open[path].reader_check()
         return self._open[path]
@@ -375,6 +375,11 @@ class _Environments:
 
     def go_on(self) -> None:
         self.lock.release()
+
+    def renew(self) -> None:
+        """Have every environment opened again, for what another process has changed."""
+        self.close()
+        self.go_on()
 
 
 _environments = _Environments()
@@ -398,12 +403,31 @@ def _allocate_lock_file(path: str) -> None:
         os.close(descriptor)
 
 
+def _map_size(path: str) -> int:
+    """Return how many bytes to map: as set, or more where a larger map was set when the file was filled.
+
+    A map of no more than such a file could never be cleared, because deleting takes pages, too.
+    """
+    try:
+        size = os.path.getsize(f"{path}/data.mdb")
+    except FileNotFoundError:
+        size = 0
+    return conf.LMDB_MAP_SIZE if size <= conf.LMDB_MAP_SIZE else size + size // 4
+
+
 @contextmanager
 def _errors() -> Iterator[None]:
     try:
         yield
     except (lmdb.Error, OSError) as error:
-        raise StoreError(f"LMDB at {conf.LMDB_PATH}: {error}") from error
+        raise _failed(error) from error
+
+
+def _failed(error: Exception) -> StoreError:
+    """Return the `StoreError` to raise; where a process with a larger map has outgrown ours, map more from now on."""
+    if isinstance(error, lmdb.MapResizedError):
+        _environments.renew()
+    return StoreError(f"LMDB at {conf.LMDB_PATH}: {error}")
 
 
 def _name(text: str) -> bytes:

@@ -29,6 +29,7 @@ from keybits.stores import REMEMBERED, Breaker, StoreError, get_store, lmdb
 
 SCOPES = ("a", "b")
 ONE, OTHER = "1" * 32, "2" * 32
+SMALL = 2 * 1024 * 1024
 
 
 @pytest.fixture
@@ -500,7 +501,7 @@ class TestRoom:
     @pytest.fixture
     def small(self, settings: Any, tmp_path: Any) -> Any:
         settings.KEYBITS_LMDB_PATH = tmp_path / "small"
-        settings.KEYBITS_LMDB_MAP_SIZE = 2 * 1024 * 1024
+        settings.KEYBITS_LMDB_MAP_SIZE = SMALL
         store: Any = get_store()
         return store.store
 
@@ -527,6 +528,30 @@ class TestRoom:
         for number in range(200):
             small.write(f"key {number}", b"x" * 50_000)
         assert small.read("key 199", []).entry == b"x" * 50_000
+
+    def test_there_is_room_again_where_the_file_is_larger_than_the_map_is_to_be_by_now(
+        self, small: Any, settings: Any
+    ) -> None:
+        """Its size in the settings has been lowered; deleting takes room, too."""
+        settings.KEYBITS_LMDB_MAP_SIZE = 8 * SMALL
+        assert _child(lambda: _fill(get_store())) == 0
+        settings.KEYBITS_LMDB_MAP_SIZE = SMALL
+        store = get_store()
+        assert len(store.sample(200)) == 100
+        store.write("key", b"x")
+        assert store.sample(200) == [("key", b"x")]
+
+    @pytest.mark.parametrize("call", ["read", "witness", "mint"])
+    def test_a_process_with_a_larger_map_shuts_the_others_out_of_one_call_and_no_more(
+        self, small: Any, settings: Any, call: str
+    ) -> None:
+        minted = small.mint(["a"])
+        _outgrow(settings.KEYBITS_LMDB_PATH)
+        asked = {"read": ("key", ["a"]), "witness": (("a",),), "mint": (["a"],)}[call]
+        with pytest.raises(StoreError, match="RESIZED"):
+            getattr(small, call)(*asked)
+        getattr(small, call)(*asked)
+        assert small.mint(["a"]) == minted
 
     def test_its_lock_file_has_its_room_on_the_disk_before_anybody_writes_there(
         self, tmp_path: Path, settings: Any
@@ -875,6 +900,21 @@ def _read_and_be_killed(path: Path) -> None:
     )
     died = subprocess.run([sys.executable, "-c", dying, str(path)], check=False)
     assert died.returncode == -signal.SIGKILL
+
+
+def _fill(store: Any) -> bool:
+    for number in range(100):
+        store.write(f"key {number}", b"x" * 50_000)
+    return True
+
+
+def _outgrow(path: Path) -> None:
+    """Have a process with a larger map put more into it than `SMALL`. Not by fork, as above."""
+    putting = (
+        "import lmdb, sys; found = lmdb.open(sys.argv[1], map_size=2**24, max_dbs=3)\n"
+        "with found.begin(found.open_db(b'entries'), write=True) as txn: txn.put(b'key', b'x' * 2**23)"
+    )
+    subprocess.run([sys.executable, "-c", putting, str(path)], check=True)
 
 
 def _child(check: Any) -> int:
