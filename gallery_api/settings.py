@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gallery_api import environment as env
+from gallery_api.log import without_traceback
 from gallery_api.secret import secret_key
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -244,7 +245,11 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"plain": {"format": "{levelname} {name}: {message}", "style": "{"}},
+    "filters": {"brief": {"()": "django.utils.log.CallbackFilter", "callback": without_traceback}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
-    "loggers": {"django.request": {"level": "ERROR"}},
+    "loggers": {
+        "django.request": {"level": "ERROR"},
+        "django.security.DisallowedHost": {"filters": ["brief"]},
+    },
     "root": {"handlers": ["console"], "level": env.choice("LOG_LEVEL", LEVELS, default="WARNING")},
 }

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from django.test import Client
 
 from gallery_api import environment, settings
 from gallery_api.secret import secret_key
@@ -222,3 +223,14 @@ class TestServers:
         )
         assert started.returncode != 0
         assert told in started.stderr
+
+
+class TestLog:
+    def test_a_foreign_host_costs_one_line_which_says_how_to_allow_it(
+        self, client: Client, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Who looks for open servers asks for many; whoever forgot to allow his own looks for the line."""
+        assert client.get("/api/v1/", headers={"host": "evil.example"}).status_code == 400
+        (record,) = caplog.records
+        assert "You may need to add 'evil.example' to ALLOWED_HOSTS." in record.message
+        assert record.exc_info is None
