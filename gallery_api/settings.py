@@ -54,6 +54,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "keybits.middleware.host_middleware",
     "keybits.middleware.path_middleware",
+    "keybits.middleware.unread_content_middleware",
     "keybits.middleware.content_length_middleware",
     "keybits.middleware.cookieless_middleware",
     "keybits.middleware.https_middleware",

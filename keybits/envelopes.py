@@ -33,6 +33,7 @@ KNOWN_MIDDLEWARE = frozenset(
         "keybits.middleware.host_middleware",
         "keybits.middleware.https_middleware",
         "keybits.middleware.path_middleware",
+        "keybits.middleware.unread_content_middleware",
         "whitenoise.middleware.WhiteNoiseMiddleware",
     }
 )

@@ -1,4 +1,4 @@
-"""What must hold for every answer, cached or not: of its Host, scheme, path, length, CORS fields and cookies.
+"""What must hold for every answer, cached or not: of its Host, scheme, path, content, length, CORS fields, cookies.
 
 Django checks the Host only when code asks for it, which no cached answer does. CommonMiddleware would set the length
 of a 304, too, and to 0, which is not the length of the 200 that it stands for (RFC 9110 section 8.6).
@@ -6,8 +6,10 @@ of a 304, too, and to 0, which is not the length of the 200 that it stands for (
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
+from functools import partial
 from urllib.parse import quote, unquote
 
 from django.conf import settings
@@ -27,9 +29,13 @@ __all__ = [
     "measured",
     "path_middleware",
     "spelt",
+    "unread_content_middleware",
 ]
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
+
+CHUNK = 2**16
+"""How many bytes of unread content are read at a time."""
 
 _AS_IT_IS = "/!$&'()*+,=:@~"
 """Characters that `reverse()` leaves unescaped, beside letters, digits and `-._` (RFC 3986 3.3); not the semicolon."""
@@ -126,6 +132,34 @@ def _is_canonical(path: str) -> bool:
 def spelt(path: str) -> str:
     """Return the one accepted spelling of a path that is given without escapes."""
     return quote(path, safe=_AS_IT_IS)
+
+
+def unread_content_middleware(get_response: GetResponse) -> GetResponse:
+    """Once an answer is sent, read what nobody has read of its request's content, up to `DATA_UPLOAD_MAX_MEMORY_SIZE`.
+
+    WSGI servers close a connection by a reset where content is left unread, and a client that is still sending loses
+    the answer (RFC 9112 section 9.6): a proxy in front makes a 502 of each refusal that did not need the content.
+    Whoever expects to be told before sending it (`Expect: 100-continue`) is told by the answer. Under ASGI Django has
+    read everything. Put it after those that look at the Host and the path alone.
+    """
+
+    def middleware(request: HttpRequest) -> HttpResponseBase:
+        response = get_response(request)
+        meta = request.META
+        if meta.get("CONTENT_LENGTH") and "HTTP_EXPECT" not in meta and not hasattr(request, "scope"):
+            # Not in django-stubs; a wrapped `close` would leave out what Django adds to these.
+            response._resource_closers.append(partial(_read_to_the_end, request))  # type: ignore[attr-defined]
+        return response
+
+    return middleware
+
+
+def _read_to_the_end(request: HttpRequest) -> None:
+    """Read and drop what is left, up to the limit. Where the client has gone, Django drops the error of a closer."""
+    most = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+    left = math.inf if most is None else most
+    while left > 0 and (found := request.read(CHUNK)):
+        left -= len(found)
 
 
 def content_length_middleware(get_response: GetResponse) -> GetResponse:

@@ -26,6 +26,7 @@ from keybits.middleware import (
     host_middleware,
     https_middleware,
     path_middleware,
+    unread_content_middleware,
 )
 
 LENGTH = "Content-Length"
@@ -242,6 +243,64 @@ class TestHttps:
         names = list(settings.MIDDLEWARE)
         ours = names.index("keybits.middleware.https_middleware")
         assert ours < names.index("django.middleware.security.SecurityMiddleware")
+
+
+@pytest.mark.django_db  # Django closes old connections once an answer is sent
+class TestUnreadContent:
+    """A server resets a connection with unread content, and what it has sent is lost (RFC 9112 section 9.6)."""
+
+    def refuse(self, sent: bytes, *, read: int = 0, **fields: str) -> BytesIO:
+        """Answer 401 after `read` bytes of what was `sent`, and send it; return what a server would find unread."""
+        request = RequestFactory(**fields).post("/", b"", content_type="application/json")
+        request.META["CONTENT_LENGTH"] = str(len(sent))
+        arriving = request.META["wsgi.input"] = BytesIO(sent)
+        request = WSGIRequest(request.META)
+
+        def view(request: HttpRequest) -> HttpResponse:
+            assert len(request.read(read)) == read
+            return HttpResponse(status=401)
+
+        answer = unread_content_middleware(view)(request)
+        assert arriving.tell() == read, "the answer waits for the content"
+        answer.close()
+        return arriving
+
+    @pytest.mark.parametrize("read", [0, 10, 300_000])
+    def test_is_read_however_much_the_view_has_read(self, read: int) -> None:
+        assert self.refuse(b"x" * 300_000, read=read).read() == b""
+
+    def test_is_read_no_further_than_a_body_may_be_long(self, settings: Settings) -> None:
+        settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 200_000
+        assert 300_000 < len(self.refuse(b"x" * 600_000).read()) <= 400_000
+
+    def test_is_read_to_the_end_where_bodies_may_have_any_length(self, settings: Settings) -> None:
+        settings.DATA_UPLOAD_MAX_MEMORY_SIZE = None
+        assert self.refuse(b"x" * 3_000_000).read() == b""
+
+    def test_is_not_asked_for_of_a_client_that_waits_to_be_told_to_send_it(self) -> None:
+        """RFC 9110 section 10.1.1: the answer tells it not to."""
+        assert self.refuse(b"x" * 10, HTTP_EXPECT="100-continue").read() == b"x" * 10
+
+    def test_that_a_client_did_not_send_changes_no_answer(self) -> None:
+        class Gone(BytesIO):
+            def read(self, *_: Any) -> bytes:
+                raise ConnectionResetError
+
+        environ = RequestFactory().post("/", b"x", content_type="text/plain").META
+        request = WSGIRequest(environ | {"wsgi.input": Gone()})
+        answer = unread_content_middleware(lambda request: HttpResponse(status=401))(request)
+        answer.close()
+        assert answer.status_code == 401
+
+    def test_that_django_has_read_is_left_alone(self) -> None:
+        request = RequestFactory().post("/", b"{}", content_type="application/json")
+        unread_content_middleware(lambda request: HttpResponse(request.body))(request).close()
+        assert request.body == b"{}"
+
+    def test_is_none_over_asgi(self) -> None:
+        request = AsyncRequestFactory().post("/", b"{}", content_type="application/json")
+        unread_content_middleware(lambda request: HttpResponse())(request).close()
+        assert request.body == b"{}"
 
 
 class TestContentLength:
