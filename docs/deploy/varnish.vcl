@@ -42,6 +42,9 @@ sub vcl_recv {
     if (req.method == "CONNECT" || req.method == "TRACE") {
         return (synth(405));
     }
+    if (std.integer(req.http.Content-Length, 0) > 2621440) { # the origin's DATA_UPLOAD_MAX_MEMORY_SIZE
+        return (synth(413, "Content Too Large"));
+    }
     call choose_pass;
     call normalise_query;
     call normalise_coding;

@@ -33,6 +33,7 @@ for number in range(30):
     )
     shot.tags.add(x)
 """
+JSON = {"Content-Type": "application/json"}
 PAGES = (
     "galleries/",
     "galleries/a/",
@@ -217,6 +218,30 @@ def test_while_the_origin_is_down_its_pages_are_shown(gallery: Gallery) -> None:
         shown = gallery.get(page)
         assert shown.status_code == 200
         assert "detail=stale-if-error" in shown.headers["cache-status"]
+
+
+@pytest.fixture
+def proxies(gallery: Gallery, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, httpx.Client]]:
+    """Both programs in front of the gallery."""
+    nginx = Nginx(tmp_path_factory.mktemp("nginx"), gallery.live.port)
+    nginx.start()
+    try:
+        with client(nginx.url) as proxy:
+            yield {"varnish": gallery.edge, "nginx": proxy}
+    finally:
+        nginx.stop()
+
+
+@pytest.mark.parametrize("name", ["varnish", "nginx"])
+@pytest.mark.parametrize(("length", "status"), [(2_500_000, 401), (20_000_000, 413)])
+def test_a_refusal_reaches_whoever_is_still_sending(
+    proxies: dict[str, httpx.Client], name: str, length: int, status: int
+) -> None:
+    """RFC 9112 section 9.6: else the origin's reset of the connection would be a 502 or 503 here."""
+    for _ in range(10):
+        answer = proxies[name].post("/api/v1/galleries/", content=b" " * length, headers=JSON)
+        assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+        assert answer.json()["status"] == status
 
 
 def test_nginx_asks_each_time_and_a_write_shows_at_once(

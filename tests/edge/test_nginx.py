@@ -255,6 +255,40 @@ class TestAnswers:
                 "nginx; fwd=uri-miss" if body == "one" else f"nginx; fwd=stale; fwd-status={status}"
             )
 
+    def test_its_own_errors_are_problems_that_nobody_keeps(self, proxy: httpx.Client, origin: Origin) -> None:
+        """RFC 9457."""
+        origin.down()
+        for answer, status in ((proxy.get(PAGE), 502), (proxy.post(PAGE, content=b" " * 3_000_000), 413)):
+            assert answer.status_code == answer.json()["status"] == status
+            assert answer.json()["title"] in {"Bad Gateway", "Content Too Large"}
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert answer.headers["cache-control"] == "private, no-store"
+        assert proxy.head(PAGE).content == b""
+
+    def test_scripts_of_other_origins_may_read_its_own_errors_where_they_may_the_origin_s(
+        self, proxy: httpx.Client, origin: Origin
+    ) -> None:
+        origin.down()
+        for path in (PAGE, "/files/a.webp"):
+            for answer in (proxy.get(path), proxy.post(path, content=b" " * 3_000_000)):
+                assert answer.headers["access-control-allow-origin"] == "*"
+        assert "access-control-allow-origin" not in proxy.get("/admin/").headers
+
+    def test_what_is_past_the_end_is_refused_and_nobody_keeps_the_refusal(
+        self, proxy: httpx.Client, origin: Origin
+    ) -> None:
+        """RFC 9110 section 15.5.17. The lifetime of the content is not that of its refusal."""
+        origin.answer("/files/a.webp", "0123456789", PICTURE)
+        for _ in range(2):
+            refused = proxy.get("/files/a.webp", headers={"Range": "bytes=20-"})
+            assert (refused.status_code, refused.headers["content-range"]) == (416, "bytes */10")
+            assert "no-store" in refused.headers["cache-control"]
+        for wanted in ({}, {"Range": "bytes=2-4"}):
+            assert (
+                proxy.get("/files/a.webp", headers=wanted).headers["cache-control"]
+                == PICTURE["Cache-Control"]
+            )
+
     @pytest.mark.parametrize("path", [PAGE, "/ws/captures/1/"])
     def test_nothing_is_upgraded(self, proxy: httpx.Client, origin: Origin, path: str) -> None:
         """What comes over an upgraded connection passes every rule here."""
