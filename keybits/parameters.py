@@ -40,7 +40,7 @@ _MOMENT = re.compile(
 
 
 class ValueRefusedError(ValueError):
-    """The parameter does not accept the value. `allowed` lists the values that it accepts, if these are few."""
+    """The parameter does not accept the value. `allowed` lists all values that it accepts, if these are few."""
 
     def __init__(self, detail: str, allowed: tuple[str, ...] = (), suggestion: str = "") -> None:
         super().__init__(detail)
@@ -94,9 +94,7 @@ class Number(Parameter):
             return value
         if not _SIGNED.fullmatch(value) or not self.minimum <= int(value) <= self.maximum:
             words = "".join(f", or {word}" for word in self.words)
-            raise ValueRefusedError(
-                f"Write a whole number from {self.minimum} to {self.maximum}{words}.", self.words
-            )
+            raise ValueRefusedError(f"Write a whole number from {self.minimum} to {self.maximum}{words}.")
         return str(int(value))
 
     def schema(self) -> Schema:

@@ -275,6 +275,12 @@ class TestRefusal:
         with pytest.raises(ValueRefusedError, match="from 1 to 100, or max"):
             NUMBER.canonical("many")
 
+    def test_what_is_allowed_is_listed_only_where_it_is_all_there_is(self) -> None:
+        """Who offers what `allowed` has would otherwise offer `max` and no number."""
+        with pytest.raises(ValueRefusedError) as caught:
+            NUMBER.canonical("many")
+        assert caught.value.allowed == ()
+
     def test_text_says_what_was_expected(self) -> None:
         with pytest.raises(ValueRefusedError, match=r"Write a slug\."):
             SLUG.canonical("é")
