@@ -151,7 +151,8 @@ class Purger(ABC):
     def url(self, option: str, value: object) -> httpx.URL:
         """Return `value` as an absolute URL. One with a user or a password is refused: httpx would log it."""
         url = _parsed(value) if isinstance(value, str) else httpx.URL()
-        if url.scheme in {"http", "https"} and url.host and not url.userinfo:
+        has_port = url.port is None or 0 < url.port < 2**16
+        if url.scheme in {"http", "https"} and url.host and has_port and not url.userinfo:
             return url
         raise self.misconfigured(option, "an http(s) URL without user and password")
 

@@ -598,6 +598,7 @@ class TestOptions:
             (Xkey, {"servers": 6081}, "servers"),
             (Fastly, {"service": ""}, "service"),
             (Fastly, {"api": "ftp://x"}, "api"),
+            *((Fastly, {"api": f"https://x:{port}"}, "api") for port in (0, 65_536)),
             (Cloudflare, {"plan": "gold"}, "plan"),
             (Cloudflare, {"plan": ["free"]}, "plan"),
             (Cloudflare, {"zone": None}, "zone"),
