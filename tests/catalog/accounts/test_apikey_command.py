@@ -46,7 +46,7 @@ def test_a_time_without_a_zone_is_utc(owner: User, capsys: Any, expires: str) ->
         (["nobody", "--name", "x", "--scope", "read"], "no user 'nobody'"),
         (["owner", "--name", "x", "--scope", "write"], "invalid choice: 'write'"),
         (["owner", "--name", "x"], "--scope"),
-        (["owner", "--name", "", "--scope", "read"], "blank"),
+        (["owner", "--name", "", "--scope", "read"], "--name: This field cannot be blank"),
         (["owner", "--name", "x" * 101, "--scope", "read"], "100"),
         (["owner", "--name", "x", "--scope", "read", "--expires", "soon"], "2030-01-31"),
         (["owner", "--name", "x", "--scope", "read", "--expires", "2999-02-30"], "2030-01-31"),

@@ -17,6 +17,9 @@ from catalog.accounts.models import LATEST, ApiKey, Scope
 from catalog.management.arguments import user_named, utf8
 from catalog.management.printing import on_one_line
 
+OPTIONS = {"name": "--name", "scopes": "--scope", "expires_at": "--expires"}
+"""The options that fields of a key are set by."""
+
 
 class Command(BaseCommand):
     help = "Issues, lists and revokes API keys."
@@ -54,7 +57,7 @@ class Command(BaseCommand):
             owner, ends = user_named(user), _moment(expires)
             secret = keys.issue(user=owner, name=name, scopes=scopes, expires_at=ends)[1]
         except ValidationError as error:
-            raise CommandError("; ".join(error.messages)) from error
+            raise CommandError("; ".join(_told(error))) from error
         self.stderr.write("Store this key now: it cannot be shown again.")
         self.stdout.write(secret.reveal())
 
@@ -73,6 +76,14 @@ class Command(BaseCommand):
             raise CommandError("No key has this prefix; `manage.py apikey list` prints all prefixes.")
         keys.revoke(key=key)
         self.stdout.write(on_one_line(f"{key} is revoked."))
+
+
+def _told(error: ValidationError) -> list[str]:
+    """Return what is wrong, each with the option that it is about."""
+    if not hasattr(error, "error_dict"):
+        return error.messages
+    found = error.message_dict.items()
+    return [f"{OPTIONS.get(field, field)}: {each}" for field, said in found for each in said]
 
 
 def _moment(text: str | None) -> datetime | None:
