@@ -28,6 +28,7 @@ __all__ = [
     "names",
     "rate",
     "redis_url",
+    "seconds",
     "text",
     "whole",
 ]
@@ -37,6 +38,7 @@ T = TypeVar("T")
 BOOLEANS = dict.fromkeys(("true", "yes", "y", "on", "1"), True) | dict.fromkeys(
     ("false", "no", "n", "off", "0"), False
 )
+ENGINES = frozenset({"django.db.backends.postgresql", "django.db.backends.sqlite3"})
 HOST = re.compile(r"\*|[a-z0-9.-]+|\[[a-f0-9:.]+\]", re.IGNORECASE)
 MOST = 2**31 - 1
 RATE = re.compile(r"[1-9]\d{0,8}/(s|sec|second|m|min|minute|h|hour|d|day)", re.ASCII)
@@ -60,6 +62,15 @@ def whole(name: str, *, default: int, least: int = 0, most: int = MOST) -> int:
     return _read(name, parse, default, f"a whole number from {least} to {most}")
 
 
+def seconds(name: str, *, default: float, may_be_none: bool = False) -> float:
+    """Return a number of seconds above 0, or from 0 on."""
+
+    def parse(given: str) -> float:
+        return _sound(float(given), 0 < float(given) <= MOST or (may_be_none and float(given) == 0))
+
+    return _read(name, parse, default, f"a number of seconds {'from 0 on' if may_be_none else 'above 0'}")
+
+
 def choice(name: str, choices: Collection[str], *, default: str) -> str:
     """Return one of `choices`; case is ignored."""
     known = {each.lower(): each for each in choices}
@@ -72,7 +83,8 @@ def names(name: str, *, default: list[str]) -> list[str]:
 
 def hosts(name: str, *, default: list[str]) -> list[str]:
     def parse(given: str) -> list[str]:
-        return [_sound(each, HOST.fullmatch(each)) for each in _members(given)]
+        found = [_sound(each, HOST.fullmatch(each)) for each in _members(given)]
+        return _sound(found, found)
 
     accepted = "host names without scheme or port, separated by commas; .example.org includes its subdomains"
     return _read(name, parse, default, accepted)
@@ -109,8 +121,13 @@ def redis_url(name: str, *, default: str) -> str:
 
 
 def database(name: str, *, default: str) -> dict[str, Any]:
-    """Return an entry of `DATABASES`. Django's connection pool is refused: with persistent connections it raises."""
-    accepted = "a URL such as postgres://user:password@host:5432/name, without a pool"
+    """Return an entry of `DATABASES`: of PostgreSQL, or of SQLite in a file, which all threads and processes share.
+
+    Django's connection pool is refused: with persistent connections it raises.
+    """
+    accepted = (
+        "a URL such as postgres://user:password@host:5432/name, without a pool, or sqlite:////path/of/a/file"
+    )
     return _read(name, _database, None, accepted, is_secret=True) or _database(default)
 
 
@@ -154,12 +171,13 @@ def _redis_url(given: str) -> str:
 
     ConnectionPool.from_url(given).make_connection()  # does not connect yet
     url = urlsplit(given)
-    return _sound(given, url.scheme == "unix" or re.fullmatch(r"\d*", url.path.strip("/"), re.ASCII))
+    is_of_a_database = re.fullmatch(r"\d*", url.path.strip("/"), re.ASCII)
+    return _sound(given, url.path if url.scheme == "unix" else is_of_a_database)
 
 
 def _database(given: str) -> dict[str, Any]:
-    _sound(given, given.partition("://")[0] in Env.DB_SCHEMES)
+    _sound(given, Env.DB_SCHEMES[given.partition("://")[0]] in ENGINES)
     found: dict[str, Any] = Env.db_url_config(given)
     options = found.get("OPTIONS", {})
     _sound(found, "pool" not in options and isinstance(found.get("CONN_MAX_AGE"), int | None))
-    return _sound(found, found["NAME"] or options.get("service"))
+    return _sound(found, (found["NAME"] or options.get("service")) and found["NAME"] != ":memory:")

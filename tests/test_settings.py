@@ -24,7 +24,9 @@ WRONG = [
     *((f"{name}_THROTTLE_RATE", "abc") for name in RATES),
     *(("REDIS_URL", url) for url in ("foo", "redis://h:abc/0", "redis://h/x", "redis://h/0?foo=1")),
     ("REDIS_URL", "redis://a/0,redis://b/0"),
+    ("REDIS_URL", "unix://"),
     *(("DATABASE_URL", url) for url in ("foo", "xyz://h/n", "postgres://h:abc/n", "postgres://h")),
+    *(("DATABASE_URL", url) for url in ("mysql://h/n", "oracle://h/n", "sqlite://:memory:")),
     *(("DATABASE_URL", f"postgres://h/n?{query}") for query in ("pool=true", "conn_max_age=long")),
     *(("NUM_PROXIES", number) for number in ("-1", "x", "1.5", "1001")),
     *(("TOMBSTONE_DAYS", number) for number in ("-1", "x", "99999999999")),
@@ -33,7 +35,15 @@ WRONG = [
     *((name, "2") for name in ("KEYBITS_FASTPATH", "KEYBITS_METRICS")),
     *(("MEDIA_ROOT", place) for place in ("/etc/passwd", "/etc/passwd/media")),
     ("VAR_DIR", "/etc/passwd"),
-    *(("ALLOWED_HOSTS", name) for name in ("https://gallery.example", "gallery.example:443", "*.example")),
+    *(
+        ("ALLOWED_HOSTS", name)
+        for name in ("https://gallery.example", "gallery.example:443", "*.example", ",")
+    ),
+    *(("KEYBITS_RELAY_BOUND", seconds) for seconds in ("0", "-1", "x", "inf", "nan", "1s")),
+    *(("KEYBITS_RELAY_INTERVAL", seconds) for seconds in ("0", "x")),
+    *(("KEYBITS_PURGE_AGAIN", seconds) for seconds in ("-1", "x")),
+    *(("KEYBITS_MEMORY_BYTES", number) for number in ("-1", "64M")),
+    *(("KEYBITS_LMDB_MAP_SIZE", number) for number in ("1000", "1G")),
     *(("WARM_BASE_URL", url) for url in ("foo", "https://", "https://h:x", "https://h/path", "https://u@h")),
     *(("PURGERS", text) for text in ("{", "[]", '{"edge": 1}')),
     ("LOG_LEVEL", "LOUD"),
@@ -169,6 +179,22 @@ class TestWhatIsMeant:
         assert "KEYBITS_RELAY" not in read()
         monkeypatch.setenv("KEYBITS_RELAY", "external")
         assert read()["KEYBITS_RELAY"] == "external"
+
+    @pytest.mark.parametrize(
+        ("name", "value", "meant"),
+        [
+            ("KEYBITS_RELAY_BOUND", "2.5", 2.5),
+            ("KEYBITS_RELAY_INTERVAL", "0.05", 0.05),
+            ("KEYBITS_PURGE_AGAIN", "0", 0),
+            ("KEYBITS_MEMORY_BYTES", "0", 0),
+            ("KEYBITS_LMDB_MAP_SIZE", str(2**33), 2**33),
+        ],
+    )
+    def test_what_a_machine_and_its_network_decide_is_what_the_environment_says(
+        self, monkeypatch: pytest.MonkeyPatch, name: str, value: str, meant: float
+    ) -> None:
+        monkeypatch.setenv(name, value)
+        assert read()[name] == meant
 
     def test_keys_of_before_are_told_with_commas(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("SECRET_KEY_FALLBACKS", "older, oldest")
