@@ -1,4 +1,4 @@
-"""What `manage.py` says where a deployment keeps a command from running: one message, and no traceback.
+"""What `manage.py` says where a deployment keeps a command from running, or a person stops it: no traceback.
 
 It alone decides which failures are the deployment's: what its environment says, and a database that is out of reach or
 has not been migrated. All others are faults of the code, and keep their traceback.
@@ -6,6 +6,7 @@ has not been migrated. All others are faults of the code, and keep their traceba
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -15,6 +16,7 @@ from django.db import DatabaseError, InterfaceError, OperationalError, Programmi
 
 __all__ = ["run"]
 
+INTERRUPTED = 128 + signal.SIGINT
 NOT_AS_MIGRATED = frozenset({"42P01", "42703", "42501"})
 """The SQLSTATEs of a table or column that is missing, and of one that the role has no right to."""
 
@@ -22,7 +24,8 @@ NOT_AS_MIGRATED = frozenset({"42P01", "42703", "42501"})
 def run(arguments: Sequence[str]) -> None:
     """Run a command; exit with 1 and one message on standard error if the deployment keeps it from running.
 
-    With `--traceback` the exception is raised instead, as Django does for a `CommandError`.
+    With `--traceback` the exception is raised instead, as Django does for a `CommandError`. A command that is
+    interrupted (SIGINT) exits with 130, as shells do.
     """
     try:
         execute_from_command_line(list(arguments))
@@ -30,6 +33,11 @@ def run(arguments: Sequence[str]) -> None:
         if "--traceback" in arguments or not _is_of_the_deployment(error):
             raise
         sys.exit(f"CommandError: {_told(error)}")
+    except KeyboardInterrupt:
+        if "--traceback" in arguments:
+            raise
+        sys.stderr.write("\nInterrupted.\n")
+        sys.exit(INTERRUPTED)
 
 
 def _is_of_the_deployment(error: Exception) -> bool:

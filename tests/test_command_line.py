@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +60,34 @@ class TestADeploymentThatKeepsACommandFromRunning:
         done = command("apikey", "list", "--traceback", DEBUG="maybe")
         assert "Traceback" in done.stderr
         assert done.stderr.endswith("DEBUG is 'maybe'; write true or false.\n")
+
+
+class TestWhoInterruptsACommand:
+    """By Ctrl-C, which is SIGINT."""
+
+    def interrupt(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Interrupt a shell that has said that it waits."""
+        code = "import sys, time; print('waiting', flush=True); time.sleep(60)"
+        started = subprocess.Popen(
+            [sys.executable, "manage.py", "shell", "--verbosity", "0", "--command", code, *arguments],
+            cwd=CHECKOUT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert started.stdout is not None
+        assert started.stdout.readline() == "waiting\n"
+        started.send_signal(signal.SIGINT)
+        output, errors = started.communicate(timeout=60)
+        return subprocess.CompletedProcess(started.args, started.returncode, output, errors)
+
+    def test_is_told_so_in_a_word_and_the_shell_that_it_was_an_interrupt(self) -> None:
+        done = self.interrupt()
+        assert done.stderr.strip() == "Interrupted."
+        assert done.returncode == 130
+
+    def test_is_shown_where_by_a_traceback_if_asked_for(self) -> None:
+        assert self.interrupt("--traceback").stderr.endswith("KeyboardInterrupt\n")
 
 
 class TestAFaultOfTheCode:
