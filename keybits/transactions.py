@@ -71,6 +71,9 @@ _RELEASES = re.compile(rf"{_BEFORE}RELEASE\b", re.IGNORECASE | re.DOTALL)
 """On SQLite, the end of a savepoint that nothing contains is a COMMIT; Django makes one where autocommit is off."""
 _COMMITS = re.compile(rf"{_BEFORE}(?:COMMIT|END)\b", re.IGNORECASE | re.DOTALL)
 _PREPARES = re.compile(rf"(?:\A{_BEFORE}|{_NEXT})PREPARE\s+TRANSACTION\b", re.IGNORECASE | re.DOTALL)
+_QUOTED = re.compile(r"""'[^']*'|"[^"]*\"""")
+_MAY_HIDE_QUOTES = re.compile(r"--|/\*|[\\$]")
+"""A comment, an escape, or PostgreSQL's quoting with dollars: with one of them, a quote may be none."""
 _WITH = re.compile(
     rf"{_BEFORE}WITH\b.*\b(?:INSERT|UPDATE|DELETE|MERGE|REPLACE\s+INTO)\b", re.IGNORECASE | re.DOTALL
 )
@@ -267,7 +270,7 @@ def _watched(execute: Callable[..., Any], sql: Any, params: Any, many: bool, con
         connection.__dict__[CURSORS].add(context["cursor"])
     text, run = _text(sql, connection), partial(execute, sql, params, many, context)
     early.note(connection.alias, text)
-    if AFTERWARDS in connection.__dict__ and _PREPARES.search(text):
+    if AFTERWARDS in connection.__dict__ and _prepares(connection, text):
         raise NotSupportedError(
             "This transaction cannot be prepared: COMMIT PREPARED does not know which scopes it is to close."
         )
@@ -302,6 +305,12 @@ def _commits_later(connection: BaseDatabaseWrapper, text: str) -> bool:
     It may also be one with such words in a literal, a comment, or the body of a function.
     """
     return connection.vendor != "sqlite" and ";" in text and bool(_COMMITS_LATER.search(text))
+
+
+def _prepares(connection: BaseDatabaseWrapper, text: str) -> bool:
+    """Say whether a text may prepare its transaction: where quotes are plain, words within them do not."""
+    plain = text if _MAY_HIDE_QUOTES.search(text) else _QUOTED.sub("''", text)
+    return connection.vendor == "postgresql" and bool(_PREPARES.search(plain))
 
 
 def _begins_or_ends(connection: BaseDatabaseWrapper, text: str) -> bool:

@@ -257,7 +257,12 @@ def test_a_text_that_fails_after_it_has_committed_is_closed(shot: Screenshot, fa
 @pytest.mark.stack("server")
 @pytest.mark.parametrize(
     "text",
-    ["PREPARE TRANSACTION 'a'", "-- two\nprepare  transaction 'a'", "SELECT 1; PREPARE TRANSACTION 'a'"],
+    [
+        *("PREPARE TRANSACTION 'a'", "-- two\nprepare  transaction 'a'", "SELECT 1; PREPARE TRANSACTION 'a'"),
+        *("SELECT ''; PREPARE TRANSACTION 'a'", "SELECT 1 AS \"'\"; PREPARE TRANSACTION 'a'"),
+        *("-- It's\n; PREPARE TRANSACTION 'a'", "SELECT 1 /* It's */; PREPARE TRANSACTION 'a'"),
+        *(r"SELECT E'\''; PREPARE TRANSACTION 'a'", "SELECT $$It's$$; PREPARE TRANSACTION 'a'"),
+    ],
 )
 def test_a_transaction_that_is_to_close_scopes_cannot_be_prepared(text: str) -> None:
     """Whoever commits it, perhaps another process, does not know of them."""
@@ -266,6 +271,24 @@ def test_a_transaction_that_is_to_close_scopes_cannot_be_prepared(text: str) -> 
     with pytest.raises(NotSupportedError, match="cannot be prepared"):
         run(text)
     run("ROLLBACK")
+
+
+@pytest.mark.parametrize(
+    "text", ["SELECT '; PREPARE TRANSACTION ''a'''", "SELECT 1 AS \"; prepare transaction 'a'\", '; it''s'"]
+)
+def test_a_text_that_only_quotes_such_words_prepares_nothing(text: str) -> None:
+    run("BEGIN")
+    invalidation.changed({"tags"}, "default")
+    run(text)
+    assert closed_by(lambda: run("COMMIT")) == {"tags"}
+
+
+@pytest.mark.stack("embedded")
+def test_nothing_is_taken_to_be_prepared_by_a_database_that_prepares_nothing() -> None:
+    run("BEGIN")
+    invalidation.changed({"tags"}, "default")
+    run("SELECT 'C:\\; PREPARE TRANSACTION' -- ; prepare transaction 'a'")
+    assert closed_by(lambda: run("COMMIT")) == {"tags"}
 
 
 @pytest.mark.stack("server")
