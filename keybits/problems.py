@@ -20,6 +20,7 @@ from keybits.outages import Outage
 __all__ = [
     "CACHE_CONTROL",
     "MEDIA_TYPE",
+    "RETRY_AFTER",
     "OutOfReachError",
     "bad_request",
     "body",

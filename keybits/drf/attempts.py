@@ -12,6 +12,7 @@ from django.db.models import Model
 from rest_framework.exceptions import APIException
 
 from keybits import changes, replicas
+from keybits.problems import RETRY_AFTER
 from keybits.transactions import WriteRefusedError
 
 __all__ = ["BusyError", "ReplicaReadError", "atomically"]
@@ -42,6 +43,7 @@ class ReplicaReadError(APIException):
     status_code = 503
     default_detail = "The server could not determine the present state; nothing was written."
     members = {"type": "replica-read"}
+    wait = RETRY_AFTER
 
 
 def atomically(model: type[Model], work: Callable[[], T]) -> T:

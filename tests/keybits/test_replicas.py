@@ -235,5 +235,6 @@ class TestWrites:
         response = patch("/stubborn/dark/", "*")
         assert response.status_code == 503
         assert response.json()["type"] == "urn:problem:replica-read"
+        assert response["Retry-After"].isdecimal()  # as every 503 has it
         assert "replica" in caplog.text
         assert name() == "Of now"
