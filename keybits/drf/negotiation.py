@@ -77,8 +77,9 @@ def _accepts(field: str, media_type: str) -> bool:
 # one fails in its midst, Python before 3.11.5 then takes half of it for a whole one.
 _MEMBERS = re.compile(r'(?:[^,"]++|"(?:[^"\\]|\\.)*+"?+)++')
 _WORD = r"[-!#$%&'*+.^_`|~0-9A-Za-z]++"
-_RANGE = re.compile(rf'\s*+({_WORD}/{_WORD})\s*+((?:;\s*+(?:{_WORD}=(?:{_WORD}|"(?:[^"\\]|\\.)*+")\s*+)?)*)')
-_WEIGHT = re.compile(r";\s*+q=([^;\s]*+)", re.IGNORECASE)
+_VALUE = rf'(?:{_WORD}|"(?:[^"\\]|\\.)*+")'
+_RANGE = re.compile(rf"\s*+({_WORD}/{_WORD})\s*+((?:;\s*+(?:{_WORD}={_VALUE}\s*+)?)*)")
+_PARAMETER = re.compile(rf";\s*+({_WORD})=({_VALUE})")
 _QVALUE = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
 
 
@@ -87,6 +88,5 @@ def _range(member: str) -> tuple[str, float] | None:
     found = _RANGE.fullmatch(member)
     if found is None or (found[1].startswith("*/") and found[1] != "*/*"):
         return None
-    weight = _WEIGHT.search(found[2])
-    quality = weight[1] if weight else "1"
+    quality = next((value for name, value in _PARAMETER.findall(found[2]) if name in {"q", "Q"}), "1")
     return (found[1].lower(), float(quality)) if _QVALUE.fullmatch(quality) else None

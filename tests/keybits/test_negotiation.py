@@ -94,6 +94,21 @@ class TestSection1251Accept:
     def test_the_most_specific_range_decides_in_any_order(self, field: str, expected: bool) -> None:
         assert accepts(field, JSON) is expected
 
+    @pytest.mark.parametrize(
+        ("field", "expected"),
+        [
+            ('application/json;x=";q=0"', True),
+            ('application/json;x=" ; q=0.0 ";q=0.5', True),
+            ('application/json;x="\\";q=0"', True),
+            ('application/json;x=";q=1";q=0', False),
+            ('application/json;x="\\";q=much";q=0', False),
+            ('text/html;x=";q=0, */*;q=1", application/json;q=0', False),
+        ],
+    )
+    def test_what_a_parameter_quotes_is_no_weight(self, field: str, expected: bool) -> None:
+        """RFC 9110 section 5.6.6: a parameter's value is one token or one quoted string."""
+        assert accepts(field, JSON) is expected
+
     @pytest.mark.parametrize("field", ["", " ", ",", ",,,", "json", "*", "q=0", ";q=0", "html, xml"])
     def test_a_field_in_which_nothing_can_be_read_accepts_everything(self, field: str) -> None:
         assert accepts(field, JSON)
