@@ -30,6 +30,7 @@ from keybits import bits, invalidation
 from keybits.conf import conf
 from keybits.constructors import KeyConstructor
 from keybits.entries import SHAPING_SETTINGS
+from keybits.lookups import ONE, WHOLE, WatchedDict
 from keybits.stamps import is_family
 from keybits.templates import parse
 
@@ -153,6 +154,8 @@ def _header(name: str, constructor: KeyConstructor, _: tuple[str, ...]) -> str:
     by_meta = {found.removeprefix("http_") for found in _named(constructor, bits.RequestMetaKeyBit)}
     if "*" in named | by_meta or header.lower() in named or name.lower() in by_meta:
         return ""
+    if name == "*":
+        return "read by name what it is about, or add HeadersKeyBit('*')"
     kinds = {"ACCEPT": bits.FormatKeyBit, "ACCEPT_LANGUAGE": bits.LanguageKeyBit}
     kinds |= {"AUTHORIZATION": bits.UserKeyBit}  # one that leads to no user is never cached
     if name in kinds and _has(constructor, kinds[name]):
@@ -174,8 +177,9 @@ def _parameter(name: str, constructor: KeyConstructor, _: tuple[str, ...]) -> st
     )
 
 
-def _cookie(name: str, constructor: KeyConstructor, _: tuple[str, ...]) -> str:
-    return "do not read it in a cached view: no bit covers a single cookie"
+def _cookie(name: str, constructor: KeyConstructor, scopes: tuple[str, ...]) -> str:
+    covered = not _header("COOKIE", constructor, scopes)
+    return "" if covered else "do not read it in a cached view: no bit covers a single cookie"
 
 
 def _user(name: str, constructor: KeyConstructor, _: tuple[str, ...]) -> str:
@@ -263,7 +267,7 @@ def _tables(sql: str) -> Iterator[str]:
             found = _NEXT.match(sql, found.end())
 
 
-class _Meta(dict[str, Any]):
+class _Meta(WatchedDict):
     """A request's META that records which headers are read, and with the query all its `parameters`."""
 
     def __init__(self, source: dict[str, Any], parameters: Iterable[str], reads: set[Read]) -> None:
@@ -271,9 +275,9 @@ class _Meta(dict[str, Any]):
         self._reads = reads
         self._parameters = [("query parameter", name) for name in parameters]
 
-    def _note(self, key: str) -> None:
-        name = key.removeprefix("HTTP_")
-        if name != key and name not in CONDITIONS:
+    def looked_for(self, key: Any) -> None:
+        name = str(key).removeprefix("HTTP_")
+        if name != str(key) and name not in CONDITIONS:
             self._reads.add(("header", name))
         elif key in {"SERVER_NAME", "SERVER_PORT"}:
             self._reads.add(("header", "HOST"))
@@ -282,17 +286,8 @@ class _Meta(dict[str, Any]):
         elif key == "QUERY_STRING":  # as every absolute link to this or another page does
             self._reads.update(self._parameters)
 
-    def __getitem__(self, key: str) -> Any:
-        self._note(key)
-        return super().__getitem__(key)
-
-    def get(self, key: str, default: Any = None) -> Any:
-        self._note(key)
-        return super().get(key, default)
-
-    def __contains__(self, key: object) -> bool:
-        self._note(str(key))
-        return super().__contains__(key)
+    def looked_through(self) -> None:
+        self._reads.update({("header", "*"), *self._parameters})
 
 
 class _Headers(HttpHeaders):
@@ -308,63 +303,52 @@ class _Headers(HttpHeaders):
             self._reads.add(("header", name))
         return super().__getitem__(key)
 
+    def __iter__(self) -> Iterator[str]:
+        self._reads.add(("header", "*"))
+        return super().__iter__()
 
-class _Cookies(dict[str, str]):
-    """Cookies that record which are read."""
+    def __len__(self) -> int:
+        self._reads.add(("header", "*"))
+        return super().__len__()
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
+
+class _Cookies(WatchedDict):
+    """Cookies that record which are read; all together are the header that they came in."""
 
     def __init__(self, source: dict[str, str], reads: set[Read]) -> None:
         super().__init__(source)
         self._reads = reads
 
-    def __getitem__(self, key: str) -> str:
-        self._reads.add(("cookie", key))
-        return super().__getitem__(key)
-
-    def get(self, key: str, default: Any = None) -> Any:
-        self._reads.add(("cookie", key))
-        return super().get(key, default)
-
-    def __contains__(self, key: object) -> bool:
+    def looked_for(self, key: Any) -> None:
         self._reads.add(("cookie", str(key)))
-        return super().__contains__(key)
+
+    def looked_through(self) -> None:
+        self._reads.add(("header", "COOKIE"))
 
 
 def _watched_query(source: Any, reads: set[Read]) -> Any:
     """Return a copy of a QueryDict that records which parameters are read."""
+    kind = type(source)
+    present = {("query parameter", str(name)) for name in source}
 
-    present = [("query parameter", str(name)) for name in source]
+    def telling(name: str, tell: Callable[..., set[Read]]) -> Callable[..., Any]:
+        read = getattr(kind, name)
 
-    class Watched(type(source)):  # type: ignore[misc]
-        def __getitem__(self, key: str) -> Any:
-            reads.add(("query parameter", key))
-            return super().__getitem__(key)
+        def method(self: Any, *given: Any) -> Any:
+            reads.update(tell(*given))
+            return read(self, *given)
 
-        def getlist(self, key: str, default: Any = None) -> Any:
-            reads.add(("query parameter", key))
-            return super().getlist(key, default)
+        return method
 
-        def __contains__(self, key: object) -> bool:
-            reads.add(("query parameter", str(key)))
-            return bool(super().__contains__(key))
-
-        def __iter__(self) -> Iterator[str]:
-            reads.update(present)
-            return super().__iter__()  # type: ignore[no-any-return]
-
-        def __len__(self) -> int:
-            reads.update(present)
-            return super().__len__()  # type: ignore[no-any-return]
-
-        def keys(self) -> Any:
-            reads.update(present)
-            return super().keys()
-
-        def lists(self) -> Any:
-            reads.update(present)
-            return super().lists()
-
-    watched = type(source)(source.urlencode(), mutable=False)
-    watched.__class__ = Watched
+    ways = {
+        name: telling(name, lambda key, *_: {("query parameter", str(key))}) for name in ("getlist", *ONE)
+    }
+    ways |= {name: telling(name, lambda *_: present) for name in ("lists", *WHOLE)}
+    watched = kind(source.urlencode(), mutable=False)
+    watched.__class__ = type("Watched", (kind,), ways)
     return watched
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from drf_spectacular.authentication import SessionScheme
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema as SpectacularAutoSchema
-from drf_spectacular.plumbing import build_bearer_security_scheme_object
+from drf_spectacular.plumbing import build_bearer_security_scheme_object, build_mock_request
 from rest_framework.permissions import SAFE_METHODS
 
 from catalog.api import bulk_schema, response_fields
@@ -16,7 +16,7 @@ from keybits.drf import idempotency
 from keybits.drf.query import FORMAT
 from keybits.parameters import MOST_REPEATED, Choice, CommaList, Parameter
 
-__all__ = ["AutoSchema", "finish"]
+__all__ = ["AutoSchema", "finish", "request_of_nobody"]
 
 Direction = Literal["request", "response"]
 
@@ -305,6 +305,11 @@ def _problems(errors: dict[str, str], *, tells_current: bool = False) -> dict[st
         }
         for status, text in errors.items()
     }
+
+
+def request_of_nobody(method: str, path: str, view: Any, original_request: Any, **given: Any) -> Any:
+    """Return the request that a view is described for. It has nothing of the client that asks for the description."""
+    return build_mock_request(method, path, view, None, **given)  # type: ignore[no-untyped-call]
 
 
 def finish(result: dict[str, Any], **_: Any) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from rest_framework.request import Request
 from keybits.bits import FreshnessKeyBit, OriginKeyBit, PurgeKeyBit, user_class
 from keybits.constructors import KeyConstructor, headers_named
 from keybits.drf.closed import OPEN_TO_ALL, is_known, is_said_closed
+from keybits.lookups import WatchedDict
 from keybits.query import Query
 
 __all__ = [
@@ -48,12 +49,6 @@ SHOWN = "CSRF_COOKIE_NEEDS_UPDATE"
 """What Django's `get_token` sets in META."""
 COOKIES = "its cookies"
 """How a cookie that was read is named among what is the visitor's own."""
-LOOKING = (
-    *("__contains__", "__eq__", "__getitem__", "__iter__", "__len__", "__ne__", "__or__", "__repr__"),
-    *("__reversed__", "__ror__", "copy", "get", "items", "keys", "pop", "popitem", "setdefault"),
-    *("values", "__delitem__", "__ior__", "__setitem__", "clear", "update"),
-)
-"""The methods of a dict that show what is in it or, the last ones, change what the others show."""
 Mine = tuple[frozenset[str], Hashable]
 """What an answer is kept for: see `whose`."""
 UTF_8 = frozenset({"utf-8", "utf8"})
@@ -228,42 +223,26 @@ def watched_session(asked: Any, mine: Mine) -> Iterator[list[str]]:
             session.accessed = accessed or session.accessed
 
 
-def _read(name: str) -> Any:
-    """Return a method of `_Cookies` that reads."""
-
-    def read(self: _Cookies, *given: Any, **named: Any) -> Any:
-        if COOKIES not in self.looked:
-            self.looked.append(COOKIES)
-        others = (each.raw if isinstance(each, _Cookies) else each for each in given)
-        return getattr(self.cookies, name)(*others, **named)
-
-    return read
-
-
-class _Cookies(dict[str, Any]):
-    """The cookies of a request, which note in a list that they are read.
-
-    Code in C may look into a dict past its methods, as orjson does. It finds one value that it cannot write, not the
-    cookies, and cannot take them for empty either: `renderers.written` then asks the methods.
-    """
+class _Cookies(WatchedDict):
+    """The cookies of a request, which note in a list that they are read, or changed for those who read them then."""
 
     def __init__(self, cookies: dict[str, str], looked: list[str], mine: Mine) -> None:
-        super().__init__({COOKIES: object()})
-        self.raw = getattr(cookies, "raw", cookies)
-        self.cookies, self.looked, self.mine = cookies, looked, mine
+        super().__init__(cookies)
+        self.looked, self.mine = looked, mine
 
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        """Be copied and pickled as a plain dict: pickle refuses what a dict's own method says of another class."""
-        return dict, (self.copy(),)
+    def looked_through(self) -> None:
+        if COOKIES not in self.looked:
+            self.looked.append(COOKIES)
 
+    def looked_for(self, key: Any) -> None:
+        self.looked_through()
 
-for _name in LOOKING:
-    setattr(_Cookies, _name, _read(_name))
+    changed = looked_through
 
 
 def _cookies(asked: Any) -> Any:
     """Return the cookies of a request, without noting it: keybits looks at them before a handler runs."""
-    return getattr(asked.COOKIES, "raw", asked.COOKIES)
+    return asked.COOKIES.raw if isinstance(asked.COOKIES, WatchedDict) else asked.COOKIES
 
 
 def whose(request: Request, constructor: KeyConstructor) -> Mine:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -109,6 +110,8 @@ PLANTED: list[tuple[str, Handler, str, dict[str, Any]]] = [
             "by their names": lambda r: list(r.GET),
             "in a copy": lambda r: r.GET.copy(),
             "by their number": lambda r: len(r.GET),
+            "by comparing them": lambda r: r.GET == {},
+            "in a description": lambda r: repr(r.GET),
             "in the address": lambda r: r._request.get_full_path(),
         }.items()
     ),
@@ -155,6 +158,74 @@ def test_a_cookie_is_covered_by_nothing() -> None:
 def test_neither_are_all_cookies_at_once() -> None:
     with pytest.raises(IncompleteKeyError, match="header 'COOKIE'"):
         ask(lambda r: r.META["HTTP_COOKIE"], who=bits.UserKeyBit())
+
+
+AT_ONCE: dict[str, Callable[[Any], object]] = {
+    "their names": list,
+    "their names as a view": lambda given: list(given.keys()),
+    "their values": lambda given: list(given.values()),
+    "both": lambda given: list(given.items()),
+    "how many": len,
+    "whether there are any": bool,
+    "by comparing them": lambda given: given == {},
+    "as text": repr,
+    "in reverse": lambda given: list(reversed(given)),
+    "in a copy": lambda given: given.copy(),
+    "in a copy of another kind": copy.copy,
+    "as keywords": lambda given: dict(**given),
+    "together with others": lambda given: given | {},
+}
+"""Ways to look at all that a mapping has."""
+OF_DICTS = {"in reverse", "in a copy", "in a copy of another kind", "together with others"}
+"""Those that a request's headers do not have, or that do not show them yet."""
+
+
+@pytest.mark.parametrize("look", AT_ONCE)
+def test_cookies_looked_at_all_together_are_the_header_that_they_came_in(look: str) -> None:
+    with pytest.raises(IncompleteKeyError, match=r"header 'COOKIE': add HeadersKeyBit\(\['Cookie'\]\)"):
+        ask(lambda r: AT_ONCE[look](r.COOKIES), who=bits.UserKeyBit())
+    assert ask(lambda r: AT_ONCE[look](r.COOKIES), own=bits.HeadersKeyBit(["Cookie"])).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "look", [lambda given: given.pop("theme"), lambda given: given.setdefault("theme", "light")]
+)
+def test_a_cookie_is_named_however_it_is_found(look: Callable[[Any], object]) -> None:
+    with pytest.raises(IncompleteKeyError, match="cookie 'theme'"):
+        ask(lambda r: look(r.COOKIES), who=bits.UserKeyBit())
+
+
+def test_a_cookie_is_covered_by_the_header_of_all() -> None:
+    assert ask(lambda r: r.COOKIES["theme"], own=bits.HeadersKeyBit(["Cookie"])).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("look", "of"),
+    [*((look, "META") for look in AT_ONCE), *((look, "headers") for look in AT_ONCE if look not in OF_DICTS)],
+)
+def test_headers_looked_at_all_together_are_covered_by_all_alone(look: str, of: str) -> None:
+    def read(request: Any) -> object:
+        return bool(AT_ONCE[look](getattr(request, of)))
+
+    with pytest.raises(IncompleteKeyError, match=r"header '\*': .*HeadersKeyBit\('\*'\)"):
+        ask(read, "/", given=bits.HeadersKeyBit(["X-Geo", "Cookie", "Host"]))
+    assert ask(read, "/", given=bits.HeadersKeyBit("*")).status_code == 200
+
+
+def test_meta_looked_at_as_a_whole_has_the_query_too() -> None:
+    with pytest.raises(IncompleteKeyError, match="parameter 'a'"):
+        ask(lambda r: len(r.META), "/?a=1", all=bits.HeadersKeyBit("*"))
+
+
+def test_what_the_view_puts_into_meta_stays_there_and_is_not_read() -> None:
+    request = APIRequestFactory().get("/")
+
+    def mark(asked: Any) -> None:
+        asked.META["HTTP_X_MARK"] = "1"
+        asked.META.update(HTTP_X_OTHER="2")
+
+    assert view_of(mark)(request).status_code == 200
+    assert (request.META["HTTP_X_MARK"], request.META["HTTP_X_OTHER"]) == ("1", "2")
 
 
 def test_a_session_s_cookie_is_covered_by_nothing_either() -> None:
