@@ -85,6 +85,13 @@ class TestRows:
 
         assert queries[-1]["sql"] == "ANALYZE"
 
+    @pytest.mark.parametrize(("screenshots", "times"), [(20, 1), (100, 1), (101, 2), (250, 2)])
+    def test_the_planner_is_told_early_only_where_more_is_to_come(self, screenshots: int, times: int) -> None:
+        with CaptureQueriesContext(connection) as queries:
+            seed(screenshots, batch=100)
+
+        assert [query["sql"] for query in queries].count("ANALYZE") == times
+
 
 class TestDeterminism:
     def test_the_same_seed_gives_the_same_rows_in_batches_of_any_size(self) -> None:
@@ -137,9 +144,19 @@ class TestSecondRun:
         assert Screenshot.objects.filter(gallery__slug="spring").count() == 0
 
     @pytest.mark.parametrize("name", ["screenshots", "galleries", "tags", "batch"])
-    def test_numbers_that_make_no_sense_are_refused(self, name: str) -> None:
-        with pytest.raises(CommandError, match=f"--{name} takes a whole number from 1 on"):
-            seed(**{name: 0})
+    @pytest.mark.parametrize("number", [0, 10_000_001])
+    def test_numbers_that_make_no_sense_are_refused(self, name: str, number: int) -> None:
+        with pytest.raises(
+            CommandError, match=f"--{name} takes a whole number from 1 to [0-9,]+, not {number:,}"
+        ):
+            seed(**{name: number})
+        assert not Gallery.objects.exists()
+
+    def test_more_than_the_titles_can_number_is_refused_whatever_run_adds_it(self) -> None:
+        seed(20)
+
+        with pytest.raises(CommandError, match="--screenshots takes a whole number from 1 to 9,999,980, not"):
+            seed(9_999_981, append=True)
 
 
 class TestOutput:

@@ -62,13 +62,13 @@ class Command(BaseCommand):
 
     def handle(self, *, seed: int, append: bool, quiet: bool, **options: Any) -> None:
         """Fill, then refresh the planner's statistics. Raises `CommandError` before anything is written."""
-        wanted = _wanted(**{name: options[name] for name in Wanted._fields})
         before = Screenshot.objects.filter(gallery__slug__startswith=PREFIX).count()
         _refuse_twice(append, before)
+        wanted = _wanted(before, **{name: options[name] for name in Wanted._fields})
         with tqdm(total=wanted.screenshots, unit=" rows", unit_scale=True, disable=quiet) as bar:
             for batch, rows in enumerate(fill(wanted, seed=seed, before=before)):
-                if not batch:  # triggers of the others read tables that PostgreSQL took for empty
-                    analyze()
+                if not batch and rows < wanted.screenshots:
+                    analyze()  # triggers of the others read tables that PostgreSQL took for empty
                 bar.update(rows)
         analyze()
         if not quiet:
@@ -84,10 +84,15 @@ class Wanted(NamedTuple):
     batch: int
 
 
-def _wanted(**numbers: int) -> Wanted:
+MOST = Wanted(screenshots=10_000_000, galleries=100_000, tags=10_000, batch=100_000)
+"""What titles and slugs can number; the rows of a batch are in memory at once."""
+
+
+def _wanted(before: int, **numbers: int) -> Wanted:
     for name, number in numbers.items():
-        if number < 1:
-            raise CommandError(f"--{name} takes a whole number from 1 on, not {number}.")
+        most = getattr(MOST, name) - (before if name == "screenshots" else 0)
+        if not 1 <= number <= most:
+            raise CommandError(f"--{name} takes a whole number from 1 to {most:,}, not {number:,}.")
     return Wanted(**numbers)
 
 
