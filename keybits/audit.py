@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from fnmatch import fnmatchcase
 from functools import lru_cache
+from types import FrameType
 from typing import Any
 
 from django.apps import apps
@@ -46,6 +47,10 @@ _NEXT = re.compile(rf"(?:\s+(?:AS\s+)?{_NAME})?\s*,\s*{_TABLE}", re.IGNORECASE)
 CONDITIONS = frozenset(
     {"IF_MATCH", "IF_NONE_MATCH", "IF_MODIFIED_SINCE", "IF_UNMODIFIED_SINCE", "IF_RANGE"}
 )  # compared with the answer, never part of it
+
+REMEMBERED, REMEMBERING = "django_content_type", "django.contrib.contenttypes.models"
+"""Rows that each process remembers for ever, and the module whose manager does. So no change of one could be shown, and
+whether a GenericForeignKey reads one depends on what was read before."""
 
 
 class IncompleteKeyError(AssertionError):
@@ -245,7 +250,10 @@ def recording(request: Any) -> Iterator[set[Read]]:
 @contextmanager
 def _statements(reads: set[Read]) -> Iterator[None]:
     def wrapper(execute: Any, sql: Any, params: Any, many: bool, context: Any) -> Any:
-        reads.update(("table", _bare(table)) for table in _tables(str(sql)))
+        tables = {_bare(table) for table in _tables(str(sql))}
+        if REMEMBERED in tables and _is_asked_by(REMEMBERING):
+            tables.discard(REMEMBERED)
+        reads.update(("table", table) for table in tables)
         return execute(sql, params, many, context)
 
     watched = connections.all()  # including those that the fill is the first to use
@@ -256,6 +264,14 @@ def _statements(reads: set[Read]) -> Iterator[None]:
     finally:
         for connection in watched:
             connection.execute_wrappers.remove(wrapper)
+
+
+def _is_asked_by(module: str) -> bool:
+    """Return whether code of that module is running, further down in the stack."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame and frame.f_globals.get("__name__") != module:
+        frame = frame.f_back
+    return frame is not None
 
 
 def _tables(sql: str) -> Iterator[str]:

@@ -13,6 +13,7 @@ from django.apps import apps
 from django.conf import settings as django_settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AnonymousUser, User
+from django.contrib.contenttypes.models import ContentType
 from django.db import connection
 from django.utils.functional import SimpleLazyObject
 from django.utils.translation import gettext
@@ -417,6 +418,24 @@ def test_a_family_covers_no_table() -> None:
     """A change of one row does not close it, whatever function has named it."""
     with pytest.raises(IncompleteKeyError, match="catalog_gallery"):
         ask(lambda _: list(Gallery.objects.all()), more=bits.UpdatedAtKeyBit(lambda **_: "gallery:*"))
+
+
+@pytest.mark.parametrize("way", ["get_for_id", "get_for_model", "get_by_natural_key"])
+def test_a_content_type_that_django_remembers_for_ever_is_named_neither_first_nor_later(way: str) -> None:
+    """As a GenericForeignKey asks for it: whether that reads the table depends on what was asked before."""
+    given = {"get_for_id": [ContentType.objects.get_for_model(Tag).pk], "get_for_model": [Tag]}
+    asked = given.get(way, ["catalog", "tag"])
+    ContentType.objects.clear_cache()
+    for path in ("/?a=1", "/?a=2"):
+        answer = ask(
+            lambda _: getattr(ContentType.objects, way)(*asked), path, own=bits.CanonicalQueryKeyBit()
+        )
+        assert "fwd" in answer["Cache-Status"]
+
+
+def test_content_types_that_the_view_itself_reads_are_named() -> None:
+    with pytest.raises(IncompleteKeyError, match="table 'django_content_type'"):
+        ask(lambda _: list(ContentType.objects.all()))
 
 
 @pytest.fixture
