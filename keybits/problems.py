@@ -6,12 +6,14 @@ The caller decides which error it is.
 from __future__ import annotations
 
 import logging
+import re
 import sqlite3
 import sys
 from http import HTTPStatus
 from typing import Any
 
 import orjson
+from django.apps import apps
 from django.db import DatabaseError, OperationalError
 from django.http import HttpRequest, HttpResponse
 
@@ -37,7 +39,11 @@ RETRY_AFTER = 5
 UNREACHABLE = frozenset({"57P01", "57P02", "57P03", "53300"})
 """The SQLSTATEs, besides class 08, of a server that shuts down, has crashed, starts up, or has no connection left."""
 
-_outage = Outage(logging.getLogger(__name__), "the database cannot be reached")
+UNDEFINED_TABLE = "42P01"
+
+_logger = logging.getLogger(__name__)
+_outage = Outage(_logger, "the database cannot be reached")
+_unmigrated = Outage(_logger, "the database lacks the table of a model, which `manage.py migrate` makes")
 
 
 class OutOfReachError(DatabaseError):
@@ -92,13 +98,19 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Django's `handler500`: does not state the cause, which is logged. 503 if the database is unreachable."""
+    """Django's `handler500`: does not state the cause, which is logged.
+
+    503 if the database is unreachable, or has not been migrated.
+    """
     error = sys.exception()
     if isinstance(error, OutOfReachError):
         return _unavailable(str(error), "out-of-reach")
     if error is not None and _is_out_of_reach(error):
         _outage.goes_on(error)
         return _unavailable("The database cannot be reached at present.", "database-unreachable")
+    if error is not None and _is_unmigrated(error):
+        _unmigrated.goes_on(error, traceback=True)
+        return _unavailable("The database is not ready yet.", "database-unmigrated")
     return problem_response(500, detail="The server failed; the failure has been logged.")
 
 
@@ -118,3 +130,13 @@ def _is_out_of_reach(error: BaseException) -> bool:
         return getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_CANTOPEN
     state = getattr(cause, "sqlstate", "")
     return state is None or state in UNREACHABLE or state.startswith("08")
+
+
+def _is_unmigrated(error: BaseException) -> bool:
+    """Return whether the error means that the database lacks the table of a model."""
+    cause = error.__cause__ if isinstance(error, DatabaseError) else None
+    said = str(cause).partition("\n")[0]  # PostgreSQL's statement follows, which may name others
+    if getattr(cause, "sqlstate", "") != UNDEFINED_TABLE and not said.startswith("no such table: "):
+        return False
+    tables = {model._meta.db_table for model in apps.get_models(include_auto_created=True)}
+    return not tables.isdisjoint(re.findall(r"\w+", said))

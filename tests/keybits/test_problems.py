@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from typing import Any
 
 import pytest
+from django.apps import apps
+from django.apps.registry import Apps
 from django.core.exceptions import PermissionDenied
 from django.core.handlers.exception import convert_exception_to_response
-from django.db import ConnectionHandler, OperationalError, connection
+from django.db import ConnectionHandler, OperationalError, connection, models
 from django.http import Http404, HttpRequest, HttpResponse
 from django.test import RequestFactory
 from django.utils.translation import gettext_lazy
@@ -317,3 +319,48 @@ class TestADatabaseThatCannotBeReached:
             raise OperationalError("of no driver")
 
         assert answered(fails).status_code == 500
+
+
+class Page(models.Model):
+    """Of an application whose migrations have not been applied: its table is missing."""
+
+    class Meta:
+        app_label = "catalog"
+        apps = Apps()
+
+    def __str__(self) -> str:
+        return "a page"
+
+
+@pytest.mark.django_db(transaction=True)
+class TestADatabaseThatHasNotBeenMigrated:
+    @pytest.fixture(autouse=True)
+    def _first(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As in a process that has not met it yet."""
+        monkeypatch.setattr(problems._unmigrated, "_told", None)
+
+    @pytest.fixture(autouse=True)
+    def _unmigrated(self) -> Iterator[None]:
+        apps.all_models["catalog"]["page"] = Page
+        apps.clear_cache()
+        yield
+        del apps.all_models["catalog"]["page"]
+        apps.clear_cache()
+
+    def test_is_503_that_nothing_keeps(self) -> None:
+        response = answered(lambda: list(Page._base_manager.all()))
+        assert (response.status_code, response["Retry-After"]) == (503, "5")
+        assert response["Cache-Control"] == problems.CACHE_CONTROL
+        assert json.loads(response.content)["type"] == "urn:problem:database-unmigrated"
+
+    def test_is_told_to_the_log_once_with_the_cure_and_not_to_the_client(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        content = [answered(lambda: list(Page._base_manager.all())).content for _ in range(3)][-1]
+        assert [record.levelname for record in caplog.records] == ["WARNING"]
+        assert "catalog_page" in caplog.text
+        assert "manage.py migrate" in caplog.text
+        assert b"catalog_page" not in content
+
+    def test_is_not_one_in_which_a_statement_names_what_is_no_model_s(self) -> None:
+        assert answered(lambda: ask("SELECT * FROM page /* catalog_page */")).status_code == 500
