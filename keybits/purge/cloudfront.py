@@ -11,7 +11,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from contextlib import suppress
 from xml.sax.saxutils import escape
 
 import httpx
@@ -36,6 +36,8 @@ WILDCARDS = 15
 NAMESPACE = "http://cloudfront.amazonaws.com/doc/2020-05-31/"
 REGION = "us-east-1"
 """The region of CloudFront's API, wherever the edges are."""
+Paths = Callable[[tuple[str, ...]], Iterable[str]]
+"""What translates scopes into path patterns."""
 
 
 class CloudFrontPurger(Purger):
@@ -90,15 +92,13 @@ class CloudFrontPurger(Purger):
         found = re.search(r"<Code>(\w{1,80})</Code>", response.text)
         return found[1] if found else ""
 
-    def _function(self, dotted: object) -> Callable[[tuple[str, ...]], Iterable[str]]:
-        try:
-            found: Any = import_string(dotted) if isinstance(dotted, str) else None
-        except ImportError:
-            found = None
+    def _function(self, dotted: object) -> Paths:
+        found: Paths | None = None
+        with suppress(ImportError):
+            found = import_string(dotted) if isinstance(dotted, str) else None
         if not callable(found):
             raise self.misconfigured("paths", "the dotted path of a function")
-        function: Callable[[tuple[str, ...]], Iterable[str]] = found
-        return function
+        return found
 
     def _items(self, order: Order) -> list[str]:
         if order.everything:
