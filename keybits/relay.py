@@ -145,7 +145,7 @@ class Relay:
             self._hand_over()
             self._sweep_if_due()
             self._outage.is_over()
-        except (fencing.AtWorkError, roster.AtWorkError) as error:
+        except (fencing.AtWorkError, roster.UnannouncedError) as error:
             # Other processes will be done by the next look, or soon after.
             logger.debug("%s", error)
             self._has_vouched = False

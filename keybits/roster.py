@@ -20,7 +20,7 @@ import orjson
 from keybits.outages import Outage
 from keybits.stores import get_store
 
-__all__ = ["AtWorkError", "Roster"]
+__all__ = ["Roster", "UnannouncedError"]
 
 logger = logging.getLogger(__name__)
 NOTE = "purgers"
@@ -35,7 +35,7 @@ LOST = "?"
 """What is announced for those whose announcements the store may have lost with ours; no process has it."""
 
 
-class AtWorkError(Exception):
+class UnannouncedError(Exception):
     """Nothing has been announced yet: other processes are writing the note."""
 
 
@@ -54,7 +54,7 @@ class Roster:
     def attend(self) -> None:
         """Announce the purgers of this process, if that is due; the first time, wait for others that are at it.
 
-        Raises `StoreError`, and `AtWorkError` if these are at it for too long, so that nothing has been announced yet.
+        Raises `StoreError`, and `UnannouncedError` if these are at it for too long.
         """
         give_up = time.monotonic() + LEASE
         while self._is_due():
@@ -62,7 +62,7 @@ class Roster:
             if self._said > -math.inf:
                 return
             if time.monotonic() > give_up:
-                raise AtWorkError("other processes keep this one from announcing its purgers")
+                raise UnannouncedError("other processes keep this one from announcing its purgers")
             sleep(PAUSE)
 
     def _is_due(self) -> bool:

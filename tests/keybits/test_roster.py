@@ -112,7 +112,7 @@ def test_who_has_never_made_himself_known_does_not_vouch(monkeypatch: pytest.Mon
     monkeypatch.setattr(roster, "LEASE", 0.1)
     with monkeypatch.context() as patch:
         patch.setattr(type(store), "vouch", None)
-        with pytest.raises(roster.AtWorkError):
+        with pytest.raises(roster.UnannouncedError):
             relay.once()
         with pytest.raises(CommandError, match="announcing"):
             call_command("keybits_relay", once=True)
@@ -141,7 +141,7 @@ def test_who_takes_too_long_does_not_overwrite_what_another_has_said(monkeypatch
 
     monkeypatch.setattr(roster, "LEASE", 0.1)
     monkeypatch.setattr(Roster, "_present", late)
-    with pytest.raises(roster.AtWorkError):
+    with pytest.raises(roster.UnannouncedError):
         one.attend()
     one.attend()
     assert not one.covers()

@@ -10,7 +10,7 @@ from django.db import Error
 
 from keybits.fencing import ContestedError
 from keybits.relay import Relay
-from keybits.roster import AtWorkError
+from keybits.roster import UnannouncedError
 from keybits.stores import StoreError
 from keybits.trigger_health import UntrackedError
 
@@ -35,6 +35,6 @@ class Command(BaseCommand):
     def _once(self, relay: Relay) -> None:
         try:
             self.stdout.write(f"{relay.once()} rows")
-        except (Error, StoreError, ContestedError, AtWorkError, UntrackedError) as error:
+        except (Error, StoreError, ContestedError, UnannouncedError, UntrackedError) as error:
             raise CommandError(f"Nothing was vouched for: {error}") from error
         relay.sweep()
