@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from django.apps import apps
 from django.conf import settings
 from django.core import mail
+from django.core.signals import setting_changed
 
-__all__ = ["Conf", "conf", "is_tested", "own_packages"]
+__all__ = ["Conf", "conf", "is_tested", "on_change", "own_packages"]
 
 
 def is_tested() -> bool:
     """Say whether Django's test runner, or another that sets up its environment, runs in this process."""
     return hasattr(mail, "outbox")
+
+
+def on_change(forget: Callable[[], object], *beginnings: str) -> None:
+    """Have `forget` called when a test overrides a setting: any, or one whose name has one of these beginnings."""
+
+    def heed(*, setting: str, **_: object) -> None:
+        if setting.startswith(beginnings or ""):
+            forget()
+
+    setting_changed.connect(heed, weak=False)
 
 
 def own_packages() -> list[str]:

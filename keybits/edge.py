@@ -15,13 +15,12 @@ from typing import Any
 
 import httpx
 from django.core.exceptions import ImproperlyConfigured
-from django.core.signals import setting_changed
 from django.utils.crypto import salted_hmac
 from django.utils.module_loading import import_string
 
 from keybits import surrogates
 from keybits.cache_control import Policy
-from keybits.conf import conf
+from keybits.conf import conf, on_change
 from keybits.purge import Order, PurgeError, Purger
 
 __all__ = ["fields", "has_keys", "identities", "is_for_caches", "joined", "key_fields", "purge", "purgers"]
@@ -169,9 +168,4 @@ def _written(name: str, keys: Iterable[str]) -> str:
     return SEPARATORS[said].join(quoted)
 
 
-def _forget(*, setting: str, **_: object) -> None:
-    if setting.startswith("KEYBITS_"):
-        purgers.cache_clear()
-
-
-setting_changed.connect(_forget)
+on_change(purgers.cache_clear, "KEYBITS_")

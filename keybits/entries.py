@@ -22,9 +22,8 @@ from typing import TypeVar
 
 import orjson
 from django.conf import settings
-from django.core.signals import setting_changed
 
-from keybits.conf import conf, is_tested
+from keybits.conf import conf, is_tested, on_change
 
 __all__ = ["SHAPING_SETTINGS", "Entry", "EntryError", "fingerprint", "namespace"]
 
@@ -205,8 +204,4 @@ def _digest_source(digest: hashlib.blake2b, package: str) -> None:
             digest.update(path.read_bytes())
 
 
-def _forget(**_: object) -> None:
-    fingerprint.cache_clear()
-
-
-setting_changed.connect(_forget)
+on_change(fingerprint.cache_clear)

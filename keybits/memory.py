@@ -14,9 +14,7 @@ from collections.abc import Hashable
 from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
-from django.core.signals import setting_changed
-
-from keybits.conf import conf
+from keybits.conf import conf, on_change
 from keybits.entries import Entry
 
 __all__ = ["Held", "Memory", "Slot", "entries", "footprint", "hold"]
@@ -162,10 +160,5 @@ def hold(key: str, entry: Entry, confirmed: float = 0.0) -> Held:
     return held
 
 
-def _forget(*, setting: str, **_: object) -> None:
-    if setting.startswith("KEYBITS_"):
-        entries.cache_clear()
-
-
-setting_changed.connect(_forget)
+on_change(entries.cache_clear, "KEYBITS_")
 os.register_at_fork(after_in_child=entries.cache_clear)

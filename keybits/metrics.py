@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from django.core.exceptions import ImproperlyConfigured
-from django.core.signals import setting_changed
 
 from keybits import cache_status
-from keybits.conf import conf
+from keybits.conf import conf, on_change
 
 if TYPE_CHECKING:
     from prometheus_client import Counter
@@ -88,8 +87,4 @@ def _make(folder: Path) -> None:
         raise ImproperlyConfigured(f"{FOLDER} names {str(folder)!r}, which this process cannot write to.")
 
 
-def _forget(**_: object) -> None:
-    answers.cache_clear()
-
-
-setting_changed.connect(_forget)
+on_change(answers.cache_clear)

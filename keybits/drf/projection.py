@@ -21,7 +21,6 @@ from itertools import chain, islice
 from operator import itemgetter
 from typing import Any, TypeVar
 
-from django.core.signals import setting_changed
 from django.db.models import CharField, ForeignKey, GeneratedField, QuerySet, TextField
 from django.db.models.constants import LOOKUP_SEP
 from django.db.models.query import BaseIterable, ModelIterable
@@ -30,6 +29,7 @@ from rest_framework.relations import RelatedField
 from rest_framework.settings import api_settings
 
 from keybits.bounded import Bounded
+from keybits.conf import on_change
 from keybits.drf.rows import Layout, NoProjectionError, Reads, Row, UndeclaredReadError, Values, is_plain
 
 __all__ = ["NoProjectionError", "Projection", "UndeclaredReadError", "give_up", "projection", "reads"]
@@ -208,11 +208,7 @@ def _shape(cls: type[Any], view: Any) -> Hashable:
     return shape
 
 
-def _forget(**_: object) -> None:
-    _known.clear()
-
-
-setting_changed.connect(_forget)
+on_change(_known.clear)
 
 
 # --- Serializers --------------------------------------------------------------------------------------------------

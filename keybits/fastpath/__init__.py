@@ -20,11 +20,10 @@ from functools import lru_cache
 from typing import Any
 
 from django.conf import settings
-from django.core.signals import setting_changed
 
 from keybits import cache_status, clock, memory, transactions
 from keybits.answers import Answer, Terms, answer, missing_coding
-from keybits.conf import conf
+from keybits.conf import conf, on_change
 from keybits.envelopes import Envelope, envelope, put_around, strangers, worrying
 from keybits.memory import Held, Memory, Slot, footprint
 from keybits.preconditions import Conditions
@@ -336,9 +335,5 @@ def answer_cache() -> AnswerCache | None:
     return AnswerCache() if conf.FASTPATH and not strangers() else None
 
 
-def _forget(**_: object) -> None:
-    answer_cache.cache_clear()
-
-
-setting_changed.connect(_forget)
+on_change(answer_cache.cache_clear)
 os.register_at_fork(after_in_child=answer_cache.cache_clear)

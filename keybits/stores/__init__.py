@@ -16,10 +16,9 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import ParamSpec, Protocol, TypeVar
 
-from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
-from keybits.conf import conf
+from keybits.conf import conf, on_change
 from keybits.outages import Outage
 from keybits.stamps import Reading, Stamp
 
@@ -259,10 +258,5 @@ def get_store() -> Breaker:
     return Breaker(import_string(conf.STORE)())
 
 
-def _forget(*, setting: str, **_: object) -> None:
-    if setting.startswith("KEYBITS_") or setting == "CACHES":
-        get_store.cache_clear()
-
-
-setting_changed.connect(_forget)
+on_change(get_store.cache_clear, "KEYBITS_", "CACHES")
 os.register_at_fork(after_in_child=get_store.cache_clear)  # a lock held by another thread would stay held
