@@ -19,6 +19,7 @@ from rest_framework.throttling import (
     UserRateThrottle,
 )
 
+from keybits.bits import class_of
 from keybits.drf.order import LeadingMixin
 from keybits.outages import Outage
 from keybits.stores import StoreError, get_store
@@ -84,7 +85,7 @@ class ScopedThrottle(_ExactRate, ScopedRateThrottle):
 
 
 def _key(throttle: Any, user: Any) -> str | None:
-    return f"throttle:{throttle.scope}:user:{user.pk}" if user is not None else None
+    return f"throttle:{throttle.scope}:user:{class_of(user)}:{user.pk}" if user is not None else None
 
 
 def _user_of(request: Request) -> Any:

@@ -101,6 +101,15 @@ class TestWhoIsCounted:
         assert [ask(ONE, REMOTE_ADDR=f"192.0.2.{host}").status_code for host in range(4)] == [200] * 3 + [429]
         assert statuses(ask, 1, OTHER) == [200]
 
+    def test_each_user_of_each_class_though_their_keys_are_the_same(self, ask: Any) -> None:
+        class Machine:
+            pk = ONE.pk
+            is_authenticated = True
+
+        for view, refused in ((Scoped, [200, 429]), (View, [200, 429])):  # both count for the rate of users
+            for given in (ONE, (Machine(), None)):
+                assert statuses(ask, len(refused), given, view) == refused
+
     def test_somebody_s_credentials_though_they_ask_as_nobody(self, ask: Any) -> None:
         assert statuses(ask, 2, (AnonymousUser(), Credentials(ONE))) == [200, 200]
         assert statuses(ask, 2, ONE) == [200, 429]
