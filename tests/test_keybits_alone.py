@@ -154,6 +154,14 @@ class TestReadme:
         assert project.steps[0] == "pip install ./keybits granian"
         assert project.steps[-1] == "python manage.py test"
 
+    def test_is_followed_into_production(self, project: Project) -> None:
+        text = (project.directory / "wiki" / "settings.py").read_text()
+        assert text.count("DEBUG = True") == 1
+        (project.directory / "wiki" / "production.py").write_text(
+            text.replace("DEBUG = True", "DEBUG = False")
+        )
+        project.run(sys.executable, "manage.py", "check", "--settings", "wiki.production")
+
     def test_is_followed_where_nothing_of_the_gallery_is(self, project: Project, unpacked: Path) -> None:
         origin = project.shell("import keybits; print(keybits.__file__)").strip()
         assert Path(origin).is_relative_to(unpacked)
