@@ -172,3 +172,10 @@ class TestReadme:
         assert exported["HTTPS"] == exported["BEHIND_TLS_PROXY"] == "true"
         assert exported["NUM_PROXIES"] == "1"
         assert exported["KEYBITS_RELAY"] == "external"
+
+
+class TestInstalling:
+    @pytest.mark.parametrize("path", [path for path in PROSE if "pip install" in path.read_text("utf-8")])
+    def test_asks_no_index_for_what_has_not_been_released(self, path: Path) -> None:
+        """There, anybody may give such a name to a package of their own."""
+        assert not re.search(r"(?<![\w./-])keybits(?:-gallery)?\[", path.read_text("utf-8"))

@@ -16,7 +16,7 @@ try:
     from rest_framework_simplejwt.exceptions import InvalidToken
 except ModuleNotFoundError as error:
     raise ImproperlyConfigured(
-        "JWT is on, but simplejwt is not installed: pip install 'keybits-gallery[jwt]', or leave JWT off."
+        "JWT is on, but simplejwt is not installed: pip install '.[jwt]', or leave JWT off."
     ) from error
 
 __all__ = ["BearerAuthentication"]
