@@ -1,16 +1,15 @@
 """Two-phase invalidation around COMMIT: open the scopes that are about to change, commit, close them.
 
-This is the single choke point below the ORM. Every connection is watched. A statement that writes marks its
-transaction. A transaction that wrote claims its record of changes, opens the scopes, commits, and closes them, whether
-Django commits or a COMMIT in SQL does. A write outside any transaction gets one, except statements that may commit by
-themselves: what these have recorded is closed when they return. Reading costs nothing. A long transaction holds scopes
-open only while it commits.
+This is the single choke point below the ORM. Every connection is watched. A statement that writes (`keybits.sql` says
+which do) marks its transaction. A transaction that wrote claims its record of changes, opens the scopes, commits, and
+closes them, whether Django commits or a COMMIT in SQL does. A write outside any transaction gets one, except statements
+that may commit by themselves: what these have recorded is closed when they return. Reading costs nothing. A long
+transaction holds scopes open only while it commits.
 """
 
 from __future__ import annotations
 
 import logging
-import re
 import sqlite3
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -27,6 +26,17 @@ from keybits import changes, early, replicas
 from keybits.conf import conf
 from keybits.outages import Outage
 from keybits.problems import OutOfReachError
+from keybits.sql import (
+    begins_or_ends,
+    commits_later,
+    ends_itself,
+    is_commit,
+    prepares,
+    releases,
+    returns_rows,
+    text_of,
+    writes,
+)
 from keybits.stamps import coarsened
 from keybits.stores import StoreError, get_store
 
@@ -50,39 +60,6 @@ IDLE = "keybits_idle"
 """An SQL function that nobody calls: see `_is_idle`."""
 IN_TRANSACTION, FAILED = 2, 3
 """libpq's status of a connection in a transaction, and in a failed one, which can only be rolled back."""
-# Without possessive quantifiers, which Python before 3.11.5 gets wrong (gh-106052). No two alternatives begin alike, so
-# that nothing is tried in two ways. PostgreSQL ends a comment at a carriage return, too; SQLite skips byte order marks.
-_SKIPPED = r"(?:[\s(\ufeff]|--[^\n\r]*[\n\r])*"
-_FIRST = r"(?:[\s;(\ufeff]|--[^\n\r]*[\n\r])*"
-# From the start of the first comment to the end of any: PostgreSQL's comments nest.
-_BEFORE = _FIRST + rf"(?:/\*.*\*/{_FIRST})?"
-_WRITE = r"(?:INSERT|UPDATE|DELETE|REPLACE|MERGE|COPY|TRUNCATE|CALL|DO|EXECUTE)\b"
-_WRITES = re.compile(_BEFORE + _WRITE, re.IGNORECASE | re.DOTALL)
-_COMMENT = r"/\*(?:[^*/]|\*(?!/)|/(?!\*))*\*/"
-_NESTED = rf"/\*(?:[^*/]|\*(?!/)|/(?!\*)|{_COMMENT})*\*/"
-_NEXT = rf";{_SKIPPED}(?:{_NESTED}{_SKIPPED})*"
-_WRITES_LATER = re.compile(rf"{_NEXT}(?:{_WRITE}|WITH\b)", re.IGNORECASE | re.DOTALL)
-_COMMITS_LATER = re.compile(rf"{_NEXT}(?:COMMIT|END)\b", re.IGNORECASE | re.DOTALL)
-_BEGINS_OR_ENDS = re.compile(
-    rf"(?:\A{_BEFORE}|{_NEXT})(?:BEGIN|START|COMMIT|END|ROLLBACK|ABORT)\b", re.IGNORECASE | re.DOTALL
-)
-_ENDS_ITSELF = re.compile(rf"{_BEFORE}(?:CALL|DO)\b", re.IGNORECASE | re.DOTALL)
-_RELEASES = re.compile(rf"{_BEFORE}RELEASE\b", re.IGNORECASE | re.DOTALL)
-"""On SQLite, the end of a savepoint that nothing contains is a COMMIT; Django makes one where autocommit is off."""
-_COMMITS = re.compile(rf"{_BEFORE}(?:COMMIT|END)\b", re.IGNORECASE | re.DOTALL)
-_PREPARES = re.compile(rf"(?:\A{_BEFORE}|{_NEXT})PREPARE\s+TRANSACTION\b", re.IGNORECASE | re.DOTALL)
-_QUOTED = re.compile(r"""'[^']*'|"[^"]*\"""")
-_MAY_HIDE_QUOTES = re.compile(r"--|/\*|[\\$]")
-"""A comment, an escape, or PostgreSQL's quoting with dollars: with one of them, a quote may be none."""
-_WITH = re.compile(
-    rf"{_BEFORE}WITH\b.*\b(?:INSERT|UPDATE|DELETE|MERGE|REPLACE\s+INTO)\b", re.IGNORECASE | re.DOTALL
-)
-# The record is written by statements of its own, and its triggers are made by others that name it further on.
-_RECORDS = re.compile(
-    rf"\s*(?:CREATE\b.*?|(?:(?:UPDATE|DELETE|INSERT|OR|REPLACE|FROM|INTO)\s+)+){changes.TABLE}",
-    re.IGNORECASE | re.DOTALL,
-)
-_RETURNING = re.compile(r"\bRETURNING\b", re.I)
 logger = logging.getLogger(__name__)
 _outage = Outage(logger, "the relay closes what is written", "the store is told of writes again")
 
@@ -268,15 +245,15 @@ def _watched(execute: Callable[..., Any], sql: Any, params: Any, many: bool, con
     replicas.note(connection.alias)
     if connection.vendor == "sqlite":
         connection.__dict__[CURSORS].add(context["cursor"])
-    text, run = _text(sql, connection), partial(execute, sql, params, many, context)
+    text, run = text_of(sql, connection), partial(execute, sql, params, many, context)
     early.note(connection.alias, text)
-    if AFTERWARDS in connection.__dict__ and _prepares(connection, text):
+    if AFTERWARDS in connection.__dict__ and connection.vendor == "postgresql" and prepares(text):
         raise NotSupportedError(
             "This transaction cannot be prepared: COMMIT PREPARED does not know which scopes it is to close."
         )
-    if not _is_write(text):
+    if not writes(text):
         return _run(connection, run, text)
-    if _begins_or_ends(connection, text):
+    if _may_be_several(connection, text) and begins_or_ends(text):
         return _closed_afterwards(connection, run, commits=True)
     if connection.vendor == "sqlite" and not connection.autocommit and not _is_open(connection):
         # Python begins a transaction before what begins as a write; what does not (WITH) commits by itself.
@@ -284,7 +261,7 @@ def _watched(execute: Callable[..., Any], sql: Any, params: Any, many: bool, con
     if _in_transaction(connection):
         _mark(connection, written=True)
         return run()
-    if _ENDS_ITSELF.match(text):
+    if ends_itself(text):
         return _closed_afterwards(connection, run)
     with _transaction(connection):
         _mark(connection, written=True)
@@ -294,28 +271,14 @@ def _watched(execute: Callable[..., Any], sql: Any, params: Any, many: bool, con
 def _whole(run: Callable[[], Any], text: str, context: dict[str, Any]) -> Any:
     """Run a statement to its end, which the rows of a RETURNING put off on SQLite until they are read."""
     result = run()
-    if context["connection"].vendor == "sqlite" and _RETURNING.search(text):
+    if context["connection"].vendor == "sqlite" and returns_rows(text):
         _read_now(context["cursor"])
     return result
 
 
-def _commits_later(connection: BaseDatabaseWrapper, text: str) -> bool:
-    """Say whether a text may be several statements that commit after the first one; SQLite executes one at a time.
-
-    It may also be one with such words in a literal, a comment, or the body of a function.
-    """
-    return connection.vendor != "sqlite" and ";" in text and bool(_COMMITS_LATER.search(text))
-
-
-def _prepares(connection: BaseDatabaseWrapper, text: str) -> bool:
-    """Say whether a text may prepare its transaction: where quotes are plain, words within them do not."""
-    plain = text if _MAY_HIDE_QUOTES.search(text) else _QUOTED.sub("''", text)
-    return connection.vendor == "postgresql" and bool(_PREPARES.search(plain))
-
-
-def _begins_or_ends(connection: BaseDatabaseWrapper, text: str) -> bool:
-    """Say whether a text may be several statements that begin or end transactions themselves, and so need none."""
-    return connection.vendor != "sqlite" and ";" in text and bool(_BEGINS_OR_ENDS.search(text))
+def _may_be_several(connection: BaseDatabaseWrapper, text: str) -> bool:
+    """Say whether a text may be several statements; SQLite executes one at a time."""
+    return connection.vendor != "sqlite" and ";" in text
 
 
 @contextmanager
@@ -330,30 +293,18 @@ def _transaction(connection: BaseDatabaseWrapper) -> Iterator[None]:
         connections[alias] = usual
 
 
-def _text(sql: Any, connection: BaseDatabaseWrapper) -> str:
-    """Return a statement as text; drivers also accept bytes and composed SQL."""
-    if isinstance(sql, bytes):
-        return sql.decode(errors="replace")
-    return str(sql.as_string(connection.connection) if hasattr(sql, "as_string") else sql)
-
-
-def _is_write(text: str) -> bool:
-    later = ";" in text and _WRITES_LATER.search(text)
-    return bool(_WRITES.match(text) or _WITH.match(text) or later) and not _RECORDS.match(text)
-
-
 def _run(connection: BaseDatabaseWrapper, run: Callable[[], Any], text: str) -> Any:
     """Run a statement that is not a write. It may be SQL that ends a transaction that has written."""
-    if _is_pipelined(connection) and _BEGINS_OR_ENDS.search(text):
+    if _is_pipelined(connection) and begins_or_ends(text):
         run = partial(_awaited, connection, run)
     if not connection.__dict__[STATE] and AFTERWARDS not in connection.__dict__:
         return run()
-    commits_later = _commits_later(connection, text)
+    may_commit_later = _may_be_several(connection, text) and commits_later(text)
     if _has_failed(connection):  # nothing can be claimed; a text may roll back to a savepoint, then commit
-        return _closed_afterwards(connection, run, commits=commits_later)
-    if commits_later or _COMMITS.match(text):
+        return _closed_afterwards(connection, run, commits=may_commit_later)
+    if may_commit_later or is_commit(text):
         return _commit(connection, run)
-    if connection.vendor == "sqlite" and _RELEASES.match(text):
+    if connection.vendor == "sqlite" and releases(text):
         return _closed_afterwards(connection, run)
     result = run()
     goes_on = _in_transaction(connection)

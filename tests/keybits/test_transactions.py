@@ -1,13 +1,10 @@
-"""Which statements are taken for writes, whatever they begin with, and whatever transaction they come in."""
+"""What a write opens and closes, whatever transaction it comes in, and however that begins and ends."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,59 +15,7 @@ from psycopg import sql as psycopg_sql
 from catalog.models import Tag
 from keybits import readthrough, transactions
 from keybits.stores import StoreError, get_store
-from keybits.transactions import _WITH, _WRITES, WriteRefusedError
-
-CHECKOUT = Path(__file__).parents[2]
-COMMENTS = ("/* a */", "/**/ /* SELECT */\n", "-- a\n", "-- a\r", "/* /* a */ b */", "/***/")
-BEFORE = ("", " \n", *COMMENTS, "((", ";;", "\ufeff", "; /* a */ ; -- a\n")
-READS = ("SELECT 1", "WITH a AS (SELECT 1) SELECT replace('a', 'b', 'c')", "PRAGMA foreign_keys")
-WRITES = (
-    "INSERT INTO a VALUES (1)",
-    "update a SET b = 1",
-    "WITH a AS (SELECT 1) DELETE FROM b",
-    "WITH a AS (SELECT 1) REPLACE INTO b SELECT * FROM a",
-)
-
-
-def is_write(sql: str) -> bool:
-    return bool(_WRITES.match(sql) or _WITH.match(sql))
-
-
-@pytest.mark.parametrize("before", BEFORE)
-def test_what_stands_before_a_statement_hides_nothing(before: str) -> None:
-    assert all(is_write(before + sql) for sql in WRITES)
-    assert not any(is_write(before + sql) for sql in READS)
-
-
-def test_comments_are_read_once_however_many_there_are() -> None:
-    """In a process that can be ended: to try where else each of them may end would take for ever."""
-    program = (
-        "import django; django.setup(); from keybits.transactions import _WITH, _WRITES;"
-        "sql = '/**/-- a\\n ' * 5000 + 'SELECT 1'; assert not (_WRITES.match(sql) or _WITH.match(sql))"
-    )
-    subprocess.run([sys.executable, "-c", program], check=True, cwd=CHECKOUT, timeout=120)
-
-
-LATER = (
-    "SELECT 1;UPDATE a SET b = 1",
-    "SELECT 1; /* why */ -- and\n /**/ UPDATE a SET b = 1",
-    "SELECT 1; WITH x AS (SELECT 1) UPDATE a SET b = 1",
-)
-
-
-@pytest.mark.parametrize("sql", LATER)
-def test_what_comes_after_another_statement_is_a_write(sql: str) -> None:
-    assert transactions._is_write(sql)
-
-
-@pytest.mark.parametrize("comment", COMMENTS)
-def test_what_stands_after_another_statement_hides_nothing(comment: str) -> None:
-    assert all(transactions._is_write(f"VACUUM;{comment}{sql}") for sql in WRITES)
-
-
-def test_what_is_text_is_none() -> None:
-    assert not any(map(transactions._is_write, ("SELECT ';'", "SELECT 1; ", "SELECT 1; SELECT 2")))
-
+from keybits.transactions import WriteRefusedError
 
 UPDATE = "UPDATE catalog_tag SET name = name || '+'"
 FAILS = "SELECT 1 / 0"
