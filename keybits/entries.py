@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,7 +18,7 @@ from importlib import metadata, util
 from itertools import accumulate, chain, pairwise
 from pathlib import Path
 from sys import getsizeof
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import orjson
 from django.conf import settings
@@ -103,10 +103,9 @@ class Entry:
 
     def pack(self) -> bytes:
         """Return the frame of the entry."""
-        sizes = [(coding, len(body)) for coding, body in self.coded]
-        about = [self.etag, self.changed, self.headers, self.expires, self.url, self.shared, self.max_age]
-        lately = [self.cost, self.stale, self.guard, self.guarded.hex()]
-        head = orjson.dumps([*about, *lately, len(self.body), sizes])
+        known = [getattr(self, name) for name in HEAD]
+        coded = [(coding, len(body)) for coding, body in self.coded]
+        head = orjson.dumps([*known, len(self.body), coded], default=bytes.hex)
         bodies = b"".join(body for _, body in self.coded)
         return LENGTHS.pack(MAGIC, len(head), len(self.witness)) + head + self.witness + self.body + bodies
 
@@ -118,36 +117,37 @@ class Entry:
             if magic != MAGIC:
                 raise EntryError("not a keybits entry")
             start = LENGTHS.size + head_size
-            head = orjson.loads(frame[LENGTHS.size : start])
-            etag, changed, headers, expires, url, shared, max_age, *lately, size, sizes = head
-            cost, stale, guard, guarded = lately
-            names, guarded = tuple(map(_text, guard)), bytes.fromhex(guarded)
-            pairs, for_all = tuple(map(_field, headers)), tuple(map(_field, shared))
-            tag, when, end = _text(etag), _unless_none(_whole, changed), _unless_none(_number, expires)
-            granted, spent, still = _whole(max_age), _number(cost), _whole(stale)
-            ends = list(
-                accumulate(map(_whole, [start, witness_size, size, *(length for _, length in sizes)]))
-            )
+            *known, size, coded = orjson.loads(frame[LENGTHS.size : start])
+            values = {name: read(value) for (name, read), value in zip(HEAD.items(), known, strict=True)}
+            codings = [_text(coding) for coding, _ in coded]
+            sizes = [start, witness_size, size, *(length for _, length in coded)]
+            ends = list(accumulate(map(_whole, sizes)))
         except (struct.error, ValueError, TypeError) as error:
             raise EntryError(str(error)) from error
         if ends[-1] != len(frame):
             raise EntryError(f"{len(frame)} bytes, where its head says {ends[-1]}")
-        witness, body, *rest = (frame[begin:end] for begin, end in pairwise(ends))
-        coded = tuple((_text(coding), packed) for (coding, _), packed in zip(sizes, rest, strict=True))
-        fields = (witness, tag, when, pairs, body, end, _text(url), coded, for_all, granted)
-        return cls(*fields, spent, still, names, guarded)
-
-
-def _field(value: object) -> tuple[str, str]:
-    if not isinstance(value, list) or len(value) != 2:
-        raise EntryError(f"{value!r} is no header field")
-    return _text(value[0]), _text(value[1])
+        witness, body, *bodies = (frame[begin:end] for begin, end in pairwise(ends))
+        return cls(witness=witness, body=body, coded=tuple(zip(codings, bodies, strict=True)), **values)
 
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise EntryError(f"{value!r} is no text")
     return value
+
+
+def _texts(values: Iterable[object]) -> tuple[str, ...]:
+    return tuple(map(_text, values))
+
+
+def _fields(values: Iterable[object]) -> tuple[tuple[str, str], ...]:
+    return tuple(map(_field, values))
+
+
+def _field(value: object) -> tuple[str, str]:
+    if not isinstance(value, list) or len(value) != 2:
+        raise EntryError(f"{value!r} is no header field")
+    return _text(value[0]), _text(value[1])
 
 
 def _whole(value: object) -> int:
@@ -162,9 +162,27 @@ def _number(value: object) -> float:
     return value
 
 
-def _unless_none(read: Callable[[object], T], value: object) -> T | None:
-    return None if value is None else read(value)
+def _unless_none(read: Callable[[object], T]) -> Callable[[object], T | None]:
+    return lambda value: None if value is None else read(value)
 
+
+HEAD: dict[str, Callable[[Any], Any]] = {
+    "etag": _text,
+    "changed": _unless_none(_whole),
+    "headers": _fields,
+    "expires": _unless_none(_number),
+    "url": _text,
+    "shared": _fields,
+    "max_age": _whole,
+    "cost": _number,
+    "stale": _whole,
+    "guard": _texts,
+    "guarded": bytes.fromhex,
+}
+"""The attributes of an entry that its head has, in order, each with what reads and checks its value.
+
+The length of the body, and the name and length of each coded one, follow them.
+"""
 
 SOURCES = frozenset({".html", ".mo", ".py"})
 """Suffixes of the files of a package that shape the bytes: code, templates, translations."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from pytest_django import Settings
 
 from keybits.conf import conf
-from keybits.entries import LENGTHS, Entry, EntryError, fingerprint
+from keybits.entries import HEAD, LENGTHS, Entry, EntryError, fingerprint
 
 pytestmark = pytest.mark.stack("embedded")  # neither database nor store
 
@@ -69,6 +69,9 @@ class TestRoundTrip:
     @given(entries)
     def test_what_was_packed_is_unpacked(self, entry: Entry) -> None:
         assert Entry.unpack(entry.pack()) == entry
+
+    def test_no_attribute_is_left_out(self) -> None:
+        assert {each.name for each in fields(Entry)} == {"witness", "body", "coded", *HEAD}
 
     @given(entries)
     def test_the_same_entry_has_the_same_frame(self, entry: Entry) -> None:
