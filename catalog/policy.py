@@ -10,14 +10,14 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from catalog.models import Gallery, Screenshot, State
-from keybits.cache_control import Lifetime, Policy, strictest
+from keybits.cache_control import Lifetime, Policy, cache_control, strictest
 
 __all__ = ["FILES", "GALLERIES", "SCREENSHOTS", "TAGS", "for_galleries", "is_pending"]
 
 GALLERIES = Policy()
 SCREENSHOTS = Policy()
 TAGS = Policy()
-FILES = "public, max-age=31536000, immutable"
+FILES = cache_control(public=True, max_age=31_536_000, immutable=True)
 """For bytes under a name that is made of them: they need no revalidation."""
 
 

@@ -1,4 +1,4 @@
-"""The shape, media type and cache headers of every error: problem details (RFC 9457) that no cache stores.
+"""The shape and media type of every error: problem details (RFC 9457) that no cache stores.
 
 The caller decides which error it is.
 """
@@ -17,10 +17,10 @@ from django.apps import apps
 from django.db import DatabaseError, OperationalError
 from django.http import HttpRequest, HttpResponse
 
+from keybits import cache_control
 from keybits.outages import Outage
 
 __all__ = [
-    "CACHE_CONTROL",
     "MEDIA_TYPE",
     "RETRY_AFTER",
     "OutOfReachError",
@@ -33,7 +33,6 @@ __all__ = [
 ]
 
 MEDIA_TYPE = "application/problem+json"
-CACHE_CONTROL = "private, no-store"
 RETRY_AFTER = 5
 """The `Retry-After`, in seconds, of a 503."""
 UNREACHABLE = frozenset({"57P01", "57P02", "57P03", "53300"})
@@ -76,7 +75,7 @@ def _phrase(status: int) -> str:
 def problem_response(status: int, title: str = "", detail: str = "", **members: Any) -> HttpResponse:
     """Return the problem as a complete response: `application/problem+json`, `private, no-store`, with its length."""
     content = orjson.dumps(body(status, title, detail, **members))
-    headers = {"Cache-Control": CACHE_CONTROL, "Content-Length": str(len(content))}
+    headers = {"Cache-Control": cache_control.PRIVATE, "Content-Length": str(len(content))}
     return HttpResponse(content, status=status, content_type=MEDIA_TYPE, headers=headers)
 
 

@@ -10,7 +10,7 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import exception_handler as upstream_handler
 
-from keybits import problems
+from keybits import cache_control, problems
 
 __all__ = ["exception_handler"]
 
@@ -25,7 +25,7 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
         return None
     members = _members(exc) | _media_types(exc, context.get("view"))
     response.data = problems.body(response.status_code, detail=_detail(exc, context["request"]), **members)
-    response["Cache-Control"] = problems.CACHE_CONTROL
+    response["Cache-Control"] = cache_control.PRIVATE
     renderer = getattr(context["request"], "accepted_renderer", None)
     if renderer is None or renderer.format == "json":
         response.content_type = problems.MEDIA_TYPE

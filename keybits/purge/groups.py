@@ -17,6 +17,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.crypto import constant_time_compare, salted_hmac
 from django.views.decorators.csrf import csrf_exempt
 
+from keybits.cache_control import cache_control
 from keybits.problems import problem_response
 from keybits.purge.webhook import signature
 
@@ -28,6 +29,7 @@ BYTES = 4_096
 """The longest body that is read; 32 groups take less than a third of it."""
 TOLERANCE = 300
 """Seconds that the clocks of two of our machines may differ, and for which a request can be replayed."""
+UNKEPT = cache_control(no_store=True)
 GROUP = re.compile(r"[A-Za-z0-9_-]{1,32}")
 
 
@@ -49,7 +51,7 @@ def invalidate(request: HttpRequest) -> HttpResponse:
     if groups is None:
         return problem_response(400, detail=f"Send a JSON list of 1 to {GROUPS} groups.")
     field = ", ".join(f'"{group}"' for group in groups)
-    return HttpResponse(status=204, headers={"Cache-Group-Invalidation": field, "Cache-Control": "no-store"})
+    return HttpResponse(status=204, headers={"Cache-Group-Invalidation": field, "Cache-Control": UNKEPT})
 
 
 def secrets() -> Iterator[bytes]:

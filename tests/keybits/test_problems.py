@@ -276,7 +276,7 @@ class TestADatabaseThatCannotBeReached:
         response = answered(fails)
         assert (response.status_code, response["Retry-After"]) == (503, "5")
         assert response["Content-Type"] == problems.MEDIA_TYPE
-        assert response["Cache-Control"] == problems.CACHE_CONTROL
+        assert response["Cache-Control"] == "private, no-store"
         assert json.loads(response.content)["type"] == "urn:problem:database-unreachable"
 
     @pytest.mark.stack("server")
