@@ -21,12 +21,22 @@ from django.utils.module_loading import import_string
 from keybits import surrogates
 from keybits.cache_control import Policy
 from keybits.conf import conf, on_change
-from keybits.purge import Order, PurgeError, Purger
+from keybits.purge import KEY_FIELDS, Order, PurgeError, Purger
 
-__all__ = ["fields", "has_keys", "identities", "is_for_caches", "joined", "key_fields", "purge", "purgers"]
+__all__ = [
+    "fields",
+    "identities",
+    "is_for_caches",
+    "is_key_field",
+    "joined",
+    "key_fields",
+    "purge",
+    "purgers",
+]
 
 logger = logging.getLogger(__name__)
 Field = tuple[str, str]
+SEPARATORS = {name.lower(): separator for name, separator in KEY_FIELDS.items()}
 TIMEOUT = 10.0
 """Seconds that a purge may take to connect, and as many to be answered."""
 
@@ -131,15 +141,15 @@ def key_fields(scopes: Iterable[str]) -> list[Field]:
     return [(name, _written(name, keys)) for name in names]
 
 
-def has_keys(name: str) -> bool:
-    """Return whether this field is one of surrogate keys."""
+def is_key_field(name: str) -> bool:
+    """Return whether a field of this name has surrogate keys."""
     return name.lower() in SEPARATORS
 
 
 def is_for_caches(name: str) -> bool:
     """Return whether only caches in front read this field: a lifetime (RFC 9213), or surrogate keys."""
     said = name.lower()
-    return has_keys(name) or said == "surrogate-control" or said.endswith("cdn-cache-control")
+    return is_key_field(name) or said == "surrogate-control" or said.endswith("cdn-cache-control")
 
 
 def joined(ours: Iterable[Field], theirs: Iterable[Field]) -> tuple[Field, ...]:
@@ -152,10 +162,6 @@ def joined(ours: Iterable[Field], theirs: Iterable[Field]) -> tuple[Field, ...]:
         else:
             found[name.lower()] = (present[0], SEPARATORS[name.lower()].join([present[1], value]))
     return tuple(found.values())
-
-
-SEPARATORS = {"surrogate-key": " ", "xkey": " ", "cache-tag": ",", "cache-groups": ", "}
-"""The separator between two keys, by the lower-case name of the field."""
 
 
 def _written(name: str, keys: Iterable[str]) -> str:

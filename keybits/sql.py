@@ -102,8 +102,7 @@ def releases(text: str) -> bool:
 def prepares(text: str) -> bool:
     """Say whether a text prepares a transaction, which somebody else may then commit (PREPARE TRANSACTION).
 
-    Where its quotes are plain, the words within them do not say so: PostgreSQL alone has such transactions, and they are
-    refused.
+    Where its quotes are plain, words within them do not count, because this costs more: such transactions are refused.
     """
     return bool(_PREPARES.search(text if _MAY_HIDE_QUOTES.search(text) else _QUOTED.sub("''", text)))
 

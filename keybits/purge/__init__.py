@@ -22,8 +22,10 @@ from django.core.exceptions import ImproperlyConfigured
 from keybits import surrogates
 from keybits.retry_after import pause_asked
 
-__all__ = ["Order", "PurgeError", "Purger", "absolute", "batches"]
+__all__ = ["KEY_FIELDS", "Order", "PurgeError", "Purger", "absolute", "batches"]
 
+KEY_FIELDS = {"Surrogate-Key": " ", "Cache-Tag": ",", "xkey": " ", "Cache-Groups": ", "}
+"""The fields in which keybits can write surrogate keys, each with the separator between two keys."""
 DEADLINE = 30.0
 """Seconds after which a response is given up: one that arrives byte by byte never meets a time-out."""
 
@@ -79,7 +81,7 @@ class Purger(ABC):
     """
 
     fields: tuple[str, ...] = ()
-    """The fields that this cache reads keys from: any of `Surrogate-Key`, `Cache-Tag`, `xkey`, `Cache-Groups`."""
+    """The fields that this cache reads keys from: any of `KEY_FIELDS`."""
     most_keys: int = surrogates.MOST_KEYS
     """The number of keys of one answer that this cache is sure to read: no more are sent (`surrogates.tags`)."""
     holds_by: tuple[str, ...] = ()

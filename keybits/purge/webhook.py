@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 import httpx
 import orjson
 
-from keybits.purge import Order, Purger, batches
+from keybits.purge import KEY_FIELDS, Order, Purger, batches
 
 __all__ = ["WebhookPurger", "signature", "signed"]
 
@@ -24,8 +24,6 @@ PREFIX = "whsec_"
 KEYS = 1_000
 """The most keys of one request: 15 KiB. Standard Webhooks recommends less than 20 KiB."""
 URLS = 100
-READABLE = ("Surrogate-Key", "Cache-Tag", "xkey", "Cache-Groups")
-"""The key fields that keybits can write."""
 
 
 class WebhookPurger(Purger):
@@ -52,8 +50,8 @@ class WebhookPurger(Purger):
         self._secret = self._decoded(secret)
         self.fields = self._names("fields", fields)
         self.holds_by = self._names("holds_by", holds_by)
-        if not set(self.fields) <= set(READABLE):
-            raise self.misconfigured("fields", f"a list of {', '.join(READABLE)}")
+        if not KEY_FIELDS.keys() >= set(self.fields):
+            raise self.misconfigured("fields", f"a list of {', '.join(KEY_FIELDS)}")
 
     def requests(self, order: Order) -> Iterator[httpx.Request]:
         """Yield the requests: those for keys, then those for URLs."""

@@ -111,7 +111,7 @@ _TOKEN = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def _is_purged(entry: Entry, purged: frozenset[str]) -> bool:
-    fields = [value for name, value in entry.shared if edge.has_keys(name)]
+    fields = [value for name, value in entry.shared if edge.is_key_field(name)]
     return not fields or not purged.isdisjoint(chain.from_iterable(map(_TOKEN.findall, fields)))
 
 
