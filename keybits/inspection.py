@@ -14,12 +14,9 @@ from keybits import edge, stamps
 from keybits.delivery import TAKEDOWN, orders
 from keybits.entries import Entry, EntryError
 from keybits.stamps import Stamp
-from keybits.stores import get_store
+from keybits.stores import NO_ENTRY, get_store
 
 __all__ = ["Found", "Known", "Sample", "purge_edge", "purge_store", "sample", "stamps_of"]
-
-NO_ENTRY = "keybits-inspection"
-"""A key that no entry has, to read the stamps alone."""
 
 
 @dataclass(frozen=True, slots=True)

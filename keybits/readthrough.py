@@ -24,7 +24,7 @@ from keybits.conf import conf
 from keybits.entries import Entry, EntryError
 from keybits.outages import Outage
 from keybits.stamps import Reading, is_family, scope_names, witness
-from keybits.stores import StoreError, get_store
+from keybits.stores import NO_ENTRY, StoreError, get_store
 
 __all__ = [
     "Lead",
@@ -46,9 +46,6 @@ __all__ = [
 ]
 EARLY = 5
 """An entry is made anew when the time that it has left is less than this many times its cost."""
-
-NO_ENTRY = "-"
-"""A key that no entry has, to read the stamps alone."""
 _no_word = Outage(
     logging.getLogger(__name__), "nothing is believed: no relay has vouched for the store lately"
 )

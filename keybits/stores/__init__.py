@@ -22,7 +22,7 @@ from keybits.conf import conf, on_change
 from keybits.outages import Outage
 from keybits.stamps import Reading, Stamp
 
-__all__ = ["REMEMBERED", "Breaker", "Store", "StoreError", "get_store"]
+__all__ = ["NO_ENTRY", "REMEMBERED", "Breaker", "Store", "StoreError", "get_store"]
 
 
 logger = logging.getLogger(__name__)
@@ -33,6 +33,9 @@ T = TypeVar("T")
 class StoreError(Exception):
     """The store could not do what was asked: it is down, slow, full or broken. The cause is chained."""
 
+
+NO_ENTRY = "-"
+"""A key that no entry has, to read stamps alone."""
 
 REMEMBERED = 60
 """Seconds for which a store remembers that a writer has closed its scopes."""
