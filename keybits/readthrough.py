@@ -44,7 +44,7 @@ __all__ = [
     "store",
     "without_store",
 ]
-EARLY = 5
+MARGIN = 5
 """An entry is made anew when the time that it has left is less than this many times its cost."""
 _no_word = Outage(
     logging.getLogger(__name__), "nothing is believed: no relay has vouched for the store lately"
@@ -147,7 +147,7 @@ def ends_soon(entry: Entry) -> bool:
 
     If so, one request makes it while the others are still served it. A lease selects that request; XFetch uses chance.
     """
-    return entry.expires is not None and time.time() > entry.expires - EARLY * entry.cost
+    return entry.expires is not None and time.time() > entry.expires - MARGIN * entry.cost
 
 
 def fresh(key: str, scopes: Sequence[str]) -> Entry | None:

@@ -326,7 +326,7 @@ class TestEndsSoon:
         others: list[str] = []
         monkeypatch.setattr(Probe, "meanwhile", staticmethod(meanwhile))
         get()
-        monkeypatch.setattr(readthrough, "EARLY", 10**9)
+        monkeypatch.setattr(readthrough, "MARGIN", 10**9)
         assert get()["Cache-Status"] == "keybits; fwd=stale; stored"
         assert others == ["keybits; hit"]
 

@@ -680,7 +680,7 @@ class TestTime:
         Expiring.at.moment = datetime.fromtimestamp(clock.now, UTC) + timedelta(hours=1)
         asked = Asked("/expiring/")
         assert learns(ways, asked)
-        monkeypatch.setattr(readthrough, "EARLY", 10**9)
+        monkeypatch.setattr(readthrough, "MARGIN", 10**9)
         assert not ways.was_fast(asked)
 
 
