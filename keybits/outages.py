@@ -33,7 +33,7 @@ class Outage:
         self._told: float | None = None
         self._is_on = False
 
-    def goes_on(self, error: object, *, traceback: bool = False) -> None:
+    def note(self, error: object, *, traceback: bool = False) -> None:
         """Log the failure, at most once a minute; with `traceback` (in an `except`), add one when it begins."""
         now = self._clock()
         if self._told is not None and now - self._told < EVERY:
@@ -42,7 +42,7 @@ class Outage:
         self._logger.warning("%s: %s", self._fails, error, exc_info=traceback and not self._is_on)
         self._is_on = True
 
-    def is_over(self) -> None:
+    def end(self) -> None:
         """Log that it works again, if a failure was logged before."""
         if self._is_on:
             self._is_on = False

@@ -105,7 +105,7 @@ def server_error(request: HttpRequest) -> HttpResponse:
     if isinstance(error, OutOfReachError):
         return _unavailable(str(error), "out-of-reach")
     if error is not None and _is_out_of_reach(error):
-        _outage.goes_on(error)
+        _outage.note(error)
         return _unavailable("The database cannot be reached at present.", "database-unreachable")
     if error is not None and _is_unmigrated(error):
         _unmigrated.goes_on(error, traceback=True)

@@ -106,7 +106,7 @@ def _look(key: str, scopes: tuple[str, ...]) -> Lookup:
     asked = clock.seconds()
     reading = get_store().read(key, scopes)
     if not reading.vouched:
-        _no_word.goes_on(
+        _no_word.note(
             f"KEYBITS_RELAY is {conf.RELAY!r}; is its thread, or `manage.py keybits_relay`, running?"
         )
     return _judged(key, reading, asked)

@@ -144,7 +144,7 @@ class Relay:
             self._once_and_deliver()
             self._hand_over()
             self._sweep_if_due()
-            self._outage.is_over()
+            self._outage.end()
         except (fencing.AtWorkError, roster.UnannouncedError) as error:
             # Other processes will be done by the next look, or soon after.
             logger.debug("%s", error)
@@ -152,7 +152,7 @@ class Relay:
         except Exception as error:
             # Including defects, here or in the project's router or store: if this thread ended, nothing would start
             # another, and this process would never vouch again.
-            self._outage.goes_on(error, traceback=not isinstance(error, StoreError))
+            self._outage.note(error, traceback=not isinstance(error, StoreError))
             self._has_vouched = False
             for alias in self.aliases:
                 connections[alias].close_if_unusable_or_obsolete()
@@ -191,9 +191,9 @@ class Relay:
         took = time.monotonic() - self._began
         is_late = 2 * took + conf.RELAY_INTERVAL > conf.RELAY_BOUND
         if is_late and self._has_vouched and not self._was_believed:
-            self._gaps.goes_on(f"a look took {took:.2g} s, and KEYBITS_RELAY_BOUND is {conf.RELAY_BOUND:g} s")
+            self._gaps.note(f"a look took {took:.2g} s, and KEYBITS_RELAY_BOUND is {conf.RELAY_BOUND:g} s")
         else:
-            self._gaps.is_over()
+            self._gaps.end()
         self._has_vouched = True
 
     def _once_and_deliver(self) -> None:

@@ -81,9 +81,9 @@ class Roster:
         if LOST in present:
             return False
         if missing := present.keys() - self._own:
-            self._others.goes_on(f"{len(missing)} in all")
+            self._others.note(f"{len(missing)} in all")
             return False
-        self._others.is_over()
+        self._others.end()
         return True
 
     def _present(self) -> dict[str, int]:

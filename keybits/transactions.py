@@ -462,7 +462,7 @@ def _open(connection: BaseDatabaseWrapper, scopes: list[str], writer: str) -> No
             raise WriteRefusedError(
                 "Nothing was written: the cache is unreachable, and KEYBITS_WRITE_POLICY is 'refuse'."
             ) from error
-        _outage.goes_on(error)
+        _outage.note(error)
         logger.debug("the store is out of reach; the relay will close %d scopes", len(scopes))
         changes.release(connection, writer)
 
@@ -470,7 +470,7 @@ def _open(connection: BaseDatabaseWrapper, scopes: list[str], writer: str) -> No
 def _close(scopes: list[str], writer: str) -> None:
     try:
         get_store().close(scopes, writer)
-        _outage.is_over()
+        _outage.end()
     except StoreError as error:
-        _outage.goes_on(error)
+        _outage.note(error)
         logger.debug("%d scopes stay open until the relay closes them", len(scopes))

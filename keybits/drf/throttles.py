@@ -44,9 +44,9 @@ class _ExactRate(SimpleRateThrottle):
         try:
             left, wait = get_store().take(key, self.num_requests or 0, self.duration or 0)
         except StoreError as error:
-            _outage.goes_on(error)
+            _outage.note(error)
             return True
-        _outage.is_over()
+        _outage.end()
         if left < 0:
             view.throttled(request, wait)
         return True

@@ -231,7 +231,7 @@ class Breaker:
         """Leave the store alone from now on, because it has just failed with `error`."""
         self._next_trial = self._clock() + conf.STORE_RETRY
         self.is_tripped = True
-        self._outage.goes_on(error)
+        self._outage.note(error)
 
     def _run(self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         if not self.is_tripped:
@@ -251,7 +251,7 @@ class Breaker:
             raise
         if self.is_tripped:
             self.is_tripped = False
-            self._outage.is_over()
+            self._outage.end()
         return result
 
 

@@ -30,7 +30,7 @@ def fail(outage: Outage, times: int = 1) -> None:
         try:
             raise ValueError("down")
         except ValueError as error:
-            outage.goes_on(error, traceback=True)
+            outage.note(error, traceback=True)
 
 
 def test_it_is_told_once_with_its_traceback_and_then_once_a_minute(
@@ -46,12 +46,12 @@ def test_it_is_told_once_with_its_traceback_and_then_once_a_minute(
 def test_its_end_is_told_once_and_what_comes_and_goes_has_a_line_of_each_a_minute(
     outage: Outage, now: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
-    outage.is_over()
+    outage.end()
     assert told(caplog) == []
     for _ in range(3):
         for _ in range(100):
             fail(outage)
-            outage.is_over()
+            outage.end()
             now[0] += 0.6
         assert told(caplog) == [("it fails: down", True), ("it works", False)]
 
@@ -60,7 +60,7 @@ def test_one_that_begins_anew_within_a_minute_and_stays_is_told_when_that_is_ove
     outage: Outage, now: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
     fail(outage)
-    outage.is_over()
+    outage.end()
     told(caplog)
     for _ in range(61):
         now[0] += 1
