@@ -237,9 +237,8 @@ class Screenshot(models.Model):
     `captured_at` is when the picture was taken; until it is taken, when it was requested.
     """
 
-    gallery = models.ForeignKey(
-        Gallery, on_delete=models.CASCADE, related_name="screenshots", db_index=False
-    )  # five indexes begin with this column
+    # Five indexes begin with this column.
+    gallery = models.ForeignKey(Gallery, on_delete=models.CASCADE, related_name="screenshots", db_index=False)
     position = models.PositiveIntegerField(default=0, validators=[MaxValueValidator(LARGEST)])
     title = models.CharField(max_length=200)
     alt = models.CharField(max_length=500, blank=True)
@@ -340,9 +339,10 @@ class Rendition(models.Model):
         WEBP = "webp", "WebP"
         JPEG = "jpeg", "JPEG"
 
+    # A unique index begins with this column.
     screenshot = models.ForeignKey(
         Screenshot, on_delete=models.CASCADE, related_name="renditions", db_index=False
-    )  # a unique index begins with this column
+    )
     width = models.PositiveIntegerField(default=0)
     height = models.PositiveIntegerField(default=0)
     format = models.CharField(max_length=4, choices=Format, default=Format.WEBP)

@@ -44,9 +44,8 @@ _NAME = r'(?:"[^"]+"|`[^`]+`|\w+)'
 _TABLE = rf"(?:ONLY\s+)?({_NAME}(?:\.{_NAME})*)"
 _FIRST = re.compile(rf"\b(?:FROM|JOIN)\s+{_TABLE}", re.IGNORECASE)
 _NEXT = re.compile(rf"(?:\s+(?:AS\s+)?{_NAME})?\s*,\s*{_TABLE}", re.IGNORECASE)
-CONDITIONS = frozenset(
-    {"IF_MATCH", "IF_NONE_MATCH", "IF_MODIFIED_SINCE", "IF_UNMODIFIED_SINCE", "IF_RANGE"}
-)  # compared with the answer, never part of it
+CONDITIONS = frozenset({"IF_MATCH", "IF_NONE_MATCH", "IF_MODIFIED_SINCE", "IF_UNMODIFIED_SINCE", "IF_RANGE"})
+"""Headers that are compared with the answer, and never part of it."""
 
 REMEMBERED, REMEMBERING = "django_content_type", "django.contrib.contenttypes.models"
 """Rows that each process remembers for ever, and the module whose manager does. So no change of one could be shown, and

@@ -258,7 +258,7 @@ class Relay:
         triggers again records in the same transaction what they may have missed.
         """
         try:
-            trigger_health.see_to_it(connection)
+            trigger_health.demand_triggers(connection)
         except UntrackedError as trouble:
             failures.append(trouble)
         self._follow(connection)

@@ -16,7 +16,7 @@ from django.db.models import Model
 from keybits import changes, invalidation, triggers
 from keybits.conf import conf
 
-__all__ = ["UntrackedError", "refusal", "see_to_it", "straying"]
+__all__ = ["UntrackedError", "demand_triggers", "refusal", "straying"]
 
 Wanted = dict[type[Model], set[str]]
 WANTED = "_keybits_wanted"
@@ -27,16 +27,15 @@ class UntrackedError(Exception):
     """Changes are not recorded, or not as this process declares."""
 
 
-def see_to_it(connection: BaseDatabaseWrapper) -> None:
+def demand_triggers(connection: BaseDatabaseWrapper) -> None:
     """Raise `UntrackedError` unless all triggers that this process declares can fire. Usually one statement."""
     if conf.TRACKING != "triggers" or not changes.can_be_kept(connection.vendor):
         return
     wanted = connection.__dict__.get(WANTED)
     if wanted is not None and not _missing(connection, wanted):
         return
-    wanted = connection.__dict__[WANTED] = _wanted(
-        connection
-    )  # tables on a template's path may have been created
+    # Asked anew: tables on a template's path may have been created since.
+    wanted = connection.__dict__[WANTED] = _wanted(connection)
     if missing := _missing(connection, wanted):
         raise UntrackedError(
             f"the triggers of {', '.join(missing)} in the database {connection.alias!r} do not match what is "

@@ -67,7 +67,7 @@ FIRING = {
     "postgresql": "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal AND tgenabled IN ('O', 'A') "
     "AND tgrelid IN (SELECT to_regclass(name) FROM unnest(ARRAY[{}]) AS name)",
 }
-_OURS = re.compile(r"keybits_\w+_[0-9a-f]{12}_(insert|update|delete|truncate)")
+_NAME = re.compile(r"keybits_\w+_[0-9a-f]{12}_(insert|update|delete|truncate)")
 EVENTS = {"INSERT": ("new",), "UPDATE": ("old", "new"), "DELETE": ("old",)}
 
 
@@ -141,13 +141,13 @@ def _present(connection: BaseDatabaseWrapper, model: type[Model]) -> list[tuple[
     if connection.vendor not in PRESENT:
         return []
     found = _rows_of(connection, PRESENT[connection.vendor], _name(model._meta.db_table))
-    return [(name, known_as, bool(fires)) for name, known_as, fires in found if _OURS.fullmatch(name)]
+    return [(name, known_as, bool(fires)) for name, known_as, fires in found if _NAME.fullmatch(name)]
 
 
 def _ours(connection: BaseDatabaseWrapper) -> list[tuple[str, str]]:
     """Return the name to drop each of our triggers by, with its source."""
     found = _rows_of(connection, OURS[connection.vendor]) if connection.vendor in OURS else []
-    return [(known_as, str(source)) for name, known_as, source in found if _OURS.fullmatch(name)]
+    return [(known_as, str(source)) for name, known_as, source in found if _NAME.fullmatch(name)]
 
 
 def _rows_of(connection: BaseDatabaseWrapper, sql: str, *params: str) -> list[Any]:
@@ -210,9 +210,8 @@ def _scope(source: Source, row: str, *, has_types: bool) -> str:
     if not source.column:
         return _quoted(source.head)
     value = f"CAST({row}.{_name(source.column)} AS text)"
-    if (
-        has_types
-    ):  # else of the column's collation: two of these cannot be united, and some know no substrings
+    if has_types:
+        # Not of the column's own collation: two of these cannot be united, and some know no substrings.
         value += ' COLLATE "C"'
     elif source.kind == "UUIDField":
         value = _with_dashes(value)

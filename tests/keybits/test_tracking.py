@@ -588,7 +588,7 @@ def test_a_declared_table_that_django_may_not_migrate_is_tracked_where_the_recor
 ) -> None:
     """Otherwise its relay would say for ever that a migrate is due, and would never vouch."""
     tracking.keep(apps.get_app_config("catalog"), "elsewhere")
-    trigger_health.see_to_it(elsewhere)
+    trigger_health.demand_triggers(elsewhere)
     homely.objects.create(name="new")
     assert {scope for _, scope, _ in changes.recorded(elsewhere)} == {"things"}
 
