@@ -164,6 +164,22 @@ class TestWhatTheySay:
         assert SECTIONS[check].strip()
 
 
+def modules_of(package: Path) -> set[str]:
+    """Return the dotted names of a package's modules, without its own name and those that only Django looks for."""
+    found = (path.relative_to(package).with_suffix("") for path in package.rglob("*.py"))
+    names = {".".join(path.parts) for path in found if path.parts[0] not in {"management", "migrations"}}
+    return {name for name in names if not name.endswith("__init__")}
+
+
+class TestArchitecture:
+    def test_says_of_every_module_of_keybits_once_what_is_decided_there(self) -> None:
+        table = (CHECKOUT / "ARCHITECTURE.md").read_text("utf-8").partition("## Where it is decided\n")[2]
+        rows = [row.split("|")[2] for row in table.partition("\n## ")[0].splitlines() if row.startswith("|")]
+        named = [name for row in rows for name in re.findall(r"`([\w.]+)`", row)]
+        assert len(named) == len(set(named))
+        assert set(named) - {"fastpath", "purge", "stores"} == modules_of(CHECKOUT / "keybits")
+
+
 class TestReadme:
     def test_what_it_sets_in_production_believes_the_proxy_that_ends_tls(self) -> None:
         """Else every request is redirected to where it came from, and all clients share one rate."""
