@@ -180,7 +180,32 @@ class TestArchitecture:
         assert set(named) - {"fastpath", "purge", "stores"} == modules_of(CHECKOUT / "keybits")
 
 
+def cells(text: str, first: str) -> list[list[str]]:
+    """Return the cells of the rows of tables whose first one holds `first`."""
+    rows = [row.strip("|").split("|") for row in text.splitlines() if row.startswith("|")]
+    return [[cell.strip() for cell in row] for row in rows if first in row[0]]
+
+
 class TestReadme:
+    def test_what_it_claims_of_cost_is_what_its_table_says(self) -> None:
+        """Of the bare view's: less than two thirds; over ten times; over a hundred times."""
+        readme = (CHECKOUT / "README.md").read_text("utf-8")
+        costs = {
+            name: [row[1] for row in cells(readme, name)]
+            for name in ("fast path", "drf-extensions", "plain REST")
+        }
+        assert len(costs["fast path"]) > 1
+        assert all(float(cost) < 2 / 3 for cost in costs["fast path"])
+        assert [float(cost) > 10 for cost in costs["drf-extensions"]] == [True]
+        assert [float(cost) > 100 for cost in costs["plain REST"]] == [True]
+
+    def test_what_it_claims_of_conformance_is_what_the_matrix_says(self) -> None:
+        """Nothing of ours fails; more than ten rows of each of the others do."""
+        matrix = (CHECKOUT / "docs" / "conformance.md").read_text("utf-8")
+        failed = {name: int(cells(matrix, name)[0][2]) for name in ("ours", "drf-extensions", "cache_page")}
+        assert failed.pop("ours") == 0
+        assert min(failed.values()) > 10
+
     def test_what_it_sets_in_production_believes_the_proxy_that_ends_tls(self) -> None:
         """Else every request is redirected to where it came from, and all clients share one rate."""
         readme = (CHECKOUT / "README.md").read_text("utf-8")
