@@ -1,7 +1,8 @@
-"""keybits by itself: what its README has one build is built from its own wheel, where nothing of the gallery is."""
+"""keybits by itself: what its documentation builds is built from its own wheel, where nothing of the gallery is."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sqlite3
@@ -23,7 +24,9 @@ from stacks.servers import reserve_port, wait_until_ready
 pytestmark = pytest.mark.stack("embedded")  # it is built on SQLite and LMDB
 CHECKOUT = Path(__file__).resolve().parents[1]
 PACKAGE = CHECKOUT / "keybits"
+README = PACKAGE / "README.md"
 PAGE = {"slug": "engine", "title": "Engine", "author": "ada"}
+ARTICLE = {"slug": "engine", "title": "Engine", "headline": "ENGINE"}
 STEP = re.compile(r"(?:(Add|Write) to `(\S+)`[^\n]*\n(?:[^`]*?\n)?\n)?```(python|sh)\n(.*?)```", re.S)
 
 
@@ -57,7 +60,7 @@ def distribution(unpacked: Path) -> Distribution:
 
 
 class Project:
-    """The project of the README, in a folder of its own; `steps` are the shell's."""
+    """A project that the documentation builds, in a folder of its own; `steps` are the shell's."""
 
     def __init__(self, directory: Path, environment: Mapping[str, str]) -> None:
         self.directory = directory
@@ -65,9 +68,9 @@ class Project:
         self.steps: list[str] = []
         self.url = ""
 
-    def build(self) -> None:
-        """Do what the README says, from its top."""
-        for verb, path, language, code in STEP.findall((PACKAGE / "README.md").read_text()):
+    def build(self, page: Path) -> None:
+        """Do what a page of the documentation says, from its top."""
+        for verb, path, language, code in STEP.findall(page.read_text()):
             if language == "sh":
                 self.steps += code.splitlines()
                 self.run("sh", "-ec", code) if not code.startswith("pip ") else None
@@ -87,18 +90,46 @@ class Project:
         """Run Python in it, its models imported; return what it printed."""
         return self.run(sys.executable, "manage.py", "shell", "--verbosity", "0", "--command", code)
 
+    def answers(self, *requests: str) -> list[tuple[int, dict[str, str], object]]:
+        """Send requests, each a call of Django's test client; return status, header fields and JSON of each answer."""
+        asked = ", ".join(f"client.{request}" for request in requests)
+        printed = self.shell(
+            "import json; from django.test import Client; client = Client(SERVER_NAME='localhost');"
+            f"made = [{asked}];"
+            "print(json.dumps([(each.status_code, dict(each.headers), each.json()) for each in made]))"
+        )
+        return [(status, fields, body) for status, fields, body in json.loads(printed.partition("\n")[0])]
+
 
 @pytest.fixture(scope="module")
 def project(unpacked: Path, distribution: Distribution, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The project as the README leaves it, and one author."""
+    built = begun(tmp_path_factory.mktemp("wiki"), unpacked, distribution)
+    built.build(README)
+    built.shell("from pages.models import Author; Author.objects.create(name='ada')")
+    return built
+
+
+@pytest.fixture(scope="module")
+def viewed(unpacked: Path, distribution: Distribution, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The project as docs/views.md continues it, with two authors and a page of one of them."""
+    built = begun(tmp_path_factory.mktemp("views"), unpacked, distribution)
+    built.build(README)
+    built.build(CHECKOUT / "docs" / "views.md")
+    built.shell(
+        "from pages.models import Author, Page; Author.objects.create(name='bob');"
+        "Page.objects.create(slug='engine', title='Engine', author=Author.objects.create(name='ada'))"
+    )
+    return built
+
+
+def begun(directory: Path, unpacked: Path, distribution: Distribution) -> Project:
+    """Return an empty project, in an environment that has keybits and what it requires, and granian."""
     needed = installed.environment(*distribution.requires or (), "granian", beside=[unpacked])
     needed[installed.HIDDEN] += ",catalog,gallery_api"  # where the checkout itself is what is installed
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     kept = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
-    built = Project(tmp_path_factory.mktemp("wiki"), {**kept, **needed, "PATH": path})
-    built.build()
-    built.shell("from pages.models import Author; Author.objects.create(name='ada')")
-    return built
+    return Project(directory, {**kept, **needed, "PATH": path})
 
 
 @pytest.fixture(scope="module")
@@ -203,3 +234,45 @@ class TestReadme:
         late = served.patch(page, json={"title": "Late"}, headers={"If-Match": tag})
         assert (late.status_code, late.headers["ETag"]) == (412, done.headers["ETag"])
         assert served.get(page).json()["title"] == "New"
+
+
+class TestViews:
+    def test_accept_the_query_that_they_list_and_count_no_tracking(self, viewed: Project) -> None:
+        accepted, misspelt = viewed.answers(
+            "get('/articles/?title=Engine&utm_source=b')", "get('/articles/?titel=Engine')"
+        )
+        assert accepted[1]["Content-Location"] == "/articles/?title=Engine"
+        assert (accepted[2], misspelt[0]) == ([ARTICLE], 400)
+
+    def test_are_held_as_their_policy_says(self, viewed: Project) -> None:
+        ((_, fields, _),) = viewed.answers("get('/articles/engine/')")
+        assert fields["Cache-Control"] == "public, max-age=60, stale-while-revalidate=30"
+
+    def test_read_their_lists_as_columns(self, viewed: Project) -> None:
+        assert viewed.run(sys.executable, "manage.py", "projections") == "article-list: columns\n"
+
+    def test_refuse_members_that_cannot_be_set(self, viewed: Project) -> None:
+        sent = "patch('/articles/engine/', {{'slug': {!r}}}, 'application/json', headers={{'If-Match': '*'}})"
+        refused, accepted = viewed.answers(sent.format("other"), sent.format("engine"))
+        assert (refused[0], accepted[0]) == (400, 200)
+
+    def test_tell_an_empty_list_from_a_parent_that_is_not_there(self, viewed: Project) -> None:
+        ada, bob, zoe = viewed.answers(*(f"get('/authors/{name}/pages/')" for name in ("ada", "bob", "zoe")))
+        assert (ada[2], bob[2], zoe[0]) == ([ARTICLE], [], 404)
+
+    def test_change_a_whole_list_under_the_header_alone(self, viewed: Project) -> None:
+        viewed.shell(
+            "from pages.models import Author, Page;"
+            "Page.objects.create(slug='eve', title='Eve', author=Author.objects.create(name='eve'))"
+        )
+        deletes = "delete('/authors/eve/pages/?all=true&dry_run={}', headers={})"
+        header = "{'X-BULK-OPERATION': 'true'}"
+        refused, counted, before, done, after = viewed.answers(
+            deletes.format("false", "{}"),
+            deletes.format("true", header),
+            "get('/count/')",
+            deletes.format("false", header),
+            "get('/count/')",
+        )
+        assert (refused[0], counted[2], done[2]) == (400, {"count": 1}, {"count": 1})
+        assert (before[2], after[2]) == ({"pages": 2}, {"pages": 1})
