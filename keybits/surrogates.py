@@ -25,12 +25,13 @@ from django.conf import settings
 
 from keybits.stamps import family
 
-__all__ = ["EVERYTHING", "MOST_BYTES", "MOST_KEYS", "key", "keys", "parts", "purged", "tags"]
+__all__ = ["EVERYTHING", "MOST_KEYS", "key", "keys", "parts", "purged", "tags"]
 
 MOST_KEYS = 50
-"""Most keys that an answer is tagged with. Fastly and Cloudflare have room for more, but not every cache has."""
-MOST_BYTES = 16 * 1024
-"""Most bytes in a header field of keys (Cloudflare's and Fastly's limit). 50 keys take less than 1 KiB."""
+"""Most keys that an answer is tagged with. Fastly and Cloudflare have room for more, but not every cache has.
+
+Fifty keys take less than 1 KiB in a header field, of the 16 KiB that these two read.
+"""
 SIZE = 9
 """Bytes of a key, which make 12 characters. Should two scopes share a key, each also purges the other's answers."""
 EVERYTHING = "*"

@@ -28,7 +28,6 @@ class InvalidQueryError(APIException):
     """400 (414 where it is too long): the query string is not one that this view accepts."""
 
     status_code = 400
-    default_code = "malformed-query"
 
     def __init__(self, error: QueryError) -> None:
         super().__init__(error.detail, error.kind)
