@@ -74,7 +74,7 @@ def _behind(leader: threading.Event, key: str, scopes: Sequence[str], *, patient
     """Wait for another thread; return its entry, or what this one needs to compute as well."""
     if not patient:
         return Landing(leads=False)
-    entry = readthrough.fresh(key, scopes) if leader.wait(PATIENCE) else None
+    entry = readthrough.fresh_entry(key, scopes) if leader.wait(PATIENCE) else None
     return Landing(entry, leads=False, witness=None if entry else readthrough.mint(scopes))
 
 

@@ -32,7 +32,7 @@ __all__ = [
     "allow_stale",
     "confirmed",
     "ends_soon",
-    "fresh",
+    "fresh_entry",
     "is_current",
     "is_fresh",
     "lead",
@@ -150,7 +150,7 @@ def ends_soon(entry: Entry) -> bool:
     return entry.expires is not None and time.time() > entry.expires - MARGIN * entry.cost
 
 
-def fresh(key: str, scopes: Sequence[str]) -> Entry | None:
+def fresh_entry(key: str, scopes: Sequence[str]) -> Entry | None:
     """Return the entry if there is a fresh one, else None. Never raises."""
     found = look_up(key, scopes)
     return found.entry if found.fresh else None
