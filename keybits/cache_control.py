@@ -131,7 +131,7 @@ def _stricter(one: Policy, other: Policy) -> Policy:
     ]
     return Policy(
         _shorter(one.everybody, other.everybody),
-        None if one.s_maxage is other.s_maxage is None else min(shared),
+        None if one.s_maxage is None and other.s_maxage is None else min(shared),
         _shorter(one.edge, other.edge),
     )
 

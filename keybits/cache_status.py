@@ -7,10 +7,9 @@ import re
 __all__ = ["BYPASS", "HIT", "METHOD", "MISS", "STALE", "forwarded", "stale"]
 
 HIT = "keybits; hit"
-MISS = "uri-miss"
-STALE = "stale"
-BYPASS = "bypass"
-METHOD = "method"
+"""The value for an answer from the cache."""
+MISS, STALE, BYPASS, METHOD = "uri-miss", "stale", "bypass", "method"
+"""The reasons for which a request is `forwarded`."""
 _TOKEN = re.compile(r"[A-Za-z*][A-Za-z0-9!#$%&'*+.^_`|~:/-]*")
 
 

@@ -1,4 +1,9 @@
-"""keybits for REST framework. No other package of keybits imports REST framework."""
+"""keybits for REST framework: the mixins and decorators of views. No other package of keybits imports REST framework.
+
+REST framework imports this package while it reads its settings, which may name a renderer or a parser of ours. So what
+itself needs REST framework's views or routers is not among these names: it is in `keybits.drf.bulk` and
+`keybits.drf.problems`.
+"""
 
 from keybits.drf.caching import (
     CacheResponseAndETAGMixin,

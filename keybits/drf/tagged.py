@@ -13,7 +13,11 @@ __all__ = ["Tagged"]
 
 @dataclass(frozen=True, slots=True)
 class Tagged:
-    """What shared caches are told of an answer: how long to hold it, and its surrogate keys."""
+    """What an answer is made from, and what it and its view say to caches.
+
+    `scopes` are those of freshness, and `surrogates` those whose changes purge it. `policy` is the view's; `own` is the
+    Cache-Control that the view has set itself, or None; `more` are the fields for shared caches that it has set.
+    """
 
     scopes: tuple[str, ...]
     surrogates: tuple[str, ...]
