@@ -108,7 +108,7 @@ def server_error(request: HttpRequest) -> HttpResponse:
         _outage.note(error)
         return _unavailable("The database cannot be reached at present.", "database-unreachable")
     if error is not None and _is_unmigrated(error):
-        _unmigrated.goes_on(error, traceback=True)
+        _unmigrated.note(error, traceback=True)
         return _unavailable("The database is not ready yet.", "database-unmigrated")
     return problem_response(500, detail="The server failed; the failure has been logged.")
 
