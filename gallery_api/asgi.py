@@ -10,7 +10,7 @@ from django.core.checks import Tags
 from django.core.management import BaseCommand
 
 from keybits.fastpath.asgi import FastPath
-from keybits.relay import ensure_running
+from keybits.relay_thread import ensure_running
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gallery_api.settings")
 

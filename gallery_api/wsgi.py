@@ -10,7 +10,7 @@ from django.core.management import BaseCommand
 from django.core.wsgi import get_wsgi_application
 
 from keybits.fastpath.wsgi import FastPath
-from keybits.relay import ensure_running
+from keybits.relay_thread import ensure_running
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gallery_api.settings")
 

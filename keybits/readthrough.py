@@ -19,7 +19,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from keybits import cache_status, clock, etags, memory, relay, transactions
+from keybits import cache_status, clock, etags, memory, relay_thread, transactions
 from keybits.conf import conf
 from keybits.entries import Entry, EntryError
 from keybits.outages import Outage
@@ -89,7 +89,7 @@ def look_up(key: str, scopes: Sequence[str]) -> Lookup:
     if asked is not None:
         asked[key] = tuple(scopes)
         return Lookup(None, False, cache_status.BYPASS)
-    relay.ensure_running()
+    relay_thread.ensure_running()
     if transactions.sees_its_own_writes():
         return Lookup(None, False, cache_status.BYPASS)
     try:

@@ -11,14 +11,12 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import random
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from functools import cache
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from django.db import Error, connections, router
@@ -32,7 +30,7 @@ from keybits.stamps import coarsened
 from keybits.stores import StoreError, get_store
 from keybits.trigger_health import UntrackedError
 
-__all__ = ["Relay", "ensure_running"]
+__all__ = ["Relay"]
 
 logger = logging.getLogger(__name__)
 SWEEP = 1.0
@@ -84,13 +82,17 @@ class Relay:
             "the relay vouches in time again",
         )
 
-    def run(self) -> None:
-        """Look, close, vouch and wait, repeatedly. After a failure, try again after the interval."""
+    def run(self, looking: AbstractContextManager[object] | None = None) -> None:
+        """Look, close, vouch and wait, repeatedly. After a failure, try again after the interval.
+
+        Each look is made within `looking`, such as a lock.
+        """
+        look = looking or nullcontext()
         woken = -math.inf
         try:
             while not self.stopped.is_set():
                 if not self._is_spared(woken):
-                    with _pause.looking:
+                    with look:
                         self._look()
                 self.looked.set()
                 woken = self._wait()
@@ -435,83 +437,3 @@ def _busy_timeout(connection: BaseDatabaseWrapper, change: str = "") -> int:
         cursor.execute(f"PRAGMA busy_timeout{change}")
         ((milliseconds,),) = cursor.fetchall()
     return int(milliseconds)
-
-
-FIRST_LOOK = 1.0
-"""The longest time, in seconds, that a process waits for its relay's first look. Without it, its first reads miss."""
-
-_running_in = 0
-_starting = threading.Lock()
-
-
-class _Pause:
-    """Makes forks wait for the look under way, for `FIRST_LOOK` seconds at most. Several threads may fork at once.
-
-    If a process is forked while a thread is inside SQLite, the child may wait for ever for a lock of that thread.
-    """
-
-    def __init__(self) -> None:
-        self.renew()
-
-    def renew(self) -> None:
-        self.looking = threading.Lock()
-        self._taker = 0
-
-    def begin(self) -> None:
-        if self.looking.acquire(timeout=FIRST_LOOK):
-            self._taker = threading.get_ident()
-
-    def end(self) -> None:
-        """End the pause that this thread has begun; nothing if it has waited in vain."""
-        if self._taker == threading.get_ident():
-            self._taker = 0
-            self.looking.release()
-
-
-_pause = _Pause()
-
-
-def _renew() -> None:
-    """Give a child process new locks: a lock that a thread of the parent holds would never be released there."""
-    global _starting  # noqa: PLW0603 - as below
-    _pause.renew()
-    _starting = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_renew)
-
-
-def _run_beside(relay: Relay) -> None:
-    """Run a relay in this thread, over connections that it shares with no other thread."""
-    for alias in relay.aliases:
-        connections[alias] = _aside(connections[alias])
-    relay.run()
-
-
-def _aside(connection: Any) -> Any:
-    """Return a copy of the connection outside Django's pool, and without the SQL log that `DEBUG` turns on."""
-    own = connection.copy()
-    own.settings_dict["OPTIONS"].pop("pool", None)
-    own.make_debug_cursor = own.make_cursor
-    return own
-
-
-@cache
-def _pause_at_forks() -> None:
-    """Register the pause, after the hooks of the store, so that a fork begins it before it takes the store's locks."""
-    get_store()
-    os.register_at_fork(before=_pause.begin, after_in_parent=_pause.end)
-
-
-def ensure_running() -> None:
-    """Start a relay in this process, if `KEYBITS_RELAY` is `thread` and none runs; after a fork, start a new one."""
-    global _running_in  # noqa: PLW0603 - one relay a process is the point
-    if _running_in == os.getpid() or conf.RELAY != "thread":
-        return
-    with _starting:
-        if _running_in != os.getpid():
-            relay = Relay()
-            _pause_at_forks()
-            threading.Thread(target=_run_beside, args=(relay,), name="keybits-relay", daemon=True).start()
-            relay.looked.wait(FIRST_LOOK)
-            _running_in = os.getpid()

@@ -35,7 +35,7 @@ from benchmarks.freshness.orders import Orders  # noqa: E402
 from benchmarks.freshness.world import GALLERIES, World, bit, parse_title, tags_version, title, toggled  # noqa: E402
 from catalog.curation import bulk  # noqa: E402
 from catalog.models import BulkOperation, Gallery, Screenshot, Tag  # noqa: E402
-from keybits import relay  # noqa: E402
+from keybits import relay_thread  # noqa: E402
 from keybits.stores import get_store  # noqa: E402
 
 PAUSE = 0.05
@@ -299,7 +299,7 @@ def main() -> None:
     transactions.addFilter(writer.remark)
     client = Client(told["ports"], journal, randomly)
     if told["relay"]:  # as in a process that serves, too
-        relay.ensure_running()
+        relay_thread.ensure_running()
     orders = Orders()
     while clock() < told["until"]:
         new = orders.new()
