@@ -637,6 +637,19 @@ class TestRefusals:
         own = {"who": serializers.CharField(source="owner.username", default="nobody")}
         assert_refused(serializer(Gallery, "who", **own), Gallery.objects.order_by("id"), "can be NULL")
 
+    @pytest.mark.parametrize(
+        ("path", "why"),
+        [
+            ("gallery__screenshots__title", "too much is read behind gallery"),
+            ("gallery__weight", "too much is read behind gallery"),
+            ("tags__screenshots__title", "too much is read of each of tags"),
+            ("tags__weight", "too much is read of each of tags"),
+        ],
+    )
+    def test_rows_or_annotations_of_what_rows_refer_to(self, shots, path, why):
+        view = view_of(serializer(Screenshot, "id"), shots, projected=(path,))
+        assert why in lists.explain(view)
+
     def test_relations_in_other_ways(self, shots):
         assert_refused(serializer(Screenshot, "tags"), shots, "tags")
         own = {"gallery": serializers.StringRelatedField()}
