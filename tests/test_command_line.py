@@ -67,7 +67,8 @@ class TestWhoInterruptsACommand:
 
     def interrupt(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Interrupt a shell that has said that it waits."""
-        code = "import sys, time; print('waiting', flush=True); time.sleep(60)"
+        heeded = "signal.signal(signal.SIGINT, signal.default_int_handler)"  # ignored where pytest was started with &
+        code = f"import signal, time; {heeded}; print('waiting', flush=True); time.sleep(60)"
         started = subprocess.Popen(
             [sys.executable, "manage.py", "shell", "--verbosity", "0", "--command", code, *arguments],
             cwd=CHECKOUT,
