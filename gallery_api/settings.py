@@ -244,7 +244,7 @@ CORS_ALLOW_HEADERS = [
 CORS_EXPOSE_HEADERS = [
     *("ETag", "Link", "Cache-Status", "Content-Location", "Age", "Vary", "Retry-After", "Location"),
     *("Content-Range", "Accept-Ranges", "RateLimit", "RateLimit-Policy", "WWW-Authenticate", "Allow"),
-    *("No-Vary-Search", "Content-Encoding"),
+    *("No-Vary-Search", "Content-Encoding", "Accept", "Accept-Patch", "Accept-Encoding"),
 ]
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")

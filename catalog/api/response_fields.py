@@ -44,6 +44,13 @@ OF_STATUS: dict[str, Fields] = {
     "429": RETRY_AFTER,
     "503": RETRY_AFTER,
 }
+MAYBE_OF_STATUS: dict[str, Fields] = {
+    "415": {
+        "Accept": ("The media types that are accepted (RFC 9110 section 12.5.1).", "^application/json$"),
+        "Accept-Patch": ("Those that a PATCH may have (RFC 5789 section 3.1).", "^application/json$"),
+        "Accept-Encoding": ("The content codings that are accepted (RFC 9110 section 12.5.3).", "^identity$"),
+    }
+}
 
 # --- What an answer may have, too -----------------------------------------------------------------------------
 
@@ -100,7 +107,9 @@ def of_unrepresented() -> dict[str, Any]:
 def of_problem(status: str, *, tells_current: bool = False) -> dict[str, Any]:
     """Return the fields of a problem; `tells_current` if one is the ETag of the present representation."""
     told = ETAG if tells_current else {}
-    return _described(PRIVATE | OF_STATUS.get(status, {}) | told, MAYBE | ALLOWED)
+    return _described(
+        PRIVATE | OF_STATUS.get(status, {}) | told, MAYBE | ALLOWED | MAYBE_OF_STATUS.get(status, {})
+    )
 
 
 def private() -> dict[str, Any]:

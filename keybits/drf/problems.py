@@ -18,7 +18,8 @@ __all__ = ["exception_handler"]
 def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | None:
     """Return a problem document for `exc`, with the headers that REST framework sets; None leaves `exc` to Django.
 
-    An exception's `members` (an optional mapping) are added to the document. Errors are `private, no-store`.
+    An exception's `members` are added to the document and its `fields` to the header (both are optional mappings).
+    Errors are `private, no-store`.
     """
     response = upstream_handler(exc, context)
     if response is None:
@@ -26,10 +27,21 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
     members = _members(exc) | _media_types(exc, context.get("view"))
     response.data = problems.body(response.status_code, detail=_detail(exc, context["request"]), **members)
     response["Cache-Control"] = cache_control.PRIVATE
+    for name, value in _accepted(exc, context["request"], members).items():
+        response[name] = value
     renderer = getattr(context["request"], "accepted_renderer", None)
     if renderer is None or renderer.format == "json":
         response.content_type = problems.MEDIA_TYPE
     return response
+
+
+def _accepted(exc: Exception, request: Any, members: dict[str, Any]) -> dict[str, str]:
+    """Return the fields that say what content is accepted (RFC 9110 section 15.5.16, RFC 5789 section 2.2)."""
+    if not isinstance(exc, exceptions.UnsupportedMediaType):
+        return dict(getattr(exc, "fields", {}))
+    types = ", ".join(members.get("allowed", ()))
+    named = ("Accept", "Accept-Patch") if request.method == "PATCH" else ("Accept",)
+    return dict.fromkeys(named, types) if types else {}
 
 
 def _detail(exc: Exception, request: Any) -> str:

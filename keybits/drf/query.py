@@ -63,9 +63,13 @@ class ClosedQueryMixin(LeadingMixin):
             raise InvalidQueryError(self._query_error)
 
     def options(self, request: Any, *args: Any, **kwargs: Any) -> Any:
-        """As REST framework's, but not to be stored: what a client may do depends on who it is."""
+        """As REST framework's, but not to be stored, since what a client may do depends on who it is; and with what
+        a PATCH may have (RFC 5789 section 3.1)."""
         response: Response = super().options(request, *args, **kwargs)  # type: ignore[misc]
         response["Cache-Control"] = cache_control.PRIVATE
+        if "PATCH" in self.allowed_methods:  # type: ignore[attr-defined]
+            types = [parser.media_type for parser in self.get_parsers()]  # type: ignore[attr-defined]
+            response["Accept-Patch"] = ", ".join(types)
         return response
 
     def _close(self, request: Any) -> QueryError | None:

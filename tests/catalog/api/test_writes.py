@@ -504,6 +504,21 @@ class TestBadBody:
         )
         assert problem(response, 415)["allowed"] == ["application/json"]
 
+    @pytest.mark.parametrize(
+        ("method", "told"), [("PATCH", ("application/json",) * 2), ("PUT", ("application/json", None))]
+    )
+    def test_of_another_media_type_is_told_which_one_to_send(self, owner, world, method, told):
+        """RFC 9110 section 15.5.16, RFC 5789 section 2.2."""
+        body = {"data": b"title=x", "content_type": "application/merge-patch+json"}
+        response = owner(world.at(CAT), method, headers={"If-Match": "*"}, **body)
+        problem(response, 415)
+        assert (response["Accept"], response.headers.get("Accept-Patch")) == told
+
+    def test_of_a_patch_is_described_by_options(self, owner, world):
+        """RFC 5789 section 3.1."""
+        assert owner(world.at(CAT), "OPTIONS")["Accept-Patch"] == "application/json"
+        assert not owner(f"{world.at(CAT)}renditions/", "OPTIONS").has_header("Accept-Patch")
+
     def test_that_is_too_long_is_413(self, owner, world, settings):
         settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 100
         problem(send(owner, "PATCH", world.at(CAT), b" " * 101 + b"{}"), 413, "content-too-long")
@@ -535,6 +550,7 @@ class TestBadBody:
         fields = {"If_Match": "*", "Content_Encoding": coding}
         response = send(owner, "PATCH", world.at(CAT), {"title": "New"}, **fields)
         assert problem(response, 415, "coded-content")["header"] == "Content-Encoding"
+        assert response["Accept-Encoding"] == "identity"
 
     @pytest.mark.parametrize("said", [{"Transfer-Encoding": "chunked"}, {"SERVER_PROTOCOL": "HTTP/2"}])
     def test_whose_length_a_server_does_not_say_is_411(self, owner, world, said):
