@@ -234,12 +234,13 @@ SPECTACULAR_SETTINGS = {
     ],
 }
 
+# Every origin, but never its cookies: so `*` stands for all fields but Authorization, such as those for tracing.
 CORS_ALLOW_ALL_ORIGINS = True
 CORS_URLS_REGEX = r"^/(api|files)/"
 CORS_ALLOW_METHODS = ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"]
 CORS_ALLOW_HEADERS = [
     *("accept", "authorization", "content-type", "if-none-match", "if-modified-since"),
-    *("if-match", "if-unmodified-since", "range", "if-range", "idempotency-key", "x-bulk-operation"),
+    *("if-match", "if-unmodified-since", "range", "if-range", "idempotency-key", "x-bulk-operation", "*"),
 ]
 CORS_EXPOSE_HEADERS = [
     *("ETag", "Link", "Cache-Status", "Content-Location", "Age", "Vary", "Retry-After", "Location"),

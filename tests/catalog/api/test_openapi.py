@@ -384,6 +384,14 @@ class TestOtherOrigins:
         assert method in response["Access-Control-Allow-Methods"].split(", ")
         assert not response.has_header("Access-Control-Allow-Credentials")
 
+    @pytest.mark.parametrize("header", ["traceparent", "x-requested-with", "cache-control", "sentry-trace"])
+    def test_preflight_allows_what_libraries_add(self, api, header):
+        """Without credentials, `*` stands for every field but Authorization (Fetch standard, section 3.3.4)."""
+        asked = {"Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": header}
+        response = api("/screenshots/1/", "OPTIONS", headers=self.HEADERS | asked)
+        assert "*" in response["Access-Control-Allow-Headers"].split(", ")
+        assert not response.has_header("Access-Control-Allow-Credentials")
+
     def test_validators_links_and_the_state_of_the_cache_may_be_read(self, api, world):
         for path, status in [
             ("/screenshots/?page_size=1", 200),
