@@ -356,6 +356,12 @@ class TestDocs:
     def test_page_shows_the_schema_of_this_server(self, api):
         assert re.search(r'url: "([^"]+)"', api("/docs/").content.decode())[1].endswith("schema/")
 
+    def test_page_is_stored_by_nobody_and_sets_a_cookie_in_sessions_alone(self, api, as_owner):
+        for client, names in ((api, set()), (as_owner, {"csrftoken"})):
+            response = client("/docs/")
+            assert response["Cache-Control"] == "private, no-store"
+            assert set(response.cookies) == names
+
     def test_page_is_for_get_and_head_alone(self, api):
         assert api("/docs/", "OPTIONS").status_code == 405
 
