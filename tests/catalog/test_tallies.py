@@ -278,6 +278,18 @@ class TestManyWriters:
         other.result(30)
         assert told() == truth()
 
+    @pytest.mark.parametrize("change", ["tagged", "moved"])
+    def test_counting_again_waits_for_whoever_writes(self, world, change):
+        with transaction.atomic():
+            if change == "tagged":
+                world.two.tags.add(world.z)
+            else:
+                Screenshot.objects.filter(pk=world.two.pk).update(gallery=world.b)
+            other = aside(lambda: tallies.recount(connection))
+            wait_for_who_waits_for_us(other)
+        other.result(30)
+        assert told() == truth()
+
     def test_many_writers_of_the_same_tallies_lose_nothing_and_do_not_deadlock(self, world):
         def write(seed):
             chance = random.Random(seed)  # noqa: S311 - the same each time
