@@ -73,7 +73,7 @@ def parts(secret: keys.Secret) -> list[str]:
 
 def break_(table: str) -> None:
     with connection.cursor() as cursor:
-        cursor.execute(f'ALTER TABLE "{table}" RENAME TO "{table}_gone"')
+        cursor.execute(f'ALTER TABLE "{table}" RENAME COLUMN id TO gone')
 
 
 def asked_in_vain(secret: keys.Secret) -> Any:
