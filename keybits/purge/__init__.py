@@ -22,7 +22,7 @@ from django.core.exceptions import ImproperlyConfigured
 from keybits import surrogates
 from keybits.retry_after import pause_asked
 
-__all__ = ["KEY_FIELDS", "Order", "PurgeError", "Purger", "absolute", "batches"]
+__all__ = ["KEY_FIELDS", "Order", "PurgeError", "Purger", "absolute", "batches", "limit"]
 
 KEY_FIELDS = {"Surrogate-Key": " ", "Cache-Tag": ",", "xkey": " ", "Cache-Groups": ", "}
 """The fields in which keybits can write surrogate keys, each with the separator between two keys."""
@@ -191,12 +191,22 @@ class Purger(ABC):
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
         ends = self._clock() + DEADLINE
+        limit(request)
         request.extensions["trace"] = _watch
         token = _time_left.set(lambda: ends - self._clock())
         try:
             return self.client.send(request, auth=None, follow_redirects=False)
         finally:
             _time_left.reset(token)
+
+
+def limit(request: httpx.Request) -> None:
+    """Have no phase of a request take longer than the deadline, whatever time-outs it was made with."""
+    given = request.extensions.get("timeout", {})
+    times = {phase: given.get(phase) for phase in ("connect", "read", "write", "pool")}
+    request.extensions["timeout"] = {
+        phase: DEADLINE if seconds is None else min(seconds, DEADLINE) for phase, seconds in times.items()
+    }
 
 
 _time_left: ContextVar[Callable[[], float]] = ContextVar("keybits_purge_time_left", default=lambda: math.inf)

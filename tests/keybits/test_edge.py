@@ -196,3 +196,13 @@ class TestMisconfiguration:
                 edge.fields(Policy(), SCOPES)
         settings.KEYBITS_PURGERS = {"mine": stub()}
         assert edge.fields(Policy(), SCOPES)
+
+
+def test_a_purger_that_asks_by_its_client_itself_waits_for_no_longer_than_for_a_purge(
+    settings: Any, live_server: Any
+) -> None:
+    """For a token, say."""
+    settings.KEYBITS_PURGERS = {"own": {"BACKEND": f"{__name__}.Stub"}}
+    client = edge.purgers()["own"].client
+    answer = client.get(f"{live_server.url}/nothing/", timeout=None)
+    assert set(answer.request.extensions["timeout"].values()) == {30}

@@ -423,6 +423,27 @@ class TestConnections:
             error = failure(vendor, purger)
         assert (str(error).endswith("ReadTimeout"), error.permanent) == (True, False)
 
+    @pytest.mark.parametrize(
+        ("given", "kept"), [(None, [30] * 4), (99, [30] * 4), (httpx.Timeout(None, read=5), [5, 30, 30, 30])]
+    )
+    def test_no_phase_of_a_request_may_take_longer_whatever_its_purger_allows(
+        self, client: httpx.Client, given: Any, kept: list[float]
+    ) -> None:
+        sent: list[httpx.Request] = []
+
+        class Patient(Purger):
+            def requests(self, order: Order) -> Iterator[httpx.Request]:
+                yield self.client.build_request("PURGE", f"{vendor.address}/", timeout=given)
+
+            def acknowledged(self, response: httpx.Response) -> bool:
+                sent.append(response.request)
+                return True
+
+        with listening(Xkey(Clock())) as vendor:
+            Patient(client).purge(Order(scopes=("picture:1",)))
+        times = sent[0].extensions["timeout"]
+        assert [times[phase] for phase in ("read", "connect", "write", "pool")] == kept
+
     def test_a_socks_proxy_may_be_in_between(self) -> None:
         """There httpcore names the parameter of its reads."""
         stream, vendor = Stream(), Xkey(Clock())
