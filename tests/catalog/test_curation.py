@@ -177,12 +177,12 @@ class TestTags:
         assert [len(each) for each in found] == [20] * 4
         assert Tag.objects.count() == 23
 
-    @pytest.mark.stack("embedded")  # PostgreSQL is not told values apart from the statement
     def test_new_ones_are_made_in_one_order_so_that_no_two_writers_wait_for_each_other(self):
         slugs = [f"word-{number:02}" for number in range(30)]
         tags_named(slugs=slugs[::-1])
         assert list(Tag.objects.order_by("pk").values_list("slug", flat=True)) == slugs
 
+    @pytest.mark.stack("embedded")  # PostgreSQL is not told values apart from the statement
     def test_may_be_more_than_a_statement_takes_values(self):
         connection.ensure_connection()
         most = connection.connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 999)
