@@ -436,13 +436,14 @@ class TestWords:
         if not is_used:
             written(by_token, "DELETE", world.at(ONE))
         other = by_user(world.other)
-        for body in ({"slug": "sold"}, {"slug": "acquisition", "title": "Bought"}):
+        for body in ({"slug": "sold"}, {"slug": "acquisition", "title": "Bought", "kind": "device"}):
             assert written(other, "POST", "/tags/", body) == 201
         self.known_to(api, as_other, by_token)
         ids = [other.read(f"/tags/{slug}/")["id"] for slug in ("sold", "acquisition")]
         assert ids == sorted(ids)  # an older id would tell as much
         assert by_token.read("/tags/acquisition/")["screenshot_count"] == is_used
-        assert api.read("/tags/acquisition/")["title"] == "Bought"
+        shown = api.read("/tags/acquisition/")
+        assert (shown["title"], shown["kind"]) == ("Bought", "device")
         assert api.read("/tags/acquisition/screenshots/")["results"] == []
 
     def test_that_everybody_sees_are_taken(self, by_token, by_user, world):
