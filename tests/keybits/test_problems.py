@@ -350,7 +350,7 @@ class TestADatabaseThatHasNotBeenMigrated:
     def test_is_503_that_nothing_keeps(self) -> None:
         response = answered(lambda: list(Page._base_manager.all()))
         assert (response.status_code, response["Retry-After"]) == (503, "5")
-        assert response["Cache-Control"] == problems.CACHE_CONTROL
+        assert response["Cache-Control"] == "private, no-store"
         assert json.loads(response.content)["type"] == "urn:problem:database-unmigrated"
 
     def test_is_told_to_the_log_once_with_the_cure_and_not_to_the_client(
