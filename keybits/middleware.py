@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import threading
 from collections.abc import Callable
 from functools import partial
 from urllib.parse import quote, unquote
@@ -36,6 +37,10 @@ GetResponse = Callable[[HttpRequest], HttpResponseBase]
 
 CHUNK = 2**16
 """How many bytes of unread content are read at a time."""
+TURN = 0.5
+"""Seconds for which a thread waits until it may read unread content."""
+_reading = threading.Lock()
+"""Held while unread content is read."""
 
 _AS_IT_IS = "/!$&'()*+,=:@~"
 """Characters that `reverse()` leaves unescaped, beside letters, digits and `-._` (RFC 3986 3.3); not the semicolon."""
@@ -139,8 +144,9 @@ def unread_content_middleware(get_response: GetResponse) -> GetResponse:
 
     WSGI servers close a connection by a reset where content is left unread, and a client that is still sending loses
     the answer (RFC 9112 section 9.6): a proxy in front makes a 502 of each refusal that did not need the content.
-    Whoever expects to be told before sending it (`Expect: 100-continue`) is told by the answer. Under ASGI Django has
-    read everything. Put it after those that look at the Host and the path alone.
+    Whoever expects to be told before sending it (`Expect: 100-continue`) is told by the answer. One thread of a process
+    reads at a time, since a client may never send what it has declared; what another cannot read soon is left unread.
+    Under ASGI Django has read everything. Put it after those that look at the Host and the path alone.
     """
 
     def middleware(request: HttpRequest) -> HttpResponseBase:
@@ -148,10 +154,18 @@ def unread_content_middleware(get_response: GetResponse) -> GetResponse:
         meta = request.META
         if meta.get("CONTENT_LENGTH") and "HTTP_EXPECT" not in meta and not hasattr(request, "scope"):
             # Not in django-stubs; a wrapped `close` would leave out what Django adds to these.
-            response._resource_closers.append(partial(_read_to_the_end, request))  # type: ignore[attr-defined]
+            response._resource_closers.append(partial(_read_in_turn, request))  # type: ignore[attr-defined]
         return response
 
     return middleware
+
+
+def _read_in_turn(request: HttpRequest) -> None:
+    if _reading.acquire(timeout=TURN):
+        try:
+            _read_to_the_end(request)
+        finally:
+            _reading.release()
 
 
 def _read_to_the_end(request: HttpRequest) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from typing import Any
@@ -18,7 +19,9 @@ from django.test import AsyncRequestFactory, Client, RequestFactory, override_se
 from django.urls import path, reverse
 from django.utils.module_loading import import_string
 from pytest_django import Settings
+from stacks.threads import aside
 
+from keybits import middleware
 from keybits.middleware import (
     content_length_middleware,
     cookieless_middleware,
@@ -280,6 +283,52 @@ class TestUnreadContent:
     def test_is_not_asked_for_of_a_client_that_waits_to_be_told_to_send_it(self) -> None:
         """RFC 9110 section 10.1.1: the answer tells it not to."""
         assert self.refuse(b"x" * 10, HTTP_EXPECT="100-continue").read() == b"x" * 10
+
+    @pytest.fixture
+    def dawdler(self) -> Iterator[threading.Event]:
+        """A client that sends nothing until the event, and for whose content a thread waits."""
+        waits, sends = threading.Event(), threading.Event()
+
+        class Late(BytesIO):
+            def read(self, *_: Any) -> bytes:
+                waits.set()
+                assert sends.wait(30)
+                return b""
+
+        environ = RequestFactory().post("/", b"x", content_type="text/plain").META
+        request = WSGIRequest(environ | {"wsgi.input": Late()})
+        ended = aside(unread_content_middleware(lambda request: HttpResponse(status=401))(request).close)
+        assert waits.wait(30)
+        yield sends
+        sends.set()
+        ended.result(30)
+
+    def test_of_clients_that_do_not_send_it_keeps_one_thread_waiting_and_no_more(
+        self, dawdler: threading.Event, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Else a few that declare a length and send nothing would keep all threads of a process."""
+        monkeypatch.setattr(middleware, "TURN", 0)
+        assert self.refuse(b"x" * 10).read() == b"x" * 10
+
+    def test_of_several_clients_is_read_one_after_the_other(
+        self, dawdler: threading.Event, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A proxy may be given an answer, and send the next request, before the content of the first is read."""
+        turns: list[float] = []
+
+        class Turn:
+            def acquire(self, *, timeout: float) -> bool:
+                turns.append(timeout)
+                dawdler.set()
+                return lock.acquire(timeout=30)
+
+            def release(self) -> None:
+                lock.release()
+
+        lock = middleware._reading
+        monkeypatch.setattr(middleware, "_reading", Turn())
+        assert self.refuse(b"x" * 10).read() == b""
+        assert turns == [middleware.TURN]
 
     def test_that_a_client_did_not_send_changes_no_answer(self) -> None:
         class Gone(BytesIO):
