@@ -45,6 +45,9 @@ sub vcl_recv {
     if (std.integer(req.http.Content-Length, 0) > 2621440) { # the origin's DATA_UPLOAD_MAX_MEMORY_SIZE
         return (synth(413, "Content Too Large"));
     }
+    if (req.http.Transfer-Encoding && req.method != "GET" && req.method != "HEAD") { # the origin reads none of it
+        return (synth(411, "Length Required"));
+    }
     call choose_pass;
     call normalise_query;
     call normalise_coding;

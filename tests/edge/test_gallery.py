@@ -244,6 +244,18 @@ def test_a_refusal_reaches_whoever_is_still_sending(
         assert answer.json()["status"] == status
 
 
+@pytest.mark.parametrize(("name", "status"), [("varnish", 411), ("nginx", 413)])
+def test_so_does_one_of_content_whose_length_is_not_said(
+    proxies: dict[str, httpx.Client], name: str, status: int
+) -> None:
+    """Varnish would pass it on part by part, to the origin that refuses it with the first one; nginx reads it all."""
+    for _ in range(3):
+        parts = (b" " * 100_000 for _ in range(30))
+        answer = proxies[name].post("/api/v1/galleries/", content=parts, headers=JSON)
+        assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+        assert answer.json()["status"] == status
+
+
 def test_nginx_asks_each_time_and_a_write_shows_at_once(
     gallery: Gallery, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
