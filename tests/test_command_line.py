@@ -65,10 +65,16 @@ class TestADeploymentThatKeepsACommandFromRunning:
 class TestWhoInterruptsACommand:
     """By Ctrl-C, which is SIGINT."""
 
-    def interrupt(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Interrupt a shell that has said that it waits."""
+    SLEEP = "print('waiting', flush=True); time.sleep(60)"
+    RELAY = (
+        "from django.core.management import call_command; from keybits.relay import Relay; run = Relay.run;"
+        "Relay.run = lambda relay: (print('waiting', flush=True), run(relay)); call_command('keybits_relay')"
+    )
+
+    def interrupt(self, *arguments: str, work: str = SLEEP) -> subprocess.CompletedProcess[str]:
+        """Interrupt a shell at its `work`, once that has said that it waits."""
         heeded = "signal.signal(signal.SIGINT, signal.default_int_handler)"  # ignored where pytest was started with &
-        code = f"import signal, time; {heeded}; print('waiting', flush=True); time.sleep(60)"
+        code = f"import signal, time; {heeded}; {work}"
         started = subprocess.Popen(
             [sys.executable, "manage.py", "shell", "--verbosity", "0", "--command", code, *arguments],
             cwd=CHECKOUT,
@@ -86,6 +92,9 @@ class TestWhoInterruptsACommand:
         done = self.interrupt()
         assert done.stderr.strip() == "Interrupted."
         assert done.returncode == 130
+
+    def test_that_runs_until_it_is_stopped_has_stopped_it_as_meant(self) -> None:
+        assert self.interrupt(work=self.RELAY).returncode == 0
 
     def test_is_shown_where_by_a_traceback_if_asked_for(self) -> None:
         assert self.interrupt("--traceback").stderr.endswith("KeyboardInterrupt\n")
