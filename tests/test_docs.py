@@ -159,6 +159,23 @@ class TestWhatTheySay:
     def test_the_default_of_a_variable_is_the_one_it_has(self, variable: str) -> None:
         assert field(variable, "Default").strip('`"') == default_of(VARIABLES[variable])
 
+    def test_what_the_environment_decides_of_keybits_is_all_that_it_does(self) -> None:
+        """In the list of these settings, and in what is said of each that has no heading as a variable."""
+        text = " ".join((CHECKOUT / "docs" / "settings.md").read_text("utf-8").split())
+        (listed,) = re.findall(r"From the environment it sets (.+?)\.", text)
+        sets = [
+            each
+            for each in ast.walk(SETTINGS)
+            if isinstance(each, ast.Assign) and "env." in ast.unparse(each)
+        ]
+        made = {
+            name for each in sets for name in map(ast.unparse, each.targets) if name.startswith("KEYBITS_")
+        }
+        named = {name for name in VARIABLES if name.startswith("KEYBITS_")}
+        assert set(re.findall(r"`(KEYBITS_\w+)`", listed)) == made | named
+        for name in named - {"KEYBITS_FASTPATH", "KEYBITS_METRICS", "KEYBITS_STORE"}:
+            assert "From the environment." in " ".join(SECTIONS[name].split()), name
+
     @pytest.mark.parametrize("check", CHECKS)
     def test_a_check_is_explained(self, check: str) -> None:
         assert SECTIONS[check].strip()
