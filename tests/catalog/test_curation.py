@@ -12,15 +12,17 @@ from threading import Barrier
 import pytest
 from django.contrib.auth.models import AnonymousUser, User
 from django.core.exceptions import ValidationError
-from django.db import IntegrityError, connection
+from django.db import IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
+from stacks.threads import PATIENCE, aside, wait_for_who_waits_for_us
 
 from catalog.curation.galleries import change_gallery, create_gallery, delete_gallery
 from catalog.curation.ownership import changeable, may_change
 from catalog.curation.screenshots import change_screenshot, create_screenshot
 from catalog.curation.slugs import SlugTakenError, insert
-from catalog.curation.tags import create_tag, tag_kind, tag_name, tags_named
-from catalog.models import Gallery, Rendition, Screenshot, State, Tag
+from catalog.curation.tags import change_tag, create_tag, tag_kind, tag_name, tags_named
+from catalog.models import Gallery, Rendition, Screenshot, State, Tag, Visibility
+from keybits.selections import lock
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -40,6 +42,13 @@ def shot(gallery):
     return create_screenshot(
         gallery=gallery, source_url="https://One.example:81/", title="One", tags=["dark", "x"]
     )
+
+
+@pytest.fixture
+def hidden(gallery, shot):
+    """A word that its owner alone sees."""
+    change_gallery(gallery=gallery, visibility=Visibility.PRIVATE)
+    return Tag.objects.hidden_from(None).get(slug="x")
 
 
 @pytest.mark.parametrize("module", ["galleries", "screenshots", "tags"])
@@ -201,6 +210,40 @@ class TestTags:
         create_tag(slug="x")
         with pytest.raises(SlugTakenError):
             create_tag(slug="x", name="Y")
+
+    @pytest.mark.stack("server")  # SQLite has one writer at a time
+    def test_one_that_somebody_offers_meanwhile_keeps_its_slug_and_its_screenshots(self, hidden, shot):
+        with transaction.atomic():
+            change_tag(tag=hidden, offered=True)
+            other = aside(lambda: create_tag(slug="x"))
+            wait_for_who_waits_for_us(other)
+        with pytest.raises(SlugTakenError):
+            other.result(PATIENCE)
+        assert Tag.objects.get(slug="x") == hidden
+        assert list(hidden.screenshots.all()) == [shot]
+
+    @pytest.mark.stack("server")
+    def test_one_that_somebody_renames_meanwhile_keeps_its_screenshots(self, hidden, shot):
+        with transaction.atomic():
+            change_tag(tag=hidden, slug="y")
+            other = aside(lambda: create_tag(slug="x"))
+            wait_for_who_waits_for_us(other)
+        made = other.result(PATIENCE)
+        assert list(hidden.screenshots.all()) == [shot]
+        assert not made.screenshots.exists()
+
+    @pytest.mark.stack("server")
+    def test_one_whose_screenshot_somebody_has_locked_is_left_to_them_until_they_have_done(
+        self, hidden, gallery, shot
+    ):
+        """Otherwise each would wait for what the other has locked."""
+        second = create_screenshot(gallery=gallery, source_url="https://two.example/", title="Two")
+        with transaction.atomic():
+            lock(Screenshot.objects.filter(pk=shot.pk))
+            other = aside(lambda: create_tag(slug="x"))
+            wait_for_who_waits_for_us(other)
+            second.tags.add(hidden)
+        assert {*other.result(PATIENCE).screenshots.all()} == {shot, second}
 
     def test_slug_is_not_said_to_be_taken_where_something_else_is_refused(self):
         with pytest.raises(IntegrityError, match="tag_kind_known"):
