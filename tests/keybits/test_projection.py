@@ -20,7 +20,7 @@ from django.db.models import Count, JSONField, Prefetch, Value
 from django.db.models.fields.related_descriptors import ForwardManyToOneDescriptor
 from django.db.models.functions import TruncHour
 from django.db.models.query_utils import DeferredAttribute
-from django.db.models.signals import post_init
+from django.db.models.signals import post_init, pre_init
 from django.test import RequestFactory
 from django.test.utils import isolate_apps
 from rest_framework import generics, pagination, serializers, viewsets
@@ -670,15 +670,17 @@ class TestRefusals:
         with mock.patch.object(Screenshot, "title", Loud(Screenshot._meta.get_field("title"))):
             assert_refused(serializer(Screenshot, "title"), shots, "title is not a plain column")
 
-    def test_instances_that_are_not_made_as_usual(self, shots):
-        def shout(instance, **_):
-            instance.title = instance.title.upper()
+    @pytest.mark.parametrize("signal", [pre_init, post_init], ids=["before", "after"])
+    def test_instances_that_are_not_made_as_usual(self, shots, signal):
+        def shout(instance=None, **_):
+            if instance is not None:
+                instance.title = instance.title.upper()
 
-        post_init.connect(shout, sender=Screenshot)
+        signal.connect(shout, sender=Screenshot)
         try:
             assert_refused(serializer(Screenshot, "title"), shots, "customizes how its instances are made")
         finally:
-            post_init.disconnect(shout, sender=Screenshot)
+            signal.disconnect(shout, sender=Screenshot)
 
     def test_serializers_made_in_another_way(self, shots):
         def get_serializer(self, *args, **kwargs):
@@ -945,6 +947,17 @@ class TestRows:
         galleries = list(Gallery.objects.order_by("id"))
         assert [cover and cover.title for cover in referred(galleries, "cover")] == ["Full", None]
         assert referred([], "gallery") == []
+
+    def test_what_a_foreign_key_or_a_relation_leads_to_has_its_key_where_no_more_is_declared(self, shots):
+        for row, shot in zip(self.rows(shots, "gallery", "tags"), shots, strict=True):
+            assert row.gallery.pk == shot.gallery_id
+            assert {tag.pk for tag in row.tags.all()} == {tag.pk for tag in shot.tags.all()}
+
+    def test_of_a_relation_no_rows_are_read_but_those_of_the_page(self, shots):
+        reads = Reads(Screenshot)
+        reads.add("tags")
+        keys = [shots[0].pk]
+        assert list(Layout(reads).attached("tags").read(keys, "default")) == keys
 
     def test_only_what_was_declared(self, shots):
         row = self.rows(shots, "gallery__slug", "tags__slug")[0]
