@@ -18,7 +18,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.db import models
 from django.db.models import Count, JSONField, Prefetch, Value
 from django.db.models.fields.related_descriptors import ForwardManyToOneDescriptor
-from django.db.models.functions import TruncHour
+from django.db.models.functions import NullIf, TruncHour
 from django.db.models.query_utils import DeferredAttribute
 from django.db.models.signals import post_init, pre_init
 from django.test import RequestFactory
@@ -76,6 +76,16 @@ class Offered(models.Manager):
 
     def get_queryset(self):
         return super().get_queryset().filter(**{} if self.everything else {"offered": True})
+
+
+class Asked(models.Manager):
+    """Gives what is asked for at the moment, as a manager does that knows who asks."""
+
+    only_whole = False
+
+    def get_queryset(self):
+        found = super().get_queryset()
+        return found.filter(full_page=True) if Asked.only_whole else found
 
 
 def serializer(of, /, *names, **members):
@@ -203,6 +213,32 @@ with isolate_apps("catalog"):
     class Part(Base):
         named = models.ForeignKey(Named, models.CASCADE, related_name="parts")
         objects = Offered(True)
+
+    class Album(models.Model):
+        class Meta:
+            app_label = "catalog"
+            db_table = "catalog_gallery"
+            managed = False
+
+    class Picture(models.Model):
+        album = models.ForeignKey(Album, models.CASCADE, db_column="gallery_id", related_name="pictures")
+        full_page = models.BooleanField()
+        objects = Asked()
+
+        class Meta:
+            app_label = "catalog"
+            db_table = "catalog_screenshot"
+            managed = False
+
+    class Titled(models.Model):
+        album = models.ForeignKey(Album, models.CASCADE, db_column="gallery_id", related_name="titled")
+        title = models.CharField(max_length=200)
+
+        class Meta:
+            app_label = "catalog"
+            db_table = "catalog_screenshot"
+            managed = False
+            ordering = [NullIf("title", Value("猫")).asc(nulls_first=True), "id"]
 
 
 @pytest.fixture
@@ -350,6 +386,24 @@ class TestFields:
             assert_compiled(
                 serializer(Gallery, "slug", "cover", cover=cover()), Gallery.objects.order_by(order)
             )
+
+    def test_a_relation_shows_what_its_manager_gives_at_the_moment(self, shots, monkeypatch):
+        albums = Album.objects.order_by("id")
+        pictures = serializer(Picture, "id")(many=True)
+        cls = serializer(Album, "pictures", pictures=pictures)
+        assert_compiled(cls, albums)
+        monkeypatch.setattr(Asked, "only_whole", True)
+        body, compiled = listed(view_of(cls, albums))
+        assert compiled
+        assert json.loads(body) == [{"pictures": [{"id": shots[0].pk}]}, {"pictures": []}]
+
+    def test_a_relation_is_in_the_order_of_its_model_by_whatever_expression(self, shots):
+        titled = serializer(Titled, "id")(many=True)
+        cls = serializer(Album, "titled", titled=titled)
+        assert_compiled(cls, Album.objects.order_by("id"))
+        assert json.loads(listed(view_of(cls, Album.objects.order_by("-id")))[0])[0] == {
+            "titled": [{"id": shots[2].pk}, {"id": shots[1].pk}]
+        }
 
     def test_values_that_a_database_has_in_its_own_way(self, shots):
         shot = serializer(Screenshot, "captured_at", "metadata", "full_page")
