@@ -352,16 +352,17 @@ def _watched_query(source: Any, reads: set[Read]) -> Any:
     def telling(name: str, tell: Callable[..., set[Read]]) -> Callable[..., Any]:
         read = getattr(kind, name)
 
-        def method(self: Any, *given: Any) -> Any:
-            reads.update(tell(*given))
-            return read(self, *given)
+        def method(self: Any, *given: Any, **named: Any) -> Any:
+            reads.update(tell(*given, **named))
+            return read(self, *given, **named)
 
         return method
 
-    ways = {
-        name: telling(name, lambda key, *_: {("query parameter", str(key))}) for name in ("getlist", *ONE)
-    }
-    ways |= {name: telling(name, lambda *_: present) for name in ("lists", *WHOLE)}
+    def one(key: Any, *_: Any, **__: Any) -> set[Read]:
+        return {("query parameter", str(key))}
+
+    ways = {name: telling(name, one) for name in ("getlist", *ONE)}
+    ways |= {name: telling(name, lambda *_, **__: present) for name in ("lists", *WHOLE)}
     watched = kind(source.urlencode(), mutable=False)
     watched.__class__ = type("Watched", (kind,), ways)
     return watched

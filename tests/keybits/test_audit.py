@@ -97,6 +97,13 @@ PLANTED: list[tuple[str, Handler, str, dict[str, Any]]] = [
         "parameter 'a'",
         {"query": bits.CanonicalQueryKeyBit()},
     ),
+    *(
+        (way, read, "parameter 'a'", {"query": bits.QueryParamsKeyBit(["a"])})
+        for way, read in {
+            "a parameter by keyword": lambda r: r.GET.get("a", default="1"),
+            "a parameter's values by keywords": lambda r: r.GET.getlist(key="a", default=[]),
+        }.items()
+    ),
     (
         "whether there is a parameter",
         lambda r: "verbose" in r.query_params,
