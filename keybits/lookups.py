@@ -54,7 +54,8 @@ def _telling(name: str, tell: Callable[..., None]) -> Any:
     def method(self: WatchedDict, *given: Any, **named: Any) -> Any:
         tell(self, *given)
         others = (each.raw if isinstance(each, WatchedDict) else each for each in given)
-        return getattr(self.watched, name)(*others, **named)
+        found = getattr(self.watched, name)(*others, **named)
+        return self if found is self.watched else found  # `|=` assigns what it returns
 
     return method
 

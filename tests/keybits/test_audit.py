@@ -236,6 +236,15 @@ def test_what_the_view_puts_into_meta_stays_there_and_is_not_read() -> None:
     assert (request.META["HTTP_X_MARK"], request.META["HTTP_X_OTHER"]) == ("1", "2")
 
 
+def test_a_header_read_of_a_meta_that_was_added_to_in_place_is_named_as_well() -> None:
+    def add_and_read(asked: Any) -> object:
+        asked._request.META |= {"HTTP_X_MARK": "1"}
+        return asked.META.get("HTTP_X_GEO")
+
+    with pytest.raises(IncompleteKeyError, match="header 'X_GEO'"):
+        ask(add_and_read)
+
+
 def test_a_session_s_cookie_is_covered_by_nothing_either() -> None:
     with pytest.raises(IncompleteKeyError, match="cookie 'sessionid'"):
         ask(lambda r: r.COOKIES.get("sessionid"), who=bits.UserKeyBit())
