@@ -191,6 +191,7 @@ class Purger(ABC):
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
         ends = self._clock() + DEADLINE
+        request.extensions.setdefault("timeout", self.client.timeout.as_dict())  # as `send` would, but now
         limit(request)
         request.extensions["trace"] = _watch
         token = _time_left.set(lambda: ends - self._clock())

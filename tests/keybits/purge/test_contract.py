@@ -444,6 +444,22 @@ class TestConnections:
         times = sent[0].extensions["timeout"]
         assert [times[phase] for phase in ("read", "connect", "write", "pool")] == kept
 
+    def test_a_request_made_without_its_client_has_the_time_outs_of_that(self, client: httpx.Client) -> None:
+        sent: list[httpx.Request] = []
+
+        class Plain(Purger):
+            def requests(self, order: Order) -> Iterator[httpx.Request]:
+                yield httpx.Request("PURGE", f"{vendor.address}/")
+
+            def acknowledged(self, response: httpx.Response) -> bool:
+                sent.append(response.request)
+                return True
+
+        client.timeout = httpx.Timeout(7, read=None)
+        with listening(Xkey(Clock())) as vendor:
+            Plain(client).purge(Order(scopes=("picture:1",)))
+        assert sent[0].extensions["timeout"] == {"connect": 7, "read": 30, "write": 7, "pool": 7}
+
     def test_a_socks_proxy_may_be_in_between(self) -> None:
         """There httpcore names the parameter of its reads."""
         stream, vendor = Stream(), Xkey(Clock())
