@@ -214,30 +214,33 @@ with isolate_apps("catalog"):
         named = models.ForeignKey(Named, models.CASCADE, related_name="parts")
         objects = Offered(True)
 
-    class Album(models.Model):
-        class Meta:
-            app_label = "catalog"
+    class Album(Base):
+        class Meta(Base.Meta):
             db_table = "catalog_gallery"
+
+    class Shown(models.Model):
+        """What is made from a screenshot's table."""
+
+        title = models.CharField(max_length=200)
+
+        class Meta:
+            abstract = True
+            app_label = "catalog"
+            db_table = "catalog_screenshot"
             managed = False
 
-    class Picture(models.Model):
+        def __str__(self):
+            return self.title
+
+    class Picture(Shown):
         album = models.ForeignKey(Album, models.CASCADE, db_column="gallery_id", related_name="pictures")
         full_page = models.BooleanField()
         objects = Asked()
 
-        class Meta:
-            app_label = "catalog"
-            db_table = "catalog_screenshot"
-            managed = False
-
-    class Titled(models.Model):
+    class Titled(Shown):
         album = models.ForeignKey(Album, models.CASCADE, db_column="gallery_id", related_name="titled")
-        title = models.CharField(max_length=200)
 
-        class Meta:
-            app_label = "catalog"
-            db_table = "catalog_screenshot"
-            managed = False
+        class Meta(Shown.Meta):
             ordering = [NullIf("title", Value("猫")).asc(nulls_first=True), "id"]
 
 
