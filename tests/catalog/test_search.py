@@ -9,9 +9,13 @@ from django.core.management import call_command
 from django.db import connection
 
 from catalog.models import Gallery, Screenshot
-from catalog.search import matching, words
+from catalog.search import COLUMNS, matching, words
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+
+CHECK = "INSERT INTO catalog_screenshot_search(catalog_screenshot_search, rank) VALUES ('integrity-check', 1)"
+"""Raises where FTS5's index differs from the table."""
 
 
 def found(text: str) -> list[str]:
@@ -72,6 +76,27 @@ def test_the_index_follows_every_change(gallery: Gallery) -> None:
     assert (found("alp"), found("beta one")) == ([], ["Beta"])
     shot.delete()
     assert found("beta") == []
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+def test_a_text_that_is_written_later_is_found_in_place_of_what_was_there(
+    gallery: Gallery, column: str
+) -> None:
+    shot = Screenshot.objects.create(
+        gallery=gallery, source_url="https://x.example/", **{"title": "One", column: "before"}
+    )
+    Screenshot.objects.update(**{column: "after"})
+    assert [list(matching(Screenshot.objects.all(), text)) for text in ("before", "after")] == [[], [shot]]
+
+
+@pytest.mark.stack("embedded")
+def test_of_what_is_changed_or_deleted_nothing_is_left_in_the_index(gallery: Gallery) -> None:
+    for title in ("Alpha", "Beta", "Gamma"):
+        Screenshot.objects.create(gallery=gallery, title=title, source_url="https://one.example/")
+    Screenshot.objects.filter(title="Alpha").update(title="Delta")
+    Screenshot.objects.filter(title="Beta").delete()
+    with connection.cursor() as cursor:
+        cursor.execute(CHECK)
 
 
 @pytest.mark.stack("embedded")
