@@ -10,6 +10,7 @@ import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from stacks.threads import before_statement
 
 from catalog.api import parameters
 from catalog.api.pagination import Cursor, Order
@@ -287,6 +288,14 @@ class TestNumbers:
         assert all(("cursor=" in address) != ("offset=" in address) for address in addresses)
         assert "cursor=" in addresses[-1]
         assert all(len(page["results"]) == 2 for page in pages[:-1])
+        assert len(pages[-1]["results"]) <= 2
+
+    @pytest.mark.django_db(transaction=True)
+    def test_offset_whose_rows_go_after_they_were_counted_is_the_last_page(self, api, world, monkeypatch):
+        monkeypatch.setattr("catalog.api.pagination.DEEPEST_OFFSET", 2)
+        with before_statement('SELECT "catalog_screenshot"', Screenshot.objects.all().delete):
+            page = api.read("/screenshots/?limit=1&offset=2")
+        assert (page["results"], page["next"]) == ([], None)
 
     def test_numbers_and_cursors_count_only_where_asked(self, api, world, count_queries):
         with count_queries() as queries:
