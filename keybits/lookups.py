@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["ONE", "WHOLE", "WatchedDict"]
+__all__ = ["ONE", "WHOLE", "WatchedDict", "unwatched"]
 
 ONE = ("__contains__", "__delitem__", "__getitem__", "get", "pop", "setdefault")
 """The methods of a dict that look for the key that they are given first."""
@@ -29,11 +29,6 @@ class WatchedDict(dict[str, Any]):
         super().__init__({"watched": object()})
         self.watched = watched
 
-    @property
-    def raw(self) -> dict[str, Any]:
-        """The dict itself, however many stand-ins there are for it: nothing is told of what is done with that."""
-        return self.watched.raw if isinstance(self.watched, WatchedDict) else self.watched
-
     def looked_for(self, key: Any) -> None:
         """One key is looked for."""
 
@@ -48,13 +43,19 @@ class WatchedDict(dict[str, Any]):
         return dict, (self.copy(),)
 
 
+def unwatched(given: Any) -> Any:
+    """Return the dict itself, however many stand-ins there are for it: nothing is told of what is done with that."""
+    while isinstance(given, WatchedDict):
+        given = given.watched
+    return given
+
+
 def _telling(name: str, tell: Callable[..., None]) -> Any:
     """Return a method of `WatchedDict` that tells what is done before it does it."""
 
     def method(self: WatchedDict, *given: Any, **named: Any) -> Any:
         tell(self, *given)
-        others = (each.raw if isinstance(each, WatchedDict) else each for each in given)
-        found = getattr(self.watched, name)(*others, **named)
+        found = getattr(self.watched, name)(*map(unwatched, given), **named)
         return self if found is self.watched else found  # `|=` assigns what it returns
 
     return method

@@ -20,7 +20,7 @@ from rest_framework.request import Request
 from keybits.bits import FreshnessKeyBit, OriginKeyBit, PurgeKeyBit, user_class
 from keybits.constructors import KeyConstructor, headers_named
 from keybits.drf.closed import OPEN_TO_ALL, is_known, is_said_closed
-from keybits.lookups import WatchedDict
+from keybits.lookups import WatchedDict, unwatched
 from keybits.query import Query
 
 __all__ = [
@@ -242,7 +242,7 @@ class _Cookies(WatchedDict):
 
 def _cookies(asked: Any) -> Any:
     """Return the cookies of a request, without noting it: keybits looks at them before a handler runs."""
-    return asked.COOKIES.raw if isinstance(asked.COOKIES, WatchedDict) else asked.COOKIES
+    return unwatched(asked.COOKIES)
 
 
 def whose(request: Request, constructor: KeyConstructor) -> Mine:

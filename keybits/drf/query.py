@@ -11,6 +11,7 @@ from rest_framework.response import Response
 
 from keybits import cache_control
 from keybits.drf.order import LeadingMixin
+from keybits.lookups import unwatched
 from keybits.parameters import Choice, Parameter
 from keybits.query import NO_QUERY, Grammar, Query, QueryError
 
@@ -83,7 +84,8 @@ class ClosedQueryMixin(LeadingMixin):
             error = found
         if self.query.canonical != text or request.encoding:  # a client may name a charset in Content-Type
             request.GET = QueryDict(self.query.canonical)
-            request.META = {**request.META, "QUERY_STRING": self.query.canonical}  # links are made of it
+            meta = unwatched(request.META)  # copied, but not read
+            request.META = {**meta, "QUERY_STRING": self.query.canonical}  # links are made of it
         return error
 
 

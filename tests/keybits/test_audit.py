@@ -27,7 +27,8 @@ from catalog.models import Gallery, Screenshot, Tag
 from keybits import audit, bits, invalidation
 from keybits.audit import IncompleteKeyError
 from keybits.constructors import KeyConstructor
-from keybits.drf import cache_response_and_etag
+from keybits.drf import ClosedQueryMixin, cache_response_and_etag
+from keybits.parameters import Number, Parameter
 from keybits.stores import get_store
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -243,6 +244,21 @@ def test_a_header_read_of_a_meta_that_was_added_to_in_place_is_named_as_well() -
 
     with pytest.raises(IncompleteKeyError, match="header 'X_GEO'"):
         ask(add_and_read)
+
+
+def test_headers_are_not_read_where_a_view_that_is_asked_for_its_answer_closes_its_query() -> None:
+    class Numbered(ClosedQueryMixin, APIView):
+        authentication_classes = ()
+        throttle_classes = ()
+
+        def get_query_parameters(self) -> list[Parameter]:
+            return [Number(name="a", description="", minimum=1, maximum=9)]
+
+        def get(self, request: Any) -> Response:
+            return Response({"a": request.query_params["a"]})
+
+    answer = ask(lambda r: Numbered.as_view()(r._request).data, "/?a=01", a=bits.QueryParamsKeyBit(["a"]))
+    assert answer.data == {"read": "{'a': '1'}"}
 
 
 def test_a_session_s_cookie_is_covered_by_nothing_either() -> None:
