@@ -56,7 +56,7 @@ class CodedContentError(APIException):
     status_code = 415
     default_detail = "Send the body as it is, without Content-Encoding."
     members = {"type": "coded-content", "header": "Content-Encoding"}
-    fields = {"Accept-Encoding": "identity"}
+    header_fields = {"Accept-Encoding": "identity"}
 
 
 class JSONParser(BaseParser):

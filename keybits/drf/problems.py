@@ -18,8 +18,8 @@ __all__ = ["exception_handler"]
 def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | None:
     """Return a problem document for `exc`, with the headers that REST framework sets; None leaves `exc` to Django.
 
-    An exception's `members` are added to the document and its `fields` to the header (both are optional mappings).
-    Errors are `private, no-store`.
+    An exception's `members` are added to the document and its `header_fields` to the header; both are optional
+    mappings. Errors are `private, no-store`.
     """
     response = upstream_handler(exc, context)
     if response is None:
@@ -38,7 +38,7 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
 def _accepted(exc: Exception, request: Any, members: dict[str, Any]) -> dict[str, str]:
     """Return the fields that say what content is accepted (RFC 9110 section 15.5.16, RFC 5789 section 2.2)."""
     if not isinstance(exc, exceptions.UnsupportedMediaType):
-        return dict(getattr(exc, "fields", {}))
+        return dict(getattr(exc, "header_fields", {}))
     types = ", ".join(members.get("allowed", ()))
     named = ("Accept", "Accept-Patch") if request.method == "PATCH" else ("Accept",)
     return dict.fromkeys(named, types) if types else {}
