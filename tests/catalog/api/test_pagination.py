@@ -235,6 +235,14 @@ class TestCursor:
         assert ids(pages) == everything
         assert ids(way_back(api, pages)) == everything
 
+    @pytest.mark.parametrize("ordering", ["created_at", "-created_at"])
+    def test_cursor_by_another_moment_stays_within_a_range(self, api, ties, ordering):
+        moments = sorted(Screenshot.objects.values_list("captured_at", flat=True))
+        target = f"/screenshots/?captured_after={moments[2]:%Y-%m-%dT%H:%M:%SZ}&ordering={ordering}"
+        everything = api.ids(f"{target}&page_size=max")
+        assert len(everything) < len(moments)
+        assert ids(api.walk(f"{target}&page_size=1")) == everything
+
     @pytest.mark.parametrize("bound", ["before", "after"])
     @pytest.mark.parametrize("ordering", ["captured_at", "-captured_at"])
     def test_cursor_from_outside_a_range_shows_nothing_from_outside(self, api, ties, ordering, bound):
