@@ -82,6 +82,7 @@ urlpatterns = [
     path("ids/<str:parent_lookup_gallery>/", OfGalleryById.as_view(LIST)),
     path("numbers/<int:parent_lookup_gallery>/", OfGalleryById.as_view(LIST)),
     path("any-case/<str:parent_lookup_gallery__slug__iexact>/", InAnyCase.as_view(LIST)),
+    path("moments/<str:parent_lookup_captured_at>/", OfCode.as_view(LIST)),
     path("codes/<str:parent_lookup_error_code>/", OfCode.as_view(LIST)),
     path("unpaged/<str:parent_lookup_gallery__slug>/", Unpaged.as_view(LIST)),
     path("top/", Parentless.as_view(LIST)),
@@ -174,6 +175,10 @@ class TestLookups:
     @pytest.mark.parametrize(("code", "expected"), [("timeout", ["One"]), ("dns", ["Hidden"])])
     def test_a_code_need_not_be_a_uuid(self, code: str, expected: list[str]) -> None:
         assert titles(f"/codes/{code}/") == expected
+
+    @pytest.mark.parametrize("moment", ["2026-02-30", "yesterday"])
+    def test_a_moment_that_is_none_is_404(self, moment: str) -> None:
+        assert get(f"/moments/{moment}/").status_code == 404
 
     def test_a_code_that_is_not_there_is_404(self) -> None:
         assert get("/codes/8d0b5bcd-5f0e-4a3c-a1a1-4b9c1a2b3c4d/").status_code == 404
