@@ -118,12 +118,15 @@ class TestTheFirstPages:
     ) -> None:
         for number in range(4):
             gallery = Gallery.objects.create(slug=f"g{number}", title="G")
-            Screenshot.objects.create(gallery=gallery, title="s", source_url="https://h/", state="ready")
+            shot = Screenshot.objects.create(
+                gallery=gallery, title="s", source_url="https://h/", state="ready"
+            )
             Tag.objects.create(slug=f"t{number}", name="T")
         monkeypatch.setattr(first_pages, "MOST", 2)
         with django_assert_num_queries(3):
             urls = list(first_pages.urls())
         assert urls[len(first_pages.LISTS)] == "/api/v1/galleries/g3/"
+        assert urls[len(first_pages.LISTS) + 2 * 2] == f"/api/v1/screenshots/{shot.pk}/"
         assert len(urls) == len(first_pages.LISTS) + 2 * 2 + 2 + 2 * 2
 
 
