@@ -21,7 +21,7 @@ from django.utils.module_loading import import_string
 from keybits import surrogates
 from keybits.cache_control import Policy
 from keybits.conf import conf, on_change
-from keybits.purge import KEY_FIELDS, Order, PurgeError, Purger, limit
+from keybits.purge import KEY_FIELDS, Order, PurgeError, Purger
 
 __all__ = [
     "fields",
@@ -64,8 +64,7 @@ def _purger(options: Any) -> Purger:
         raise ImproperlyConfigured("Write a dict of the BACKEND and its options.")
     backend = _backend(options.get("BACKEND"))
     given = {name: value for name, value in options.items() if name != "BACKEND"}
-    client = httpx.Client(timeout=TIMEOUT, verify=_trusted(), event_hooks={"request": [limit]})
-    purger = backend(client, **given)
+    purger = backend(httpx.Client(timeout=TIMEOUT, verify=_trusted()), **given)
     if unknown := sorted({name for name in purger.fields if name.lower() not in SEPARATORS}):
         raise ImproperlyConfigured(
             f"{backend.__name__} reads keys from {unknown[0]}, which keybits cannot write."

@@ -22,7 +22,7 @@ from django.core.exceptions import ImproperlyConfigured
 from keybits import surrogates
 from keybits.retry_after import pause_asked
 
-__all__ = ["KEY_FIELDS", "Order", "PurgeError", "Purger", "absolute", "batches", "limit"]
+__all__ = ["KEY_FIELDS", "Order", "PurgeError", "Purger", "absolute", "batches"]
 
 KEY_FIELDS = {"Surrogate-Key": " ", "Cache-Tag": ",", "xkey": " ", "Cache-Groups": ", "}
 """The fields in which keybits can write surrogate keys, each with the separator between two keys."""
@@ -100,6 +100,7 @@ class Purger(ABC):
         return super().__new__(cls)
 
     def __init__(self, client: httpx.Client, *, clock: Callable[[], float] = time.monotonic) -> None:
+        client.event_hooks["request"].append(_limit)
         self.client = client
         self._clock = clock
         self._earned = clock()
@@ -191,8 +192,6 @@ class Purger(ABC):
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
         ends = self._clock() + DEADLINE
-        request.extensions.setdefault("timeout", self.client.timeout.as_dict())  # as `send` would, but now
-        limit(request)
         request.extensions["trace"] = _watch
         token = _time_left.set(lambda: ends - self._clock())
         try:
@@ -201,7 +200,7 @@ class Purger(ABC):
             _time_left.reset(token)
 
 
-def limit(request: httpx.Request) -> None:
+def _limit(request: httpx.Request) -> None:
     """Have no phase of a request take longer than the deadline, whatever time-outs it was made with."""
     given = request.extensions.get("timeout", {})
     times = {phase: given.get(phase) for phase in ("connect", "read", "write", "pool")}
