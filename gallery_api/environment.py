@@ -62,13 +62,13 @@ def whole(name: str, *, default: int, least: int = 0, most: int = MOST) -> int:
     return _read(name, parse, default, f"a whole number from {least} to {most}")
 
 
-def seconds(name: str, *, default: float, may_be_none: bool = False) -> float:
+def seconds(name: str, *, default: float, may_be_zero: bool = False) -> float:
     """Return a number of seconds above 0, or from 0 on."""
 
     def parse(given: str) -> float:
-        return _sound(float(given), 0 < float(given) <= MOST or (may_be_none and float(given) == 0))
+        return _sound(float(given), 0 < float(given) <= MOST or (may_be_zero and float(given) == 0))
 
-    return _read(name, parse, default, f"a number of seconds {'from 0 on' if may_be_none else 'above 0'}")
+    return _read(name, parse, default, f"a number of seconds {'from 0 on' if may_be_zero else 'above 0'}")
 
 
 def choice(name: str, choices: Collection[str], *, default: str) -> str:

@@ -158,7 +158,7 @@ KEYBITS_MEMORY_BYTES = env.whole("KEYBITS_MEMORY_BYTES", default=67_108_864, mos
 KEYBITS_LMDB_MAP_SIZE = env.whole("KEYBITS_LMDB_MAP_SIZE", default=268_435_456, least=2**20, most=2**40)
 KEYBITS_RELAY_BOUND = env.seconds("KEYBITS_RELAY_BOUND", default=1)
 KEYBITS_RELAY_INTERVAL = env.seconds("KEYBITS_RELAY_INTERVAL", default=0.1)
-KEYBITS_PURGE_AGAIN = env.seconds("KEYBITS_PURGE_AGAIN", default=2, may_be_none=True)
+KEYBITS_PURGE_AGAIN = env.seconds("KEYBITS_PURGE_AGAIN", default=2, may_be_zero=True)
 KEYBITS_BULK_LIMIT = env.whole("KEYBITS_BULK_LIMIT", default=1_000, least=1)
 KEYBITS_AUDIT = env.choice("KEYBITS_AUDIT", ("off", "log", "raise"), default="off")
 if relay := env.choice("KEYBITS_RELAY", ("thread", "external", "off"), default=""):
