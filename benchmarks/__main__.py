@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks import bars, footprint, in_process, latency, memory, round_trips, server_cpu, stampede
 from benchmarks.harness import machine
-from benchmarks.harness.cases import CASES, PAGE
+from benchmarks.harness.cases import CASES, HITS, PAGE
 from benchmarks.harness.direct import called
 from benchmarks.harness.options import Options
 from benchmarks.harness.rounds import CONTROL, Rounds
@@ -120,7 +120,7 @@ class Run:
         rounds = self.measured.server
         if rounds is None:
             raise SystemExit("--write needs the question server_cpu: the README shows its answer.")
-        columns = ["", "200", "304", "Redis trips", "SQL"]
+        columns = ["", *(CASES[case] for case in HITS), "Redis trips", "SQL"]
         rows = ([TITLES[key], *self._cells(rounds, key)] for key in [each.key for each in self.variants])
         said = (
             f"Server CPU of one read (50 items), of that of a bare Django view which returns the same bytes; "
@@ -130,7 +130,7 @@ class Run:
         return "\n".join(["## What a read costs", "", said, "", *self.mislabelled, *table(columns, rows)])
 
     def _cells(self, rounds: Rounds[server_cpu.Cell], key: str) -> Iterator[str]:
-        for case in ("200", "304"):
+        for case in HITS:
             yield f"{rounds.ratio((key, case)).median:.2f}" if (key, case) in rounds.costs else ""
         trips, sql = self.measured.trips.get((key, "200")), self.sql.get((key, "200"))
         yield "" if trips is None else f"{trips.trips:.0f}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-from benchmarks.harness.cases import CASES, until_right
+from benchmarks.harness.cases import CASES, HITS, until_right
 from benchmarks.harness.direct import Direct
 from benchmarks.harness.options import Options
 from benchmarks.harness.rounds import CONTROL, Rounds
@@ -53,7 +53,7 @@ def not_passed_by(workers: dict[str, Direct]) -> list[Cell]:
     return [
         (name, case)
         for name, worker in workers.items()
-        for case in ("200", "304")
+        for case in HITS
         if worker.variant.passes_django_by and worker.order("entered", case)
     ]
 

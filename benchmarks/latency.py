@@ -13,7 +13,7 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 
-from benchmarks.harness.cases import CASES, PAGE, WrongAnswerError, said, until_right
+from benchmarks.harness.cases import CASES, PAGE, WrongAnswerError, fields, said, until_right
 from benchmarks.harness.client import Connection
 from benchmarks.harness.options import Options
 from benchmarks.harness.serving import Running
@@ -62,8 +62,8 @@ def _by_wrk(one: Running, case: str, options: Options, turns: Iterator[int]) -> 
     right = one.expected[case]
     hour, minute = divmod(next(turns), 60)
     path = f"{PAGE}&captured_after=2001-01-01T{hour:02}:{minute:02}:00.NUMBERZ" if case == "miss" else PAGE
-    etag = one.etag.decode() if case == "304" else ""
-    told = [path, etag, str(right.status), str(right.length), "0"]
+    [(name, value)] = fields(case, one.etag).items() or [("", "")]
+    told = [path, name, value, str(right.status), str(right.length), "0"]
     load = ["-t1", f"-c{options.connections}", f"-d{max(1, round(options.seconds))}s", "-s", str(SCRIPT)]
     done = subprocess.run(
         ["wrk", *load, f"http://127.0.0.1:{one.port}", "--", *told],

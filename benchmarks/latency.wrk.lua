@@ -7,9 +7,10 @@ function setup(thread)
 end
 
 function init(args)
-  path, etag, status, length, from = args[1], args[2], tonumber(args[3]), tonumber(args[4]), tonumber(args[5])
+  path, name, value, status, length, from = args[1], args[2], args[3], tonumber(args[4]), tonumber(args[5]), tonumber(args[6])
   wrong, sent = 0, from
-  if etag ~= "" then wrk.headers["If-None-Match"] = etag end
+  if name ~= "" then wrk.headers[name] = value end
+  etag = name == "If-None-Match" and value or ""
   always = wrk.format("GET", path)
   counts = path:find("NUMBER", 1, true) ~= nil
 end

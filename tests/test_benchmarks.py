@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import brotli
 import pytest
 from edge.programs import program
 from stacks.live import Deployments
@@ -14,7 +15,7 @@ import benchmarks.__main__ as benchmarks
 from benchmarks import freshness_cost, write_paths
 from benchmarks.__main__ import MARKERS
 from benchmarks.bars import BARS, Bar, Measured
-from benchmarks.harness.cases import Expected, WrongAnswerError
+from benchmarks.harness.cases import CASES, Expected, WrongAnswerError, fields, right, same_page
 from benchmarks.harness.processes import cpu
 from benchmarks.harness.rounds import Rounds
 
@@ -199,3 +200,38 @@ class TestExpected:
     def test_a_wrong_status_length_or_etag_does_not(self, head: bytes, length: int) -> None:
         with pytest.raises(WrongAnswerError):
             self.RIGHT.check(head, length)
+
+
+class TestSamePage:
+    PAGE = b'{"next": "a", "results": [1, 2]}'
+    MISSED = b'{"next": "b", "results": [1, 2]}'
+    PLAIN, CODED = b"HTTP/1.1 200 OK", b"HTTP/1.1 200 OK\r\ncontent-encoding: br"
+
+    def test_the_page_is_right_in_every_case(self) -> None:
+        same_page("200", self.PLAIN, self.PAGE, self.PAGE)
+        same_page("miss", self.PLAIN, self.MISSED, self.PAGE)
+        same_page("coded", self.CODED, brotli.compress(self.PAGE), self.PAGE)
+
+    @pytest.mark.parametrize(
+        ("case", "head", "body"),
+        [
+            ("200", PLAIN, b'{"results": [1]}'),
+            ("miss", PLAIN, b'{"results": [2, 1]}'),
+            ("200", CODED, brotli.compress(PAGE)),
+            ("coded", PLAIN, PAGE),
+            ("coded", CODED, brotli.compress(b'{"results": []}')),
+        ],
+    )
+    def test_other_rows_and_another_coding_are_not(self, case: str, head: bytes, body: bytes) -> None:
+        with pytest.raises(WrongAnswerError):
+            same_page(case, head, body, self.PAGE)
+
+    def test_only_a_304_is_asked_for_by_its_tag_and_only_one_case_says_what_it_accepts(self) -> None:
+        told = {case: set(fields(case, '"a"')) for case in CASES}
+        assert told == {"200": set(), "coded": {"Accept-Encoding"}, "304": {"If-None-Match"}, "miss": set()}
+
+    def test_every_hit_must_have_its_tag_and_a_miss_its_mark_alone(self) -> None:
+        tag, mark = b'etag: "a"', b"cache-status: keybits"
+        assert right("304", 0, '"a"', mark) == Expected(304, 0, (tag, mark))
+        assert right("coded", 3, '"a"', mark) == Expected(200, 3, (tag, mark))
+        assert right("miss", 9, '"a"', mark) == Expected(200, 9, (mark,))

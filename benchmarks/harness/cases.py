@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from typing import TypeVar
 
+import brotli
+
 __all__ = [
     "CASES",
+    "HITS",
     "PAGE",
     "Expected",
     "WrongAnswerError",
     "address",
+    "etag_of",
+    "fields",
     "numbers",
+    "right",
     "said",
-    "same_rows",
+    "same_page",
     "until_right",
 ]
 
 PAGE = "/api/v1/screenshots/?page_size=50"
-CASES = {"200": "200", "304": "304", "miss": "200, miss"}
+CASES = {"200": "200", "coded": "200, in brotli", "304": "304", "miss": "200, miss"}
+HITS = ("200", "coded", "304")
+BROWSERS = "gzip, deflate, br, zstd"
+"""What browsers accept by HTTPS. The other cases do not say what they accept: they are sent the page as it is."""
+ETAG = re.compile(rb"\r\netag: ([^\r\n]+)")
 MICROSECONDS = 999_999
 TRIES = 4
 T = TypeVar("T")
@@ -47,6 +58,23 @@ class Expected:
             raise WrongAnswerError(
                 f"expected {self}, got {length} bytes after {head.decode(errors='replace')}"
             )
+
+
+def fields(case: str, etag: str) -> dict[str, str]:
+    """Return the header fields that requests of this case have, and others have not."""
+    return {"304": {"If-None-Match": etag}, "coded": {"Accept-Encoding": BROWSERS}}.get(case, {})
+
+
+def etag_of(head: bytes) -> str:
+    """Return the entity tag in an answer's head, "" if it has none."""
+    found = ETAG.search(head)
+    return found[1].decode() if found else ""
+
+
+def right(case: str, length: int, etag: str, mark: bytes) -> Expected:
+    """Return the right answer to a case: how long its body is, its entity tag, and what else its head has."""
+    tag = b"etag: " + etag.encode() if etag and case != "miss" else b""
+    return Expected(304 if case == "304" else 200, length, tuple(filter(None, (tag, mark))))
 
 
 def until_right(turn: Callable[[], T], thrown_away: list[str]) -> T:
@@ -81,7 +109,12 @@ def numbers() -> Iterator[int]:
     return count()
 
 
-def same_rows(body: bytes, page: bytes) -> None:
-    """Raise `WrongAnswerError` unless both show the same rows; their links may differ."""
-    if json.loads(body)["results"] != json.loads(page)["results"]:
-        raise WrongAnswerError(f"other rows than the page: {body[:200]!r}")
+def same_page(case: str, head: bytes, body: bytes, page: bytes) -> None:
+    """Raise `WrongAnswerError` unless an answer to this case shows the rows of the page; its links may differ."""
+    if case == "304":
+        return
+    if (b"content-encoding: br" in head) != (case == "coded"):
+        raise WrongAnswerError(f"not coded as it was asked for: {head!r}")
+    shown = brotli.decompress(body) if case == "coded" else body
+    if json.loads(shown)["results"] != json.loads(page)["results"]:
+        raise WrongAnswerError(f"other rows than the page: {shown[:200]!r}")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 
 from benchmarks.harness.cases import Expected
@@ -20,10 +20,11 @@ SECONDS = 60
 """How long an answer may take before the server counts as stuck."""
 
 
-def request(address: str, etag: bytes = b"") -> bytes:
-    """Return the bytes of a GET."""
-    head = f"GET {address} HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: */*\r\n".encode()
-    return head + (b"If-None-Match: " + etag + b"\r\n" if etag else b"") + b"\r\n"
+def request(address: str, more: Mapping[str, str] | None = None) -> bytes:
+    """Return the bytes of a GET; `more` are further header fields."""
+    fields = {"Host": "127.0.0.1", "Accept": "*/*", **(more or {})}
+    lines = [f"GET {address} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
+    return "\r\n".join([*lines, "\r\n"]).encode()
 
 
 class Connection:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.harness.cases import WrongAnswerError
+from benchmarks.harness.cases import Expected, WrongAnswerError, right
 from benchmarks.harness.rounds import CONTROL
 from benchmarks.harness.variants import REFERENCE, Variant
 from benchmarks.harness.world import ROOT, Deployment, World
@@ -25,7 +25,7 @@ class Direct:
     variant: Variant
     deployment: Deployment
     process: subprocess.Popen[str] = field(init=False)
-    right: dict[str, list[Any]] = field(default_factory=dict)
+    expected: dict[str, Expected] = field(default_factory=dict)
 
     def start(self, interface: str) -> None:
         used, target = self.variant.target(interface)
@@ -56,17 +56,16 @@ class Direct:
         return found
 
     def learn(self) -> None:
-        found = self.order("learn", self.deployment.environment["BENCHMARK_PAGE"])
-        for case in self.variant.cases:
-            tag = [f"etag: {found['etag']}"] if found["etag"] and case != "miss" else []
-            mark = self.variant.mark(case).decode()
-            status, length = {"304": (304, 0), "miss": (200, found["missed"])}.get(
-                case, (200, found["length"])
-            )
-            self.right[case] = [status, length, [*tag, *([mark] if mark else [])]]
+        """Find out what the right answers are, and that they show the page."""
+        page, cases = self.deployment.environment["BENCHMARK_PAGE"], self.variant.cases
+        for case, (length, etag) in self.order("learn", page, cases).items():
+            self.expected[case] = right(case, length, etag, self.variant.mark(case))
 
     def microseconds(self, case: str, count: int) -> float:
-        return float(self.order("time", case, count, self.right[case])["microseconds"])
+        found = self.expected[case]
+        needles = [needle.decode() for needle in found.needles]
+        answered = self.order("time", case, count, [found.status, found.length, needles])
+        return float(answered["microseconds"])
 
     def end(self) -> None:
         self.process.kill()

@@ -19,10 +19,10 @@ __all__ = ["fill"]
 def fill(caller: WSGI, urls: Iterable[str]) -> None:
     """Have an entry for each address kept in the store and in memory, its answer learnt and given once."""
     addresses = iter(urls)
-    copyist = _Copyist(caller.application, caller.prepare(next(addresses), ""))
+    copyist = _Copyist(caller.application, caller.prepare(next(addresses), {}))
     filler = WSGI(FastPath(copyist))
     for url in addresses:
-        filler.run([filler.prepare(url, ""), filler.prepare(url, "")])
+        filler.run([filler.prepare(url, {}), filler.prepare(url, {})])
 
 
 class _Copyist(WSGIHandler):

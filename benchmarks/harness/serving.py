@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -12,7 +11,17 @@ from dataclasses import dataclass, field
 from functools import partial
 from importlib.util import find_spec
 
-from benchmarks.harness.cases import PAGE, Expected, WrongAnswerError, address, numbers, same_rows
+from benchmarks.harness.cases import (
+    PAGE,
+    Expected,
+    WrongAnswerError,
+    address,
+    etag_of,
+    fields,
+    numbers,
+    right,
+    same_page,
+)
 from benchmarks.harness.client import Connection, Load, request
 from benchmarks.harness.processes import cpu
 from benchmarks.harness.rounds import CONTROL
@@ -25,7 +34,6 @@ __all__ = ["SERVERS", "Running", "application_server", "installed", "serving"]
 
 GRANIAN = ["granian", "--workers", "1", "--runtime-threads", "1", "--no-log", "--host", "127.0.0.1"]
 SERVERS = {"granian-wsgi": "wsgi", "granian-asgi": "asgi", "gunicorn": "wsgi", "uvicorn": "asgi"}
-ETAG = re.compile(rb"\r\netag: ([^\r\n]+)")
 
 
 def _granian(interface: str, target: str, port: int) -> list[str]:
@@ -97,7 +105,7 @@ class Running:
     deployment: Deployment
     server: ApplicationServer
     expected: dict[str, Expected] = field(default_factory=dict)
-    etag: bytes = b""
+    etag: str = ""
     fresh: Iterator[int] = field(default_factory=numbers)
 
     @property
@@ -116,26 +124,23 @@ class Running:
             raise WrongAnswerError(
                 f"{self.variant.key} serves other bytes: {body[:300]!r} not {page[:300]!r}"
             )
-        found = ETAG.search(head)
-        self.etag = found[1] if found else b""
-        missed = b""
-        if "miss" in self.variant.cases:
-            _, missed = link.ask(self.requests("miss")())
-            same_rows(missed, page)
+        self.etag = etag_of(head)
+        self.expected = {case: self._right(link, case, page) for case in self.variant.cases}
         link.close()
-        self.expected = {case: self._right(case, len(page), len(missed)) for case in self.variant.cases}
 
-    def _right(self, case: str, page: int, missed: int) -> Expected:
-        tag = b"etag: " + self.etag if self.etag and case != "miss" else b""
-        needles = tuple(filter(None, (tag, self.variant.mark(case))))
-        status, length = {"200": (200, page), "304": (304, 0), "miss": (200, missed)}[case]
-        return Expected(status, length, needles)
+    def _right(self, link: Connection, case: str, page: bytes) -> Expected:
+        make = self.requests(case)
+        link.ask(make())
+        head, body = link.ask(make())
+        same_page(case, head, body, page)
+        etag = etag_of(head) if case == "coded" else self.etag
+        return right(case, len(body), etag, self.variant.mark(case))
 
     def requests(self, case: str) -> Callable[[], bytes]:
         """Return what makes one request after the other."""
         if case == "miss":
             return lambda: request(address(next(self.fresh)))
-        always = request(PAGE, self.etag if case == "304" else b"")
+        always = request(PAGE, fields(case, self.etag))
         return lambda: always
 
     def load(self, case: str, connections: int) -> Load:

@@ -62,7 +62,7 @@ def _ours(key: str, title: str, fastpath: str, store: str = "", **more: object) 
     environment = {"DJANGO_SETTINGS_MODULE": "gallery_api.settings", "KEYBITS_FASTPATH": fastpath}
     environment |= {"KEYBITS_STORE": store} if store else {}
     interfaces = {"wsgi": GALLERY.format("wsgi"), "asgi": GALLERY.format("asgi")}
-    cases = ("200", "304", "miss")
+    cases = ("200", "coded", "304", "miss")
     return Variant(key, title, environment=environment, cases=cases, ours=True, **interfaces, **more)  # type: ignore[arg-type]
 
 

@@ -14,13 +14,14 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from benchmarks.harness.cases import PAGE, Expected, WrongAnswerError, address, same_rows
+from benchmarks.harness.cases import PAGE, Expected, WrongAnswerError, address, etag_of, fields, same_page
 from benchmarks.harness.processes import memory
 
 BATCH = 50
@@ -34,14 +35,11 @@ class WSGI:
     def __init__(self, application: Callable[..., Any]) -> None:
         self.application = application
 
-    def prepare(self, url: str, etag: str) -> dict[str, Any]:
+    def prepare(self, url: str, more: Mapping[str, str]) -> dict[str, Any]:
+        """Return a GET of this address; `more` are further header fields."""
         path, query = urlsplit(url).path, urlsplit(url).query
-        return {
-            **ENVIRON,
-            "PATH_INFO": path,
-            "QUERY_STRING": query,
-            **({"HTTP_IF_NONE_MATCH": etag} if etag else {}),
-        }
+        told = {f"HTTP_{name.upper().replace('-', '_')}": value for name, value in more.items()}
+        return {**ENVIRON, "PATH_INFO": path, "QUERY_STRING": query, **told}
 
     def run(self, prepared: list[dict[str, Any]]) -> tuple[int, list[Answer]]:
         """Return the nanoseconds that the calls took, and the answers."""
@@ -98,10 +96,11 @@ class ASGI:
         self.application = application
         self.loop = asyncio.new_event_loop()
 
-    def prepare(self, url: str, etag: str) -> dict[str, Any]:
+    def prepare(self, url: str, more: Mapping[str, str]) -> dict[str, Any]:
+        """Return a GET of this address; `more` are further header fields."""
         path, query = urlsplit(url).path, urlsplit(url).query
         headers = [(b"host", b"127.0.0.1"), (b"accept", b"*/*")]
-        headers += [(b"if-none-match", etag.encode())] if etag else []
+        headers += [(name.lower().encode(), value.encode()) for name, value in more.items()]
         return {
             **SCOPE,
             "path": path,
@@ -166,16 +165,18 @@ class Worker:
         self.number = 0
         self.etag = ""
 
-    def learn(self, page: str) -> dict[str, Any]:
-        """Ask twice, and note the ETag; return what the answers have, for the parent to expect."""
+    def learn(self, page: str, cases: list[str]) -> dict[str, tuple[int, str]]:
+        """Return how long the body of the answer to each case is, and its entity tag, for the parent to expect."""
         self._ask(PAGE)
-        head, body = self._ask(PAGE)
-        with open(page, "rb") as kept:
-            same_rows(body, kept.read())
-        tags = [line[6:] for line in head.decode().split("\r\n") if line.startswith("etag: ")]
-        self.etag = tags[0] if tags else ""
-        _, missed = self._ask(self._url("miss"))
-        return {"length": len(body), "missed": len(missed), "etag": self.etag}
+        self.etag = etag_of(self._ask(PAGE)[0])
+        content = Path(page).read_bytes()
+        return {case: self._learnt(case, content) for case in cases}
+
+    def _learnt(self, case: str, page: bytes) -> tuple[int, str]:
+        self.caller.run([self._prepared(case)])
+        _, [(head, body)] = self.caller.run([self._prepared(case)])
+        same_page(case, head, body, page)
+        return len(body), etag_of(head) if case == "coded" else self.etag
 
     def time(self, case: str, count: int, right: list[Any]) -> dict[str, float]:
         """Return the microseconds of one request."""
@@ -240,11 +241,11 @@ class Worker:
         return self._next(PAGE) if case == "miss" else PAGE
 
     def _prepared(self, case: str) -> dict[str, Any]:
-        prepared: dict[str, Any] = self.caller.prepare(self._url(case), self.etag if case == "304" else "")
+        prepared: dict[str, Any] = self.caller.prepare(self._url(case), fields(case, self.etag))
         return prepared
 
     def _ask(self, url: str) -> Answer:
-        _, answers = self.caller.run([self.caller.prepare(url, "")])
+        _, answers = self.caller.run([self.caller.prepare(url, {})])
         answer: Answer = answers[0]
         return answer
 
