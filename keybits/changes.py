@@ -28,10 +28,8 @@ __all__ = [
     "claim",
     "file_of",
     "forget",
-    "hold",
-    "holder",
     "install",
-    "install_holder",
+    "install_store_name",
     "is_kept",
     "is_of_another_file",
     "is_pending",
@@ -42,13 +40,16 @@ __all__ = [
     "replace",
     "replace_functions",
     "seen",
+    "set_store_name",
+    "store_name",
     "unclaimed",
     "uninstall",
-    "uninstall_holder",
+    "uninstall_store_name",
 ]
 
 TABLE = "keybits_change"
-HOLDER = "keybits_change_holder"
+STORE_TABLE = "keybits_change_holder"
+"""The table of one row that names the store in which the record is closed."""
 CHANNEL = "keybits_change"
 NOTIFY = f"""
     CREATE OR REPLACE FUNCTION {TABLE}_notify() RETURNS trigger LANGUAGE plpgsql {SETTINGS} AS $$
@@ -134,16 +135,16 @@ def replace_functions(schema_editor: Any) -> None:
         schema_editor.execute(NOTIFY)
 
 
-def install_holder(schema_editor: Any) -> None:
+def install_store_name(schema_editor: Any) -> None:
     """Create the table that names the store, on databases that can keep the record."""
     if can_be_kept(schema_editor.connection.vendor):
-        schema_editor.execute(f"CREATE TABLE {HOLDER} (id integer PRIMARY KEY, name text NOT NULL)")
+        schema_editor.execute(f"CREATE TABLE {STORE_TABLE} (id integer PRIMARY KEY, name text NOT NULL)")
 
 
-def uninstall_holder(schema_editor: Any) -> None:
+def uninstall_store_name(schema_editor: Any) -> None:
     """Drop the table that names the store."""
     if can_be_kept(schema_editor.connection.vendor):
-        schema_editor.execute(f"DROP TABLE {HOLDER}")
+        schema_editor.execute(f"DROP TABLE {STORE_TABLE}")
 
 
 def file_of(connection: BaseDatabaseWrapper) -> str:
@@ -265,13 +266,13 @@ def replace(connection: BaseDatabaseWrapper, ids: Sequence[int], scopes: Iterabl
             _execute(connection, f"{insert} INTO {TABLE} (scope) VALUES (%s)", [scope])
 
 
-def forget(connection: BaseDatabaseWrapper, ids: Sequence[int], *, holder: str | None = None) -> int:
-    """Delete these rows, whose scopes have been closed; with `holder`, only while that is the store named.
+def forget(connection: BaseDatabaseWrapper, ids: Sequence[int], *, store: str | None = None) -> int:
+    """Delete these rows, whose scopes have been closed; with `store`, only while that is the store named.
 
     Returns how many there were.
     """
-    named = "" if holder is None else f" AND EXISTS (SELECT 1 FROM {HOLDER} WHERE name = %s)"
-    names = [] if holder is None else [holder]
+    named = "" if store is None else f" AND EXISTS (SELECT 1 FROM {STORE_TABLE} WHERE name = %s)"
+    names = [] if store is None else [store]
     deleted = 0
     for start in range(0, len(ids), 500):
         some = ids[start : start + 500]
@@ -280,15 +281,15 @@ def forget(connection: BaseDatabaseWrapper, ids: Sequence[int], *, holder: str |
     return deleted
 
 
-def holder(connection: BaseDatabaseWrapper) -> str:
+def store_name(connection: BaseDatabaseWrapper) -> str:
     """Return the name of the store in which the record is closed; "" where none has been named."""
-    return "".join(name for (name,) in _fetch(connection, f"SELECT name FROM {HOLDER}", []))
+    return "".join(name for (name,) in _fetch(connection, f"SELECT name FROM {STORE_TABLE}", []))
 
 
-def hold(connection: BaseDatabaseWrapper, name: str) -> None:
+def set_store_name(connection: BaseDatabaseWrapper, name: str) -> None:
     """Name the store in which the record is closed from now on."""
     upsert = "ON CONFLICT (id) DO UPDATE SET name = excluded.name"
-    _execute(connection, f"INSERT INTO {HOLDER} (id, name) VALUES (1, %s) {upsert}", [name])
+    _execute(connection, f"INSERT INTO {STORE_TABLE} (id, name) VALUES (1, %s) {upsert}", [name])
 
 
 def _execute(connection: BaseDatabaseWrapper, sql: str, params: Sequence[Any]) -> int:

@@ -18,7 +18,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from keybits import changes, clock
 from keybits.stores import get_store
 
-__all__ = ["AtWorkError", "ContestedError", "hold", "name"]
+__all__ = ["AtWorkError", "ContestedError", "ensure_named", "name"]
 
 logger = logging.getLogger(__name__)
 NOTE = "store:"
@@ -47,7 +47,7 @@ def name(alias: str) -> str:
     return (get_store().noted(NOTE + alias) or b"").decode()
 
 
-def hold(connection: BaseDatabaseWrapper) -> tuple[str, str]:
+def ensure_named(connection: BaseDatabaseWrapper) -> tuple[str, str]:
     """Make sure that the database names this store. If it does not, name the store, and clear it.
 
     Returns the server that the store is (as `Store.noted_by`), and the name.
@@ -75,15 +75,15 @@ def _is_named(connection: BaseDatabaseWrapper) -> bool:
     somebody holds SQLite's lock. A server that replaces another does not get the name: the other may come back with
     all its entries.
     """
-    alias, held = connection.alias, changes.holder(connection)
+    alias, named = connection.alias, changes.store_name(connection)
     server, noted = get_store().noted_by(NOTE + alias)
-    if not held:
+    if not named:
         return False
-    if noted != held.encode():
-        if noted or (server, held) not in _seen.values():
+    if noted != named.encode():
+        if noted or (server, named) not in _seen.values():
             return False
-        get_store().note(NOTE + alias, held.encode(), server)
-    _seen[alias] = (server, held)
+        get_store().note(NOTE + alias, named.encode(), server)
+    _seen[alias] = (server, named)
     return True
 
 
@@ -102,14 +102,14 @@ def _take(connection: BaseDatabaseWrapper, holder: str) -> None:
     If this process dies half-way, or another server takes over, whoever comes next starts again.
     """
     alias, new = connection.alias, uuid.uuid4().hex
-    from_another = bool(name(alias) and changes.holder(connection))
+    from_another = bool(name(alias) and changes.store_name(connection))
     if from_another:
         _claim_from_another(alias)
-    changes.hold(connection, new)
+    changes.set_store_name(connection, new)
     server, _ = get_store().noted_by(NOTE + alias)
     get_store().clear()  # including the lease
     _lease(alias, holder)
-    if changes.holder(connection) != new:
+    if changes.store_name(connection) != new:
         raise _elsewhere(alias)
     get_store().note(NOTE + alias, new.encode(), server)
     _seen[alias] = (server, new)  # to restore the note after the next flush

@@ -63,8 +63,8 @@ class Relay:
         self._roster = roster.Roster(edge.identities())
         self._closed: dict[str, set[int]] = defaultdict(set)
         self._present: dict[str, dict[int, str]] = {}
-        self._held: dict[str, tuple[str, str]] = {}
-        """By alias, the server and the name (`fencing.hold`) of the store in which the known rows were closed."""
+        self._stores: dict[str, tuple[str, str]] = {}
+        """By alias, the server and the name of the store in which the known rows were closed: see `fencing`."""
         self._server = ""
         """The server at which the present look began. If another takes over meanwhile, not all is closed there."""
         self._pasts: dict[str, str] = {}
@@ -277,10 +277,10 @@ class Relay:
 
         Forget which have been closed if the store is another one: they have not been closed there.
         """
-        held = fencing.hold(connection)
-        self._server = self._server or held[0]
-        if self._held.setdefault(connection.alias, held) != held:
-            self._held[connection.alias] = held
+        store = fencing.ensure_named(connection)
+        self._server = self._server or store[0]
+        if self._stores.setdefault(connection.alias, store) != store:
+            self._stores[connection.alias] = store
             self._closed.pop(connection.alias, None)
         past = history.follow(connection)
         if self._pasts.setdefault(connection.alias, past) != past:
@@ -307,7 +307,7 @@ class Relay:
             try:
                 with _hurrying(connection):
                     if may_go and done[alias]:
-                        changes.forget(connection, sorted(done[alias]), holder=self._held[alias][1])
+                        changes.forget(connection, sorted(done[alias]), store=self._stores[alias][1])
                         ids.difference_update(done[alias])
                     self._condense(connection)
             except Error:

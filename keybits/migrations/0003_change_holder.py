@@ -6,11 +6,11 @@ from keybits import changes
 
 
 def forwards(apps, schema_editor):
-    changes.install_holder(schema_editor)
+    changes.install_store_name(schema_editor)
 
 
 def backwards(apps, schema_editor):
-    changes.uninstall_holder(schema_editor)
+    changes.uninstall_store_name(schema_editor)
 
 
 class Migration(migrations.Migration):

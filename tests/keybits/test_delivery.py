@@ -862,7 +862,7 @@ class TestFromTheRecord:
         near, _ = purgers().values()
         for _ in range(2):
             one = deliver()
-            changes.hold(connection, "another")
+            changes.set_store_name(connection, "another")
         Tag.objects.create(slug="x", name="X")
         try:
             with pytest.raises(fencing.ContestedError):
@@ -870,7 +870,7 @@ class TestFromTheRecord:
             for line in one.delivery.lines:
                 line.once()
         finally:
-            changes.hold(connection, fencing.name("default"))
+            changes.set_store_name(connection, fencing.name("default"))
         assert set(near.scopes) == {"tags", "tag:x"}
         assert recorded() == ["tag:x", "tags"]
 

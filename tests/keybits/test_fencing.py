@@ -32,7 +32,7 @@ def _held(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     relay.once()
     relay.sweep()
     yield
-    changes.hold(connection, name())
+    changes.set_store_name(connection, name())
 
 
 def name() -> str:
@@ -40,7 +40,7 @@ def name() -> str:
 
 
 def test_the_database_names_the_store_that_is_used_with_it() -> None:
-    assert changes.holder(connection) == name() != ""
+    assert changes.store_name(connection) == name() != ""
 
 
 def test_what_is_cached_is_left_where_nobody_else_has_used_the_database() -> None:
@@ -53,17 +53,17 @@ def test_what_is_cached_is_left_where_nobody_else_has_used_the_database() -> Non
 def test_everything_has_ended_where_another_store_was_used_since() -> None:
     """Its relay has closed changes, and deleted what recorded them."""
     before = get_store().mint(SCOPES)
-    changes.hold(connection, "another")
+    changes.set_store_name(connection, "another")
     Relay().once()
     assert not set(get_store().mint(SCOPES)) & set(before)
-    assert changes.holder(connection) == name()
+    assert changes.store_name(connection) == name()
 
 
 def test_what_readers_kept_before_anybody_named_the_store_has_ended() -> None:
     """They need no relay for that; and what they read may have changed since, as only another store was told."""
     get_store().clear()
     before = get_store().mint(SCOPES)
-    changes.hold(connection, "another")
+    changes.set_store_name(connection, "another")
     Relay().once()
     assert not set(get_store().mint(SCOPES)) & set(before)
 
@@ -87,28 +87,30 @@ class TestSeveralDatabases:
         return times
 
     def test_are_each_named_once(self, monkeypatch: pytest.MonkeyPatch, cleared: list[str]) -> None:
-        holders: dict[str, str] = {}
-        monkeypatch.setattr(changes, "holder", lambda database: holders.get(database.alias, ""))
-        monkeypatch.setattr(changes, "hold", lambda database, name: holders.update({database.alias: name}))
+        names: dict[str, str] = {}
+        monkeypatch.setattr(changes, "store_name", lambda database: names.get(database.alias, ""))
+        monkeypatch.setattr(
+            changes, "set_store_name", lambda database, name: names.update({database.alias: name})
+        )
         for alias in ("one", "other") * 3:
-            fencing.hold(SimpleNamespace(alias=alias))  # type: ignore[arg-type]
+            fencing.ensure_named(SimpleNamespace(alias=alias))  # type: ignore[arg-type]
         assert len(cleared) == 2
-        assert {alias: fencing.name(alias) for alias in holders} == holders
+        assert {alias: fencing.name(alias) for alias in names} == names
 
     def test_that_are_one_by_two_aliases_are_named_once(self, cleared: list[str]) -> None:
         beside: Any = connection.copy(alias="beside")
         try:
             for _ in range(3):
-                fencing.hold(connection)
-                fencing.hold(beside)
+                fencing.ensure_named(connection)
+                fencing.ensure_named(beside)
         finally:
             beside.close()
         assert len(cleared) == 1
-        assert fencing.name("beside") == name() == changes.holder(connection)
+        assert fencing.name("beside") == name() == changes.store_name(connection)
 
 
 def test_who_comes_second_finds_the_store_named_and_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    changes.hold(connection, "another")
+    changes.set_store_name(connection, "another")
     lease, first = fencing._lease, []
 
     def be_late(alias: str, holder: str) -> None:
@@ -127,21 +129,21 @@ def test_who_comes_as_another_is_at_it_waits_for_that_and_says_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Two workers that start at once."""
-    changes.hold(connection, "another")
+    changes.set_store_name(connection, "another")
     relay = Relay(["default"])
     assert get_store().lease(NOTE, "a worker", 60)
     relay._look()
-    assert (changes.holder(connection), caplog.records) == ("another", [])
+    assert (changes.store_name(connection), caplog.records) == ("another", [])
     get_store().release(NOTE, "a worker")
     relay._look()
-    assert changes.holder(connection) == name()
+    assert changes.store_name(connection) == name()
 
 
 def test_nothing_is_believed_of_a_store_beside_which_another_is_used() -> None:
     Relay().once()
-    changes.hold(connection, "another")
+    changes.set_store_name(connection, "another")
     Relay().once()
-    changes.hold(connection, "another")
+    changes.set_store_name(connection, "another")
     with pytest.raises(ContestedError, match="is used with another store at the same time"):
         Relay().once()
     with pytest.raises(CommandError, match="vouched for: the database 'default'"):
@@ -155,9 +157,9 @@ def test_nothing_is_vouched_for_where_another_store_was_named_in_the_same_moment
 
     def clear_as_another_comes() -> None:
         clear()
-        changes.hold(connection, "one more")
+        changes.set_store_name(connection, "one more")
 
-    changes.hold(connection, "another")
+    changes.set_store_name(connection, "another")
     monkeypatch.setattr(get_store(), "clear", clear_as_another_comes)
     with pytest.raises(ContestedError, match="another process"):
         Relay().once()
@@ -169,10 +171,10 @@ def test_a_relay_deletes_nothing_where_another_store_was_named_since_it_looked()
     changes.replace(connection, [id for id, _, _ in changes.recorded(connection)], SCOPES)
     relay = Relay()
     relay.once()
-    changes.hold(connection, "another")
+    changes.set_store_name(connection, "another")
     relay.sweep()
     assert sorted(scope for _, scope, _ in changes.recorded(connection)) == sorted(SCOPES)
-    changes.hold(connection, name())
+    changes.set_store_name(connection, name())
     relay.once()
     relay.sweep()
     assert not changes.recorded(connection)
@@ -183,7 +185,7 @@ def test_what_was_closed_in_one_store_is_closed_in_the_next_before_anybody_vouch
     changes.replace(connection, [id for id, _, _ in changes.recorded(connection)], SCOPES)
     relay = Relay()
     relay.once()
-    changes.hold(connection, "the next")
+    changes.set_store_name(connection, "the next")
     get_store().note(NOTE, b"the next")
     before = get_store().mint(SCOPES)
     relay.once()
@@ -269,7 +271,7 @@ def test_a_server_that_takes_over_while_another_is_named_is_not_named_before_all
     turn()
     before = get_store().mint(SCOPES)
     turn()
-    changes.hold(connection, "another")
+    changes.set_store_name(connection, "another")
 
     def cleared() -> None:
         clear()
@@ -291,38 +293,38 @@ def test_whoever_dies_between_the_name_and_the_end_leaves_the_end_to_the_next(
         raise SystemExit
 
     before = get_store().mint(SCOPES)
-    changes.hold(connection, "another")
+    changes.set_store_name(connection, "another")
     with monkeypatch.context() as dying:
         dying.setattr(get_store(), "clear", die)
         with pytest.raises(SystemExit):
             Relay().once()
-    assert changes.holder(connection) not in {"another", name()}
+    assert changes.store_name(connection) not in {"another", name()}
     Relay().once()
     assert not set(get_store().mint(SCOPES)) & set(before)
 
 
 def test_a_database_that_another_store_has_left_is_taken_again(monkeypatch: pytest.MonkeyPatch) -> None:
     for patience in (fencing.PATIENCE, 0.0):
-        changes.hold(connection, "another")
+        changes.set_store_name(connection, "another")
         monkeypatch.setattr(fencing, "PATIENCE", patience)
         Relay().once()
-        assert changes.holder(connection) == name()
+        assert changes.store_name(connection) == name()
 
 
 def test_a_store_that_comes_back_empty_takes_the_database_whatever_was_before() -> None:
     for _ in range(3):
         get_store().clear()
         Relay().once()
-        assert changes.holder(connection) == name()
+        assert changes.store_name(connection) == name()
 
 
 def test_a_database_that_names_no_store_names_this_one_whatever_was_before() -> None:
     for is_flushed in (False, False, True):
-        changes.hold(connection, "")
+        changes.set_store_name(connection, "")
         if is_flushed:
             get_store().clear()
         Relay().once()
-        assert changes.holder(connection) == name() != ""
+        assert changes.store_name(connection) == name() != ""
 
 
 def test_a_store_in_place_of_the_one_that_a_process_knew_has_ended() -> None:
@@ -340,13 +342,13 @@ def test_a_server_that_took_another_s_place_is_not_reminded_and_that_one_is_not_
 ) -> None:
     """The other has the stamps of then, and its own name; what has been closed meanwhile is in no record any more."""
     Relay().once()
-    first, before = changes.holder(connection), get_store().mint(SCOPES)
+    first, before = changes.store_name(connection), get_store().mint(SCOPES)
     usual, other = settings.CACHES, start_redis(tmp_path / "other")
     settings.CACHES = {"default": {**usual["default"], "LOCATION": other.url}}
     get_store.cache_clear()
     try:
         Relay().once()
-        assert changes.holder(connection) not in {"", first}
+        assert changes.store_name(connection) not in {"", first}
         changes.replace(connection, [], ["tag:x"])
         Relay().once()
     finally:
@@ -364,13 +366,13 @@ def test_a_store_that_was_flushed_is_reminded_of_its_name_and_nothing_is_written
     before = name()
     get_store().clear()
     with monkeypatch.context() as writing:
-        writing.setattr(changes, "hold", None)
+        writing.setattr(changes, "set_store_name", None)
         Relay().once()
     assert name() == before
 
 
 def test_one_process_takes_a_database_and_the_others_wait() -> None:
-    changes.hold(connection, "another")
+    changes.set_store_name(connection, "another")
     get_store().lease(NOTE, "somebody", 60)
     with pytest.raises(ContestedError, match="another process"):
         Relay().once()
