@@ -28,7 +28,7 @@ from keybits.stamps import coarsened, family
 from keybits.stores import StoreError, get_store
 from keybits.warming import warm_after
 
-__all__ = ["EVERYTHING", "TAKEDOWN", "Delivery", "Line", "orders"]
+__all__ = ["EVERYTHING", "TAKEDOWN", "Delivery", "PurgeQueue", "orders"]
 
 logger = logging.getLogger(__name__)
 TAKEDOWN = "takedown:"
@@ -67,7 +67,7 @@ class _Task:
     """The scope of a row, and when it is to be purged next: infinity if never, or if that is not known yet."""
 
     number: int
-    """Unique among the tasks of the line. Ids of rows are not: a database that was set back assigns them again."""
+    """Unique among the tasks of the queue. Ids of rows are not: a database that was set back assigns them again."""
     scope: str
     due: float
     told: int = 0
@@ -80,13 +80,13 @@ class _Task:
         return self.is_last and self.due == math.inf
 
 
-class Line:
+class PurgeQueue:
     """The purges that one cache is still to be sent, and those that it has acknowledged. Thread-safe."""
 
     def __init__(self, purger: Purger, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.purger = purger
-        self.peers: Sequence[Line] = (self,)
-        """The lines to all caches, including this one: a cache not yet purged may pass a stale answer to another."""
+        self.peers: Sequence[PurgeQueue] = (self,)
+        """The queues of all caches, including this one: a cache not yet purged may pass a stale answer to another."""
         self._clock = clock
         self._name = uuid.uuid4().hex
         self._numbers = itertools.count()
@@ -249,9 +249,9 @@ class Line:
                 task.is_last, task.due = True, math.inf
 
     def _tell_peers(self) -> None:
-        rows = set.intersection(*(line.heard() for line in self.peers))
-        for line in self.peers:
-            line.finish(rows)
+        rows = set.intersection(*(queue.heard() for queue in self.peers))
+        for queue in self.peers:
+            queue.finish(rows)
 
 
 def _planned(due: list[_Task], at_once: int | None) -> list[tuple[Order, list[_Task]]]:
@@ -280,12 +280,12 @@ def _warm(scopes: set[str]) -> None:
 
 
 class Delivery:
-    """The lines to each server of all configured caches, and whether this process is the one that delivers."""
+    """The queue of each server of all configured caches, and whether this process is the one that delivers."""
 
     def __init__(self) -> None:
-        self.lines = [Line(server) for purger in edge.purgers().values() for server in purger.apart()]
-        for line in self.lines:
-            line.peers = self.lines
+        self.queues = [PurgeQueue(server) for purger in edge.purgers().values() for server in purger.apart()]
+        for queue in self.queues:
+            queue.peers = self.queues
         self._name = uuid.uuid4().hex
         self._lease = "delivery:" + ",".join(sorted(edge.identities()))
         self._asked = -math.inf
@@ -310,21 +310,21 @@ class Delivery:
         offered = rows if self.leads() else {}
         if offered and not self._threads:
             self._start()
-        for line in self.lines:
-            line.offer(offered)
+        for queue in self.queues:
+            queue.offer(offered)
 
     def settled(self) -> set[Row]:
         """Return the rows that need no further purge at any cache, and so can leave the record."""
-        return set.intersection(*(line.settled() for line in self.lines))
+        return set.intersection(*(queue.settled() for queue in self.queues))
 
     def stop(self) -> None:
         """End the threads."""
-        for line in self.lines:
-            line.stop()
+        for queue in self.queues:
+            queue.stop()
 
     def _start(self) -> None:
         self._threads = [
-            threading.Thread(target=line.run, name="keybits-delivery", daemon=True) for line in self.lines
+            threading.Thread(target=queue.run, name="keybits-delivery", daemon=True) for queue in self.queues
         ]
         for thread in self._threads:
             thread.start()

@@ -18,7 +18,7 @@ from django.db.backends.sqlite3.base import DatabaseWrapper
 
 from catalog.models import Gallery, Tag
 from keybits import changes, delivery, edge, fencing, history, invalidation, relay, stamps, triggers
-from keybits.delivery import Delivery, Line, orders
+from keybits.delivery import Delivery, PurgeQueue, orders
 from keybits.purge import Order, PurgeError, Purger
 from keybits.relay import Relay
 from keybits.stores import StoreError, get_store
@@ -78,8 +78,8 @@ def cache() -> Cache:
 
 
 @pytest.fixture
-def line(cache: Cache, clock: Clock) -> Line:
-    return Line(cache, clock=clock)
+def queue(cache: Cache, clock: Clock) -> PurgeQueue:
+    return PurgeQueue(cache, clock=clock)
 
 
 def row(number: int) -> tuple[str, int]:
@@ -108,196 +108,198 @@ class TestOrders:
         assert orders([]) == []
 
 
-class TestLine:
+class TestPurgeQueue:
     def test_a_row_is_settled_when_it_was_acknowledged_twice(
-        self, line: Line, cache: Cache, clock: Clock
+        self, queue: PurgeQueue, cache: Cache, clock: Clock
     ) -> None:
-        line.offer({row(1): "a"})
-        assert line.once()
-        assert (cache.scopes, line.settled()) == (["a"], set())
-        assert line.once()
+        queue.offer({row(1): "a"})
+        assert queue.once()
+        assert (cache.scopes, queue.settled()) == (["a"], set())
+        assert queue.once()
         assert cache.scopes == ["a"]
         clock.now += 2
-        assert line.once()
-        assert (cache.scopes, line.settled()) == (["a", "a"], {row(1)})
+        assert queue.once()
+        assert (cache.scopes, queue.settled()) == (["a", "a"], {row(1)})
 
-    def test_or_once_where_that_is_enough(self, line: Line, settings: Any) -> None:
+    def test_or_once_where_that_is_enough(self, queue: PurgeQueue, settings: Any) -> None:
         settings.KEYBITS_PURGE_AGAIN = 0
-        line.offer({row(1): "a"})
-        line.once()
-        assert line.settled() == {row(1)}
+        queue.offer({row(1): "a"})
+        queue.once()
+        assert queue.settled() == {row(1)}
 
-    def test_rows_of_one_scope_are_one_purge(self, line: Line, cache: Cache) -> None:
-        line.offer({row(1): "a", row(2): "a", row(3): "b"})
-        line.once()
+    def test_rows_of_one_scope_are_one_purge(self, queue: PurgeQueue, cache: Cache) -> None:
+        queue.offer({row(1): "a", row(2): "a", row(3): "b"})
+        queue.once()
         assert [order.scopes for order in cache.told] == [("a", "b")]
 
-    def test_offering_again_is_offering_once(self, line: Line, cache: Cache) -> None:
-        line.offer({row(1): "a"})
-        line.once()
-        line.offer({row(1): "a"})
-        line.once()
+    def test_offering_again_is_offering_once(self, queue: PurgeQueue, cache: Cache) -> None:
+        queue.offer({row(1): "a"})
+        queue.once()
+        queue.offer({row(1): "a"})
+        queue.once()
         assert cache.scopes == ["a"]
 
-    def test_the_last_purge_is_put_off_by_no_other_row_s(self, line: Line, clock: Clock) -> None:
+    def test_the_last_purge_is_put_off_by_no_other_row_s(self, queue: PurgeQueue, clock: Clock) -> None:
         """Nor by one that has left the record, while another cache was told of it."""
-        line.offer({row(1): "a"})
-        line.once()
+        queue.offer({row(1): "a"})
+        queue.once()
         clock.now += 1.5
-        line.finish([row(1), row(2)])
+        queue.finish([row(1), row(2)])
         clock.now += 0.5
-        assert line.once()
-        assert line.settled() == {row(1)}
+        assert queue.once()
+        assert queue.settled() == {row(1)}
 
-    def test_what_has_left_the_record_is_forgotten(self, line: Line, cache: Cache) -> None:
-        line.offer({row(1): "a", row(2): "b"})
-        line.offer({row(2): "b"})
-        line.once()
+    def test_what_has_left_the_record_is_forgotten(self, queue: PurgeQueue, cache: Cache) -> None:
+        queue.offer({row(1): "a", row(2): "b"})
+        queue.offer({row(2): "b"})
+        queue.once()
         assert cache.scopes == ["b"]
 
     def test_a_cache_that_is_down_for_an_hour_hears_everything_afterwards(
-        self, line: Line, cache: Cache, clock: Clock
+        self, queue: PurgeQueue, cache: Cache, clock: Clock
     ) -> None:
         cache.failing = PurgeError("down")
         for minute in range(60):
-            line.offer({row(n): f"s{n}" for n in range(minute + 1)})
-            line.once()
+            queue.offer({row(n): f"s{n}" for n in range(minute + 1)})
+            queue.once()
             clock.now += 60
         assert cache.told == []
         cache.failing = None
-        line.once()
+        queue.once()
         assert set(cache.scopes) == {f"s{n}" for n in range(60)}
 
     def test_a_cache_that_is_down_is_tried_less_and_less_often(
-        self, line: Line, cache: Cache, clock: Clock
+        self, queue: PurgeQueue, cache: Cache, clock: Clock
     ) -> None:
         cache.failing = PurgeError("down")
-        line.offer({row(1): "a"})
+        queue.offer({row(1): "a"})
         tried = []
         for _ in range(4_000):
-            if clock.now >= line._not_before:
+            if clock.now >= queue._not_before:
                 tried.append(clock.now)
-                line.once()
+                queue.once()
             clock.now += 0.1
         pauses = [later - earlier for earlier, later in pairwise(tried)]
         assert pauses[0] < delivery.FIRST_RETRY + 0.1
         assert 29 < pauses[-1] < 61
 
     def test_a_cache_that_is_down_for_days_is_still_tried(
-        self, line: Line, cache: Cache, clock: Clock
+        self, queue: PurgeQueue, cache: Cache, clock: Clock
     ) -> None:
         cache.failing = PurgeError("down")
-        line.offer({row(1): "a"})
+        queue.offer({row(1): "a"})
         for _ in range(1_100):  # 2.0 ** 1024 is no number
-            assert not line.once()
+            assert not queue.once()
             clock.now += 61
         cache.failing = None
-        assert line.once()
+        assert queue.once()
         assert cache.scopes == ["a"]
 
     def test_one_that_has_been_back_is_tried_again_as_soon_as_at_first(
-        self, line: Line, cache: Cache, clock: Clock
+        self, queue: PurgeQueue, cache: Cache, clock: Clock
     ) -> None:
-        line.offer({row(1): "a"})
+        queue.offer({row(1): "a"})
         for failing in (*[PurgeError("down")] * 9, None, PurgeError("down")):
             cache.failing = failing
-            assert line.once() is (failing is None)
+            assert queue.once() is (failing is None)
             clock.now += 61
-        assert line._not_before - (clock.now - 61) <= delivery.FIRST_RETRY
+        assert queue._not_before - (clock.now - 61) <= delivery.FIRST_RETRY
 
     def test_its_thread_waits_for_as_long_as_it_asks(
-        self, line: Line, cache: Cache, monkeypatch: pytest.MonkeyPatch
+        self, queue: PurgeQueue, cache: Cache, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         cache.failing = PurgeError("too many", retry_after=300)
-        line.offer({row(1): "a"})
-        line.once()
+        queue.offer({row(1): "a"})
+        queue.once()
         waits: list[float | None] = []
-        monkeypatch.setattr(line._changed, "wait", waits.append)
-        assert line._await()
+        monkeypatch.setattr(queue._changed, "wait", waits.append)
+        assert queue._await()
         assert waits == [300]
 
-    def test_it_is_left_alone_for_as_long_as_it_asks(self, line: Line, cache: Cache, clock: Clock) -> None:
+    def test_it_is_left_alone_for_as_long_as_it_asks(
+        self, queue: PurgeQueue, cache: Cache, clock: Clock
+    ) -> None:
         cache.failing = PurgeError("too many", retry_after=300)
-        line.offer({row(1): "a"})
-        line.once()
+        queue.offer({row(1): "a"})
+        queue.once()
         cache.failing = None
         clock.now += 299
-        line.once()
+        queue.once()
         assert cache.told == []
         clock.now += 1
-        line.once()
+        queue.once()
         assert cache.scopes == ["a"]
 
     @pytest.mark.parametrize("asked", [86_400 * 365, float("9" * 400)])
     def test_it_is_not_left_alone_for_ever(
-        self, line: Line, cache: Cache, clock: Clock, asked: float
+        self, queue: PurgeQueue, cache: Cache, clock: Clock, asked: float
     ) -> None:
         cache.failing = PurgeError("too many", retry_after=asked)
-        line.offer({row(1): "a"})
-        line.once()
+        queue.offer({row(1): "a"})
+        queue.once()
         cache.failing = None
         clock.now += 3600
-        line.once()
+        queue.once()
         assert cache.scopes == ["a"]
 
     def test_it_is_left_alone_also_where_more_changes_meanwhile(
-        self, line: Line, cache: Cache, clock: Clock
+        self, queue: PurgeQueue, cache: Cache, clock: Clock
     ) -> None:
         cache.failing = PurgeError("too many", retry_after=300)
-        line.offer({row(1): "a"})
-        line.once()
+        queue.offer({row(1): "a"})
+        queue.once()
         cache.failing = None
         for number in range(2, 5):
-            line.offer({row(each): "a" for each in range(1, number + 1)})
-            line.once()
+            queue.offer({row(each): "a" for each in range(1, number + 1)})
+            queue.once()
         assert cache.told == []
         clock.now += 300
-        assert line.once()
+        assert queue.once()
         assert cache.scopes == ["a"]
 
     def test_a_change_after_the_first_purge_is_purged_by_itself(
-        self, line: Line, cache: Cache, clock: Clock
+        self, queue: PurgeQueue, cache: Cache, clock: Clock
     ) -> None:
-        line.offer({row(1): "a"})
-        line.once()
-        line.offer({row(1): "a", row(2): "a"})
-        line.once()
+        queue.offer({row(1): "a"})
+        queue.once()
+        queue.offer({row(1): "a", row(2): "a"})
+        queue.once()
         assert cache.scopes == ["a", "a"]
-        assert line.settled() == set()
+        assert queue.settled() == set()
 
     def test_what_is_hot_is_asked_for_again_after_its_last_purge(
-        self, line: Line, clock: Clock, monkeypatch: pytest.MonkeyPatch
+        self, queue: PurgeQueue, clock: Clock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         warmed: list[set[str]] = []
         monkeypatch.setattr(delivery, "warm_after", warmed.append)
-        line.offer({row(1): "a"})
-        line.once()
+        queue.offer({row(1): "a"})
+        queue.once()
         assert not any(warmed)
         clock.now += 2
-        line.once()
+        queue.once()
         assert [scopes for scopes in warmed if scopes] == [{"a"}]
 
     def test_its_thread_ends_at_once_when_it_is_stopped(
-        self, line: Line, monkeypatch: pytest.MonkeyPatch
+        self, queue: PurgeQueue, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Also where nothing is due, now or ever."""
         waits = threading.Event()
-        wait = line._changed.wait
-        monkeypatch.setattr(line._changed, "wait", lambda seconds: (waits.set(), wait(seconds)))
-        thread = threading.Thread(target=line.run, daemon=True)
+        wait = queue._changed.wait
+        monkeypatch.setattr(queue._changed, "wait", lambda seconds: (waits.set(), wait(seconds)))
+        thread = threading.Thread(target=queue.run, daemon=True)
         thread.start()
         assert waits.wait(30)
-        line.stop()
+        queue.stop()
         thread.join(30)
         assert not thread.is_alive()
 
     def test_so_does_one_that_is_stopped_before_it_waits(
-        self, line: Line, monkeypatch: pytest.MonkeyPatch
+        self, queue: PurgeQueue, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         waits: list[float | None] = []
-        monkeypatch.setattr(line._changed, "wait", waits.append)
-        line.stop()
-        line.run()
+        monkeypatch.setattr(queue._changed, "wait", waits.append)
+        queue.stop()
+        queue.run()
         assert waits == []
 
     @pytest.mark.parametrize("failure", [PurgeError("down"), KeyError("a function of the project's")])
@@ -307,73 +309,73 @@ class TestLine:
         """Nobody would start another, and the lease would keep every other process from delivering."""
         monkeypatch.setattr(delivery, "FIRST_RETRY", 0.001)
         cache.failing = failure
-        line = Line(cache)
+        queue = PurgeQueue(cache)
         failed = threading.Event()
-        monkeypatch.setattr(line, "_failed", lambda error, say=line._failed: (say(error), failed.set()))
-        thread = threading.Thread(target=line.run, daemon=True)
+        monkeypatch.setattr(queue, "_failed", lambda error, say=queue._failed: (say(error), failed.set()))
+        thread = threading.Thread(target=queue.run, daemon=True)
         thread.start()
-        line.offer({row(1): "a"})
+        queue.offer({row(1): "a"})
         assert failed.wait(30)
         cache.failing = None
         assert cache.heard.wait(30)
-        line.stop()
+        queue.stop()
         thread.join(30)
 
     def test_it_outlives_what_fails_before_a_purge(
-        self, line: Line, cache: Cache, clock: Clock, monkeypatch: pytest.MonkeyPatch
+        self, queue: PurgeQueue, cache: Cache, clock: Clock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        line.offer({row(1): "a"})
+        queue.offer({row(1): "a"})
         with monkeypatch.context() as patch:
             patch.setattr(delivery, "orders", None)
-            assert not line.once()
+            assert not queue.once()
         clock.now += 61
-        assert line.once()
+        assert queue.once()
         assert cache.scopes == ["a"]
 
     def test_an_unexpected_failure_is_told_with_its_traceback_when_it_begins(
-        self, line: Line, cache: Cache, clock: Clock, caplog: pytest.LogCaptureFixture
+        self, queue: PurgeQueue, cache: Cache, clock: Clock, caplog: pytest.LogCaptureFixture
     ) -> None:
-        line.offer({row(1): "a"})
+        queue.offer({row(1): "a"})
         for failure in (PurgeError("down"), KeyError("a"), KeyError("b"), None, KeyError("c")):
             cache.failing = failure
-            assert line.once() is (failure is None)
+            assert queue.once() is (failure is None)
             clock.now += 61
         assert [bool(record.exc_info) for record in caplog.records] == [False, True, False, True]
 
     def test_what_is_refused_keeps_nothing_else_from_being_told(
-        self, line: Line, cache: Cache, clock: Clock
+        self, queue: PurgeQueue, cache: Cache, clock: Clock
     ) -> None:
         cache.failing_of = {"takedown:x": PurgeError("refused", permanent=True)}
-        line.offer({row(1): "takedown:x", row(2): "a"})
+        queue.offer({row(1): "takedown:x", row(2): "a"})
         for _ in range(3):
-            assert not line.once()
+            assert not queue.once()
             clock.now += 61
-        assert (cache.scopes, line.settled()) == (["a", "a"], {row(2)})
+        assert (cache.scopes, queue.settled()) == (["a", "a"], {row(2)})
 
     def test_each_attempt_at_an_order_has_its_id_and_no_other_order_has(
-        self, line: Line, cache: Cache, clock: Clock, monkeypatch: pytest.MonkeyPatch
+        self, queue: PurgeQueue, cache: Cache, clock: Clock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A vendor does nothing where it knows the id, though it has not said so in time."""
         ids: list[str] = []
         purge = cache.purge
         monkeypatch.setattr(cache, "purge", lambda order: (ids.append(order.id), purge(order)))
         for failing in (PurgeError("timeout"), PurgeError("timeout"), None, PurgeError("timeout"), None):
-            line.offer({row(1): "a", row(2): "b"})
+            queue.offer({row(1): "a", row(2): "b"})
             cache.failing = failing
-            line.once()
+            queue.once()
             clock.now += 61
-        line.offer({})
-        line.offer({row(1): "a", row(2): "b"})  # of a database that was restored
-        line.once()
+        queue.offer({})
+        queue.offer({row(1): "a", row(2): "b"})  # of a database that was restored
+        queue.once()
         assert ids == [ids[0]] * 3 + [ids[3]] * 2 + [ids[5]]
         assert len({"", *ids}) == 4
 
     def test_no_two_processes_have_ids_in_common(self, cache: Cache) -> None:
         """One that takes over knows nothing of what the other has been answered."""
         for _ in range(2):
-            line = Line(cache)
-            line.offer({row(1): "a"})
-            line.once()
+            queue = PurgeQueue(cache)
+            queue.offer({row(1): "a"})
+            queue.once()
         assert len({order.id for order in cache.told}) == 2
 
     @pytest.fixture
@@ -392,104 +394,106 @@ class TestLine:
         return cache
 
     def test_what_was_acknowledged_before_a_cache_had_enough_is_not_told_again(
-        self, line: Line, limited: Cache, clock: Clock, settings: Any
+        self, queue: PurgeQueue, limited: Cache, clock: Clock, settings: Any
     ) -> None:
         settings.KEYBITS_PURGE_AGAIN = 0
         rows = {row(n): f"s{n}" for n in range(10)}
-        line.offer(rows)
+        queue.offer(rows)
         done = []
         for _ in range(3):
-            done.append(line.once())
+            done.append(queue.once())
             clock.now += 12
-        assert (done, line.settled()) == ([False, False, True], set(rows))
+        assert (done, queue.settled()) == ([False, False, True], set(rows))
         assert sorted(limited.scopes) == sorted(rows.values())
 
     def test_what_waits_longest_is_told_first_however_much_comes_meanwhile(
-        self, line: Line, limited: Cache, clock: Clock, settings: Any
+        self, queue: PurgeQueue, limited: Cache, clock: Clock, settings: Any
     ) -> None:
         settings.KEYBITS_PURGE_AGAIN = 0
         rows = {row(n): f"z{n}" for n in range(10)}
         for number in range(6):
             rows |= {row(100 * number + n): f"a{number}:{n}" for n in range(1, 5)}
-            line.offer(rows)
-            line.once()
+            queue.offer(rows)
+            queue.once()
             clock.now += 12
-        assert {row(n) for n in range(10)} <= line.settled()
+        assert {row(n) for n in range(10)} <= queue.settled()
 
-    def test_who_asks_to_be_left_alone_is(self, line: Line, cache: Cache, clock: Clock) -> None:
+    def test_who_asks_to_be_left_alone_is(self, queue: PurgeQueue, cache: Cache, clock: Clock) -> None:
         cache.failing_of = {"takedown:x": PurgeError("too many", retry_after=300)}
-        line.offer({row(1): "takedown:x", row(2): "a"})
-        assert not line.once()
-        assert (cache.told, line._not_before) == ([], clock.now + 300)
+        queue.offer({row(1): "takedown:x", row(2): "a"})
+        assert not queue.once()
+        assert (cache.told, queue._not_before) == ([], clock.now + 300)
 
     def test_a_takedown_is_told_before_what_waits_longer(
-        self, line: Line, cache: Cache, clock: Clock
+        self, queue: PurgeQueue, cache: Cache, clock: Clock
     ) -> None:
         cache.failing = PurgeError("down")
-        line.offer({row(1): "a"})
-        line.once()
+        queue.offer({row(1): "a"})
+        queue.once()
         clock.now += 61
         cache.failing = None
-        line.offer({row(1): "a", row(2): "takedown:x"})
-        assert line.once()
+        queue.offer({row(1): "a", row(2): "takedown:x"})
+        assert queue.once()
         assert cache.scopes == ["takedown:x", "a"]
 
     def test_of_several_pauses_asked_for_the_longest_is_made(
-        self, line: Line, cache: Cache, clock: Clock
+        self, queue: PurgeQueue, cache: Cache, clock: Clock
     ) -> None:
         cache.failing_of = {
             "takedown:x": PurgeError("refused", retry_after=9, permanent=True),
             "a": PurgeError("too many", retry_after=300),
         }
-        line.offer({row(1): "takedown:x", row(2): "a"})
-        assert not line.once()
-        assert line._not_before == clock.now + 300
+        queue.offer({row(1): "takedown:x", row(2): "a"})
+        assert not queue.once()
+        assert queue._not_before == clock.now + 300
 
     @pytest.mark.parametrize(("permanent", "level"), [(False, "WARNING"), (True, "ERROR")])
     def test_only_what_will_not_pass_is_logged_as_an_error(
-        self, line: Line, cache: Cache, caplog: pytest.LogCaptureFixture, permanent: bool, level: str
+        self, queue: PurgeQueue, cache: Cache, caplog: pytest.LogCaptureFixture, permanent: bool, level: str
     ) -> None:
         cache.failing = PurgeError("no", permanent=permanent)
-        line.offer({row(1): "a"})
-        line.once()
+        queue.offer({row(1): "a"})
+        queue.once()
         assert [record.levelname for record in caplog.records] == [level]
 
     def test_everything_is_purged_where_a_function_of_the_project_fails(
-        self, line: Line, cache: Cache, clock: Clock, caplog: pytest.LogCaptureFixture
+        self, queue: PurgeQueue, cache: Cache, clock: Clock, caplog: pytest.LogCaptureFixture
     ) -> None:
         cache.failing_of = {"takedown:x": KeyError("no path for it"), "a": KeyError("nor for this")}
-        line.offer({row(1): "takedown:x", row(2): "a", row(3): "b"})
+        queue.offer({row(1): "takedown:x", row(2): "a", row(3): "b"})
         for _ in range(2):
-            assert line.once()
+            assert queue.once()
             clock.now += 2
         assert [(order.everything, order.soft) for order in cache.told] == [(True, False), (True, True)] * 2
-        assert line.settled() == {row(1), row(2), row(3)}
+        assert queue.settled() == {row(1), row(2), row(3)}
         assert [bool(record.exc_info) for record in caplog.records] == [True, False, False, False]
 
-    def test_a_row_of_a_member_is_settled_with_its_kind(self, line: Line, cache: Cache, clock: Clock) -> None:
+    def test_a_row_of_a_member_is_settled_with_its_kind(
+        self, queue: PurgeQueue, cache: Cache, clock: Clock
+    ) -> None:
         many = {row(n): f"page:{n}" for n in range(stamps.MOST_MEMBERS + 1)}
-        line.offer(many)
+        queue.offer(many)
         for _ in range(2):
-            assert line.once()
+            assert queue.once()
             clock.now += 2
-        assert (cache.scopes, line.settled()) == (["page:*"] * 2, set(many))
+        assert (cache.scopes, queue.settled()) == (["page:*"] * 2, set(many))
 
     def test_rows_of_everything_and_of_less_are_settled_together(
-        self, line: Line, cache: Cache, clock: Clock
+        self, queue: PurgeQueue, cache: Cache, clock: Clock
     ) -> None:
-        line.offer({row(1): "*", row(2): "a", row(3): "page:1", row(4): "takedown:x"})
+        queue.offer({row(1): "*", row(2): "a", row(3): "page:1", row(4): "takedown:x"})
         for _ in range(2):
-            assert line.once()
+            assert queue.once()
             clock.now += 2
         assert [(order.scopes, order.everything) for order in cache.told] == [
             (("takedown:x",), False),
             ((), True),
         ] * 2
-        assert line.settled() == {row(n) for n in (1, 2, 3, 4)}
+        assert queue.settled() == {row(n) for n in (1, 2, 3, 4)}
 
     def test_what_was_acknowledged_stays_so_where_warming_fails(
         self,
-        line: Line,
+        queue: PurgeQueue,
         clock: Clock,
         monkeypatch: pytest.MonkeyPatch,
         caplog: pytest.LogCaptureFixture,
@@ -498,21 +502,21 @@ class TestLine:
             raise ValueError("of the project's")
 
         monkeypatch.setattr(delivery, "warm_after", fails)
-        line.offer({row(1): "a"})
-        assert line.once()
+        queue.offer({row(1): "a"})
+        assert queue.once()
         clock.now += 2
-        assert line.once()
-        assert line.settled() == {row(1)}
+        assert queue.once()
+        assert queue.settled() == {row(1)}
         assert all("of the project's" in str(record.exc_info) for record in caplog.records)
         assert caplog.records
 
     def test_its_thread_delivers_as_soon_as_there_is_something(self, cache: Cache) -> None:
-        line = Line(cache)
-        thread = threading.Thread(target=line.run, daemon=True)
+        queue = PurgeQueue(cache)
+        thread = threading.Thread(target=queue.run, daemon=True)
         thread.start()
-        line.offer({row(1): "a"})
+        queue.offer({row(1): "a"})
         assert cache.heard.wait(30)
-        line.stop()
+        queue.stop()
         thread.join(30)
         assert not thread.is_alive()
 
@@ -521,25 +525,25 @@ class TestCachesInARow:
     """One caches what another gives it: what it was told of, it may fetch again from one that was not."""
 
     @pytest.fixture
-    def outer(self, clock: Clock) -> Line:
-        return Line(Cache(httpx.Client()), clock=clock)
+    def outer(self, clock: Clock) -> PurgeQueue:
+        return PurgeQueue(Cache(httpx.Client()), clock=clock)
 
     @pytest.fixture
-    def inner(self, clock: Clock, outer: Line) -> Line:
-        inner = Line(Cache(httpx.Client()), clock=clock)
+    def inner(self, clock: Clock, outer: PurgeQueue) -> PurgeQueue:
+        inner = PurgeQueue(Cache(httpx.Client()), clock=clock)
         inner.peers = outer.peers = (inner, outer)
         return inner
 
-    def told(self, line: Line, clock: Clock, rows: dict[tuple[str, int], str]) -> list[float]:
+    def told(self, queue: PurgeQueue, clock: Clock, rows: dict[tuple[str, int], str]) -> list[float]:
         """Offer the rows, and return when the cache was told."""
-        cache: Any = line.purger
-        line.offer(rows)
+        cache: Any = queue.purger
+        queue.offer(rows)
         before = len(cache.told)
-        line.once()
+        queue.once()
         return [clock.now - Clock.now] * (len(cache.told) - before)
 
     def test_the_last_telling_of_each_comes_after_all_have_acknowledged(
-        self, inner: Line, outer: Line, clock: Clock
+        self, inner: PurgeQueue, outer: PurgeQueue, clock: Clock
     ) -> None:
         cache: Any = inner.purger
         cache.failing = PurgeError("unreachable")
@@ -554,7 +558,7 @@ class TestCachesInARow:
         assert (of_outer, of_inner) == ([0, 2, 12], [10, 12])
 
     def test_where_all_acknowledge_at_once_each_is_told_twice(
-        self, inner: Line, outer: Line, clock: Clock
+        self, inner: PurgeQueue, outer: PurgeQueue, clock: Clock
     ) -> None:
         of_inner, of_outer = [], []
         for _ in range(5):
@@ -564,7 +568,7 @@ class TestCachesInARow:
         assert (of_outer, of_inner) == ([0, 2], [0, 2])
 
     def test_a_telling_that_had_begun_before_is_not_the_last(
-        self, inner: Line, outer: Line, clock: Clock, monkeypatch: pytest.MonkeyPatch
+        self, inner: PurgeQueue, outer: PurgeQueue, clock: Clock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         self.told(outer, clock, {row(1): "a"})
         clock.now += 2
@@ -583,7 +587,7 @@ class TestCachesInARow:
 
     def test_those_of_a_process_know_each_other(self, purgers: Any) -> None:
         one = Delivery()
-        assert [list(line.peers) for line in one.lines] == [one.lines] * 2
+        assert [list(queue.peers) for queue in one.queues] == [one.queues] * 2
 
 
 @pytest.fixture
@@ -612,7 +616,7 @@ def settle() -> None:
 
 @pytest.fixture
 def deliver(purgers: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Relay]]:
-    """Look once with a relay whose lines are served here, without threads; `deliver()` returns the relay."""
+    """Look once with a relay whose queues are served here, without threads; `deliver()` returns the relay."""
     monkeypatch.setattr(Delivery, "_start", lambda self: None)
     get_store().clear()
     settle()
@@ -621,8 +625,8 @@ def deliver(purgers: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     def look() -> Relay:
         one._once_and_deliver()
         assert one.delivery is not None
-        for line in one.delivery.lines:
-            line.once()
+        for queue in one.delivery.queues:
+            queue.once()
         one.sweep()
         return one
 
@@ -646,9 +650,9 @@ def test_each_server_of_a_cache_has_a_line_so_that_one_that_is_down_holds_up_no_
     }
     one = Delivery()
     for number in (1, 2, 3):
-        for line in one.lines:
-            line.offer({row(each): f"s{each}" for each in range(1, number + 1)})
-            line.once()
+        for queue in one.queues:
+            queue.offer({row(each): f"s{each}" for each in range(1, number + 1)})
+            queue.once()
     assert told == ["down", "up", "up", "up"]
     assert one.settled() == set()
 
@@ -663,8 +667,8 @@ class TestFromTheRecord:
         assert set(near.scopes) == {"tags", "tag:x"}
         assert recorded() == ["tag:x", "tags"]
         far.failing = None
-        for line in deliver().delivery.lines:
-            line._not_before = 0
+        for queue in deliver().delivery.queues:
+            queue._not_before = 0
         deliver()
         assert set(far.scopes) == {"tags", "tag:x"}
         assert recorded() == []
@@ -681,8 +685,8 @@ class TestFromTheRecord:
         successor = Relay(["default"])
         successor._once_and_deliver()
         assert successor.delivery is not None
-        for line in successor.delivery.lines:
-            line.once()
+        for queue in successor.delivery.queues:
+            queue.once()
         assert set(far.scopes) == {"tags", "tag:x"}
 
     def test_one_process_delivers_and_the_others_leave_the_record_alone(
@@ -718,8 +722,8 @@ class TestFromTheRecord:
         while other.delivery and not other.delivery.leads():
             other.delivery._asked = -math.inf
         other._once_and_deliver()
-        for line in other.delivery.lines if other.delivery else ():
-            assert line.once()
+        for queue in other.delivery.queues if other.delivery else ():
+            assert queue.once()
         other.sweep()
         assert recorded() == ["tag:x", "tags"]
         deliver()
@@ -765,8 +769,8 @@ class TestFromTheRecord:
             with pytest.raises(StoreError):
                 one._once_and_deliver()
             assert one.delivery is not None
-            for line in one.delivery.lines:
-                line.once()
+            for queue in one.delivery.queues:
+                queue.once()
         assert set(near.scopes) == {"tags", "tag:x"}
 
     @pytest.fixture
@@ -792,8 +796,8 @@ class TestFromTheRecord:
         with pytest.raises(UntrackedError):
             one._once_and_deliver()
         assert get_store().mint(["gallery:g"]) != before
-        for line in one.delivery.lines:
-            line.once()
+        for queue in one.delivery.queues:
+            queue.once()
         near, _ = purgers().values()
         assert [order.scopes for order in near.told if not order.soft] == [("takedown:gallery/g",)]
 
@@ -807,8 +811,8 @@ class TestFromTheRecord:
             one._swept = -math.inf
             with pytest.raises(UntrackedError):
                 one._once_and_deliver()
-            for line in one.delivery.lines:
-                line.once()
+            for queue in one.delivery.queues:
+                queue.once()
         assert recorded() == []
 
     @pytest.fixture
@@ -832,8 +836,8 @@ class TestFromTheRecord:
             one._swept = -math.inf
             with pytest.raises(OperationalError):
                 one._once_and_deliver()
-            for line in one.delivery.lines:
-                line.once()
+            for queue in one.delivery.queues:
+                queue.once()
         assert {"tag:x", "tags"} <= set(near.scopes)
         assert recorded() == []
 
@@ -850,8 +854,8 @@ class TestFromTheRecord:
                 patch.setattr(type(get_store().store), method, unreachable)
             with pytest.raises(StoreError):
                 one._once_and_deliver()
-        for line in one.delivery.lines:
-            line.once()
+        for queue in one.delivery.queues:
+            queue.once()
         assert set(near.scopes) == {"tags", "tag:x"}
 
     def test_a_change_does_not_wait_until_the_store_is_no_longer_contested(
@@ -867,8 +871,8 @@ class TestFromTheRecord:
         try:
             with pytest.raises(fencing.ContestedError):
                 deliver()
-            for line in one.delivery.lines:
-                line.once()
+            for queue in one.delivery.queues:
+                queue.once()
         finally:
             changes.set_store_name(connection, fencing.name("default"))
         assert set(near.scopes) == {"tags", "tag:x"}
@@ -942,10 +946,10 @@ class TestFromTheRecord:
         Tag.objects.create(slug="x", name="X")
         one = deliver()
         elsewhere = {("other", id): scope for id, scope, _ in changes.recorded(connection)}
-        for cache, line in zip(caches, one.delivery.lines, strict=True):
-            cache.failing, line._not_before = None, 0
-            line.offer(elsewhere)
-            assert line.once()
+        for cache, queue in zip(caches, one.delivery.queues, strict=True):
+            cache.failing, queue._not_before = None, 0
+            queue.offer(elsewhere)
+            assert queue.once()
         one.sweep()
         assert recorded() == ["tag:x", "tags"]
 
@@ -1007,7 +1011,7 @@ class TestLease:
         for leads in (True, False):
             monkeypatch.setattr(one, "leads", lambda leads=leads: leads)
             one.offer({row(1): "a"})
-        assert all(line.once() for line in one.lines)
+        assert all(queue.once() for queue in one.queues)
         assert [cache.told for cache in purgers().values()] == [[], []]
 
     def test_a_process_that_has_it_starts_a_thread_for_each_cache_and_no_more(
