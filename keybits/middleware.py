@@ -18,7 +18,7 @@ from django.http import Http404, HttpRequest
 from django.http.request import split_domain_port
 from django.http.response import HttpResponse, HttpResponseBase
 
-from keybits import cache_control, early
+from keybits import cache_control, preludes
 from keybits.problems import problem_response
 
 __all__ = [
@@ -52,18 +52,18 @@ def host_middleware(get_response: GetResponse) -> GetResponse:
     """Refuse a Host that is not in `ALLOWED_HOSTS` (400), and a method in lower case (501), before anything else.
 
     Django accepts methods in any case; caches and servers in front do not (RFC 9110 section 9.1). Statements to the
-    database are noted from here until the stamps are looked up (`keybits.early`).
+    database are noted from here until the stamps are looked up (`keybits.preludes`).
     """
 
     def middleware(request: HttpRequest) -> HttpResponseBase:
         request.get_host()
         if _method_as_sent(request) != request.method:
             return problem_response(501, detail="Methods are case-sensitive; write them in capitals.")
-        token = early.begin()
+        token = preludes.begin()
         try:
             return get_response(request)
         finally:
-            early.end(token)
+            preludes.end(token)
 
     return middleware
 

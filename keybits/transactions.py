@@ -22,7 +22,7 @@ from weakref import WeakSet
 from django.db import Error, NotSupportedError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from keybits import changes, early, replicas
+from keybits import changes, preludes, replicas
 from keybits.conf import conf
 from keybits.outages import Outage
 from keybits.problems import OutOfReachError
@@ -246,7 +246,7 @@ def _watched(execute: Callable[..., Any], sql: Any, params: Any, many: bool, con
     if connection.vendor == "sqlite":
         connection.__dict__[CURSORS].add(context["cursor"])
     text, run = text_of(sql, connection), partial(execute, sql, params, many, context)
-    early.note(connection.alias, text)
+    preludes.note(connection.alias, text)
     if AFTERWARDS in connection.__dict__ and connection.vendor == "postgresql" and prepares(text):
         raise NotSupportedError(
             "This transaction cannot be prepared: COMMIT PREPARED does not know which scopes it is to close."

@@ -25,10 +25,10 @@ from keybits import (
     cache_control,
     cache_status,
     clock,
-    early,
     edge,
     flight,
     hosts,
+    preludes,
     readthrough,
     replicas,
 )
@@ -144,7 +144,7 @@ class Exchange:
 
     def _has_read_too_early(self) -> bool:
         """Return whether what was read until now, also for the key, may be older than the present stamps."""
-        prelude = early.over()
+        prelude = preludes.over()
         asked = set() if prelude is None else prelude.read(tables())
         if prelude is None or not asked:
             return False
@@ -152,7 +152,7 @@ class Exchange:
             _warn(type(self.view).__qualname__, f"{lagging[0]}, a replica, is read before its handler")
             return True
         self.proven = readthrough.mint(self.scopes)
-        return self.proven is None or not early.is_proven(prelude, self.scopes, self.proven)
+        return self.proven is None or not preludes.is_proven(prelude, self.scopes, self.proven)
 
     def _alone(self, found: readthrough.Lookup) -> HttpResponse:
         """Let one request make the entry: the others wait for it, or send a stale entry where that is still allowed."""

@@ -22,7 +22,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from catalog.models import Tag
-from keybits import bits, early
+from keybits import bits, preludes
 from keybits.constructors import DefaultListKeyConstructor
 from keybits.drf import ListCacheResponseAndETAGMixin
 from keybits.drf.closed import closed
@@ -142,7 +142,7 @@ class ByLastOfMany(ByNobody):
     def initial(self, request: Any, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
         with connection.cursor() as cursor:
-            for _ in range(early.MOST_STATEMENTS):
+            for _ in range(preludes.MOST_STATEMENTS):
                 cursor.execute("SELECT 1")
         request._request.name = read()
 
@@ -154,7 +154,7 @@ class ByFewer(ByNobody):
         super().initial(request, *args, **kwargs)
         request._request.name = ""
         with connection.cursor() as cursor:
-            for _ in range(early.MOST_STATEMENTS // 2):
+            for _ in range(preludes.MOST_STATEMENTS // 2):
                 cursor.execute("SELECT 1")
 
 
@@ -221,7 +221,7 @@ class TestWhatIsReadBeforeTheStamps:
     def test_is_not_kept_where_a_change_comes_before_the_lead(
         self, client: Client, by: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        proven = early.is_proven
+        proven = preludes.is_proven
 
         def and_then(*args: Any) -> bool:
             was = proven(*args)
@@ -230,7 +230,7 @@ class TestWhatIsReadBeforeTheStamps:
             return was
 
         client.get(f"/{by}/")
-        monkeypatch.setattr(early, "is_proven", and_then)
+        monkeypatch.setattr(preludes, "is_proven", and_then)
         monkeypatch.setitem(globals(), "read", lambda *_: Tag.objects.get(slug="dark").name)
         between.append(rename("New"))
         assert client.get(f"/{by}/").json() == {"name": "Old"}  # it began before
@@ -248,5 +248,5 @@ def test_what_is_read_of_no_declared_table_delays_nothing(client: Client) -> Non
 
 
 def test_a_table_is_read_however_it_is_spelt() -> None:
-    prelude = early.Prelude(statements=[("one", 'SELECT 1 FROM "Tag"'), ("other", "SELECT 1 FROM page")])
+    prelude = preludes.Prelude(statements=[("one", 'SELECT 1 FROM "Tag"'), ("other", "SELECT 1 FROM page")])
     assert prelude.read(['"tAG"']) == {"one"}

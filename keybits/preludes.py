@@ -44,7 +44,7 @@ class Prelude:
         return {alias for alias, text in texts if any(name in text for name in names)}
 
 
-_present: ContextVar[Prelude | None] = ContextVar("keybits_early", default=None)
+_present: ContextVar[Prelude | None] = ContextVar("keybits_prelude", default=None)
 _seen: Bounded[tuple[str, ...], tuple[bytes, float]] = Bounded(MOST_SEEN)
 
 
