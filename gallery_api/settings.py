@@ -11,6 +11,7 @@ from typing import Any
 from gallery_api import environment as env
 from gallery_api.log import without_traceback
 from gallery_api.secret import secret_key
+from keybits.conf import defaults
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VAR_DIR = env.folder("VAR_DIR", default=BASE_DIR / "var", holding=["static"])
@@ -148,26 +149,28 @@ WHITENOISE_USE_FINDERS = True
 
 # --- keybits ------------------------------------------------------------------------------------------------
 KEYBITS_STORE = env.text("KEYBITS_STORE", default="") or (
-    "keybits.stores.redis.RedisStore" if REDIS_URL else "keybits.stores.lmdb.LMDBStore"
+    "keybits.stores.redis.RedisStore" if REDIS_URL else defaults.STORE
 )
 KEYBITS_LMDB_PATH = VAR_DIR / "keybits.lmdb"
-KEYBITS_FASTPATH = env.boolean("KEYBITS_FASTPATH", default=True)
+KEYBITS_FASTPATH = env.boolean("KEYBITS_FASTPATH", default=defaults.FASTPATH)
 KEYBITS_FASTPATH_MIDDLEWARE = [name for name in MIDDLEWARE if name.startswith("gallery_api.sessions.")]
-KEYBITS_METRICS = env.boolean("KEYBITS_METRICS", default=False)
-KEYBITS_MEMORY_BYTES = env.whole("KEYBITS_MEMORY_BYTES", default=67_108_864, most=2**40)
-KEYBITS_LMDB_MAP_SIZE = env.whole("KEYBITS_LMDB_MAP_SIZE", default=268_435_456, least=2**20, most=2**40)
-KEYBITS_RELAY_BOUND = env.seconds("KEYBITS_RELAY_BOUND", default=1)
-KEYBITS_RELAY_INTERVAL = env.seconds("KEYBITS_RELAY_INTERVAL", default=0.1)
-KEYBITS_PURGE_AGAIN = env.seconds("KEYBITS_PURGE_AGAIN", default=2, may_be_zero=True)
-KEYBITS_BULK_LIMIT = env.whole("KEYBITS_BULK_LIMIT", default=1_000, least=1)
-KEYBITS_AUDIT = env.choice("KEYBITS_AUDIT", ("off", "log", "raise"), default="off")
+KEYBITS_METRICS = env.boolean("KEYBITS_METRICS", default=defaults.METRICS)
+KEYBITS_MEMORY_BYTES = env.whole("KEYBITS_MEMORY_BYTES", default=defaults.MEMORY_BYTES, most=2**40)
+KEYBITS_LMDB_MAP_SIZE = env.whole(
+    "KEYBITS_LMDB_MAP_SIZE", default=defaults.LMDB_MAP_SIZE, least=2**20, most=2**40
+)
+KEYBITS_RELAY_BOUND = env.seconds("KEYBITS_RELAY_BOUND", default=defaults.RELAY_BOUND)
+KEYBITS_RELAY_INTERVAL = env.seconds("KEYBITS_RELAY_INTERVAL", default=defaults.RELAY_INTERVAL)
+KEYBITS_PURGE_AGAIN = env.seconds("KEYBITS_PURGE_AGAIN", default=defaults.PURGE_AGAIN, may_be_zero=True)
+KEYBITS_BULK_LIMIT = env.whole("KEYBITS_BULK_LIMIT", default=defaults.BULK_LIMIT, least=1)
+KEYBITS_AUDIT = env.choice("KEYBITS_AUDIT", ("off", "log", "raise"), default=defaults.AUDIT)
 if relay := env.choice("KEYBITS_RELAY", ("thread", "external", "off"), default=""):
     KEYBITS_RELAY = relay
-KEYBITS_PURGERS = env.json_object("PURGERS", default={})
+KEYBITS_PURGERS = env.json_object("PURGERS", default=defaults.PURGERS)
 KEYBITS_FINGERPRINT_PACKAGES = ["catalog", "gallery_api"]
 KEYBITS_WARM_URLS = "catalog.first_pages.urls"
-KEYBITS_WARM_BASE_URL = env.base_url("WARM_BASE_URL", default="")
-KEYBITS_WARM_AFTER_PURGE = env.names("WARM_AFTER_PURGE", default=[])
+KEYBITS_WARM_BASE_URL = env.base_url("WARM_BASE_URL", default=defaults.WARM_BASE_URL)
+KEYBITS_WARM_AFTER_PURGE = env.names("WARM_AFTER_PURGE", default=defaults.WARM_AFTER_PURGE)
 
 # --- API ----------------------------------------------------------------------------------------------------
 REST_FRAMEWORK: dict[str, Any] = {

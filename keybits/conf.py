@@ -11,7 +11,7 @@ from django.conf import settings
 from django.core import mail
 from django.core.signals import setting_changed
 
-__all__ = ["Conf", "conf", "is_tested", "on_change", "own_packages"]
+__all__ = ["Conf", "conf", "defaults", "is_tested", "on_change", "own_packages"]
 
 
 def is_tested() -> bool:
@@ -44,8 +44,11 @@ LIBRARIES = frozenset({"site-packages", "dist-packages"})
 class Conf:
     """`conf.NAME` is `settings.KEYBITS_NAME` where the project sets it, else the default given here."""
 
+    def __init__(self, given: object = settings) -> None:
+        self._given = given
+
     def _get(self, name: str, default: Any) -> Any:
-        return getattr(settings, f"KEYBITS_{name}", default)
+        return getattr(self._given, f"KEYBITS_{name}", default)
 
     @property
     def STORE(self) -> str:
@@ -206,3 +209,5 @@ class Conf:
 
 
 conf = Conf()
+defaults = Conf(None)
+"""What each setting is where nothing is set: for a project whose settings read some from elsewhere."""

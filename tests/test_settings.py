@@ -15,6 +15,7 @@ from django.test import Client
 
 from gallery_api import environment, settings
 from gallery_api.secret import secret_key
+from keybits.conf import defaults
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 RATES = ["ANON", "USER", "CURATE", "CAPTURE", "TOKEN"]
@@ -65,6 +66,13 @@ WITH_A_DEFAULT = {
     "HTTPS": "SECURE_SSL_REDIRECT",
     "WARM_BASE_URL": "KEYBITS_WARM_BASE_URL",
 }
+OF_THIS_PROJECT = {
+    "KEYBITS_FASTPATH_MIDDLEWARE",
+    "KEYBITS_FINGERPRINT_PACKAGES",
+    "KEYBITS_LMDB_PATH",
+    "KEYBITS_WARM_URLS",
+}
+"""Settings of keybits that are the same for each deployment of this project."""
 
 
 def read() -> dict[str, Any]:
@@ -119,6 +127,14 @@ class TestWhatIsMeant:
         without = read()[setting]
         monkeypatch.setenv(name, nothing)
         assert repr(read()[setting]) == repr(without)
+
+    def test_without_any_variable_keybits_is_as_it_is_anywhere(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in os.environ.keys() - {"VAR_DIR", "SECRET_KEY"}:
+            monkeypatch.delenv(name)
+        found = {name: value for name, value in read().items() if name.startswith("KEYBITS_")}
+        own = {name: value for name, value in found.items() if name not in OF_THIS_PROJECT}
+        assert own == {name: getattr(defaults, name.removeprefix("KEYBITS_")) for name in own}
+        assert {"KEYBITS_MEMORY_BYTES", "KEYBITS_STORE"} < own.keys()
 
     @pytest.mark.parametrize("name", ["VAR_DIR", "MEDIA_ROOT"])
     def test_an_empty_folder_is_not_the_current_one(
