@@ -30,12 +30,11 @@ class ClosedMembersMixin(LeadingMixin):
     kept, silently. `represented` in the context is the representation to be changed.
     """
 
-    def __init__(self, instance: Any = None, data: Any = ..., **kwargs: Any) -> None:
+    def __init__(self, instance: Any = None, data: Any = empty, **kwargs: Any) -> None:
         self.is_whole = instance is not None and not kwargs.get("partial")
         if instance is not None:
             kwargs["partial"] = True  # `to_internal_value` refuses what PUT leaves out
-        given = {} if data is ... else {"data": data}
-        super().__init__(instance, **given, **kwargs)  # type: ignore[call-arg]  # a serializer's
+        super().__init__(instance, data, **kwargs)  # type: ignore[call-arg]  # a serializer's
 
     def run_validation(self: Any, data: Any = empty) -> Any:
         """Validate the body; null is one, and refused like all others that are no object."""
