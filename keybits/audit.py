@@ -35,7 +35,7 @@ from keybits.lookups import ONE, WHOLE, WatchedDict
 from keybits.stamps import is_family
 from keybits.templates import parse
 
-__all__ = ["IncompleteKeyError", "install", "observed", "recording", "recording_fills", "uncovered"]
+__all__ = ["IncompleteKeyError", "install", "observed", "recording_fills"]
 
 logger = logging.getLogger(__name__)
 Read = tuple[str, str]
@@ -81,9 +81,9 @@ def observed(view: Any, constructor: KeyConstructor, scopes: tuple[str, ...], re
     if (conf.AUDIT == "off" and fills is None) or not scopes:
         yield
         return
-    with recording(request) as reads, _rows_of(view, reads), _found_by(view, scopes, reads):
+    with _recording(request) as reads, _rows_of(view, reads), _found_by(view, scopes, reads):
         yield
-    missing = uncovered(reads, constructor, scopes)
+    missing = _uncovered(reads, constructor, scopes)
     lines = [
         f"{type(view).__name__} reads {kind} {name!r}: {bit}" for (kind, name), bit in sorted(missing.items())
     ]
@@ -95,7 +95,7 @@ def observed(view: Any, constructor: KeyConstructor, scopes: tuple[str, ...], re
         logger.warning("incomplete key: %s", "; ".join(lines))
 
 
-def uncovered(reads: set[Read], constructor: KeyConstructor, scopes: tuple[str, ...]) -> dict[Read, str]:
+def _uncovered(reads: set[Read], constructor: KeyConstructor, scopes: tuple[str, ...]) -> dict[Read, str]:
     """Return the reads that no bit covers, each with the bit to add."""
     found = {}
     for read in reads:
@@ -222,7 +222,7 @@ _watching = threading.local()
 
 
 @contextmanager
-def recording(request: Any) -> Iterator[set[Read]]:
+def _recording(request: Any) -> Iterator[set[Read]]:
     """Yield the set of what this thread reads in the block, as pairs of a kind and a name."""
     reads: set[Read] = set()
     http = getattr(request, "_request", request)

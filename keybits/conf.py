@@ -11,7 +11,7 @@ from django.conf import settings
 from django.core import mail
 from django.core.signals import setting_changed
 
-__all__ = ["Conf", "conf", "defaults", "is_tested", "on_change", "own_packages"]
+__all__ = ["Conf", "conf", "defaults", "is_tested", "on_change"]
 
 
 def is_tested() -> bool:
@@ -29,7 +29,7 @@ def on_change(forget: Callable[[], object], *beginnings: str) -> None:
     setting_changed.connect(heed, weak=False)
 
 
-def own_packages() -> list[str]:
+def _own_packages() -> list[str]:
     """Return the top-level packages of the project itself: of its applications and its URLs, but of no library."""
     own = [each.name for each in apps.get_app_configs() if LIBRARIES.isdisjoint(Path(each.path).parts)]
     names = {
@@ -180,7 +180,7 @@ class Conf:
         """Packages whose source shapes the bytes of answers: after a change in any, no older entry is used. By default
         those of the installed applications that were not installed by pip, and that of `ROOT_URLCONF`."""
         given = self._get("FINGERPRINT_PACKAGES", None)
-        return own_packages() if given is None else list(given)
+        return _own_packages() if given is None else list(given)
 
     @property
     def BULK_LIMIT(self) -> int:

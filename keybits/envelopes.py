@@ -15,7 +15,7 @@ from django.conf import settings
 
 from keybits.conf import conf
 
-__all__ = ["KNOWN_MIDDLEWARE", "Envelope", "envelope", "put_around", "strangers", "worrying"]
+__all__ = ["Envelope", "envelope", "put_around", "strangers", "worrying"]
 
 CORS = frozenset({"corsheaders.middleware.CorsMiddleware", "keybits.middleware.cross_origin_middleware"})
 CSRF = "django.middleware.csrf.CsrfViewMiddleware"

@@ -24,7 +24,7 @@ from django.utils import timezone
 
 from catalog.accounts.models import Account, ApiKey, Plan
 
-__all__ = ["Presented", "Secret", "account_of", "find", "issue", "note_use", "revoke", "seal"]
+__all__ = ["Presented", "Secret", "find", "issue", "note_use", "revoke", "seal"]
 
 logger = logging.getLogger(__name__)
 
@@ -81,14 +81,14 @@ def issue(
 
     Raises `ValidationError` for a name or scopes that a key cannot have, and for an inactive user.
     """
-    key = ApiKey(account=account_of(user), name=name, scopes=list(scopes), expires_at=expires_at)
+    key = ApiKey(account=_account_of(user), name=name, scopes=list(scopes), expires_at=expires_at)
     secret = seal(key)
     key.full_clean()
     key.save()
     return key, secret
 
 
-def account_of(user: Any) -> Account:
+def _account_of(user: Any) -> Account:
     """Return the user's account; create it if needed, with the plan `standard`, which has no quota when created."""
     found = Account.objects.filter(user=user).first()
     if found is not None:

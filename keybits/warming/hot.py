@@ -82,13 +82,13 @@ def stored(most: int = SAMPLE) -> list[Hot]:
     return _hottest(_entries(most))
 
 
-def stored_under(scopes: Iterable[str], most: int = SAMPLE) -> list[Hot]:
+def stored_under(scopes: Iterable[str]) -> list[Hot]:
     """Return those of `stored` whose entries a purge of `scopes` marks stale or removes in the caches in front.
 
     An entry without keys is for caches that are purged by paths (CloudFront without tags), and counts as one of them.
     """
     purged = frozenset(surrogates.purged(scopes))
-    return _hottest(entry for entry in _entries(most) if _is_purged(entry, purged))
+    return _hottest(entry for entry in _entries(SAMPLE) if _is_purged(entry, purged))
 
 
 def _entries(most: int) -> Iterator[Entry]:
