@@ -232,6 +232,21 @@ class TestReadme:
         assert exported["KEYBITS_RELAY"] == "external"
 
 
+class TestBulkOperations:
+    def test_what_is_claimed_of_their_cost_is_what_was_measured(self) -> None:
+        """Of a hundred thousand rows: the seconds of the first two, and how many times the bare UPDATE's each is."""
+        told = " ".join((CHECKOUT / "docs" / "bulk.md").read_text("utf-8").split())
+        measured = (CHECKOUT / "benchmarks" / "bulk.md").read_text("utf-8")
+        kinds = ("a title", "positions", "`DELETE`", "a tag", "bare `UPDATE`")
+        rows = [next(row for row in cells(measured, kind) if row[1] == "100,000") for kind in kinds]
+        title, *others, bare = ((f"{float(row[2]):.1f}", row[4]) for row in rows)
+        assert f"A title of 100,000 rows took {title[0]} s, {title[1]} times the bare `UPDATE`" in told
+        assert f"without a trigger ({bare[0]} s;" in told
+        positions, deletion, tag = (times for _, times in others)
+        assert f"positions took {positions} times as long, a deletion {deletion}, adding and" in told
+        assert f"removing a tag {tag}." in told
+
+
 class TestInstalling:
     @pytest.mark.parametrize("path", [path for path in PROSE if "pip install" in path.read_text("utf-8")])
     def test_asks_no_index_for_what_has_not_been_released(self, path: Path) -> None:
