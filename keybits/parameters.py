@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from typing import Any
 
 __all__ = [
+    "LARGEST_ID",
     "MOST_REPEATED",
     "Choice",
     "CommaList",
@@ -24,6 +25,8 @@ __all__ = [
 ]
 
 Schema = dict[str, Any]
+LARGEST_ID = 2**63 - 1
+"""The largest number that a database's 64 bits have room for: larger ones are refused before it is asked."""
 MOST_REPEATED = 20
 """How often a request may give a parameter that is repeatable."""
 _DIGITS = re.compile(r"[0-9]{1,19}")
@@ -147,7 +150,7 @@ class CommaList(Parameter):
         items: Schema = (
             {"type": "string", "enum": list(self.choices)}
             if self.choices
-            else {"type": "integer", "minimum": 1, "maximum": 2**63 - 1}
+            else {"type": "integer", "minimum": 1, "maximum": LARGEST_ID}
         )
         return {"type": "array", "items": items, "minItems": 1, "maxItems": self.most}
 
@@ -157,7 +160,7 @@ class CommaList(Parameter):
         return member
 
     def _id(self, member: str) -> int:
-        if not _DIGITS.fullmatch(member) or not 1 <= int(member) < 2**63:
+        if not _DIGITS.fullmatch(member) or not 1 <= int(member) <= LARGEST_ID:
             raise ValueRefusedError("Write positive whole numbers, separated by commas.")
         return int(member)
 

@@ -28,6 +28,7 @@ from rest_framework_extensions.mixins import PaginateByMaxMixin
 
 from catalog.api.counts import AT_LEAST, ESTIMATED, EXACT, NONE, Count, kind_wanted
 from catalog.api.parameters import DEEPEST_OFFSET, LARGEST_PAGE
+from keybits.parameters import LARGEST_ID
 
 __all__ = ["NoSuchPageError", "Pagination"]
 
@@ -247,7 +248,8 @@ class Cursor:
             genuine = version == "v1" and name == str(order) and cursor.encoded() == text
         except (ValueError, TypeError, ValidationError, OverflowError):
             raise NoSuchPageError from None
-        if not genuine or type(pk) is not int or not 0 <= pk < 2**63:
+        # Ids begin with 1, but `turned` leads to before the first row.
+        if not genuine or type(pk) is not int or not 0 <= pk <= LARGEST_ID:
             raise NoSuchPageError
         return cursor
 
