@@ -53,6 +53,8 @@ LONGEST_AGE = 31_536_000
 """One year in seconds; nothing is gained by a longer max-age."""
 LARGEST = 2**31 - 1
 """The largest value of an integer column on PostgreSQL. SQLite would accept more."""
+LONGEST_ID = 18
+"""Most digits of an id in an address: any such number fits into 64 bits."""
 LONGEST_DESCRIPTION = 5_000
 """Characters. It is bounded because a list may repeat its gallery's description with each row."""
 MOST_TAGS = 100

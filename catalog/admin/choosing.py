@@ -8,10 +8,9 @@ from django.contrib import admin
 from django.contrib.admin.widgets import AutocompleteSelect
 from django.http import HttpRequest
 
-__all__ = ["LONGEST_ID", "ChoosingAdmin", "RowSelect", "is_id"]
+from catalog.models import LONGEST_ID
 
-LONGEST_ID = 18
-"""Most digits of a key that fits into 64 bits."""
+__all__ = ["ChoosingAdmin", "RowSelect", "is_id"]
 
 
 def is_id(text: str) -> bool:

@@ -1,18 +1,34 @@
-"""Every query parameter of the API: the only table, by which requests are checked and OpenAPI is written."""
+"""Every parameter of the API, of its queries and paths: the only table, by which requests are checked and OpenAPI is
+written.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from catalog.api.counts import FAR, KINDS
-from catalog.models import Orientation, State, canonical_host
+from catalog.models import LONGEST_ID, Orientation, State, canonical_host
 from keybits.parameters import Choice, CommaList, Moment, Number, Parameter, Text, ValueRefusedError
 
-__all__ = ["INCLUDE", "PAGES", "SCREENSHOT_FILTERS", "SEARCH", "fields", "ordering", "without"]
+__all__ = [
+    "DEEPEST_OFFSET",
+    "ID_IN_PATH",
+    "INCLUDE",
+    "LARGEST_PAGE",
+    "PAGES",
+    "SCREENSHOT_FILTERS",
+    "SEARCH",
+    "SLUG_IN_PATH",
+    "fields",
+    "ordering",
+    "without",
+]
 
 LARGEST_PAGE = 100
 DEEPEST_OFFSET = 10_000
 SLUG = r"[-a-zA-Z0-9_]+"
+SLUG_IN_PATH = r"[-a-zA-Z0-9_]{1,100}"
+ID_IN_PATH = rf"[1-9][0-9]{{0,{LONGEST_ID - 1}}}"
 SLUG_EXPECTED = "Write letters, digits, - and _."
 LETTERS = r"\u00a1-\u167f\u1681-\u1fff\u2c00-\u2fff\u3001-\ud7ff\uf900-\uffef"
 """Letters of host names beside ASCII's, as URLs may have them; no whitespace is among them."""

@@ -12,6 +12,8 @@ from drf_spectacular.plumbing import build_bearer_security_scheme_object, build_
 from rest_framework.permissions import SAFE_METHODS
 
 from catalog.api import bulk_schema, response_fields
+from catalog.api.parameters import SLUG_IN_PATH
+from catalog.models import LONGEST_ID
 from keybits.drf import idempotency
 from keybits.drf.query import FORMAT
 from keybits.parameters import MOST_REPEATED, Choice, CommaList, Parameter
@@ -26,8 +28,8 @@ PARENTS = {
     "parent_lookup_screenshot": "screenshot_id",
     "parent_lookup_tags__slug": "tag_slug",
 }
-SLUG: dict[str, Any] = {"type": "string", "pattern": "^[-a-zA-Z0-9_]{1,100}$"}
-ID: dict[str, Any] = {"type": "integer", "minimum": 1, "maximum": 999_999_999_999_999_999}
+SLUG: dict[str, Any] = {"type": "string", "pattern": f"^{SLUG_IN_PATH}$"}
+ID: dict[str, Any] = {"type": "integer", "minimum": 1, "maximum": 10**LONGEST_ID - 1}
 REPLACED = ("GalleryWrite", "ScreenshotWrite", "TagWrite")
 """The bodies of PUT, which contain every field that can be set."""
 CREATED = ("GalleryCreate", "ScreenshotCreate", "TagCreate")

@@ -69,9 +69,6 @@ __all__ = [
     "TagViewSet",
 ]
 
-ID = r"[1-9][0-9]{0,17}"
-SLUG = r"[-a-zA-Z0-9_]{1,100}"
-
 
 class GalleryViewSet(  # type: ignore[misc]  # a mixin that counts on what comes after it
     BulkGalleriesMixin, CuratedMixin, ShownMixin, DetailMixin, viewsets.ReadOnlyModelViewSet[Gallery]
@@ -84,7 +81,7 @@ class GalleryViewSet(  # type: ignore[misc]  # a mixin that counts on what comes
     write_serializer_class = GalleryWriteSerializer
     queryset = Gallery.objects.none()
     lookup_field = "slug"
-    lookup_value_regex = SLUG
+    lookup_value_regex = parameters.SLUG_IN_PATH
     filterset_class = GalleryFilter
     filters = (parameters.SEARCH, parameters.ordering("position", "title", "created_at", "updated_at"))
     list_cache_key_func = GalleryListKey()
@@ -152,7 +149,7 @@ class ScreenshotViewSet(  # type: ignore[misc]  # as above
     write_serializer_class = ScreenshotWriteSerializer
     queryset = Screenshot.objects.none()
     lookup_url_kwarg = "id"
-    lookup_value_regex = ID
+    lookup_value_regex = parameters.ID_IN_PATH
     filterset_class = ScreenshotFilter
     filters = (
         *parameters.SCREENSHOT_FILTERS,
@@ -326,7 +323,7 @@ class TagViewSet(  # type: ignore[misc]  # as above
     slug_names = Tombstone.Kind.TAG
     queryset = Tag.objects.none()
     lookup_field = "slug"
-    lookup_value_regex = SLUG
+    lookup_value_regex = parameters.SLUG_IN_PATH
     filterset_class = TagFilter
     filters = (
         Choice(name="kind", choices=tuple(Tag.Kind.values), description="Only tags of this kind."),
