@@ -20,15 +20,12 @@ class ResourceUriField(serializers.Field):  # type: ignore[type-arg]
     """The object's own address, `/api/v1/...`: the same bytes for any Host, scheme or proxy of the request.
 
     Modelled on drf-extensions' field of this name, whose addresses include the Host, and which needs a queryset.
-    `lookup_field` is the attribute, `lookup_url_kwarg` (by default the same) the route's name for it.
+    `lookup_field` is the attribute, and the route's name for it.
     """
 
-    def __init__(
-        self, view_name: str, lookup_field: str = "pk", lookup_url_kwarg: str = "", **kwargs: Any
-    ) -> None:
+    def __init__(self, view_name: str, lookup_field: str = "pk", **kwargs: Any) -> None:
         self.view_name = view_name
         self.lookup_field = lookup_field
-        self.lookup_url_kwarg = lookup_url_kwarg or lookup_field
         super().__init__(source="*", read_only=True, **kwargs)
 
     @property
@@ -41,15 +38,15 @@ class ResourceUriField(serializers.Field):  # type: ignore[type-arg]
 
     def of_columns(self, *columns: Sequence[Any]) -> list[str]:
         """Return the addresses of a whole page, from one column for each path of `reads`."""
-        write = addresses(self.view_name, self.lookup_url_kwarg)
-        return [write(**{self.lookup_url_kwarg: value}) for value in columns[0]]
+        write = addresses(self.view_name, self.lookup_field)
+        return [write(**{self.lookup_field: value}) for value in columns[0]]
 
 
 class ScreenshotUriField(ResourceUriField):
     """A screenshot's address; under its gallery where that is unlisted, as only clients that know it may see it."""
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__("screenshot-detail", "pk", "id", **kwargs)
+        super().__init__("screenshot-detail", **kwargs)
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -57,7 +54,7 @@ class ScreenshotUriField(ResourceUriField):
         return (*super().reads, "gallery__visibility", "gallery__slug")
 
     def of_columns(self, *columns: Sequence[Any]) -> list[str]:
-        own = addresses("screenshot-detail", "id")
+        own = addresses(self.view_name, "id")
         nested = addresses("gallery-screenshot-detail", "parent_lookup_gallery__slug", "id")
         return [
             own(id=pk)
