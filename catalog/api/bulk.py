@@ -64,7 +64,7 @@ class FormulaSerializer(ClosedMembersMixin, serializers.Serializer[Any]):
 
 
 class AdditionSerializer(FormulaSerializer):
-    """An integer that is added to each row's value. Refused if a result is negative."""
+    """An integer that is added to each row's value. Refused if a result is below 0 or above 2,147,483,647."""
 
     add = IntegerField(min_value=-LARGEST, max_value=LARGEST)
 
