@@ -32,10 +32,12 @@ __all__ = [
     "BoundedListField",
     "GalleryCreateSerializer",
     "GalleryWriteSerializer",
+    "ReachableGalleryField",
     "ScreenshotCreateSerializer",
     "ScreenshotWriteSerializer",
     "TagCreateSerializer",
     "TagWriteSerializer",
+    "WriteSerializer",
 ]
 
 

@@ -44,6 +44,7 @@ __all__ = [
     "Tagging",
     "TooManyRowsError",
     "TooManyTagsError",
+    "bound",
     "create_galleries",
     "create_screenshots",
     "delete",
