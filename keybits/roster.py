@@ -44,7 +44,7 @@ class Roster:
 
     def __init__(self, purgers: Iterable[str]) -> None:
         self._own = {"", *purgers}  # a process without purgers announces itself too
-        self._said = -math.inf
+        self._announced_at = -math.inf
         self._others = Outage(
             logger,
             "KEYBITS_PURGERS lacks some that other processes have, so that this one deletes nothing from the record",
@@ -58,15 +58,15 @@ class Roster:
         """
         give_up = time.monotonic() + LEASE
         while self._is_due():
-            self._say()
-            if self._said > -math.inf:
+            self._announce()
+            if self._announced_at > -math.inf:
                 return
             if time.monotonic() > give_up:
                 raise UnannouncedError("other processes keep this one from announcing its purgers")
             sleep(PAUSE)
 
     def _is_due(self) -> bool:
-        return time.monotonic() - self._said > PRESENCE / 3
+        return time.monotonic() - self._announced_at > PRESENCE / 3
 
     def covers(self) -> bool:
         """Return whether this process has every purger that is announced. Raises `StoreError`.
@@ -76,7 +76,7 @@ class Roster:
         """
         present = self._present()
         if not self._own <= present.keys():
-            self._say()
+            self._announce()
             return False
         if LOST in present:
             return False
@@ -91,7 +91,7 @@ class Roster:
         now = get_store().now()
         return {purger: until for purger, until in noted.items() if until > now}
 
-    def _say(self) -> None:
+    def _announce(self) -> None:
         """Add to the note, unless another process is writing, or may be by now because this one took too long."""
         me, ends = uuid.uuid4().hex, time.monotonic() + LEASE
         if not get_store().lease(NOTE, me, LEASE):
@@ -104,7 +104,7 @@ class Roster:
             get_store().release(NOTE, me)
 
     def _add(self, present: dict[str, int], until: int) -> None:
-        is_lost = self._said > -math.inf and not self._own <= present.keys()
-        said = self._own | {LOST} if is_lost else self._own
-        get_store().note(NOTE, orjson.dumps(present | dict.fromkeys(said, until)))
-        self._said = time.monotonic()
+        is_lost = self._announced_at > -math.inf and not self._own <= present.keys()
+        purgers = self._own | {LOST} if is_lost else self._own
+        get_store().note(NOTE, orjson.dumps(present | dict.fromkeys(purgers, until)))
+        self._announced_at = time.monotonic()

@@ -77,7 +77,7 @@ def test_whom_the_store_has_forgotten_waits_until_others_have_made_themselves_kn
     store, one, like_it, other = get_store(), there("near"), there("near"), there("near", "far")
     store.clear()
     assert [each.covers() for each in (one, one, like_it)] == [False] * 3
-    other._said -= roster.PRESENCE / 2
+    other._announced_at -= roster.PRESENCE / 2
     other.attend()
     assert not other.covers()
     assert not caplog.records
@@ -88,12 +88,12 @@ def test_whom_the_store_has_forgotten_waits_until_others_have_made_themselves_kn
 
 def test_presence_is_prolonged_before_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     one = there("near")
-    said = one._said
+    said = one._announced_at
     one.attend()
-    assert one._said == said
-    one._said -= roster.PRESENCE / 2
+    assert one._announced_at == said
+    one._announced_at -= roster.PRESENCE / 2
     one.attend()
-    assert one._said >= said
+    assert one._announced_at >= said
     assert one.covers()
 
 
@@ -123,7 +123,7 @@ def test_who_has_never_made_himself_known_does_not_vouch(monkeypatch: pytest.Mon
 def test_who_has_made_himself_known_leaves_another_at_it() -> None:
     store, one = get_store(), there("near")
     assert store.lease(roster.NOTE, "another", 60)
-    one._said -= roster.PRESENCE / 2
+    one._announced_at -= roster.PRESENCE / 2
     one.attend()
     store.release(roster.NOTE, "another")
     assert one.covers()
