@@ -144,7 +144,7 @@ class Relay:
             self._heed()
             self._began = time.monotonic()
             self._once_and_deliver()
-            self._hand_over()
+            self._note_gap()
             self._sweep_if_due()
             self._outage.end()
         except (fencing.AtWorkError, roster.UnannouncedError) as error:
@@ -188,8 +188,8 @@ class Relay:
         self._age = age
         return True
 
-    def _hand_over(self) -> None:
-        """Log it if the previous statement had ended before this one, because the looks take too long."""
+    def _note_gap(self) -> None:
+        """Log it if the store was not believed until just now, because looks take too long."""
         took = time.monotonic() - self._began
         is_late = 2 * took + conf.RELAY_INTERVAL > conf.RELAY_BOUND
         if is_late and self._has_vouched and not self._was_believed:
