@@ -270,10 +270,10 @@ class BulkMixin(WriteMixin):
         is_conditional = conditions is not NONE and not terms.is_dry
         if is_conditional:
             write(rows, replace(terms, is_dry=True))  # a request that is refused anyway locks nothing
-        settle = _settled if is_conditional and rows.count() <= terms.most else nullcontext
-        with settle(rows) as settled:
+        lock = _locked if is_conditional and rows.count() <= terms.most else nullcontext
+        with lock(rows) as locked:
             self._refuse(conditions)
-            return Written(200, self.request.path, orjson.dumps(write(settled, terms)))  # type: ignore[attr-defined]
+            return Written(200, self.request.path, orjson.dumps(write(locked, terms)))  # type: ignore[attr-defined]
 
     @property
     def _is_dry(self) -> bool:
@@ -403,7 +403,7 @@ def _reading(request: Request, query: str) -> Any:
 
 
 @contextmanager
-def _settled(rows: QuerySet[Any]) -> Iterator[QuerySet[Any]]:
+def _locked(rows: QuerySet[Any]) -> Iterator[QuerySet[Any]]:
     """Yield the rows that exist now, locked: no others are written after the list has been compared."""
     with hold(rows) as selection:
         yield rows.filter(pk__in=selection.keys)
