@@ -32,13 +32,13 @@ class Prelude:
     began: float = field(default_factory=monotonic)
     statements: list[tuple[str, str]] = field(default_factory=list)
     """The alias of the database and the text of each, at most `MOST_STATEMENTS`."""
-    asked: set[str] = field(default_factory=set)
+    databases: set[str] = field(default_factory=set)
     """The aliases of all databases that were sent a statement."""
 
     def read(self, tables: Collection[str]) -> set[str]:
         """Return the databases of which a statement may have read one of the tables: names it, in whatever case."""
         if len(self.statements) >= MOST_STATEMENTS:
-            return self.asked
+            return self.databases
         names = [table.strip('"').casefold() for table in tables]
         texts = ((alias, statement.casefold()) for alias, statement in self.statements)
         return {alias for alias, text in texts if any(name in text for name in names)}
@@ -63,7 +63,7 @@ def note(alias: str, statement: str) -> None:
     prelude = _present.get()
     if prelude is None:
         return
-    prelude.asked.add(alias)
+    prelude.databases.add(alias)
     if len(prelude.statements) < MOST_STATEMENTS:
         prelude.statements.append((alias, statement))
 
