@@ -75,19 +75,19 @@ _aside: ContextVar[dict[str, tuple[str, ...]] | None] = ContextVar("keybits_asid
 @contextmanager
 def without_store() -> Iterator[dict[str, tuple[str, ...]]]:
     """Run views in the block as if there were no store; yield the keys that they look up, with their scopes."""
-    asked: dict[str, tuple[str, ...]] = {}
-    token = _aside.set(asked)
+    keys: dict[str, tuple[str, ...]] = {}
+    token = _aside.set(keys)
     try:
-        yield asked
+        yield keys
     finally:
         _aside.reset(token)
 
 
 def look_up(key: str, scopes: Sequence[str]) -> Lookup:
     """Look once. Never raises: a store that fails is a `bypass`, and so is a transaction that has written."""
-    asked = _aside.get()
-    if asked is not None:
-        asked[key] = tuple(scopes)
+    keys = _aside.get()
+    if keys is not None:
+        keys[key] = tuple(scopes)
         return Lookup(None, False, cache_status.BYPASS)
     relay_thread.ensure_running()
     if transactions.sees_its_own_writes():
