@@ -64,12 +64,13 @@ class Links:
         told = "count" in self.request.query_params
         self.count_members = count.members(told=told) if count else {}
 
-    def envelope(self, results: Any, following: str | None, preceding: str | None) -> Response:
+    def get_paginated_response(self: Any, data: Any) -> Response:
         """Return the page with its count and its neighbours, which are also in a Link field (RFC 8288)."""
+        following, preceding = self.get_next_link(), self.get_previous_link()
         neighbours = {"next": following, "prev": preceding}
         link = ", ".join(f'<{target}>; rel="{rel}"' for rel, target in neighbours.items() if target)
-        data = {**self.count_members, "next": following, "previous": preceding, "results": results}
-        return Response(data, headers={"Link": link} if link else None)
+        envelope = {**self.count_members, "next": following, "previous": preceding, "results": data}
+        return Response(envelope, headers={"Link": link} if link else None)
 
 
 def _pairs(request: Request) -> list[tuple[str, str]]:
@@ -131,9 +132,6 @@ class NumberedPages(Links, PaginateByMaxMixin, PageNumberPagination):  # type: i
     def get_previous_link(self) -> str | None:
         return self.address(page=self.page.previous_page_number()) if self.page.has_previous() else None
 
-    def get_paginated_response(self, data: Any) -> Response:
-        return self.envelope(data, self.get_next_link(), self.get_previous_link())
-
 
 class OffsetPages(Links, LimitOffsetPagination):
     request: Any
@@ -178,9 +176,6 @@ class OffsetPages(Links, LimitOffsetPagination):
         if self.offset <= 0:
             return None
         return self.address(limit=self.limit, offset=max(0, self.offset - self.limit))
-
-    def get_paginated_response(self, data: Any) -> Response:
-        return self.envelope(data, self.get_next_link(), self.get_previous_link())
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,9 +355,6 @@ class CursorPages(Links, PaginateByMaxMixin, BasePagination):  # type: ignore[mi
         if not self.items:
             return None
         return self.address(cursor=Cursor.at(self.items[index], self.order, backwards=backwards).encoded())
-
-    def get_paginated_response(self, data: Any) -> Response:
-        return self.envelope(data, self.get_next_link(), self.get_previous_link())
 
 
 class Pagination(BasePagination):
