@@ -93,14 +93,24 @@ def _owned_by(viewer: Viewer, path: str) -> Q:
     return Q(**{f"{path}owner": viewer.pk})
 
 
+def _is_listed(viewer: Viewer, path: str = "") -> Q:
+    """Return the condition of what `viewer` sees in lists; `path` leads to the row that says so, as for `_owned_by`."""
+    return Q(**{f"{path}visibility": Visibility.PUBLIC}) | _owned_by(viewer, path)
+
+
+def _is_reachable(viewer: Viewer, path: str = "") -> Q:
+    """Return the condition of what `viewer` can fetch at its own address, also where no list shows it."""
+    return ~Q(**{f"{path}visibility": Visibility.PRIVATE}) | _owned_by(viewer, path)
+
+
 class GalleryQuerySet(models.QuerySet["Gallery"]):
     def listed_for(self, viewer: Viewer) -> GalleryQuerySet:
         """Select public galleries, and the viewer's own."""
-        return self.filter(Q(visibility=Visibility.PUBLIC) | _owned_by(viewer, ""))
+        return self.filter(_is_listed(viewer))
 
     def reachable_by(self, viewer: Viewer) -> GalleryQuerySet:
         """Select what can be fetched at its own address: public, unlisted, and the viewer's own."""
-        return self.filter(~Q(visibility=Visibility.PRIVATE) | _owned_by(viewer, ""))
+        return self.filter(_is_reachable(viewer))
 
     def counted(self) -> GalleryQuerySet:
         """Annotate each gallery with the number of its screenshots, as `screenshot_count`."""
@@ -112,11 +122,11 @@ class GalleryQuerySet(models.QuerySet["Gallery"]):
 class ScreenshotQuerySet(models.QuerySet["Screenshot"]):
     def listed_for(self, viewer: Viewer) -> ScreenshotQuerySet:
         """Select screenshots of public galleries, and of the viewer's own."""
-        return self.filter(Q(gallery__visibility=Visibility.PUBLIC) | _owned_by(viewer, "gallery__"))
+        return self.filter(_is_listed(viewer, "gallery__"))
 
     def reachable_by(self, viewer: Viewer) -> ScreenshotQuerySet:
         """Select screenshots of galleries that the viewer can reach by their slug."""
-        return self.filter(~Q(gallery__visibility=Visibility.PRIVATE) | _owned_by(viewer, "gallery__"))
+        return self.filter(_is_reachable(viewer, "gallery__"))
 
 
 class TagQuerySet(models.QuerySet["Tag"]):
@@ -408,11 +418,11 @@ class BulkOperation(models.Model):
 class TombstoneQuerySet(models.QuerySet["Tombstone"]):
     def listed_for(self, viewer: Viewer) -> TombstoneQuerySet:
         """Select tombstones of what was public, and of what the viewer owned."""
-        return self.filter(Q(visibility=Visibility.PUBLIC) | _owned_by(viewer, ""))
+        return self.filter(_is_listed(viewer))
 
     def reachable_by(self, viewer: Viewer) -> TombstoneQuerySet:
         """Select tombstones of what could be fetched at its own address: public, unlisted, and the viewer's own."""
-        return self.filter(~Q(visibility=Visibility.PRIVATE) | _owned_by(viewer, ""))
+        return self.filter(_is_reachable(viewer))
 
     def standing(self) -> TombstoneQuerySet:
         """Select tombstones of the last `TOMBSTONE_DAYS` days."""
