@@ -7,6 +7,7 @@ of a 304, too, and to 0, which is not the length of the 200 that it stands for (
 from __future__ import annotations
 
 import math
+import os
 import re
 import threading
 from collections.abc import Callable
@@ -166,6 +167,15 @@ def _read_in_turn(request: HttpRequest) -> None:
             _read_to_the_end(request)
         finally:
             _reading.release()
+
+
+def _renew() -> None:
+    """Give a child process a new lock: if a thread of its parent reads, nobody there would release the old one."""
+    global _reading  # noqa: PLW0603 - one lock a process is the point
+    _reading = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew)
 
 
 def _read_to_the_end(request: HttpRequest) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from io import BytesIO
 from typing import Any
 
@@ -309,6 +311,19 @@ class TestUnreadContent:
         """Else a few that declare a length and send nothing would keep all threads of a process."""
         monkeypatch.setattr(middleware, "TURN", 0)
         assert self.refuse(b"x" * 10).read() == b"x" * 10
+
+    def test_is_read_in_a_child_that_is_forked_while_a_thread_of_its_parent_reads(
+        self, dawdler: threading.Event, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """That thread does not exist in the child, where the lock that it holds would never be released."""
+        monkeypatch.setattr(middleware, "TURN", 0)
+        child = os.fork()
+        if child == 0:
+            left = None
+            with suppress(BaseException):  # whatever happens, no test goes on in the child
+                left = self.refuse(b"x" * 10).read()
+            os._exit(0 if left == b"" else 1)
+        assert os.waitpid(child, 0)[1] == 0
 
     def test_of_several_clients_is_read_one_after_the_other(
         self, dawdler: threading.Event, monkeypatch: pytest.MonkeyPatch
