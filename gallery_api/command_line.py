@@ -1,7 +1,7 @@
 """What `manage.py` says where a deployment keeps a command from running, or a person stops it: no traceback.
 
-It alone decides which failures are the deployment's: what its environment says, and a database that is out of reach or
-has not been migrated. All others are faults of the code, and keep their traceback.
+The deployment's are what its environment says, and what `keybits.database_errors` knows of a database. All others are
+faults of the code, and keep their traceback.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from collections.abc import Sequence
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import execute_from_command_line
-from django.db import DatabaseError, InterfaceError, OperationalError, ProgrammingError
+from django.db import DatabaseError
+
+from keybits.database_errors import Meaning, meaning
 
 __all__ = ["run"]
 
 INTERRUPTED = 128 + signal.SIGINT
-NOT_AS_MIGRATED = frozenset({"42P01", "42703", "42501"})
-"""The SQLSTATEs of a table or column that is missing, and of one that the role has no right to."""
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -29,10 +29,11 @@ def run(arguments: Sequence[str]) -> None:
     """
     try:
         execute_from_command_line(list(arguments))
-    except (ImproperlyConfigured, DatabaseError, InterfaceError) as error:
-        if "--traceback" in arguments or not _is_of_the_deployment(error):
+    except (ImproperlyConfigured, DatabaseError) as error:
+        told = _told(error)
+        if "--traceback" in arguments or not told:
             raise
-        sys.exit(f"CommandError: {_told(error)}")
+        sys.exit(f"CommandError: {told}")
     except KeyboardInterrupt:
         if "--traceback" in arguments:
             raise
@@ -40,18 +41,20 @@ def run(arguments: Sequence[str]) -> None:
         sys.exit(INTERRUPTED)
 
 
-def _is_of_the_deployment(error: Exception) -> bool:
-    if isinstance(error, ProgrammingError):
-        return getattr(error.__cause__, "sqlstate", None) in NOT_AS_MIGRATED
-    known = isinstance(error, ImproperlyConfigured | OperationalError | InterfaceError)
-    return known or type(error) is DatabaseError  # SQLite's, of a file that is no database
-
-
 def _told(error: Exception) -> str:
+    """Return what to say of a failure that is the deployment's; "" for any other."""
     if isinstance(error, ImproperlyConfigured):
         return str(error)
+    found, said = meaning(error), " ".join(str(error).split())
+    if found is None:
+        return ""
+    if found is Meaning.CONTENDED:
+        return (
+            f"Others were at work in the database: {said}\n"
+            "Run the command again. --traceback shows where it failed."
+        )
     return (
-        f"The database cannot be used: {' '.join(str(error).split())}\n"
+        f"The database cannot be used: {said}\n"
         "See what DATABASE_URL names, and whether `manage.py migrate` has been run there. "
         "--traceback shows where the command failed."
     )

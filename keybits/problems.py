@@ -6,18 +6,16 @@ The caller decides which error it is.
 from __future__ import annotations
 
 import logging
-import re
-import sqlite3
 import sys
 from http import HTTPStatus
 from typing import Any
 
 import orjson
-from django.apps import apps
-from django.db import DatabaseError, OperationalError
+from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse
 
 from keybits import cache_control
+from keybits.database_errors import Meaning, meaning
 from keybits.outages import Outage
 
 __all__ = [
@@ -26,6 +24,7 @@ __all__ = [
     "OutOfReachError",
     "bad_request",
     "body",
+    "database_failure",
     "not_found",
     "permission_denied",
     "problem_response",
@@ -35,14 +34,12 @@ __all__ = [
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = 5
 """The `Retry-After`, in seconds, of a 503."""
-UNREACHABLE = frozenset({"57P01", "57P02", "57P03", "53300"})
-"""The SQLSTATEs, besides class 08, of a server that shuts down, has crashed, starts up, or has no connection left."""
-
-UNDEFINED_TABLE = "42P01"
 
 _logger = logging.getLogger(__name__)
 _outage = Outage(_logger, "the database cannot be reached")
-_unmigrated = Outage(_logger, "the database lacks the table of a model, which `manage.py migrate` makes")
+_unmigrated = Outage(
+    _logger, "the database lacks what `manage.py migrate`, and the grants after it, give this code"
+)
 
 
 class OutOfReachError(DatabaseError):
@@ -104,13 +101,25 @@ def server_error(request: HttpRequest) -> HttpResponse:
     error = sys.exception()
     if isinstance(error, OutOfReachError):
         return _unavailable(str(error), "out-of-reach")
-    if error is not None and _is_out_of_reach(error):
-        _outage.note(error)
-        return _unavailable("The database cannot be reached at present.", "database-unreachable")
-    if error is not None and _is_unmigrated(error):
-        _unmigrated.note(error, traceback=True)
-        return _unavailable("The database is not ready yet.", "database-unmigrated")
+    failure = None if error is None else database_failure(error)
+    if failure is not None:
+        return _unavailable(*failure)
     return problem_response(500, detail="The server failed; the failure has been logged.")
+
+
+def database_failure(error: BaseException) -> tuple[str, str] | None:
+    """Return what to tell clients, and the type of the problem, if the database cannot be used at present; else None.
+
+    Logs the error (in an `except`), which clients are not told, once a minute while it lasts.
+    """
+    found = meaning(error)
+    if found is Meaning.UNREACHABLE:
+        _outage.note(error)
+        return "The database cannot be reached at present.", "database-unreachable"
+    if found is Meaning.UNMIGRATED:
+        _unmigrated.note(error, traceback=True)
+        return "The database is not ready yet.", "database-unmigrated"
+    return None
 
 
 def _unavailable(what: str, type: str) -> HttpResponse:
@@ -118,24 +127,3 @@ def _unavailable(what: str, type: str) -> HttpResponse:
     response["Retry-After"] = str(RETRY_AFTER)
     response._has_been_logged = True  # type: ignore[attr-defined]  # Django would, with a traceback each time
     return response
-
-
-def _is_out_of_reach(error: BaseException) -> bool:
-    """Return whether the error means that the database is unreachable. Without any answer, psycopg has no SQLSTATE."""
-    if not isinstance(error, OperationalError):
-        return False
-    cause = error.__cause__
-    if isinstance(cause, sqlite3.Error):
-        return getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_CANTOPEN
-    state = getattr(cause, "sqlstate", "")
-    return state is None or state in UNREACHABLE or state.startswith("08")
-
-
-def _is_unmigrated(error: BaseException) -> bool:
-    """Return whether the error means that the database lacks the table of a model."""
-    cause = error.__cause__ if isinstance(error, DatabaseError) else None
-    said = str(cause).partition("\n")[0]  # PostgreSQL's statement follows, which may name others
-    if getattr(cause, "sqlstate", "") != UNDEFINED_TABLE and not said.startswith("no such table: "):
-        return False
-    tables = {model._meta.db_table for model in apps.get_models(include_auto_created=True)}
-    return not tables.isdisjoint(re.findall(r"\w+", said))

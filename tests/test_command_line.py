@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
-from django.db import IntegrityError
+from django.db import DatabaseError, IntegrityError, connection
 
 from gallery_api import command_line
 
@@ -108,6 +108,34 @@ class TestAFaultOfTheCode:
         monkeypatch.setattr(command_line, "execute_from_command_line", fail)
         with pytest.raises(IntegrityError):
             command_line.run(["manage.py", "seed"])
+
+    @pytest.mark.django_db(transaction=True)
+    def test_is_a_statement_that_is_wrong(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Not a database that cannot be used, although SQLite calls both operational errors."""
+        monkeypatch.setattr(
+            command_line,
+            "execute_from_command_line",
+            lambda _: connection.cursor().execute("SELECT FROM WHERE"),
+        )
+        with pytest.raises(DatabaseError):
+            command_line.run(["manage.py", "seed"])
+
+    @pytest.mark.stack("server")
+    @pytest.mark.django_db(transaction=True)
+    @pytest.mark.parametrize(
+        "condition", ["serialization_failure", "deadlock_detected", "lock_not_available"]
+    )
+    def test_is_none_where_others_were_at_work_in_a_database_that_can_be_used(
+        self, monkeypatch: pytest.MonkeyPatch, condition: str
+    ) -> None:
+        def fail(_: list[str]) -> None:
+            connection.cursor().execute(f"DO $$ BEGIN RAISE {condition}; END $$")
+
+        monkeypatch.setattr(command_line, "execute_from_command_line", fail)
+        with pytest.raises(SystemExit) as told:
+            command_line.run(["manage.py", "seed"])
+        assert str(told.value).startswith("CommandError: Others were at work in the database: ")
+        assert "Run the command again." in str(told.value)
 
     def test_is_none_where_the_configuration_is_wrong(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def fail(_: list[str]) -> None:

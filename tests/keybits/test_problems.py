@@ -332,6 +332,19 @@ class Page(models.Model):
         return "a page"
 
 
+class Tag(models.Model):
+    """Of an application whose last migration has not been applied: its table lacks a column."""
+
+    nickname = models.CharField(max_length=50)
+
+    class Meta:
+        app_label = "catalog"
+        apps = Apps()
+
+    def __str__(self) -> str:
+        return self.nickname
+
+
 @pytest.mark.django_db(transaction=True)
 class TestADatabaseThatHasNotBeenMigrated:
     @pytest.fixture(autouse=True)
@@ -340,11 +353,12 @@ class TestADatabaseThatHasNotBeenMigrated:
         monkeypatch.setattr(problems._unmigrated, "_told", None)
 
     @pytest.fixture(autouse=True)
-    def _unmigrated(self) -> Iterator[None]:
-        apps.all_models["catalog"]["page"] = Page
+    def _unmigrated(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        monkeypatch.setitem(apps.all_models["catalog"], "page", Page)
+        monkeypatch.setitem(apps.all_models["catalog"], "newer tag", Tag)
         apps.clear_cache()
         yield
-        del apps.all_models["catalog"]["page"]
+        monkeypatch.undo()
         apps.clear_cache()
 
     def test_is_503_that_nothing_keeps(self) -> None:
@@ -361,6 +375,16 @@ class TestADatabaseThatHasNotBeenMigrated:
         assert "catalog_page" in caplog.text
         assert "manage.py migrate" in caplog.text
         assert b"catalog_page" not in content
+
+    def test_is_503_as_well_where_a_table_is_there_and_lacks_a_column(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The code was deployed before its migration."""
+        response = answered(lambda: list(Tag._base_manager.values("nickname")))
+        assert (response.status_code, response["Retry-After"]) == (503, "5")
+        assert json.loads(response.content)["type"] == "urn:problem:database-unmigrated"
+        assert "catalog_tag.nickname" in caplog.text
+        assert b"nickname" not in response.content
 
     def test_is_not_one_in_which_a_statement_names_what_is_no_model_s(self) -> None:
         assert answered(lambda: ask("SELECT * FROM page /* catalog_page */")).status_code == 500
