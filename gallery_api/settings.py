@@ -23,6 +23,8 @@ SECRET_KEY_FALLBACKS = env.names("SECRET_KEY_FALLBACKS", default=[])
 ALLOWED_HOSTS = env.hosts("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 HTTPS = env.boolean("HTTPS", default=False)
 SECURE_SSL_REDIRECT = HTTPS
+# A load balancer asks past the proxy that ends TLS, and follows no redirect.
+SECURE_REDIRECT_EXEMPT = [r"^health$"]
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
 SECURE_HSTS_PRELOAD = HTTPS

@@ -8,12 +8,14 @@ from django.urls import include, path
 
 from catalog import files
 from catalog.api.root import canonical
+from keybits import health
 from keybits.purge import groups
 
 urlpatterns = [
     path("api/v1/", include("catalog.api.urls")),
     path("api/v1", canonical, {"path": ""}),
     path("files/<str:name>", files.serve, name="file"),
+    path("health", health.report, name="health"),
     path("purge", groups.invalidate, name="purge"),
     path("admin/", admin.site.urls),
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -254,6 +255,23 @@ def test_so_does_one_of_content_whose_length_is_not_said(
         answer = proxies[name].post("/api/v1/galleries/", content=parts, headers=JSON)
         assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
         assert answer.json()["status"] == status
+
+
+@pytest.mark.parametrize("name", ["varnish", "nginx"])
+def test_the_origin_s_health_is_asked_each_time_and_told_as_it_is(
+    gallery: Gallery, proxies: dict[str, httpx.Client], name: str
+) -> None:
+    """Also where a load balancer asks past them, its next question may come through one."""
+    with closing(gallery.live.database()) as database:
+        for status, told, label in ((200, "pass", "x"), (503, "fail", "catalog"), (200, "pass", "catalog")):
+            for _ in range(3):
+                answer = proxies[name].get("/health")
+                assert (answer.status_code, answer.json()["status"]) == (status, told)
+                assert answer.headers["content-type"] == "application/health+json"
+                assert answer.headers["cache-control"] == "no-store"
+                assert answer.headers.get("retry-after") == ("5" if status == 503 else None)
+                assert f"{name}; fwd=bypass" in answer.headers["cache-status"]
+            database.execute("UPDATE django_migrations SET app = %s WHERE name = '0009_tallies'", [label])
 
 
 def test_nginx_asks_each_time_and_a_write_shows_at_once(
