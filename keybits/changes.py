@@ -26,6 +26,7 @@ __all__ = [
     "bell",
     "can_be_kept",
     "claim",
+    "count",
     "file_of",
     "forget",
     "install",
@@ -222,6 +223,12 @@ def is_pending(connection: BaseDatabaseWrapper) -> bool:
 def recorded(connection: BaseDatabaseWrapper) -> list[tuple[int, str, str]]:
     """Return the id, scope and writer of every row, by id: those of transactions that have committed."""
     return _fetch(connection, f"SELECT id, scope, writer FROM {TABLE} ORDER BY id", [])
+
+
+def count(connection: BaseDatabaseWrapper) -> int:
+    """Return how many rows there are, of transactions that have committed."""
+    ((found,),) = _fetch(connection, f"SELECT count(*) FROM {TABLE}", [])
+    return int(found)
 
 
 def unclaimed(connection: BaseDatabaseWrapper, *, fruitless: Iterable[str] = ()) -> list[str]:

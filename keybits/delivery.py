@@ -19,7 +19,10 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+
+import orjson
 
 from keybits import edge
 from keybits.conf import conf
@@ -28,7 +31,7 @@ from keybits.stamps import coarsened, family
 from keybits.stores import StoreError, get_store
 from keybits.warming import warm_after
 
-__all__ = ["EVERYTHING", "TAKEDOWN", "Delivery", "PurgeQueue", "orders"]
+__all__ = ["EVERYTHING", "TAKEDOWN", "Delivery", "PurgeQueue", "backlog", "orders"]
 
 logger = logging.getLogger(__name__)
 TAKEDOWN = "takedown:"
@@ -37,6 +40,10 @@ EVERYTHING = "*"
 """The scope of every answer ever sent."""
 LEASE = 2.0
 """Seconds for which the lease of the delivering process holds."""
+NOTED = 1.0
+"""Seconds between two notes of the backlog by the delivering process, if `KEYBITS_METRICS` is on."""
+OUTDATED = 10.0
+"""Seconds after which a note of the backlog is that of a process that has ended."""
 FIRST_RETRY = 0.25
 LONGEST_RETRY = 60.0
 """The first and the longest pause, in seconds, between two attempts at a cache that does not acknowledge."""
@@ -70,6 +77,8 @@ class _Task:
     """Unique among the tasks of the queue. Ids of rows are not: a database that was set back assigns them again."""
     scope: str
     due: float
+    since: float
+    """When this process first knew of the row, or of the oldest of those that it replaces."""
     told: int = 0
     """How many of its purges the cache has acknowledged."""
     is_last: bool = False
@@ -103,9 +112,11 @@ class PurgeQueue:
     def offer(self, rows: Mapping[Row, str]) -> None:
         """Take over the rows of the record: new rows are due now, and rows that are gone are forgotten."""
         with self._changed:
+            gone = [task.since for row, task in self._tasks.items() if row not in rows and not task.told]
             self._tasks = {row: task for row, task in self._tasks.items() if row in rows}
-            new = rows.keys() - self._tasks.keys()
-            self._tasks |= {row: _Task(next(self._numbers), rows[row], self._clock()) for row in new}
+            new, now = rows.keys() - self._tasks.keys(), self._clock()
+            since = min(gone, default=now)  # rows that wait are merged into new ones
+            self._tasks |= {row: _Task(next(self._numbers), rows[row], now, since) for row in new}
             if new:
                 self._changed.notify()
 
@@ -118,6 +129,12 @@ class PurgeQueue:
         """Return the rows of which the cache has acknowledged a purge at least once."""
         with self._changed:
             return {row for row, task in self._tasks.items() if task.told}
+
+    def waiting(self) -> tuple[int, float]:
+        """Return how many rows the cache has acknowledged no purge of, and the seconds that the oldest has waited."""
+        with self._changed:
+            since = [task.since for task in self._tasks.values() if not task.told]
+            return len(since), self._clock() - min(since) if since else 0.0
 
     def finish(self, rows: Iterable[Row]) -> None:
         """Schedule the last purge of these rows: by now every cache has acknowledged them once."""
@@ -283,12 +300,15 @@ class Delivery:
     """The queue of each server of all configured caches, and whether this process is the one that delivers."""
 
     def __init__(self) -> None:
-        self.queues = [PurgeQueue(server) for purger in edge.purgers().values() for server in purger.apart()]
+        self._of_each = {
+            name: [PurgeQueue(server) for server in purger.apart()] for name, purger in edge.purgers().items()
+        }
+        self.queues = [queue for queues in self._of_each.values() for queue in queues]
         for queue in self.queues:
             queue.peers = self.queues
         self._name = uuid.uuid4().hex
-        self._lease = "delivery:" + ",".join(sorted(edge.identities()))
-        self._asked = -math.inf
+        self._lease = _of_these_purgers()
+        self._asked = self._noted = -math.inf
         self._leads = False
         self._threads: list[threading.Thread] = []
 
@@ -307,11 +327,24 @@ class Delivery:
 
     def offer(self, rows: Mapping[Row, str]) -> None:
         """Deliver the rows of the record, if this process is the one that delivers. All of `rows` must be closed."""
-        offered = rows if self.leads() else {}
+        leads = self.leads()
+        offered = rows if leads else {}
         if offered and not self._threads:
             self._start()
         for queue in self.queues:
             queue.offer(offered)
+        if leads and conf.METRICS and time.monotonic() - self._noted > NOTED:
+            self._note_backlog()
+
+    def _note_backlog(self) -> None:
+        """Note in the store, for `backlog`, what each purger has not acknowledged, by the server that is worst off."""
+        self._noted = time.monotonic()
+        waiting = {
+            name: tuple(max(values) for values in zip(*(queue.waiting() for queue in queues), strict=True))
+            for name, queues in self._of_each.items()
+        }
+        with suppress(StoreError):
+            get_store().note(self._lease, orjson.dumps({"at": get_store().now(), "waiting": waiting}))
 
     def settled(self) -> set[Row]:
         """Return the rows that need no further purge at any cache, and so can leave the record."""
@@ -328,3 +361,24 @@ class Delivery:
         ]
         for thread in self._threads:
             thread.start()
+
+
+def backlog() -> dict[str, tuple[int, float]]:
+    """Return, by the name of the purger, how many changes a cache has acknowledged no purge of, and for how long.
+
+    The latter are the seconds since the delivering process has known of the oldest; 0 where there is none. Whichever
+    process delivers has noted it. Returns nothing if none does, or without `KEYBITS_METRICS`. Raises `StoreError`.
+    """
+    noted = orjson.loads(get_store().noted(_of_these_purgers()) or b"null")
+    passed = math.inf if noted is None else (get_store().now() - noted["at"]) / 1000
+    if passed > OUTDATED:
+        return {}
+    return {
+        name: (count, seconds + max(passed, 0.0) if count else 0.0)
+        for name, (count, seconds) in noted["waiting"].items()
+    }
+
+
+def _of_these_purgers() -> str:
+    """Return the name that processes with the same purgers share, of their lease and of the note of their backlog."""
+    return "delivery:" + ",".join(sorted(edge.identities()))

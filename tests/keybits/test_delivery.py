@@ -1043,6 +1043,111 @@ class TestLease:
         assert not Delivery().leads()
 
 
+class TestBacklog:
+    """What metrics tell of it, whichever process is asked."""
+
+    @pytest.fixture(autouse=True)
+    def _metrics(self, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        settings.KEYBITS_METRICS = True
+        monkeypatch.setattr(delivery, "NOTED", -1.0)
+        monkeypatch.setattr(Delivery, "_start", lambda self: None)
+        get_store().clear()
+
+    def test_of_a_cache_is_what_it_has_acknowledged_no_purge_of(
+        self, queue: PurgeQueue, cache: Cache, clock: Clock
+    ) -> None:
+        cache.failing = PurgeError("down")
+        queue.offer({row(1): "a"})
+        clock.now += 30
+        queue.offer({row(1): "a", row(2): "b"})
+        queue.once()
+        assert queue.waiting() == (2, 30)
+        cache.failing, queue._not_before = None, 0
+        queue.once()
+        assert not queue.settled()
+        assert queue.waiting() == (0, 0)
+
+    def test_is_as_old_as_it_was_where_its_rows_are_merged(
+        self, queue: PurgeQueue, cache: Cache, clock: Clock
+    ) -> None:
+        cache.failing = PurgeError("down")
+        queue.offer({row(1): "a", row(2): "b"})
+        clock.now += 30
+        queue.offer({row(3): "*"})
+        assert queue.waiting() == (1, 30)
+
+    def test_is_no_older_than_the_change_where_what_was_acknowledged_leaves(
+        self, queue: PurgeQueue, clock: Clock
+    ) -> None:
+        queue.offer({row(1): "a"})
+        queue.once()
+        clock.now += 30
+        queue.offer({row(2): "b"})
+        assert queue.waiting() == (1, 0)
+
+    def test_is_told_by_the_process_that_delivers_to_all(self, purgers: Any) -> None:
+        near, _ = purgers().values()
+        leader, other = Delivery(), Delivery()
+        for each in (leader, other, leader, other):
+            each.offer({row(1): "a", row(2): "b"})
+        assert [queue.purger for queue in leader.queues].index(near) == 0
+        leader.queues[0].once()
+        leader.offer({row(1): "a", row(2): "b"})
+        other.offer({row(1): "a", row(2): "b"})
+        told = delivery.backlog()
+        assert told["near"] == (0, 0)
+        assert told["far"][0] == 2
+        assert 0 <= told["far"][1] < 60
+
+    def test_grows_older_while_nothing_is_noted(self, purgers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        one = Delivery()
+        one.offer({row(1): "a"})
+        one.queues[1].once()
+        one.offer({row(1): "a"})
+        now = get_store().now()
+        monkeypatch.setattr(type(get_store().store), "now", lambda _: now + 9_000)
+        told = delivery.backlog()
+        assert 9 <= told["near"][1] < 60
+        assert told["far"] == (0, 0)
+
+    def test_is_unknown_where_nobody_delivers(self, purgers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert delivery.backlog() == {}
+        Delivery().offer({row(1): "a"})
+        now = get_store().now()
+        monkeypatch.setattr(type(get_store().store), "now", lambda _: now + 11_000)
+        assert delivery.backlog() == {}
+
+    def test_of_other_purgers_is_theirs(self, purgers: Any, settings: Any) -> None:
+        Delivery().offer({row(1): "a"})
+        settings.KEYBITS_PURGERS = {"near": settings.KEYBITS_PURGERS["near"]}
+        assert delivery.backlog() == {}
+
+    def test_is_noted_once_a_second_and_only_where_it_is_counted(
+        self, purgers: Any, settings: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        noted: list[Any] = []
+        monkeypatch.setattr(type(get_store().store), "note", lambda *given: noted.append(given))
+        one = Delivery()
+        settings.KEYBITS_METRICS = False
+        one.offer({row(1): "a"})
+        assert noted == []
+        settings.KEYBITS_METRICS = True
+        monkeypatch.setattr(delivery, "NOTED", 60.0)
+        for _ in range(3):
+            one.offer({row(1): "a"})
+        assert len(noted) == 1
+
+    def test_keeps_nothing_from_being_delivered_while_the_store_is_away(
+        self, purgers: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for method in ("now", "note", "lease"):
+            monkeypatch.setattr(type(get_store().store), method, unreachable)
+        one = Delivery()
+        one.offer({row(1): "a"})
+        assert all(queue.once() for queue in one.queues)
+        assert [cache.scopes for cache in purgers().values()] == [["a"], ["a"]]
+
+
 class TestCommand:
     def purge(self, *args: str) -> str:
         out = StringIO()

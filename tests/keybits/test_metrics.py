@@ -61,6 +61,7 @@ def test_a_folder_that_cannot_be_made_is_an_error_before_the_first_request(
 
 
 @pytest.mark.stack("embedded")  # whatever the stack, and a process each
+@pytest.mark.django_db
 class TestCommand:
     def test_prints_what_processes_counted_that_have_ended(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

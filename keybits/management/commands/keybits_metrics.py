@@ -11,6 +11,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from keybits.gauges import Gauges
 from keybits.metrics import FOLDER
 
 
@@ -38,6 +39,7 @@ class Command(BaseCommand):
             raise CommandError("This command needs prometheus-client: the extra `metrics`.") from None
         registry = CollectorRegistry()
         MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
+        registry.register(Gauges())
         if serve is None:
             self.stdout.write(generate_latest(registry).decode(), ending="")
         else:
