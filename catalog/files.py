@@ -157,7 +157,8 @@ def _conditional(request: HttpRequest, sha256: str, format: str, size: int) -> H
     conditions = Conditions.from_environ(request.META)
     outcome = evaluate(request.method or "", conditions, validators)
     if outcome is Outcome.PRECONDITION_FAILED:
-        return problem_response(412, detail="If-Match does not hold: a file's tag is the digest in its name.")
+        detail = "If-Match does not hold: a file's tag is the digest in its name."
+        return problem_response(412, detail=detail, type="urn:problem:precondition-failed")
     if outcome is Outcome.NOT_MODIFIED:
         return _not_modified(validators)
     asked = request.headers.get("Range") if range_applies(conditions, validators) else None

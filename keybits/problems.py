@@ -49,11 +49,11 @@ class OutOfReachError(DatabaseError):
 def body(status: int, title: str = "", detail: str = "", type: str = "", **members: Any) -> dict[str, Any]:
     """Return the members of a problem document (RFC 9457 section 3.1), extension members last.
 
-    `type` is a short name such as `unknown-parameter`, or "" for `about:blank`. The default title is the phrase of the
-    status.
+    `type` is a URI, or "" for `about:blank`; write it out, so that a search for it finds where it is made
+    (`docs/problems.md`). The default title is the phrase of the status.
     """
     problem: dict[str, Any] = {
-        "type": f"urn:problem:{type}" if type else "about:blank",
+        "type": type or "about:blank",
         "title": title or _phrase(status),
         "status": status,
     }
@@ -100,7 +100,7 @@ def server_error(request: HttpRequest) -> HttpResponse:
     """
     error = sys.exception()
     if isinstance(error, OutOfReachError):
-        return _unavailable(str(error), "out-of-reach")
+        return _unavailable(str(error), "urn:problem:out-of-reach")
     failure = None if error is None else database_failure(error)
     if failure is not None:
         return _unavailable(*failure)
@@ -115,10 +115,10 @@ def database_failure(error: BaseException) -> tuple[str, str] | None:
     found = meaning(error)
     if found is Meaning.UNREACHABLE:
         _outage.note(error)
-        return "The database cannot be reached at present.", "database-unreachable"
+        return "The database cannot be reached at present.", "urn:problem:database-unreachable"
     if found is Meaning.UNMIGRATED:
         _unmigrated.note(error, traceback=True)
-        return "The database is not ready yet.", "database-unmigrated"
+        return "The database is not ready yet.", "urn:problem:database-unmigrated"
     return None
 
 

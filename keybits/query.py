@@ -105,7 +105,7 @@ class Grammar:
             seen[name] += 1
             if seen[name] > (MOST_REPEATED if parameter.repeatable else 1):
                 often = f"at most {MOST_REPEATED} times" if parameter.repeatable else "once"
-                raise QueryError("repeated-parameter", f"Give {name!r} {often}.", name)
+                raise QueryError("urn:problem:repeated-parameter", f"Give {name!r} {often}.", name)
             yield name, _canonical(parameter, value)
 
     def _known(self, name: str) -> Parameter:
@@ -114,7 +114,7 @@ class Grammar:
         nearest = get_close_matches(name, self.parameters, n=1)
         hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
         raise QueryError(
-            "unknown-parameter",
+            "urn:problem:unknown-parameter",
             f"There is no parameter {name!r} here.{hint}",
             name,
             sorted(self.parameters),
@@ -124,28 +124,35 @@ class Grammar:
 
 def _decoded(query_string: str) -> list[tuple[str, str]]:
     if len(query_string) > LONGEST:
-        raise QueryError("query-too-long", f"A query string has at most {LONGEST:,} characters.")
+        raise QueryError("urn:problem:query-too-long", f"A query string has at most {LONGEST:,} characters.")
     if bad := _BAD_ESCAPE.search(query_string):
         raise QueryError(
-            "malformed-query", f"The % at character {bad.start() + 1} does not start an escape; write %25."
+            "urn:problem:malformed-query",
+            f"The % at character {bad.start() + 1} does not start an escape; write %25.",
         )
     try:
         text = query_string.encode("latin-1").decode("utf-8")
         return parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=100)
     except UnicodeError:
-        raise QueryError("malformed-query", "The query string is not UTF-8.") from None
+        raise QueryError("urn:problem:malformed-query", "The query string is not UTF-8.") from None
     except ValueError:
-        raise QueryError("malformed-query", "A query string has at most 100 parameters.") from None
+        raise QueryError(
+            "urn:problem:malformed-query", "A query string has at most 100 parameters."
+        ) from None
 
 
 def _canonical(parameter: Parameter, value: str) -> str:
     name = parameter.name
     if not value.strip():  # a filter would ignore a blank value, and return everything
-        raise QueryError("malformed-parameter", f"{name!r} is empty; leave it out or give it a value.", name)
+        raise QueryError(
+            "urn:problem:malformed-parameter", f"{name!r} is empty; leave it out or give it a value.", name
+        )
     if _CONTROL.search(value):
-        raise QueryError("malformed-parameter", f"{name!r} contains a control character.", name)
+        raise QueryError("urn:problem:malformed-parameter", f"{name!r} contains a control character.", name)
     try:
         return parameter.canonical(value)
     except ValueRefusedError as refusal:
         detail = f"{name!r}: {refusal.detail}"
-        raise QueryError("malformed-parameter", detail, name, refusal.allowed, refusal.suggestion) from None
+        raise QueryError(
+            "urn:problem:malformed-parameter", detail, name, refusal.allowed, refusal.suggestion
+        ) from None

@@ -7,10 +7,12 @@ import re
 from pathlib import Path, PurePath
 from typing import Any
 
+import problem_types
 import pytest
 from django.core import mail
 from pytest_django import Settings
 
+from catalog.api.schema import PROBLEM
 from keybits import checks, gauges, metrics, tracking
 from keybits.conf import Conf, conf
 
@@ -127,6 +129,29 @@ BENCHMARKS = sorted(
         for name in re.findall(r"python -m benchmarks((?:\.\w+)+)", path.read_text("utf-8"))
     }
 )
+
+
+PROBLEM_TYPES = {
+    found
+    for package in OURS
+    for path in (CHECKOUT / package).rglob("*.py")
+    for found in re.findall(r"urn:problem:[^\s\"']*", path.read_text("utf-8"))
+}
+
+
+class TestProblems:
+    """The code has each type in full, so that whoever meets one finds where it is made."""
+
+    def test_each_type_is_written_out_in_the_code_and_described_once(self) -> None:
+        types = [row.type for row in problem_types.described() if row.type != problem_types.BLANK]
+        assert len(types) == len(set(types))
+        assert set(types) == PROBLEM_TYPES
+        assert all(re.fullmatch(r"urn:problem:[a-z]+(-[a-z]+)*", each) for each in PROBLEM_TYPES)
+
+    def test_each_member_beside_those_of_the_rfc_is_in_the_description(self) -> None:
+        """RFC 9457 section 3.2: clients that know a type look for its members."""
+        members = {name for row in problem_types.described() for name in row.members}
+        assert members == PROBLEM["properties"].keys() - problem_types.OF_THE_RFC
 
 
 class TestBenchmarks:

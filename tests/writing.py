@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import problem_types
 from django.http import HttpResponse
 
 
@@ -26,4 +27,5 @@ def problem(response: HttpResponse, status: int, kind: str = "") -> Any:
     document = json.loads(response.content)
     assert document["status"] == status
     assert not kind or document["type"] == f"urn:problem:{kind}", document
+    problem_types.demand_described(document)
     return document

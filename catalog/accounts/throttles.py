@@ -30,7 +30,7 @@ class QuotaExceededError(Throttled):
     def __init__(self, tally: Tally) -> None:
         super().__init__(detail=f"All {tally.quota} requests of the plan for this month (UTC) are used up.")
         self.wait = tally.resets_in
-        self.members = {"type": "quota-exceeded", "violated-policies": [POLICY]}
+        self.members = {"type": "urn:problem:quota-exceeded", "violated-policies": [POLICY]}
 
 
 class QuotaThrottle(BaseThrottle):

@@ -26,7 +26,7 @@ class GoneError(APIException):
 
     status_code = 410
     default_detail = "The resource at this address has been deleted."
-    members = {"type": "gone"}
+    members = {"type": "urn:problem:gone"}
 
 
 class GoneMixin:

@@ -41,7 +41,7 @@ class NoSuchPageError(NotFound):
     """404: the list exists, but it has no page at this address."""
 
     default_detail = "This list has no page at this address; start from the list without a cursor or page."
-    members: Mapping[str, Any] = {"type": "no-such-page"}
+    members: Mapping[str, Any] = {"type": "urn:problem:no-such-page"}
 
 
 class Links:

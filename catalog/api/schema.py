@@ -127,7 +127,12 @@ PROBLEM: dict[str, Any] = {
             "description": "The errors of each member of the body, by its name; for many items, by their index.",
         },
         "count": {"type": "integer", "description": "The number of rows or items concerned."},
-        "max": {"type": "integer", "description": "The most rows that the request may affect."},
+        "max": {"type": "integer", "description": "The most rows or items that the request may have."},
+        "violated-policies": {
+            "type": "array",
+            "items": {"type": "string"},
+            "description": "The policies of `RateLimit-Policy` that are used up.",
+        },
     },
 }
 

@@ -33,7 +33,7 @@ class BusyError(APIException):
 
     status_code = 503
     default_detail = "Other requests are writing the same; nothing was written. Send the request again."
-    members = {"type": "busy"}
+    members = {"type": "urn:problem:busy"}
     wait = 1
 
 
@@ -42,7 +42,7 @@ class ReplicaReadError(APIException):
 
     status_code = 503
     default_detail = "The server could not determine the present state; nothing was written."
-    members = {"type": "replica-read"}
+    members = {"type": "urn:problem:replica-read"}
     wait = RETRY_AFTER
 
 

@@ -102,7 +102,7 @@ class BulkHeaderError(APIException):
     """400: a write to a list without the header, or with a value other than `true`."""
 
     status_code = 400
-    members = {"type": "bulk-header", "header": HEADER, "allowed": ["true"]}
+    members = {"type": "urn:problem:bulk-header", "header": HEADER, "allowed": ["true"]}
 
     def __init__(self, given: str | None) -> None:
         said = "does not have it" if given is None else f"has {given!r}"
@@ -114,7 +114,7 @@ class UnfilteredError(APIException):
 
     status_code = 400
     default_detail = "Give a filter, or all=true if you mean the whole list."
-    members = {"type": "bulk-unfiltered", "parameter": "all", "allowed": ["true"]}
+    members = {"type": "urn:problem:bulk-unfiltered", "parameter": "all", "allowed": ["true"]}
 
 
 class TooManyRowsError(APIException):
@@ -127,17 +127,17 @@ class TooManyRowsError(APIException):
             f"This would affect {count} rows; at most {most} are allowed. Give a narrower filter, "
             f"or max={count} if you mean that many. Nothing was written."
         )
-        self.members = {"type": "too-many-rows", "parameter": "max", "count": count, "max": most}
+        self.members = {"type": "urn:problem:too-many-rows", "parameter": "max", "count": count, "max": most}
 
 
 class TooManyItemsError(APIException):
     """413: the body has more items than one request may create."""
 
     status_code = 413
-    members = {"type": "too-many-items"}
 
     def __init__(self, count: int, most: int) -> None:
         super().__init__(f"The body has {count} items; send at most {most} at once.")
+        self.members = {"type": "urn:problem:too-many-items", "count": count, "max": most}
 
 
 class ItemsRefusedError(ValidationError):
@@ -160,7 +160,7 @@ class RowsForbiddenError(PermissionDenied):
             f"You may not change {count} of the rows, so none was changed. Give a narrower filter, "
             "or skip_forbidden=true to leave them out."
         )
-        self.members = {"type": "rows-forbidden", "parameter": "skip_forbidden", "count": count}
+        self.members = {"type": "urn:problem:rows-forbidden", "parameter": "skip_forbidden", "count": count}
 
 
 @dataclass(frozen=True, slots=True)

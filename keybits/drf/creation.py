@@ -21,7 +21,7 @@ class AlreadyExistsError(APIException):
     """409: what is to be created exists already. Answered as 412 to a request with `If-None-Match: *`."""
 
     status_code = 409
-    members = {"type": "already-exists"}
+    members = {"type": "urn:problem:already-exists"}
 
 
 class CreateETAGMixin(WriteMixin):

@@ -72,10 +72,13 @@ Handler = Callable[..., Any]
 ANSWERING, EXPIRES = "_keybits_answering", "_keybits_expires"
 FAILURES = {
     406: (
-        "not-acceptable",
+        "urn:problem:not-acceptable",
         "No available content coding is acceptable; identity, gzip, br and zstd are available.",
     ),
-    412: ("precondition-failed", "The representation is not the one that the request was meant for."),
+    412: (
+        "urn:problem:precondition-failed",
+        "The representation is not the one that the request was meant for.",
+    ),
 }
 DECIDED = frozenset(
     {

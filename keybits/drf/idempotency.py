@@ -41,7 +41,7 @@ class IdempotencyKeyError(APIException):
         f'Write Idempotency-Key as one string of 1 to {LONGEST} characters in quotes, such as a UUID: "8e03978e-40d5-'
         '43dd-bc93-6894a57f9324".'
     )
-    members = {"type": "malformed-idempotency-key", "header": "Idempotency-Key"}
+    members = {"type": "urn:problem:malformed-idempotency-key", "header": "Idempotency-Key"}
 
 
 class KeyReusedError(APIException):
@@ -51,7 +51,7 @@ class KeyReusedError(APIException):
     default_detail = (
         "Idempotency-Key was used for another request, with another address or body. Use a new one."
     )
-    members = {"type": "idempotency-key-reused", "header": "Idempotency-Key"}
+    members = {"type": "urn:problem:idempotency-key-reused", "header": "Idempotency-Key"}
 
 
 def once(request: Request, work: Callable[[], Written]) -> Written:

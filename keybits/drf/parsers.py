@@ -36,7 +36,7 @@ class TooLongError(APIException):
     """413: the body is longer than `DATA_UPLOAD_MAX_MEMORY_SIZE`."""
 
     status_code = 413
-    members = {"type": "content-too-long"}
+    members = {"type": "urn:problem:content-too-long"}
 
     def __init__(self) -> None:
         super().__init__(f"Send at most {settings.DATA_UPLOAD_MAX_MEMORY_SIZE} bytes.")
@@ -47,7 +47,7 @@ class LengthRequiredError(APIException):
 
     status_code = 411
     default_detail = "Send Content-Length with the body, and not Transfer-Encoding: chunked."
-    members = {"type": "length-required", "header": "Content-Length"}
+    members = {"type": "urn:problem:length-required", "header": "Content-Length"}
 
 
 class CodedContentError(APIException):
@@ -55,7 +55,7 @@ class CodedContentError(APIException):
 
     status_code = 415
     default_detail = "Send the body as it is, without Content-Encoding."
-    members = {"type": "coded-content", "header": "Content-Encoding"}
+    members = {"type": "urn:problem:coded-content", "header": "Content-Encoding"}
     header_fields = {"Accept-Encoding": "identity"}
 
 

@@ -65,7 +65,7 @@ def _shows_credentials(request: Any) -> bool:
 def _members(exc: Exception) -> dict[str, Any]:
     members = dict(getattr(exc, "members", {}))
     if isinstance(exc, exceptions.ValidationError):
-        members = {"type": "invalid-value", "errors": exc.detail} | members
+        members = {"type": "urn:problem:invalid-value", "errors": exc.detail} | members
     return members
 
 

@@ -32,7 +32,7 @@ class InvalidQueryError(APIException):
 
     def __init__(self, error: QueryError) -> None:
         super().__init__(error.detail, error.kind)
-        self.status_code = 414 if error.kind == "query-too-long" else 400
+        self.status_code = 414 if error.kind == "urn:problem:query-too-long" else 400
         named = {"parameter": error.parameter, "allowed": error.allowed, "suggestion": error.suggestion}
         self.members = {"type": error.kind} | {name: value for name, value in named.items() if value}
 

@@ -63,7 +63,7 @@ class PreconditionRequiredError(PreconditionRequiredException):  # type: ignore[
         "Send If-Match with the ETag of the representation that you have, so that no change is lost; "
         "If-Match: * overwrites whatever is there. A date (If-Unmodified-Since) is too coarse."
     )
-    members = {"type": "precondition-required", "header": "If-Match"}
+    members = {"type": "urn:problem:precondition-required", "header": "If-Match"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +302,7 @@ def unmet(conditions: Conditions, target: str, write: str) -> str:
 
 def failed(detail: str) -> HttpResponse:
     """Return a 412 with this detail."""
-    return problem_response(412, detail=detail, type="precondition-failed")
+    return problem_response(412, detail=detail, type="urn:problem:precondition-failed")
 
 
 def _answer(view: Any, request: Request, body: bytes, address: str) -> answers.Answer:

@@ -613,6 +613,7 @@ class TestPreconditions:
         response = client.get(URL, headers={"If-Match": '"other"'})
 
         assert response.status_code == HTTPStatus.PRECONDITION_FAILED
+        assert response.json()["type"] == "urn:problem:precondition-failed"  # as of the API
         assert response["Content-Type"] == "application/problem+json"
         assert "no-store" in response["Cache-Control"]
 

@@ -37,7 +37,7 @@ class TestSection31Members:
         assert problems.body(404) == {"type": "about:blank", "title": "Not Found", "status": 404}
 
     def test_all(self) -> None:
-        assert problems.body(400, "Odd", "It is odd.", "odd", parameter="p") == {
+        assert problems.body(400, "Odd", "It is odd.", "urn:problem:odd", parameter="p") == {
             "type": "urn:problem:odd",
             "title": "Odd",
             "status": 400,
@@ -59,7 +59,7 @@ class TestSection31Members:
 class TestResponse:
     @pytest.fixture
     def response(self) -> HttpResponse:
-        return problems.problem_response(412, detail="größe", type="odd", allowed=[1])
+        return problems.problem_response(412, detail="größe", type="urn:problem:odd", allowed=[1])
 
     def test_is_of_the_media_type_and_no_cache_keeps_it(self, response: HttpResponse) -> None:
         assert response.status_code == 412
@@ -70,7 +70,9 @@ class TestResponse:
         assert response["Content-Length"] == str(len(response.content))
 
     def test_says_what_body_says(self, response: HttpResponse) -> None:
-        assert json.loads(response.content) == problems.body(412, detail="größe", type="odd", allowed=[1])
+        assert json.loads(response.content) == problems.body(
+            412, detail="größe", type="urn:problem:odd", allowed=[1]
+        )
 
 
 class TestDjangosHandlers:
@@ -120,7 +122,7 @@ EXCEPTIONS: list[tuple[Exception, int, str]] = [
     (PreconditionRequiredException(), 428, ""),
     (Http404("secret"), 404, "There is no such resource, or you may not see it."),
     (PermissionDenied("secret"), 403, "You may not do this."),
-    (InvalidQueryError(QueryError("unknown-parameter", "Odd.")), 400, "Odd."),
+    (InvalidQueryError(QueryError("urn:problem:unknown-parameter", "Odd.")), 400, "Odd."),
 ]
 each = pytest.mark.parametrize(
     ("exc", "status", "detail"), EXCEPTIONS, ids=[type(exc).__name__ for exc, _, _ in EXCEPTIONS]
@@ -197,11 +199,11 @@ class TestExceptionHandler:
 
     def test_an_exception_for_values_may_name_a_type_of_its_own(self) -> None:
         exc = exceptions.ValidationError(["Odd."])
-        exc.members = {"type": "odd"}  # type: ignore[attr-defined]
+        exc.members = {"type": "urn:problem:odd"}  # type: ignore[attr-defined]
         assert (handled(exc).data["type"], handled(exc).data["errors"]) == ("urn:problem:odd", ["Odd."])
 
     def test_members_of_an_exception_are_added_and_name_its_type(self) -> None:
-        error = QueryError("unknown-parameter", "Odd.", "oredring", ["ordering"], "ordering")
+        error = QueryError("urn:problem:unknown-parameter", "Odd.", "oredring", ["ordering"], "ordering")
         assert handled(InvalidQueryError(error)).data == {
             "type": "urn:problem:unknown-parameter",
             "title": "Bad Request",
@@ -213,11 +215,14 @@ class TestExceptionHandler:
         }
 
     def test_members_without_a_value_are_left_out(self) -> None:
-        data = handled(InvalidQueryError(QueryError("malformed-query", "Odd."))).data
+        data = handled(InvalidQueryError(QueryError("urn:problem:malformed-query", "Odd."))).data
         assert set(data) == {"type", "title", "status", "detail"}
 
     def test_a_query_that_is_too_long_is_414(self) -> None:
-        assert handled(InvalidQueryError(QueryError("query-too-long", "Long."))).data["status"] == 414
+        assert (
+            handled(InvalidQueryError(QueryError("urn:problem:query-too-long", "Long."))).data["status"]
+            == 414
+        )
 
     def test_a_lazy_detail_is_text(self) -> None:
         detail = handled(exceptions.NotFound(gettext_lazy("Not found."))).data["detail"]

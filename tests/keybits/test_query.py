@@ -105,14 +105,14 @@ class TestTracking:
 
     @pytest.mark.parametrize("name", ["utm", "gclid2", "xgclid", "__", "utmsource"])
     def test_only_what_is_listed_by_name(self, name: str) -> None:
-        assert refusal(f"{name}=1").kind == "unknown-parameter"
+        assert refusal(f"{name}=1").kind == "urn:problem:unknown-parameter"
 
 
 class TestUnknown:
     def test_names_it_the_nearest_and_all(self) -> None:
         error = refusal("oredring=title")
         assert (error.kind, error.parameter, error.suggestion) == (
-            "unknown-parameter",
+            "urn:problem:unknown-parameter",
             "oredring",
             "ordering",
         )
@@ -121,7 +121,7 @@ class TestUnknown:
 
     @pytest.mark.parametrize("name", ["xyzzy", "", "Limit%20", "limit[]", "limit;x"])
     def test_nothing_is_ignored(self, name: str) -> None:
-        assert refusal(f"{name}=1").kind == "unknown-parameter"
+        assert refusal(f"{name}=1").kind == "urn:problem:unknown-parameter"
 
     def test_of_several_that_are_near_the_nearest_alone_is_suggested(self) -> None:
         near = Grammar([Number(name="gallery"), Number(name="gallery_in")])
@@ -136,7 +136,7 @@ class TestRepeated:
     @pytest.mark.parametrize("query_string", ["limit=1&limit=2", "limit=1&limit=1", "limit=1&%6Cimit=1"])
     def test_is_refused(self, query_string: str) -> None:
         error = refusal(query_string)
-        assert (error.kind, error.parameter) == ("repeated-parameter", "limit")
+        assert (error.kind, error.parameter) == ("urn:problem:repeated-parameter", "limit")
         assert "once" in error.detail
 
     def test_a_repeatable_one_is_a_set(self) -> None:
@@ -146,7 +146,7 @@ class TestRepeated:
         often = "&".join(["tag=a", "tag=b"] * (MOST_REPEATED // 2))
         assert GRAMMAR.parse(often).all("tag") == ["a", "b"]
         error = refusal(f"{often}&tag=y")
-        assert (error.kind, error.parameter) == ("repeated-parameter", "tag")
+        assert (error.kind, error.parameter) == ("urn:problem:repeated-parameter", "tag")
         assert str(MOST_REPEATED) in error.detail
 
 
@@ -168,7 +168,7 @@ class TestMalformed:
     )
     def test_string(self, query_string: str) -> None:
         error = refusal(query_string)
-        assert (error.kind, error.parameter) == ("malformed-query", "")
+        assert (error.kind, error.parameter) == ("urn:problem:malformed-query", "")
 
     @pytest.mark.parametrize("query_string", ["search=%ff", "search=\xff", "search=\u20ac"])
     def test_says_so_of_what_is_not_utf_8(self, query_string: str) -> None:
@@ -180,17 +180,17 @@ class TestMalformed:
     @pytest.mark.parametrize("value", ["", "%00", "a%00b", "%0A", "a%0A", "%1f", "%7F"])
     def test_value(self, value: str) -> None:
         error = refusal(f"search={value}")
-        assert (error.kind, error.parameter) == ("malformed-parameter", "search")
+        assert (error.kind, error.parameter) == ("urn:problem:malformed-parameter", "search")
 
     @pytest.mark.parametrize("query_string", ["limit", "limit=", "limit&tag=a"])
     def test_a_parameter_without_value(self, query_string: str) -> None:
         error = refusal(query_string)
-        assert (error.kind, error.parameter) == ("malformed-parameter", "limit")
+        assert (error.kind, error.parameter) == ("urn:problem:malformed-parameter", "limit")
         assert "empty" in error.detail
 
     def test_what_a_parameter_refuses_is_passed_on(self) -> None:
         error = refusal("ordering=titel")
-        assert (error.kind, error.parameter) == ("malformed-parameter", "ordering")
+        assert (error.kind, error.parameter) == ("urn:problem:malformed-parameter", "ordering")
         assert (error.allowed, error.suggestion) == (["title", "-title"], "title")
         assert error.detail.startswith("'ordering': ")
 
@@ -205,7 +205,7 @@ class TestLength:
         assert GRAMMAR.parse(f"utm_source={'x' * (LONGEST - 11)}") == Query(())
 
     def test_one_more_is_not(self) -> None:
-        assert refusal(f"utm_source={'x' * (LONGEST - 10)}").kind == "query-too-long"
+        assert refusal(f"utm_source={'x' * (LONGEST - 10)}").kind == "urn:problem:query-too-long"
 
 
 class TestQuery:

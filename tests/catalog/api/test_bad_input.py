@@ -8,6 +8,7 @@ import json
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+import problem_types
 import pytest
 from django.core.handlers.asgi import ASGIRequest
 from django.test import AsyncRequestFactory
@@ -48,6 +49,7 @@ def problem(response: Any, status: int, kind: str = BLANK) -> dict[str, Any]:
     assert document["type"] == (kind if kind == BLANK else f"urn:problem:{kind}")
     assert document["title"]
     assert document["detail"]
+    problem_types.demand_described(document)
     return document
 
 

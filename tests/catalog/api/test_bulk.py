@@ -797,7 +797,9 @@ class TestManyItems:
     @pytest.mark.usefixtures("unchanged")
     def test_are_no_more_than_the_limit(self, owner, settings):
         settings.KEYBITS_BULK_LIMIT = 2
-        problem(send(owner, "POST", "/screenshots/", [item(n) for n in range(3)]), 413, "too-many-items")
+        response = send(owner, "POST", "/screenshots/", [item(n) for n in range(3)])
+        document = problem(response, 413, "too-many-items")
+        assert (document["count"], document["max"]) == (3, 2)
 
     def test_are_made_where_they_are_as_many_as_the_limit(self, owner, settings):
         settings.KEYBITS_BULK_LIMIT = 2
