@@ -55,6 +55,7 @@ INSTALLED_APPS = [
     "catalog.accounts",
 ]
 MIDDLEWARE = [
+    "gallery_api.content_security.middleware",
     "keybits.middleware.host_middleware",
     "keybits.middleware.path_middleware",
     "keybits.middleware.unread_content_middleware",
@@ -155,7 +156,7 @@ KEYBITS_STORE = env.text("KEYBITS_STORE", default="") or (
 )
 KEYBITS_LMDB_PATH = VAR_DIR / "keybits.lmdb"
 KEYBITS_FASTPATH = env.boolean("KEYBITS_FASTPATH", default=defaults.FASTPATH)
-KEYBITS_FASTPATH_MIDDLEWARE = [name for name in MIDDLEWARE if name.startswith("gallery_api.sessions.")]
+KEYBITS_FASTPATH_MIDDLEWARE = [name for name in MIDDLEWARE if name.startswith("gallery_api.")]
 KEYBITS_METRICS = env.boolean("KEYBITS_METRICS", default=defaults.METRICS)
 KEYBITS_MEMORY_BYTES = env.whole("KEYBITS_MEMORY_BYTES", default=defaults.MEMORY_BYTES, most=2**40)
 KEYBITS_LMDB_MAP_SIZE = env.whole(

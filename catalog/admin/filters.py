@@ -106,7 +106,7 @@ class SearchedFilter(EnteredFilter):
 
     @staticmethod
     def _widget(field: Any) -> RowSelect:
-        return RowSelect(field, admin.site, attrs={"style": "width: 100%"})
+        return RowSelect(field, admin.site, attrs={"data-width": "100%"})
 
 
 class OrientationFilter(admin.SimpleListFilter):

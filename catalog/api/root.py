@@ -80,6 +80,7 @@ class DocsView(ClosedQueryMixin, SpectacularSwaggerView):
 
     http_method_names = ["get", "head"]
     renderer_classes = [PageRenderer]
+    template_name = "catalog/api/docs.html"
 
     def get_query_parameters(self) -> list[Parameter]:
         return []

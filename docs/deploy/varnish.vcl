@@ -475,6 +475,7 @@ sub strip {
 sub vcl_synth {
     unset resp.http.X-Varnish;
     set resp.http.Cache-Control = "private, no-store";
+    set resp.http.Content-Security-Policy = "default-src 'none'; frame-ancestors 'none'"; # as in the origin
     if (req.method == "PURGE" || req.method == "BAN") {
         set resp.http.Content-Type = "text/plain; charset=utf-8";
         set resp.body = resp.reason + " " + var.get_int("purged") + {"

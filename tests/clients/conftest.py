@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import pytest
+from playwright.sync_api import BrowserContext, Playwright, sync_playwright
 from stacks.live import Deployments, LiveServer
 
 from clients.wire import Wire
 
+FLAGS = (
+    "--headless",
+    "--no-sandbox",  # a test may run as root, and it opens its own server's pages alone
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 SEED = """
 from io import BytesIO
 from PIL import Image
@@ -62,3 +78,38 @@ def wire(live: LiveServer) -> Iterator[Wire]:
         yield between
         between.shutdown()
         thread.join()
+
+
+@pytest.fixture(scope="module")
+def chromium() -> str:
+    """The path of Chromium, which no wheel has; without it skip, or fail if REQUIRE_PROGRAMS is set."""
+    found = shutil.which("chromium")
+    if found is not None:
+        return found
+    reason = "chromium is not installed: apt-get install chromium"
+    if os.environ.get("REQUIRE_PROGRAMS"):
+        pytest.fail(f"{reason} (REQUIRE_PROGRAMS is set)", pytrace=False)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="module")
+def playwright() -> Iterator[Playwright]:
+    with sync_playwright() as started:
+        yield started
+
+
+@pytest.fixture
+def browser(chromium: str, playwright: Playwright, tmp_path: Path) -> Callable[..., Any]:
+    """Open Chromium: `with browser() as context`; what it has stored it finds again the next time.
+
+    With `bypass_csp=True` a test's own scripts may do on any page what its policy forbids to scripts.
+    """
+
+    @contextmanager
+    def opened(**options: Any) -> Iterator[BrowserContext]:
+        start = playwright.chromium.launch_persistent_context
+        profile = str(tmp_path / "profile")
+        with start(profile, executable_path=chromium, args=list(FLAGS), **options) as context:
+            yield context
+
+    return opened

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, Playwright, sync_playwright
+from playwright.sync_api import BrowserContext, Page
 
 from clients.wire import Wire
 
@@ -19,55 +15,14 @@ pytestmark = pytest.mark.stack("embedded")
 API = "/api/v1/"
 LIST = f"{API}galleries/a/screenshots/"
 DETAIL = f"{API}galleries/a/"
-FLAGS = (
-    "--headless",
-    "--no-sandbox",  # a test may run as root, and it opens its own server's pages alone
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 FETCH = "async url => { const answer = await fetch(url); return [answer.status, await answer.text()] }"
 SHOW = "async url => { const i = new Image(); i.src = url; await i.decode(); return i.naturalWidth }"
 
 
-@pytest.fixture(scope="module")
-def chromium() -> str:
-    """The path of Chromium, which no wheel has; without it skip, or fail if REQUIRE_PROGRAMS is set."""
-    found = shutil.which("chromium")
-    if found is not None:
-        return found
-    reason = "chromium is not installed: apt-get install chromium"
-    if os.environ.get("REQUIRE_PROGRAMS"):
-        pytest.fail(f"{reason} (REQUIRE_PROGRAMS is set)", pytrace=False)
-    pytest.skip(reason)
-
-
-@pytest.fixture(scope="module")
-def playwright() -> Iterator[Playwright]:
-    with sync_playwright() as started:
-        yield started
-
-
 @pytest.fixture
-def browser(chromium: str, playwright: Playwright, tmp_path: Path) -> Callable[[], Any]:
-    """Open Chromium: `with browser() as context`; what it has stored it finds again the next time."""
-
-    @contextmanager
-    def opened() -> Iterator[BrowserContext]:
-        start = playwright.chromium.launch_persistent_context
-        with start(str(tmp_path / "profile"), executable_path=chromium, args=list(FLAGS)) as context:
-            yield context
-
-    return opened
-
-
-@pytest.fixture
-def page(browser: Callable[[], Any], wire: Wire) -> Iterator[Page]:
+def page(browser: Callable[..., Any], wire: Wire) -> Iterator[Page]:
     """A page of this origin: the root, which needs no script and no style."""
-    with browser() as context:
+    with browser(bypass_csp=True) as context:
         yield opened(context, wire)
 
 
@@ -149,11 +104,11 @@ def test_a_script_of_a_page_gone_back_to_is_shown_the_change(page: Page, wire: W
 
 
 def test_a_picture_is_asked_for_once_by_any_page_and_after_a_restart(
-    browser: Callable[[], Any], wire: Wire
+    browser: Callable[..., Any], wire: Wire
 ) -> None:
     shown = pictures(wire)
     for _ in range(2):
-        with browser() as context:
+        with browser(bypass_csp=True) as context:
             for page in (opened(context, wire), opened(context, wire)):
                 assert [page.evaluate(SHOW, picture) for picture in shown] == [320] * len(shown)
     assert [wire.statuses(picture) for picture in shown] == [[200]] * len(shown)

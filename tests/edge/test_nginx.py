@@ -9,6 +9,7 @@ import pytest
 
 from edge.origin import TO_EVERYBODY, Origin
 from edge.programs import client, has_ipv6, raw
+from gallery_api.content_security import DATA
 
 pytestmark = pytest.mark.stack("embedded")
 
@@ -263,7 +264,19 @@ class TestAnswers:
             assert answer.json()["title"] in {"Bad Gateway", "Content Too Large"}
             assert answer.headers["content-type"] == "application/problem+json"
             assert answer.headers["cache-control"] == "private, no-store"
+            assert answer.headers["content-security-policy"] == DATA
         assert proxy.head(PAGE).content == b""
+
+    def test_its_own_pages_may_load_nothing(self, proxy: httpx.Client) -> None:
+        for answer, status in ((proxy.request("TRACE", PAGE), 405), (proxy.get(f"/{'a' * 9_000}"), 414)):
+            assert (answer.status_code, answer.headers["content-security-policy"]) == (status, DATA)
+
+    def test_a_policy_of_the_origin_comes_through_once_and_is_held(
+        self, proxy: httpx.Client, origin: Origin
+    ) -> None:
+        origin.answer(PAGE, "one", TO_EVERYBODY | {"ETag": '"e"', "Content-Security-Policy": "sandbox"})
+        for _ in range(2):
+            assert proxy.get(PAGE).headers.get_list("content-security-policy") == ["sandbox"]
 
     def test_scripts_of_other_origins_may_read_its_own_errors_where_they_may_the_origin_s(
         self, proxy: httpx.Client, origin: Origin

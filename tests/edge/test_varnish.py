@@ -11,6 +11,7 @@ import pytest
 
 from edge.origin import TO_EVERYBODY, Origin, held
 from edge.programs import Varnish, client, eventually, raw
+from gallery_api.content_security import DATA
 
 pytestmark = pytest.mark.stack("embedded")
 
@@ -670,6 +671,7 @@ class TestAnswers:
         assert answer.status_code == answer.json()["status"] == 503
         assert answer.headers["content-type"] == "application/problem+json"
         assert answer.headers["cache-control"] == "private, no-store"
+        assert answer.headers["content-security-policy"] == DATA
         assert edge.request("TRACE", PAGE).headers["allow"]
 
     def test_scripts_of_other_origins_may_read_its_own_errors_where_they_may_the_origin_s(

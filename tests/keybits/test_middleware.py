@@ -23,6 +23,7 @@ from django.utils.module_loading import import_string
 from pytest_django import Settings
 from stacks.threads import aside
 
+from gallery_api import content_security
 from keybits import middleware
 from keybits.middleware import (
     content_length_middleware,
@@ -88,8 +89,9 @@ class TestHost:
             answer = host_middleware(view)(request)
             assert (answer.status_code, answer["Content-Type"]) == (501, "application/problem+json")
 
-    def test_it_is_the_first_of_this_project(self) -> None:
-        assert import_string(settings.MIDDLEWARE[0]) is host_middleware
+    def test_it_is_the_first_of_this_project_that_looks_at_a_request(self) -> None:
+        assert import_string(settings.MIDDLEWARE[0]) is content_security.middleware  # looks at answers alone
+        assert import_string(settings.MIDDLEWARE[1]) is host_middleware
 
 
 CANONICAL = (
@@ -212,7 +214,7 @@ class TestPath:
         assert answer["Cache-Control"] == "private, no-store"
 
     def test_it_comes_right_after_the_host(self) -> None:
-        assert import_string(settings.MIDDLEWARE[1]) is path_middleware
+        assert import_string(settings.MIDDLEWARE[2]) is path_middleware
 
 
 class TestHttps:

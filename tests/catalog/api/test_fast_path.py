@@ -15,6 +15,7 @@ from pytest_django import Settings
 from stacks.ways import AsgiWays, Asked, Told, Ways, WsgiWays
 
 from catalog.models import Gallery, Screenshot, Tag
+from gallery_api.content_security import DATA
 from keybits import fastpath, memory
 from keybits.preconditions import format_http_date
 
@@ -353,6 +354,22 @@ class TestAnySequence:
             fast, long = comparable(ways.fast(asked)), comparable(ways.long(asked))
             if b"csrf" not in long.content.lower():
                 assert fast.without("cache-status") == long.without("cache-status"), asked
+
+
+class TestPolicyOfContent:
+    def test_a_fast_answer_with_content_may_load_nothing_and_a_304_leaves_it_at_that(
+        self, ways: Ways, world: Any
+    ) -> None:
+        """RFC 9110 section 15.4.5; whoever has the content has its policy."""
+        asked = at(world, "tags/")
+        told = settled(ways, asked)
+        again = asked.with_fields(("If-None-Match", told.get("ETag") or ""))
+        settled(ways, again)
+        assert ways.was_fast(asked)
+        assert ways.was_fast(again)
+        assert ways.fast(asked).get("Content-Security-Policy") == DATA
+        assert ways.fast(again).status == 304
+        assert ways.fast(again).get("Content-Security-Policy") is None
 
 
 class TestFreshness:

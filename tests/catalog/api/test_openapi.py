@@ -220,7 +220,7 @@ class TestSchema:
 
 
 OF_EVERY_ANSWER = re.compile(
-    "content-(type|length)|date|x-frame-options|x-content-type-options|referrer-policy|cross-origin-.*"
+    "content-(type|length|security-policy)|date|x-frame-options|x-content-type-options|referrer-policy|cross-origin-.*"
     "|access-control-.*"
 )
 """Fields that need no description: OpenAPI ignores Content-Type, and the others are in every answer of this server."""
@@ -349,12 +349,12 @@ class TestDocs:
     def test_everything_that_the_page_names_is_there(self, api):
         page = api("/docs/").content.decode()
         addresses = re.findall(r'(?:src|href)="([^"]+)"', page)
-        assert len(addresses) == 4
+        assert len(addresses) == 5
         for address in addresses:
             assert api.client.get(address).status_code == 200, address
 
     def test_page_shows_the_schema_of_this_server(self, api):
-        assert re.search(r'url: "([^"]+)"', api("/docs/").content.decode())[1].endswith("schema/")
+        assert re.search(r'data-schema="([^"]+)"', api("/docs/").content.decode())[1].endswith("schema/")
 
     def test_page_is_stored_by_nobody_and_sets_a_cookie_in_sessions_alone(self, api, as_owner):
         for client, names in ((api, set()), (as_owner, {"csrftoken"})):
