@@ -26,6 +26,7 @@ __all__ = [
     "hosts",
     "json_object",
     "names",
+    "origin",
     "rate",
     "redis_url",
     "seconds",
@@ -41,6 +42,7 @@ BOOLEANS = dict.fromkeys(("true", "yes", "y", "on", "1"), True) | dict.fromkeys(
 ENGINES = frozenset({"django.db.backends.postgresql", "django.db.backends.sqlite3"})
 HOST = re.compile(r"\*|[a-z0-9.-]+|\[[a-f0-9:.]+\]", re.IGNORECASE)
 MOST = 2**31 - 1
+ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9.-]+|\[[a-f0-9:.]+\])(:[1-9]\d{0,4})?", re.ASCII)
 RATE = re.compile(r"[1-9]\d{0,8}/(s|sec|second|m|min|minute|h|hour|d|day)", re.ASCII)
 
 
@@ -87,6 +89,19 @@ def hosts(name: str, *, default: list[str]) -> list[str]:
         return _sound(found, found)
 
     accepted = "host names without scheme or port, separated by commas; .example.org includes its subdomains"
+    return _read(name, parse, default, accepted)
+
+
+def origin(name: str, *, default: str) -> str:
+    """Return an origin as browsers write it in the field Origin (RFC 6454 section 6.1), or `*`."""
+
+    def parse(given: str) -> str:
+        is_short = not re.match(r"http:.*:80$|https:.*:443$", given)
+        return _sound(given, given == "*" or (ORIGIN.fullmatch(given) and is_short))
+
+    accepted = (
+        "* or one origin as browsers write it, such as https://app.example, in lower case, with no path"
+    )
     return _read(name, parse, default, accepted)
 
 

@@ -240,8 +240,10 @@ SPECTACULAR_SETTINGS = {
     ],
 }
 
-# Every origin, but never its cookies: so `*` stands for all fields but Authorization, such as those for tracing.
-CORS_ALLOW_ALL_ORIGINS = True
+# Every origin or one, but never its cookies: so `*` stands for all fields but Authorization, such as those for tracing.
+CORS_ORIGIN = env.origin("CORS_ORIGIN", default="*")
+CORS_ALLOW_ALL_ORIGINS = CORS_ORIGIN == "*"
+CORS_ALLOWED_ORIGINS = [] if CORS_ALLOW_ALL_ORIGINS else [CORS_ORIGIN]
 CORS_URLS_REGEX = r"^/(api|files)/"
 CORS_ALLOW_METHODS = ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"]
 CORS_ALLOW_HEADERS = [

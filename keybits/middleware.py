@@ -43,6 +43,8 @@ TURN = 0.5
 _reading = threading.Lock()
 """Held while unread content is read."""
 
+ANYBODY = ("Access-Control-Allow-Origin", "*")
+"""The field that allows every origin."""
 _AS_IT_IS = "/!$&'()*+,=:@~"
 """Characters that `reverse()` leaves unescaped, beside letters, digits and `-._` (RFC 3986 3.3); not the semicolon."""
 _NO_PATH_OF_OURS = re.compile(r"\A[^/]|//|/\.{1,2}(?=/|\Z)|[;\\\x00-\x1f\x7f-\x9f]")
@@ -204,19 +206,22 @@ def measured(response: HttpResponseBase) -> HttpResponseBase:
 
 
 def cross_origin_middleware(get_response: GetResponse) -> GetResponse:
-    """Replace django-cors-headers' own middleware; where it allows every origin, send its fields to every client.
+    """Replace django-cors-headers' own middleware; where it allows every origin or one, tell every client which.
 
-    It sends them only in answer to an Origin, so that its answers vary by that field, and shared caches store a copy
-    of the same answer for each origin. Preflights, and what receivers of its signal decide, are left to it.
+    It says so only in answer to an Origin, so that its answers vary by that field, and shared caches store a copy of
+    the same answer for each origin, or ignore that it varies. A constant needs neither (Fetch, section "CORS protocol
+    and HTTP caches"). Preflights, and what receivers of its signal decide, are left to it.
     """
     from corsheaders.middleware import CorsMiddleware  # noqa: PLC0415 - optional: keybits does not need it
     from corsheaders.signals import check_request_enabled  # noqa: PLC0415 - as above
 
-    ask, told = CorsMiddleware(get_response), _told_to_all()
+    ask, constant = CorsMiddleware(get_response), _told_to_all()
     concerns = re.compile(getattr(settings, "CORS_URLS_REGEX", "")).match
 
     def middleware(request: HttpRequest) -> HttpResponseBase:
-        if told and request.method != "OPTIONS" and not check_request_enabled.has_listeners():
+        is_asked = check_request_enabled.has_listeners()
+        told = [] if is_asked and ANYBODY not in constant else constant
+        if told and request.method != "OPTIONS" and not is_asked:
             response = get_response(request)
             is_for_all = concerns(request.path_info) is not None
         else:
@@ -230,15 +235,23 @@ def cross_origin_middleware(get_response: GetResponse) -> GetResponse:
 
 
 def _told_to_all() -> list[tuple[str, str]]:
-    """Return the fields to send for every origin; none where not all origins are treated alike."""
+    """Return the fields to send whatever the origin; none where they depend on it."""
     told_apart = ("CORS_ALLOW_CREDENTIALS", "CORS_ALLOW_PRIVATE_NETWORK")
-    if not getattr(settings, "CORS_ALLOW_ALL_ORIGINS", False) or any(
-        getattr(settings, name, False) for name in told_apart
-    ):
+    if any(getattr(settings, name, False) for name in told_apart):
         return []
+    allowed = _the_allowed()
     exposed = ", ".join(getattr(settings, "CORS_EXPOSE_HEADERS", ()))
-    told = [("Access-Control-Allow-Origin", "*"), ("Access-Control-Expose-Headers", exposed)]
-    return told if exposed else told[:1]
+    told = [*allowed, ("Access-Control-Expose-Headers", exposed)]
+    return told if allowed and exposed else allowed
+
+
+def _the_allowed() -> list[tuple[str, str]]:
+    """Return the field that allows every origin, or the only one that is allowed; nothing where there are others."""
+    if getattr(settings, "CORS_ALLOW_ALL_ORIGINS", False):
+        return [ANYBODY]
+    origins = tuple(getattr(settings, "CORS_ALLOWED_ORIGINS", ()))
+    has_patterns = bool(getattr(settings, "CORS_ALLOWED_ORIGIN_REGEXES", ()))
+    return [(ANYBODY[0], origins[0])] if len(origins) == 1 and not has_patterns else []
 
 
 def _stop_varying_by(response: HttpResponseBase, field: str) -> bool:

@@ -47,6 +47,15 @@ WRONG = [
     *(("KEYBITS_LMDB_MAP_SIZE", number) for number in ("1000", "1G")),
     *(("WARM_BASE_URL", url) for url in ("foo", "https://", "https://h:x", "https://h/path", "https://u@h")),
     *(("PURGERS", text) for text in ("{", "[]", '{"edge": 1}')),
+    *(("CORS_ORIGIN", origin) for origin in ("app.example", "https://App.example", "https://app.example/")),
+    *(
+        ("CORS_ORIGIN", origin)
+        for origin in ("https://a.example,https://b.example", "null", "https://u@a.example")
+    ),
+    *(
+        ("CORS_ORIGIN", origin)
+        for origin in ("https://a.example:443", "http://a.example:80", "https://a:x", "*.a")
+    ),
     ("LOG_LEVEL", "LOUD"),
     ("KEYBITS_AUDIT", "on"),
     ("KEYBITS_RELAY", "extern"),
@@ -64,6 +73,7 @@ WITH_A_DEFAULT = {
     "MEDIA_ROOT": "STORAGES",
     "ALLOWED_HOSTS": "ALLOWED_HOSTS",
     "HTTPS": "SECURE_SSL_REDIRECT",
+    "CORS_ORIGIN": "CORS_ALLOWED_ORIGINS",
     "WARM_BASE_URL": "KEYBITS_WARM_BASE_URL",
 }
 OF_THIS_PROJECT = {
@@ -152,6 +162,21 @@ class TestWhatIsMeant:
     ) -> None:
         monkeypatch.setenv("HTTPS", value)
         assert read()["SECURE_SSL_REDIRECT"] is meant
+
+    @pytest.mark.parametrize(
+        "origin",
+        [
+            *("https://app.example", "http://localhost:3000", "https://[::1]:8443", "http://app.example:443"),
+            "capacitor://localhost",
+        ],
+    )
+    def test_one_origin_is_allowed_in_place_of_all(
+        self, monkeypatch: pytest.MonkeyPatch, origin: str
+    ) -> None:
+        for given, all, some in (("*", True, []), (origin, False, [origin])):
+            monkeypatch.setenv("CORS_ORIGIN", given)
+            found = read()
+            assert (found["CORS_ALLOW_ALL_ORIGINS"], found["CORS_ALLOWED_ORIGINS"]) == (all, some)
 
     def test_the_members_of_a_list_have_no_blanks_around_them(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("ALLOWED_HOSTS", "gallery.example, localhost,, [::1] ,.example,*")

@@ -421,6 +421,18 @@ class TestCrossOrigin:
         assert response["Access-Control-Expose-Headers"] == "ETag, Link"
         assert response["Vary"] == "Accept-Encoding"
 
+    @pytest.mark.parametrize("origin", [None, "https://reader.example", "https://other.example", "null"])
+    @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "OPTIONS"])
+    def test_where_one_may_read_all_are_told_which_one_and_nothing_varies_by_the_origin(
+        self, origin: str, method: str
+    ) -> None:
+        """Fetch section 3.2.5: a static origin is sent with every answer, and without Vary."""
+        only = {"CORS_ALLOW_ALL_ORIGINS": False, "CORS_ALLOWED_ORIGINS": ["https://reader.example"]}
+        response = self.ask(origin, method, CORS_EXPOSE_HEADERS=["ETag"], **only)
+        assert response["Access-Control-Allow-Origin"] == "https://reader.example"
+        assert response["Access-Control-Expose-Headers"] == "ETag"
+        assert response["Vary"] == "Accept-Encoding"
+
     def test_nothing_is_exposed_where_nothing_is_said_to_be(self) -> None:
         assert not self.ask(CORS_EXPOSE_HEADERS=[]).has_header("Access-Control-Expose-Headers")
 
@@ -445,11 +457,38 @@ class TestCrossOrigin:
         [
             *({"CORS_ALLOW_ALL_ORIGINS": False}, {"CORS_ALLOW_CREDENTIALS": True}),
             {"CORS_ALLOW_PRIVATE_NETWORK": True},
+            {
+                "CORS_ALLOW_ALL_ORIGINS": False,
+                "CORS_ALLOWED_ORIGINS": ["https://a.example", "https://b.example"],
+            },
+            {
+                "CORS_ALLOW_ALL_ORIGINS": False,
+                "CORS_ALLOWED_ORIGINS": ["https://a.example"],
+                "CORS_ALLOWED_ORIGIN_REGEXES": [r"https://.*\.b\.example"],
+            },
+            {
+                "CORS_ALLOW_ALL_ORIGINS": False,
+                "CORS_ALLOWED_ORIGINS": ["https://a.example"],
+                "CORS_ALLOW_CREDENTIALS": True,
+            },
         ],
-        ids=["some", "with cookies", "from public networks"],
+        ids=["none", "with cookies", "from public networks", "two", "one and a pattern", "one with cookies"],
     )
     def test_where_some_origins_are_told_apart_the_answer_says_so(self, given: dict[str, Any]) -> None:
         assert "origin" in self.ask("https://reader.example", **given)["Vary"]
+
+    def test_receivers_of_the_signal_may_allow_others_beside_the_one(self) -> None:
+        def receive(**_: Any) -> bool:
+            return True
+
+        only = {"CORS_ALLOW_ALL_ORIGINS": False, "CORS_ALLOWED_ORIGINS": ["https://a.example"]}
+        check_request_enabled.connect(receive)
+        try:
+            response = self.ask("https://b.example", **only)
+        finally:
+            check_request_enabled.disconnect(receive)
+        assert response["Access-Control-Allow-Origin"] == "https://b.example"
+        assert "origin" in response["Vary"]
 
     def test_receivers_of_the_signal_are_asked(self) -> None:
         def receive(**_: Any) -> bool:

@@ -289,6 +289,17 @@ class TestTheSameOnBothWays:
             assert agree(ways, asked.with_fields(("Origin", origin), private))
             assert agree(ways, asked.with_fields(("Origin", origin)))
 
+    def test_of_the_one_origin_that_may_read(self, ways: Ways, world: Any, settings: Settings) -> None:
+        settings.CORS_ALLOW_ALL_ORIGINS = False
+        settings.CORS_ALLOWED_ORIGINS = ["https://a.example"]
+        ways = type(ways)()
+        asked = at(world, "tags/")
+        for fields in ((), (("Origin", "https://a.example"),), (("Origin", "https://b.example"),)):
+            assert agree(ways, asked.with_fields(*fields))
+            told = ways.fast(asked.with_fields(*fields))
+            assert told.get("Access-Control-Allow-Origin") == "https://a.example"
+            assert told.get("Vary") == "Accept-Encoding"
+
     def test_of_a_mount(self, ways: Ways, world: Any) -> None:
         for mount in ("/here", "/there", ""):
             asked = Asked("/api/v1/galleries/", mount=mount)
