@@ -121,8 +121,9 @@ def _counted(counter: Counter[str]) -> str:
 
 def base_url(text: str) -> httpx.URL:
     """Return the URL `text`: scheme, host and optional port. Raises `WarmingError` where there is less, or more."""
-    with suppress(httpx.InvalidURL):
+    with suppress(httpx.InvalidURL, UnicodeError):
         url = httpx.URL(text)
+        url.raw_host.decode("ascii").encode("idna")  # connecting does it: no label may be empty or too long
         if url.scheme in {"http", "https"} and url.host and not url.userinfo and url.raw_path == b"/":
             return url
     raise WarmingError(
@@ -303,10 +304,11 @@ _PART = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^;"])+')
 
 
 def _nearest(cache_status: str) -> str:
-    """Return name and verdict of the nearest cache, which is the last in Cache-Status (RFC 9211 section 2)."""
+    """Return name and verdict of the nearest cache, which is the last in Cache-Status (RFC 9211 section 2); "" if none.
+
+    No field value raises: it comes from whichever server is warmed.
+    """
     members = _MEMBER.findall(cache_status)
-    if not members:
-        return ""
-    name, *parameters = (part.strip() for part in _PART.findall(members[-1]))
-    verdict = next((each for each in parameters if each == "hit" or each.startswith("fwd")), "")
-    return f"{name} {verdict}".strip()
+    parts = [part.strip() for part in _PART.findall(members[-1] if members else "")]
+    verdict = next((each for each in parts[1:] if each == "hit" or each.startswith("fwd")), "")
+    return " ".join([*parts[:1], verdict]).strip()

@@ -241,7 +241,18 @@ class TestTheBaseURL:
         assert warming.base_url(text).raw_path == b"/"
 
     @pytest.mark.parametrize(
-        "text", ["", "gallery.example", "ftp://h", "https://", "https://h/api/", "https://h/?a", "http://h:x"]
+        "text",
+        [
+            "",
+            "gallery.example",
+            "ftp://h",
+            "https://",
+            "https://h/api/",
+            "https://h/?a",
+            "http://h:x",
+            "http://gallery..example",
+            f"https://{'x' * 64}.example",
+        ],
     )
     def test_anything_else_is_refused_with_an_example(self, text: str) -> None:
         with pytest.raises(WarmingError, match=r"https://gallery\.example"):
@@ -359,6 +370,9 @@ class TestWhatTheNearestCacheSaid:
             ("keybits; fwd=uri-miss, edge; ttl=3;hit", "edge hit"),
             ("edge", "edge"),
             ("", ""),
+            ("edge; hit,", "edge hit"),
+            (";", ""),
+            ("edge; hit, ;;", ""),
         ],
     )
     def test_is_the_last_member_of_cache_status(self, stub: Stub, field: str, said: str) -> None:
