@@ -27,7 +27,17 @@ from django.db.models.expressions import RawSQL
 
 from catalog.triggers import Triggers, execute
 
-__all__ = ["COLUMNS", "DOCUMENT", "INDEX", "create_index", "drop_index", "matching", "mend_index", "words"]
+__all__ = [
+    "COLUMNS",
+    "DOCUMENT",
+    "INDEX",
+    "create_index",
+    "drop_index",
+    "matching",
+    "mend_index",
+    "renew_triggers",
+    "words",
+]
 
 COLUMNS = ("title", "alt", "page_title", "domain")
 INDEX = "catalog_screenshot_search"
@@ -118,6 +128,12 @@ def mend_index(connection: BaseDatabaseWrapper) -> None:
     TRIGGERS.mend(connection, then=_rebuild)
 
 
+def renew_triggers(connection: BaseDatabaseWrapper) -> None:
+    """On SQLite, replace existing triggers by the present ones, and rebuild the index that they have maintained."""
+    TRIGGERS.drop(connection)
+    mend_index(connection)
+
+
 def _rebuild(connection: BaseDatabaseWrapper) -> None:
     execute(connection, f"INSERT INTO {INDEX}({INDEX}) VALUES ('rebuild')")  # noqa: S608 - constants
 
@@ -131,7 +147,7 @@ def _triggers() -> dict[str, tuple[str, str]]:
     return {
         f"{INDEX}_insert": ("AFTER INSERT ON catalog_screenshot", add),
         f"{INDEX}_delete": ("AFTER DELETE ON catalog_screenshot", remove),
-        f"{INDEX}_update": (f"AFTER UPDATE OF {columns} ON catalog_screenshot", f"{remove} {add}"),
+        f"{INDEX}_update": (f"AFTER UPDATE OF id, {columns} ON catalog_screenshot", f"{remove} {add}"),
     }
 
 

@@ -38,6 +38,26 @@ from catalog.models import Screenshot
 print(*Screenshot.objects.order_by("pk").values_list("domain", flat=True), sep="|")
 """
 
+ANOTHER_ID = """
+from django.db import connection
+from catalog.models import Gallery, Screenshot
+with connection.cursor() as cursor:
+    cursor.execute("SELECT sql FROM sqlite_master WHERE name = 'catalog_screenshot_search_update'")
+    (present,) = cursor.fetchone()
+    cursor.execute("DROP TRIGGER catalog_screenshot_search_update")
+    cursor.execute(present.replace("UPDATE OF id, ", "UPDATE OF "))
+gallery = Gallery.objects.create(slug="g", title="G")
+for title in ("Alpha", "Beta"):
+    Screenshot.objects.create(gallery=gallery, title=title, source_url="https://one.example/")
+Screenshot.objects.filter(title="Alpha").update(id=900_001)
+"""
+FOUND = """
+from catalog.models import Screenshot
+from catalog.search import matching
+Screenshot.objects.filter(title="Beta").update(id=900_002)
+print(*(matching(Screenshot.objects.all(), word).count() for word in ("alpha", "beta")))
+"""
+
 
 @pytest.fixture
 def made(deployments: Deployments) -> Iterator[LiveServer]:
@@ -66,3 +86,11 @@ def test_hosts_from_before_have_one_name_each(made: LiveServer) -> None:
     one = "xn--mnchen-3ya.example"
     assert made.shell(DOMAINS).strip() == f"{one}|{one}|one.example|two.example||not a host"
     made.manage("migrate", "catalog", "0016", "--verbosity", "0")
+
+
+@pytest.mark.stack("embedded")
+def test_screenshots_given_another_id_are_found_whether_before_or_after(made: LiveServer) -> None:
+    made.manage("migrate", "catalog", "0017", "--verbosity", "0")
+    made.shell(ANOTHER_ID)
+    made.manage("migrate", "--verbosity", "0")
+    assert made.shell(FOUND).split() == ["1", "1"]

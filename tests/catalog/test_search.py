@@ -89,11 +89,18 @@ def test_a_text_that_is_written_later_is_found_in_place_of_what_was_there(
     assert [list(matching(Screenshot.objects.all(), text)) for text in ("before", "after")] == [[], [shot]]
 
 
+def test_a_screenshot_that_is_given_another_id_is_found_under_it(gallery: Gallery) -> None:
+    Screenshot.objects.create(gallery=gallery, title="Alpha", source_url="https://one.example/")
+    Screenshot.objects.update(id=900_001)
+    assert found("alpha") == ["Alpha"]
+
+
 @pytest.mark.stack("embedded")
 def test_of_what_is_changed_or_deleted_nothing_is_left_in_the_index(gallery: Gallery) -> None:
     for title in ("Alpha", "Beta", "Gamma"):
         Screenshot.objects.create(gallery=gallery, title=title, source_url="https://one.example/")
     Screenshot.objects.filter(title="Alpha").update(title="Delta")
+    Screenshot.objects.filter(title="Gamma").update(id=900_001)
     Screenshot.objects.filter(title="Beta").delete()
     with connection.cursor() as cursor:
         cursor.execute(CHECK)
