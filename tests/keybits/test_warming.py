@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 import tracemalloc
 from collections import Counter
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,7 +22,7 @@ from keybits.entries import Entry
 from keybits.stores import StoreError, get_store
 from keybits.warming import Afterwards, Hot, Manners, Report, Visit, WarmingError
 from keybits.warming.afterwards import LULL, _afterwards
-from keybits.warming.walk import ATTEMPTS, DEFAULT_PAUSE, MOST_FAILURES, NOT_ASKED, _Pace
+from keybits.warming.walk import ATTEMPTS, DEFAULT_PAUSE, MOST_FAILURES, NOT_ASKED, _client, _Pace
 
 PLAIN = Manners(codings=("gzip",), concurrency=1)
 
@@ -61,18 +63,21 @@ class Said:
 class Stub:
     """A server that remembers what it is asked, and answers what `says` returns."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, tls: ssl.SSLContext | None = None) -> None:
         self.clock = clock
+        self.scheme = "https" if tls else "http"
         self.heard: list[Heard] = []
         self.says: Callable[[Heard], Said] = lambda heard: Said()
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        if tls:
+            self.server.socket = tls.wrap_socket(self.server.socket, server_side=True)
         self.server.daemon_threads = True
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
         self.thread.start()
 
     @property
     def address(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_port}"
+        return f"{self.scheme}://127.0.0.1:{self.server.server_port}"
 
     @property
     def base(self) -> httpx.URL:
@@ -305,6 +310,10 @@ class TestTheRequest:
         assert Manners(host="gallery.example:8443").extensions() == {"sni_hostname": "gallery.example"}
         assert Manners().extensions() == {}
 
+    def test_no_part_of_it_is_waited_for_longer_than_was_said(self) -> None:
+        with _client(Manners(timeout=3)) as client:
+            assert client.timeout == httpx.Timeout(3)
+
     def test_it_is_conditional_only_where_that_was_asked_for_and_a_tag_is_known(self, stub: Stub) -> None:
         what = [Hot("/a/", ('"t"', '"t-br"')), Hot("/b/")]
         walk(stub, what)
@@ -315,6 +324,57 @@ class TestTheRequest:
             '"t", "t-br"',
             None,
         ]
+
+
+CERTIFIED = """\
+-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgcxedtej0oXjld0YL
+aryCKEdBzcdgyXiCsntzFSWridyhRANCAASW4cRC1g+F0aneEF51d0pw1sewpa0P
+WRnqdNY6HEZEc0kPuvU8r5T15B8f9fZWxh30OFmYqzHsuaKGvWEPgQzz
+-----END PRIVATE KEY-----
+-----BEGIN CERTIFICATE-----
+MIIBYDCCAQagAwIBAgIBATAKBggqhkjOPQQDAjAAMCAXDTAwMDEwMTAwMDAwMFoY
+DzIxMDAwMTAxMDAwMDAwWjAAMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEluHE
+QtYPhdGp3hBedXdKcNbHsKWtD1kZ6nTWOhxGRHNJD7r1PK+U9eQfH/X2VsYd9DhZ
+mKsx7Lmihr1hD4EM86NvMG0wDAYDVR0TAQH/BAIwADAdBgNVHREBAf8EEzARgg9n
+YWxsZXJ5LmV4YW1wbGUwHQYDVR0OBBYEFJGEGT/aUzqWVpttZII+J3/Fv2QiMB8G
+A1UdIwQYMBaAFJGEGT/aUzqWVpttZII+J3/Fv2QiMAoGCCqGSM49BAMCA0gAMEUC
+IE5ZIcPHoD7130Oeh+2yIkhUPnGNGtbpjRMa8cqtDz9JAiEAhqx/0cmOkYtVTvyJ
++bv7Syx/dCouzTu09VgUyhcrCGs=
+-----END CERTIFICATE-----
+"""
+"""A key made for this test alone, and its own certificate for gallery.example, until the year 2100."""
+
+
+class TestTheCertificate:
+    @pytest.fixture
+    def file(self, tmp_path: Path) -> Path:
+        file = tmp_path / "certified.pem"
+        file.write_text(CERTIFIED)
+        return file
+
+    @pytest.fixture
+    def secure(self, clock: Clock, file: Path) -> Iterator[Stub]:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(file)
+        server = Stub(clock, tls)
+        yield server
+        server.stop()
+
+    @pytest.mark.parametrize(
+        ("host", "outcome"),
+        [("gallery.example", "200"), ("other.example", "ConnectError"), ("", "ConnectError")],
+    )
+    def test_is_that_of_the_host(
+        self, secure: Stub, file: Path, monkeypatch: pytest.MonkeyPatch, host: str, outcome: str
+    ) -> None:
+        monkeypatch.setenv("SSL_CERT_FILE", str(file))
+        report = walk(secure, hots(1), Manners(codings=("br",), concurrency=1, host=host))
+        assert (report.outcomes, len(secure.heard)) == ({outcome: 1}, outcome == "200")
+
+    def test_that_nobody_vouches_for_is_refused(self, secure: Stub) -> None:
+        report = walk(secure, hots(1), Manners(codings=("br",), concurrency=1, host="gallery.example"))
+        assert (report.outcomes, secure.heard) == ({"ConnectError": 1}, [])
 
 
 class TestTheAnswer:
@@ -511,6 +571,18 @@ class TestRetryAfter:
         pace.pause(1)
         pace.wait()
         assert clock.now == 1_060
+
+    def test_of_pauses_that_begin_at_once_each_is_judged_by_what_the_other_left(self, clock: Clock) -> None:
+        pace = _Pace(1000, threading.Event(), clock, clock.sleep)
+        taken: list[bool] = []
+
+        def now() -> float:
+            taken.append(pace._pausing.locked())
+            return clock()
+
+        pace._clock = now
+        pace.pause(60)
+        assert taken == [True]
 
     def test_three_times_in_all_and_then_it_has_failed(self, stub: Stub) -> None:
         stub.says = lambda heard: Said(503) if heard.target == "/0/" else Said()
