@@ -22,7 +22,15 @@ from keybits.entries import Entry
 from keybits.stores import StoreError, get_store
 from keybits.warming import Afterwards, Hot, Manners, Report, Visit, WarmingError
 from keybits.warming.afterwards import LULL, _afterwards
-from keybits.warming.walk import ATTEMPTS, DEFAULT_PAUSE, MOST_FAILURES, NOT_ASKED, _client, _Pace
+from keybits.warming.walk import (
+    ATTEMPTS,
+    DEFAULT_PAUSE,
+    LONGEST_PAUSE,
+    MOST_FAILURES,
+    NOT_ASKED,
+    _client,
+    _Pace,
+)
 
 PLAIN = Manners(codings=("gzip",), concurrency=1)
 
@@ -390,6 +398,7 @@ class TestTheAnswer:
     def test_one_that_breaks_off_has_failed(self, stub: Stub) -> None:
         stub.says = lambda heard: Said(missing=1)
         assert walk(stub, hots(1)).failures == [Visit("/0/", "RemoteProtocolError", failed=True)]
+        assert stub.targets == ["/0/"]
 
     def test_a_redirect_is_not_followed_and_has_failed(self, stub: Stub) -> None:
         stub.says = lambda heard: Said(308, {"Location": "/elsewhere/"})
@@ -535,6 +544,8 @@ class TestRetryAfter:
         ("headers", "seconds"),
         [
             ({"Retry-After": "7"}, 7),
+            ({"Retry-After": "120"}, LONGEST_PAUSE),
+            ({"Retry-After": "0"}, 1 / 1000),  # as any request at this rate
             ({"Retry-After": "Wed, 21 Oct 2015 07:28:30 GMT", "Date": "Wed, 21 Oct 2015 07:28:00 GMT"}, 30),
             ({"Retry-After": "soon"}, DEFAULT_PAUSE),
             ({}, DEFAULT_PAUSE),

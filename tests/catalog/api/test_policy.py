@@ -8,7 +8,9 @@ import pytest
 from django.db import connection
 
 from catalog.models import Gallery, Rendition, Screenshot, State, Tag, Visibility
+from catalog.policy import for_galleries
 from keybits import surrogates
+from keybits.cache_control import Lifetime, Policy
 from keybits.stores import get_store
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -134,6 +136,13 @@ class TestAges:
     def test_stale_answers_are_used_no_longer_than_fresh_ones(self, api, world):
         age("spring", edge_max_age=9)
         assert api("/galleries/spring/")["Surrogate-Control"] == "max-age=9, stale-if-error=9"
+
+    @pytest.mark.parametrize("seconds", [0, 9])
+    def test_whatever_the_api_allows_a_gallery_s_own_bounds_all_uses_of_a_stale_answer(self, seconds):
+        lax, strict = Lifetime(60, stale_while_revalidate=30, stale_if_error=90), Lifetime(*[seconds] * 3)
+        for_all = Policy(everybody=lax, edge=lax)
+        assert for_galleries(for_all, [Gallery(max_age=seconds)]) == Policy(everybody=strict, edge=lax)
+        assert for_galleries(for_all, [Gallery(edge_max_age=seconds)]) == Policy(everybody=lax, edge=strict)
 
     def test_no_age_reaches_who_is_signed_in(self, as_owner, world):
         age("spring", max_age=60)
