@@ -107,6 +107,12 @@ def given_another_id(w):
         sql("UPDATE catalog_screenshot_tags SET screenshot_id = 900002 WHERE screenshot_id = %s", w.one.pk)
 
 
+def given_another_id_where_it_is(w):
+    with transaction.atomic():
+        sql("UPDATE catalog_screenshot SET id = 900002 WHERE id = %s", w.one.pk)
+        sql("UPDATE catalog_screenshot_tags SET screenshot_id = 900002 WHERE screenshot_id = %s", w.one.pk)
+
+
 def rolled_back(w):
     with transaction.atomic():
         w.one.tags.add(w.z)
@@ -141,6 +147,7 @@ WRITES = {
     "screenshot deleted before its tags": deleted_before_its_tags,
     "screenshot tagged before it was there": tagged_before_it_was_there,
     "screenshot given another id": given_another_id,
+    "screenshot given another id where it is": given_another_id_where_it_is,
     "screenshot moved": lambda w: Screenshot.objects.filter(pk=w.one.pk).update(gallery=w.b),
     "screenshots moved in bulk": moved_by_bulk_update,
     "screenshot saved": lambda w: w.one.save(),

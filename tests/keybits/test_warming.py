@@ -439,6 +439,7 @@ class TestWhatTheNearestCacheSaid:
             ("keybits; fwd=uri-miss, edge; ttl=3;hit", "edge hit"),
             ("edge", "edge"),
             ("", ""),
+            ('edge; detail="\\", b; fwd=miss"; hit', "edge hit"),
             ("edge; hit,", "edge hit"),
             (";", ""),
             ("edge; hit, ;;", ""),

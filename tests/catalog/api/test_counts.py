@@ -142,6 +142,14 @@ class TestWalking:
         assert all(f"count={kind}" in page["next"] for page in pages[:-1])
         assert [bool(page["previous"]) for page in pages] == [bool(page["previous"]) for page in plain]
 
+    @pytest.mark.parametrize("kind", ["exact", "estimated"])
+    @pytest.mark.parametrize("way", WAYS)
+    def test_every_page_tells_the_same_count_forwards_and_back(self, api, world, way, kind):
+        pages = api.walk(f"/screenshots/?{way}&count={kind}")
+        back = api.walk(pages[-1]["previous"], "previous")
+        assert len(pages) == len(back) + 1 == 4
+        assert {(page["count"], page["count_is"]) for page in (*pages, *back)} == {(7, "exact")}
+
     def test_a_page_beyond_the_end_is_none_though_nothing_is_counted(self, api, world):
         assert api("/screenshots/?page=5&page_size=2&count=none").status_code == 404
         assert api("/screenshots/?page=4&page_size=2&count=none").status_code == 200

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 from django.core.management import call_command
+from django.db import connection, transaction
 from django.utils import timezone
 
 from catalog.models import Gallery, Screenshot, Tag, Tombstone
@@ -79,6 +80,17 @@ class TestGone:
         cat.renditions.all().delete()
         Screenshot.tags.through.objects.filter(screenshot=cat).delete()
         world.add("extra", "spring", "dark")
+
+    @pytest.mark.django_db(transaction=True)
+    def test_a_gallery_that_somebody_deletes_before_what_is_in_it(self, api, fresh_world):
+        """Foreign keys are checked at COMMIT."""
+        world = fresh_world
+        spring = world.galleries["spring"]
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("DELETE FROM catalog_gallery WHERE id = %s", [spring.pk])
+            Screenshot.objects.filter(gallery_id=spring.pk).delete()
+        assert statuses(api, world, ["/galleries/spring/", "/galleries/spring/screenshots/"]) == {410}
+        assert statuses(api, world, OF_CAT) == {404}
 
     def test_is_a_problem_that_nobody_keeps(self, api, world):
         deleted(world, "cat")
