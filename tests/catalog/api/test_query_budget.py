@@ -23,7 +23,7 @@ FILTERS = (
     "captured_after=2020-01-01",
 )
 LISTS = ("/screenshots/", "/galleries/spring/screenshots/", "/tags/dark/screenshots/")
-PAGES = ("page_size=2", "page=1", "limit=2")
+PAGES = ("page_size=2", "page=1", "limit=2", "page_size=2&ordering=title", "page=1&ordering=-title")
 
 
 @pytest.fixture
