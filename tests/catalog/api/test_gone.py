@@ -151,6 +151,13 @@ class TestWhoIsTold:
         for client in (api, other):
             assert statuses(client, world, ["/tags/hush/"]) == {404}
 
+    def test_of_a_word_that_came_with_what_everybody_sees_everybody(self, api, other, world):
+        word = Tag.objects.create(slug="word", name="Word", offered=False)
+        world.shots["cat"].tags.add(word)
+        word.delete()
+        for client in (api, other):
+            assert statuses(client, world, ["/tags/word/", "/tags/word/screenshots/"]) == {410}
+
     def test_what_went_private_and_was_then_deleted_is_not_told_of(self, api, world):
         Gallery.objects.filter(slug="spring").update(visibility="private")
         Gallery.objects.get(slug="spring").delete()
