@@ -99,6 +99,14 @@ class TestMending:
         assert not THING.mend(connection, then=not_called)
         assert names() == set()
 
+    def test_those_that_read_a_column_are_made_once_it_is_there(self) -> None:
+        needing = triggers(ADDED, column="later")
+        assert not needing.mend(connection, then=not_called)
+        assert names() == set()
+        execute(connection, "ALTER TABLE note ADD COLUMN later text")
+        assert needing.mend(connection)
+        assert noted() == ["added"]
+
     def test_what_follows_sees_the_triggers(self) -> None:
         followed = []
         THING.mend(connection, then=lambda on: followed.append((on.alias, noted())))
