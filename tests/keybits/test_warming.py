@@ -395,6 +395,10 @@ class TestTheAnswer:
         finally:
             tracemalloc.stop()
 
+    def test_its_content_is_not_decoded(self, stub: Stub) -> None:
+        stub.says = lambda heard: Said(headers={"Content-Encoding": "gzip"}, body=b"no gzip")
+        assert walk(stub, hots(1)).outcomes == {"200": 1}
+
     def test_one_that_breaks_off_has_failed(self, stub: Stub) -> None:
         stub.says = lambda heard: Said(missing=1)
         assert walk(stub, hots(1)).failures == [Visit("/0/", "RemoteProtocolError", failed=True)]
@@ -509,6 +513,17 @@ class TestPoliteness:
         report = walk(stub, hots(9), Manners(rate=1000, concurrency=3, codings=("br",)))
         assert report.outcomes == {"200": 9}
         assert most == [3]
+
+    def test_one_at_a_time_needs_no_pool_which_a_process_that_exits_would_wait_for(self, stub: Stub) -> None:
+        pools: list[str] = []
+
+        def says(heard: Heard) -> Said:
+            pools.extend(each.name for each in threading.enumerate() if "PoolExecutor" in each.name)
+            return Said()
+
+        stub.says = says
+        assert walk(stub, hots(2)).outcomes == {"200": 2}
+        assert pools == []
 
     def test_the_codings_of_one_url_are_never_asked_for_at_once(self, stub: Stub) -> None:
         asked: set[str] = set()
