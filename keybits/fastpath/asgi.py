@@ -91,19 +91,32 @@ class FastPath:
     async def _ask(
         self, known: AnswerCache, said: RawRequest, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        """Answer a request that `again` does not know: from what was learnt, or by waiting, or the long way."""
+        """Answer a request that `again` does not know: from what was learnt, or as a question that was not learnt."""
         question = _question(said, known)
         if question is None:
             await self.application(scope, receive, send)
             return
         final = known.answer(*question, said=_shared(said))
+        if final is not None:
+            await _send(final, send)
+            return
+        # Before it departs: nobody should wait for a client that sends slowly.
+        first, receive = await _begun(receive)
+        if _is_whole_without_content(first):
+            await self._together(known, question, scope, receive, send)
+        else:
+            await self.application(scope, receive, send)
+
+    async def _together(
+        self, known: AnswerCache, question: Question, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Answer a question that has not been learnt: by waiting for who asks the same, or the long way."""
+        departure = known.depart(question)
+        final = None if departure.leads else await _awaited(departure, known)
         if final is None:
-            departure = known.depart(question)
-            final = None if departure.leads else await _awaited(departure, known)
-            if final is None:
-                await self._learn(known, departure, scope, receive, send)
-                return
-        await _send(final, send)
+            await self._learn(known, departure, scope, receive, send)
+        else:
+            await _send(final, send)
 
     async def _learn(
         self, known: AnswerCache, departure: Departure, scope: Scope, receive: Receive, send: Send
@@ -149,6 +162,22 @@ def _counted(counter: Answers, send: Send) -> Send:
         await send(message)
 
     return note
+
+
+async def _begun(receive: Receive) -> tuple[Any, Receive]:
+    """Return the first message of a request, once it has come, and a `receive` that starts with it again."""
+    first = await receive()
+    unread = [first]
+
+    async def receive_again() -> Any:
+        return unread.pop() if unread else await receive()
+
+    return first, receive_again
+
+
+def _is_whole_without_content(first: Any) -> bool:
+    """Say whether a request that starts with this message ends with it, and has no content."""
+    return first["type"] == "http.request" and not (first.get("body") or first.get("more_body"))
 
 
 async def _awaited(departure: Departure, known: AnswerCache) -> WireResponse | None:

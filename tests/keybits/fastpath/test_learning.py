@@ -465,6 +465,12 @@ class TestPoison:
         assert learns(ways, self.PLAIN)
         assert not ways.was_fast(self.PLAIN.with_fields(field))
 
+    def test_content_that_names_no_length_teaches_nothing(self) -> None:
+        """By HTTP/2 it need not (RFC 9113 section 8.1.1)."""
+        ways = AsgiWays()
+        assert not learns(ways, replace(self.PLAIN, body=b"{}"))
+        assert learns(ways, self.PLAIN)
+
     def test_no_host_is_never_answered_in_front(self, ways: Ways) -> None:
         assert not learns(ways, Asked("/plain/", fields=()))
 

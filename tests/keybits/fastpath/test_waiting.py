@@ -201,14 +201,64 @@ def test_patience_ends(way: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("way", [Asgi], ids=["asgi"], indirect=True)
+@pytest.mark.parametrize(
+    "begun",
+    [
+        [],
+        [{"type": "http.request", "body": b"", "more_body": True}],
+        [{"type": "http.request", "body": b"{", "more_body": True}],
+    ],
+    ids=["nothing yet", "an empty part", "a part"],
+)
+def test_nobody_waits_for_who_has_still_to_send_its_content(
+    way: Any, monkeypatch: pytest.MonkeyPatch, begun: list[Any]
+) -> None:
+    """By HTTP/2 a request that names no length may end late, or never (RFC 9113 section 8.1)."""
+    monkeypatch.setattr(asgi, "PATIENCE", 0.01)
+    application = asgi.FastPath(get_asgi_application())
+    told: list[Any] = []
+
+    async def send(message: Any) -> None:
+        told.append(message)
+
+    async def run() -> None:
+        asked, ended = asyncio.Event(), asyncio.Event()
+        parts, whole = iter(begun), iter([{"type": "http.request", "body": b"", "more_body": False}])
+
+        async def slowly() -> Any:
+            if part := next(parts, None):
+                return part
+            asked.set()
+            await ended.wait()
+            return {"type": "http.disconnect"}
+
+        async def at_once() -> Any:
+            return next(whole, None) or await asyncio.Event().wait()
+
+        slow = asyncio.create_task(application(scope_of(Asked("/list/")), slowly, send))
+        await asked.wait()
+        await application(scope_of(Asked("/list/")), at_once, send)
+        ended.set()
+        await slow
+
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, run()).result()
+    assert not meeting.waiting.acquire(blocking=False), "it waits"
+    assert [message["status"] for message in told if "status" in message] == [200]
+
+
+@pytest.mark.parametrize("way", [Asgi], ids=["asgi"], indirect=True)
 def test_nobody_waits_for_who_left_without_an_answer(way: Any) -> None:
     """A client that goes away has Django give up."""
 
     async def gives_up(*_: Any) -> None: ...
 
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
     application = asgi.FastPath(get_asgi_application())
     application.application = gives_up  # type: ignore[assignment]
-    asyncio.run(application(scope_of(Asked("/list/")), gives_up, gives_up))
+    asyncio.run(application(scope_of(Asked("/list/")), receive, gives_up))
     known = fastpath.answer_cache()
     assert known is not None
     assert known._departed == {}
