@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.conf import settings
 
@@ -38,12 +38,24 @@ KNOWN_MIDDLEWARE = frozenset(
     }
 )
 """Middlewares whose fields depend on nothing of a public request but its method, scheme, host, path and origin."""
-CONSTANT = frozenset({"Vary"})
-"""Fields of an answer that a middleware may change, to a value that does not depend on the answer."""
+AMENDABLE = frozenset({"Vary"})
+"""Fields that a middleware may change, depending on the values of none but these."""
+
+OF_THE_MOMENT = frozenset({"Last-Modified", "Content-Encoding"})
+"""Fields that some answers of the same content have, and that no middleware looks at."""
 
 Fields = Sequence[tuple[str, str]]
-Envelope = tuple[Mapping[str, str], tuple[tuple[str, str], ...]]
-"""The fields of an answer that were changed, and those that were added after them."""
+
+
+class Envelope(NamedTuple):
+    """The fields of an answer that were changed, and those that were added after them.
+
+    `around` is all of the answer that may decide that: which fields it had, and what the `AMENDABLE` ones said.
+    """
+
+    around: str
+    changed: Mapping[str, str]
+    added: tuple[tuple[str, str], ...]
 
 
 def strangers() -> list[str]:
@@ -77,12 +89,21 @@ def envelope(given: Fields, sent: Fields) -> Envelope | None:
     if [name for name, _ in leading] != [name for name, _ in given]:
         return None
     changed = {name: value for (name, value), (_, own) in zip(leading, given, strict=True) if value != own}
-    if changed.keys() - CONSTANT or any(name.lower() == "set-cookie" for name, _ in added):
+    if changed.keys() - AMENDABLE or any(name.lower() == "set-cookie" for name, _ in added):
         return None
-    return changed, added
+    return Envelope(_outline(given), changed, added)
 
 
-def put_around(given: Fields, around: Envelope) -> list[tuple[str, str]]:
-    """Return the fields `given` as middlewares send them, with that envelope around them."""
-    changed, added = around
-    return [*((name, changed.get(name, value)) for name, value in given), *added]
+def put_around(given: Fields, seen: Envelope) -> list[tuple[str, str]] | None:
+    """Return the fields `given` as middlewares send them; None where they were `seen` to send only other fields."""
+    if _outline(given) != seen.around:
+        return None
+    return [*((name, seen.changed.get(name, value)) for name, value in given), *seen.added]
+
+
+def _outline(given: Fields) -> str:
+    return "\n".join(
+        f"{name}: {value}" if name in AMENDABLE else name
+        for name, value in given
+        if name not in OF_THE_MOMENT
+    )

@@ -292,16 +292,16 @@ def _made(held: Held, asked: _Asked, now: float) -> WireResponse | None:
     terms = Terms(now=now, cache_status=cache_status.HIT, accept_encoding=accept_encoding)
     given = answer(held.entry, method or "", conditions, terms)
     around = known.envelopes.get(given.status)
-    if around is None:
+    headers = None if around is None else put_around(given.headers, around)
+    if headers is None:
         return None
     moves = held.entry.max_age or (held.entry.changed is not None and held.entry.changed > now)
-    final = _final(given, around, int(now) if moves else None)
+    final = _final(given, headers, int(now) if moves else None)
     _remember(held, asked, final)
     return final
 
 
-def _final(given: Answer, around: Envelope, second: int | None) -> WireResponse:
-    headers = put_around(given.headers, around)
+def _final(given: Answer, headers: list[tuple[str, str]], second: int | None) -> WireResponse:
     raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
     return WireResponse(STATUS[given.status], headers, given.body, raw, given.status, second)
 

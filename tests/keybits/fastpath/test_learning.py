@@ -247,6 +247,15 @@ class Held(View):
     cache_policy = Policy(Lifetime(max_age=60))
 
 
+class FieldsByRows(View):
+    """Gives its answers a field or not, as the rows have it."""
+
+    @cache_response_and_etag("key")
+    def list(self, request: Request) -> Response:
+        named = Tag.objects.filter(slug="field").values_list("name", flat=True)
+        return Response({"named": list(named)}, headers=dict(each.split(": ") for each in named))
+
+
 class WithCookie(View):
     @cache_response_and_etag("key")
     def list(self, request: Request) -> Response:
@@ -267,6 +276,7 @@ OPEN: dict[str, Any] = {
     "versioned": listed(made(versioning_class=versioning.AcceptHeaderVersioning)),
     "get-only": listed(GetOnly),
     "held": listed(Held),
+    "fields-by-rows": listed(FieldsByRows),
     "expiring": listed(Expiring),
     "throttles-of-misses-and-users": listed(Deferring),
     "exempt": csrf_exempt(listed(View)),
@@ -421,6 +431,25 @@ class TestPoison:
             None,
             None,
         )
+
+    @pytest.mark.parametrize("field", ["Vary: Accept", "X-Frame-Options: SAMEORIGIN"])
+    def test_what_middlewares_added_to_an_answer_is_not_added_to_one_with_other_fields(
+        self, ways: Ways, settings: Settings, field: str
+    ) -> None:
+        """They add to the Vary that they find, and most give an answer no field that it has already."""
+        settings.CORS_ALLOW_CREDENTIALS, settings.CORS_URLS_REGEX = True, ".*"
+        ways = type(ways)()
+        head, get = (Asked("/fields-by-rows/", method=method) for method in ("HEAD", "GET"))
+        name = field.partition(":")[0]
+        for change in (
+            lambda: None,
+            lambda: Tag.objects.create(slug="field", name=field),
+            lambda: Tag.objects.filter(slug="field").delete(),
+        ):
+            change()
+            assert learns(ways, get)
+            assert ways.fast(head).all(name) == ways.long(head).all(name)
+            assert learns(ways, head)
 
     def test_a_session_is_seen_however_its_cookie_is_spelt(self, ways: Ways) -> None:
         assert learns(ways, self.PLAIN)
