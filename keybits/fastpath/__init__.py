@@ -185,6 +185,9 @@ class AnswerCache:
         """Learn the answer of the long way, where it can be repeated from what was noted; return whether it can."""
         if holder.answer is None or code != holder.answer.status or code not in STATUS:
             return False
+        if strangers():  # receivers of the signal for CORS, connected since: URLs load at the first request
+            answer_cache.cache_clear()
+            return False
         around = envelope(holder.answer.headers, fields)
         if around is None or footprint(context) > LONGEST:
             return False

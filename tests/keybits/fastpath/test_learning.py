@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from corsheaders.signals import check_request_enabled
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, transaction
 from django.http import HttpResponse
@@ -580,9 +581,25 @@ class TestPoison:
         settings.KEYBITS_FASTPATH_MIDDLEWARE = [*settings.KEYBITS_FASTPATH_MIDDLEWARE, f"{__name__}.stranger"]
         assert learns(type(ways)(), self.PLAIN)
 
+    def test_so_does_a_receiver_of_the_signal_for_cors_that_is_connected_when_urls_load(
+        self, ways: Ways
+    ) -> None:
+        """Which is at the first request."""
+        assert fastpath.answer_cache() is not None
+        check_request_enabled.connect(decides)
+        try:
+            assert not learns(ways, self.PLAIN.with_fields(("Origin", "https://a.example")))
+            assert not learns(ways, self.PLAIN)
+        finally:
+            check_request_enabled.disconnect(decides)
+
     def test_a_setting_turns_it_off(self, ways: Ways, settings: Settings) -> None:
         settings.KEYBITS_FASTPATH = False
         assert not learns(ways, self.PLAIN)
+
+
+def decides(**_: Any) -> bool:
+    return False
 
 
 def stranger(get_response: Callable[[Any], Any]) -> Callable[[Any], Any]:
