@@ -8,6 +8,7 @@ import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from keybits.drf.renderers import written
 from keybits.entries import Entry
 from keybits.fastpath import AnswerCache, Holder
 from keybits.memory import OVERHEAD, Memory
-from keybits.preconditions import Conditions
+from keybits.preconditions import Conditions, format_http_date
 from keybits.readthrough import new_entry
 from keybits.stores import get_store
 
@@ -311,6 +312,48 @@ def test_whoever_is_answered_in_front_has_seen_that_the_entry_is_true(
     monkeypatch.setattr(clock, "seconds", lambda: 1_000.0)
     assert cache.answer("a", "c", ASK) is not None
     assert held.confirmed == 1_000.0
+
+
+def test_the_answer_is_that_of_the_entry_whose_stamps_were_compared(
+    cache: AnswerCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slower thread may put an older one in its place meanwhile."""
+    found = taught(cache)
+    store = get_store().store
+    witness = store.witness
+
+    def meanwhile(scopes: Any) -> Any:
+        memory.hold("key", replace(found, body=b"older", etag='"older"', witness=b"ended"))
+        return witness(scopes)
+
+    monkeypatch.setattr(store, "witness", meanwhile)
+    told = cache.answer("a", "c", ASK)
+    assert told is not None
+    assert told.body == found.body
+
+
+def test_an_answer_has_no_date_that_came_after_its_stamps_were_compared(
+    cache: AnswerCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other content may have appeared in between, and has that date."""
+    found = replace(taught(cache), changed=11)
+    memory.hold("key", found)
+    store, moment = get_store().store, SimpleNamespace(now=10.9)
+    monkeypatch.setattr(fastpath, "time", SimpleNamespace(time=lambda: moment.now))
+    witness = store.witness
+
+    def slowly(scopes: Any) -> Any:
+        stamps = witness(scopes)
+        moment.now = 11.2
+        return stamps
+
+    monkeypatch.setattr(store, "witness", slowly)
+    told = cache.answer("a", "c", ASK)
+    assert told is not None
+    assert dict(told.headers)["Last-Modified"] == format_http_date(10)
+    told = cache.answer("a", "c", ASK)
+    assert told is not None
+    assert dict(told.headers)["Last-Modified"] == format_http_date(11)
 
 
 def test_what_was_not_kept_teaches_nothing_so_that_nobody_waits_for_it(cache: AnswerCache) -> None:

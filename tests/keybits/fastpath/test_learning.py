@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import wraps
@@ -19,6 +21,7 @@ from django.urls import path
 from django.utils.decorators import method_decorator
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
+from prometheus_client import REGISTRY
 from pytest_django import Settings
 from rest_framework import authentication, negotiation, permissions, versioning, viewsets
 from rest_framework.exceptions import PermissionDenied
@@ -37,6 +40,7 @@ from keybits.drf.closed import closed
 from keybits.drf.throttles import AnonymousThrottle, ScopedThrottle, UserThrottle
 from keybits.fastpath.asgi import FastPath as AsgiFastPath
 from keybits.fastpath.wsgi import FastPath as WsgiFastPath
+from keybits.metrics import outcome
 from keybits.stores import StoreError, get_store
 
 # Nothing is learnt from a store.
@@ -457,10 +461,14 @@ class TestPoison:
         for cookie in ("sessionid=x", "sessionid =x", "a=b; sessionid\t=x", "sessionid"):
             assert not ways.was_fast(self.PLAIN.with_fields(("Cookie", cookie)))
 
-    def test_a_session_is_seen_where_http_2_sends_each_cookie_in_a_field_of_its_own(self) -> None:
+    @pytest.mark.parametrize("is_on", [True, False])
+    def test_a_session_is_seen_where_http_2_sends_each_cookie_in_a_field_of_its_own(
+        self, settings: Settings, is_on: bool
+    ) -> None:
         """RFC 9113 section 8.2.3; by Django itself, too."""
+        settings.KEYBITS_FASTPATH = is_on
         ways = AsgiWays()
-        assert learns(ways, self.PLAIN)
+        assert learns(ways, self.PLAIN) is is_on
         asked = self.PLAIN.with_fields(("Cookie", "a=b"), ("Cookie", "sessionid=x"))
         assert not ways.was_fast(asked)
         assert ways.fast(asked).get("Cache-Control") == "private, no-store"
@@ -570,6 +578,23 @@ class TestPoison:
             ["3"],
         ]
 
+    @pytest.mark.parametrize("kind", ["lifespan", "websocket"])
+    def test_what_is_no_request_by_http_is_handed_on_as_it_came(self, kind: str) -> None:
+        handed: list[Any] = []
+
+        async def django(*given: Any) -> None:
+            handed.extend(given)
+
+        async def receive() -> None: ...
+
+        async def send(message: Any) -> None: ...
+
+        application = AsgiFastPath(AsgiWays()._django)
+        application.application = django  # type: ignore[assignment]
+        scope = {"type": kind, "asgi": {"version": "3.0"}}
+        asyncio.run(application(scope, receive, send))
+        assert handed == [{"type": kind, "asgi": {"version": "3.0"}}, receive, send]
+
     @pytest.mark.parametrize("fast_path", [WsgiFastPath, AsgiFastPath])
     def test_it_refuses_to_go_around_anything_but_django(self, fast_path: Any) -> None:
         with pytest.raises(ImproperlyConfigured, match="must wrap Django"):
@@ -604,6 +629,32 @@ def decides(**_: Any) -> bool:
 
 def stranger(get_response: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return get_response
+
+
+class TestCounting:
+    @pytest.mark.parametrize("is_on", [True, False])
+    def test_every_answer_is_counted_whoever_gave_it(
+        self, ways: Ways, settings: Settings, is_on: bool
+    ) -> None:
+        settings.KEYBITS_METRICS, settings.KEYBITS_FASTPATH = True, is_on
+        plain, before = Asked("/plain/"), counted()
+        refused = plain.with_fields(("Authorization", "Basic x"))
+        told = [ways.fast(asked) for asked in (plain, plain, plain, refused, Asked("/nowhere/"))]
+        given = Counter((str(each.status), outcome(each.get("Cache-Status") or "")) for each in told)
+        assert counted() - before == given
+        assert given["200", "hit"] == 2
+
+
+def counted() -> Counter[tuple[str, str]]:
+    """Return how many answers this process has counted, by status and by what the cache did."""
+    samples = [sample for metric in REGISTRY.collect() for sample in metric.samples]
+    return Counter(
+        {
+            (each.labels["status"], each.labels["cache"]): int(each.value)
+            for each in samples
+            if each.name == "keybits_answers_total"
+        }
+    )
 
 
 class TestCodings:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -198,6 +199,41 @@ def test_patience_ends(way: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     known = fastpath.answer_cache()
     assert known is not None
     assert known._departed == {}  # whose patience ended has not called the leader off for others
+
+
+@pytest.mark.parametrize("way", [Asgi], ids=["asgi"], indirect=True)
+def test_nobody_waits_for_a_client_that_reads_slowly(way: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first answer is read once the second has been."""
+    monkeypatch.setattr(asgi, "PATIENCE", 60)
+    application = asgi.FastPath(get_asgi_application())
+    meeting.awaited = 1
+
+    async def run() -> None:
+        second_is_read, told = asyncio.Event(), []
+
+        async def ask(read: Callable[[], Awaitable[Any]]) -> None:
+            received = iter([{"type": "http.request", "body": b"", "more_body": False}])
+
+            async def receive() -> Any:
+                return next(received, None) or await asyncio.Event().wait()
+
+            async def send(message: Any) -> None:
+                await read()
+                told.append(message)
+
+            await application(scope_of(Asked("/list/")), receive, send)
+
+        async def at_once() -> None: ...
+
+        first = asyncio.create_task(ask(second_is_read.wait))
+        await asyncio.sleep(0)
+        await asyncio.wait_for(ask(at_once), 30)
+        second_is_read.set()
+        await first
+        assert [message["status"] for message in told if "status" in message] == [200, 200]
+
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, run()).result()
 
 
 @pytest.mark.parametrize("way", [Asgi], ids=["asgi"], indirect=True)
