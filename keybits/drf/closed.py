@@ -1,19 +1,21 @@
 """Which views are closed: they answer from the address, the negotiated context and the user alone.
 
 The fast path repeats answers of closed views only. It is decided from how the view was reached and from its classes:
-the bits of the key, the permissions, the authentication, and the steps that REST framework takes before the handler
-and a class may override. Whatever is not known to look at nothing else keeps to the long way. `closed` declares of a
-project's own class or function that it looks at nothing but the method, the address, the Accept and Host fields, and
-who is asking.
+the converters of the route, the bits of the key, the permissions, the authentication, and the steps that REST framework
+takes before the handler and a class may override. Whatever is not known to look at nothing else keeps to the long way.
+`closed` declares of a project's own class or function that it looks at nothing but the method, the address, the Accept
+and Host fields, and who is asking.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from inspect import getattr_static
 from typing import Any, TypeVar
 
+from django.urls.converters import get_converters
 from rest_framework import authentication, negotiation, permissions, versioning
 
 from keybits import bits
@@ -123,6 +125,7 @@ OURS = ("django.", "rest_framework.", "rest_framework_extensions.", "keybits.", 
 ROUTED_BY = ("django.views.decorators.csrf", "django.views.generic.base", "rest_framework.")
 WRAPPED_BY = ("keybits.", "drf_spectacular.")
 """The modules whose functions may stand between a URL and its view, and between a view and its cached handler."""
+_CONVERTER = re.compile(r"<([^:<>]+):")
 
 
 def closed(thing: T) -> T:
@@ -140,6 +143,7 @@ def is_closed(view: Any, method: Callable[..., Any], constructor: KeyConstructor
     policies = (*view.permission_classes, *view.authentication_classes, *counting)
     return (
         _is_reached_directly(view)
+        and _is_captured_plainly(view.request.resolver_match.route or "")
         and _leads_straight(_handler(view), method)
         and _is_given(view, constructor)
         and all(_looks_at_nothing_else(each, POLICIES) for each in policies)
@@ -164,6 +168,14 @@ def _is_reached_directly(view: Any) -> bool:
     return getattr(route, "cls", None) is type(view) and all(
         _is_of(each, ROUTED_BY) or each is type(view).dispatch for each in _links(route)
     )
+
+
+@lru_cache(maxsize=1024)
+def _is_captured_plainly(route: str) -> bool:
+    """Return whether no converter of the project's own, which may refuse an address, is named in the route."""
+    known = get_converters()
+    kinds = (type(known[name]) for name in _CONVERTER.findall(route) if name in known)
+    return all(kind.__module__.startswith(OURS) or is_said_closed(kind) for kind in kinds)
 
 
 def _handler(view: Any) -> Any:

@@ -17,7 +17,8 @@ from corsheaders.signals import check_request_enabled
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, transaction
 from django.http import HttpResponse
-from django.urls import path
+from django.urls import path, register_converter
+from django.urls.converters import StringConverter
 from django.utils.decorators import method_decorator
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
@@ -30,7 +31,7 @@ from rest_framework.response import Response
 from rest_framework.throttling import SimpleRateThrottle
 from stacks.ways import AsgiWays, Asked, Ways, WsgiWays, environ_of, exchange, scope_of
 
-from catalog.models import Tag
+from catalog.models import Gallery, Tag
 from keybits import bits, fastpath, memory, readthrough
 from keybits.answers import answer
 from keybits.cache_control import Lifetime, Policy
@@ -261,6 +262,12 @@ class FieldsByRows(View):
         return Response({"named": list(named)}, headers=dict(each.split(": ") for each in named))
 
 
+class Captures(View):
+    @cache_response_and_etag("key")
+    def list(self, request: Request, **captured: str) -> Response:
+        return Response(captured)
+
+
 class WithCookie(View):
     @cache_response_and_etag("key")
     def list(self, request: Request) -> Response:
@@ -336,7 +343,28 @@ STEPS = (
 )
 SHUT |= {f"own-{step}": listed(overriding(step)) for step in STEPS}
 
-urlpatterns = [path(f"{name}/", view) for name, view in {**OPEN, **SHUT}.items()]
+
+class Shown(StringConverter):
+    """Captures galleries that are shown."""
+
+    def to_python(self, value: str) -> str:
+        if not Gallery.objects.filter(slug=value, visibility="public").exists():
+            raise ValueError
+        return value
+
+
+@closed
+class Word(StringConverter):
+    regex = "[a-z]+"
+
+
+register_converter(Shown, "shown")
+register_converter(Word, "word")
+urlpatterns = [
+    *(path(f"{name}/", view) for name, view in {**OPEN, **SHUT}.items()),
+    path("of/<shown:gallery>/", listed(Captures)),
+    path("by/<word:word>/<str:other>/", listed(Captures)),
+]
 handler404 = "keybits.problems.not_found"
 
 
@@ -389,6 +417,16 @@ class TestClosedViews:
         asked = Asked(f"/{name}/")
         assert learns(ways, asked.with_fields(("X-Key", "x"))) is False
         assert ways.fast(asked).status in {401, 403}
+
+    def test_what_a_converter_of_the_projects_own_refuses_is_refused(self, wsgi: Ways) -> None:
+        """By ASGI none may ask the database."""
+        Gallery.objects.create(slug="spring", title="Spring", visibility="public")
+        assert not learns(wsgi, Asked("/of/spring/"))
+        Gallery.objects.update(visibility="private")
+        assert wsgi.fast(Asked("/of/spring/")).status == 404
+
+    def test_a_converter_may_be_declared_closed(self, ways: Ways) -> None:
+        assert learns(ways, Asked("/by/word/1/"))
 
     def test_a_method_that_a_view_does_not_have_stays_a_405(self, ways: Ways) -> None:
         assert learns(ways, Asked("/get-only/"))
