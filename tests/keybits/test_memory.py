@@ -305,11 +305,19 @@ def test_what_was_answered_once_is_answered_again_by_what_was_said_alone(cache: 
 def test_whoever_is_answered_in_front_has_seen_that_the_entry_is_true(
     cache: AnswerCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It may be shown for a while after its end, counted from then."""
+    """It may be shown for a while after its end, counted from when its stamps were asked for."""
     found = replace(entry(), stale=30)
     held = memory.hold("key", found)
     teach(cache, "a", "c", "key", found)
-    monkeypatch.setattr(clock, "seconds", lambda: 1_000.0)
+    store, moment = get_store().store, SimpleNamespace(now=1_000.0)
+    monkeypatch.setattr(clock, "seconds", lambda: moment.now)
+    witness = store.witness
+
+    def slowly(scopes: Any) -> Any:
+        moment.now += 1
+        return witness(scopes)
+
+    monkeypatch.setattr(store, "witness", slowly)
     assert cache.answer("a", "c", ASK) is not None
     assert held.confirmed == 1_000.0
 
