@@ -106,27 +106,34 @@ class Departure:
 
 @dataclass(slots=True, eq=False)
 class _Context:
-    """What middlewares added to answers in one context, by status."""
+    """What an address leads to in one context: an entry's key, its scopes, and what middlewares added, by status."""
 
+    key: str
+    scopes: tuple[str, ...]
     envelopes: Mapping[int, Envelope] = field(default_factory=dict)
     is_right: bool = True
-    """False once the middlewares have been seen to add something else."""
+    """False once it has been seen to lead to something else, or the middlewares to add something else."""
+
+    def agrees(self, holder: Holder, code: int, around: Envelope) -> bool:
+        """Say whether what was noted of an answer, and its envelope, contradict nothing that is known."""
+        known = self.key, self.scopes, self.envelopes.get(code, around)
+        return known == (holder.key, holder.scopes, around)
 
 
 @dataclass(slots=True, eq=False)
 class _Target:
-    """What an address leads to: an entry's key, its scopes, and the contexts in which it was requested."""
+    """An address: the contexts in which it was requested, which may lead to different entries."""
 
-    key: str
-    scopes: tuple[str, ...]
     contexts: dict[Hashable, _Context] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
         """The bytes that it takes."""
         known = tuple(self.contexts.items())
-        contexts = sum(RECORD_BYTES + footprint(name) + footprint(each.envelopes) for name, each in known)
-        return RECORD_BYTES + footprint(self.scopes) + contexts
+        return RECORD_BYTES + sum(
+            RECORD_BYTES + footprint(name) + footprint((each.key, each.scopes)) + footprint(each.envelopes)
+            for name, each in known
+        )
 
 
 _Asked = tuple[_Context, Ask]
@@ -159,10 +166,9 @@ class AnswerCache:
     def again(self, said: RawRequest) -> WireResponse | None:
         """Return what `answer` would return for the question made from `said`; None if it has not answered that yet."""
         found = self._understood.get(said)
-        if found is None or not found.asked[0].is_right:
+        if found is None or not found.asked[0].is_right or found.target.take() is None:
             return None
-        target = found.target.take()
-        return None if target is None else _given(target, found.asked)
+        return _given(found.asked)
 
     def answer(
         self, address: Hashable, context: Hashable, ask: Ask, said: RawRequest | None = None
@@ -176,7 +182,7 @@ class AnswerCache:
         known = None if target is None else target.contexts.get(context)
         if slot is None or target is None or known is None:
             return None
-        final = _given(target, (known, ask))
+        final = _given((known, ask))
         if final is not None and said is not None:
             self._note(said, _Understood(slot, (known, ask)))
         return final
@@ -191,8 +197,8 @@ class AnswerCache:
         around = envelope(holder.answer.headers, fields)
         if around is None or footprint(context) > LONGEST:
             return False
-        target = self._target(address, holder)
-        _admit(target, context, code, around)
+        target = self._target(address)
+        _admit(target, context, holder, code, around)
         is_known = self._targets.weigh(address, target, footprint(address) + target.size)
         return is_known and memory.entries().get(holder.key) is not None
 
@@ -230,13 +236,14 @@ class AnswerCache:
 
     def _may_show_stale(self, address: Hashable) -> bool:
         target = self._targets.get(address)
-        held = None if target is None else memory.entries().get(target.key)
-        return held is not None and held.entry.stale > 0
+        keys = set() if target is None else {known.key for known in tuple(target.contexts.values())}
+        found = map(memory.entries().get, keys)
+        return any(held.entry.stale > 0 for held in found if held is not None)
 
-    def _target(self, address: Hashable, holder: Holder) -> _Target:
+    def _target(self, address: Hashable) -> _Target:
         target = self._targets.get(address)
-        if target is None or (target.key, target.scopes) != (holder.key, holder.scopes):
-            target = _Target(holder.key, holder.scopes)
+        if target is None:
+            target = _Target()
             self._targets.put(address, target, footprint(address) + target.size)
         return target
 
@@ -244,22 +251,23 @@ class AnswerCache:
 STATUS = {200: "200 OK", 304: "304 Not Modified"}
 
 
-def _admit(target: _Target, context: Hashable, code: int, around: Envelope) -> None:
+def _admit(target: _Target, context: Hashable, holder: Holder, code: int, around: Envelope) -> None:
     """Add what was learnt, without changing in place what other threads may be reading."""
     present = target.contexts.get(context)
     if present is None and len(target.contexts) >= MOST_CONTEXTS:
         target.contexts = {}
-    if present is None or present.envelopes.get(code, around) != around:
+    if present is None or not present.agrees(holder, code, around):
         if present is not None:
             present.is_right = False
-        present = target.contexts[context] = _Context()
+        present = target.contexts[context] = _Context(holder.key, holder.scopes)
     present.envelopes = {**present.envelopes, code: around}
 
 
-def _given(target: _Target, asked: _Asked) -> WireResponse | None:
+def _given(asked: _Asked) -> WireResponse | None:
     """Return the answer, as given before or made now; None where the entry is missing or cannot be believed."""
-    held, now = memory.entries().get(target.key), time.time()
-    if held is None or not _is_true(held, target.scopes):
+    known = asked[0]
+    held, now = memory.entries().get(known.key), time.time()
+    if held is None or not _is_true(held, known.scopes):
         return None
     found: WireResponse | None = held.answers.get(asked)
     if found is not None and (found.second is None or found.second == int(now)):

@@ -92,6 +92,10 @@ class Negotiation(negotiation.DefaultContentNegotiation): ...
 class Versioning(versioning.URLPathVersioning): ...
 
 
+class OriginKey(TagKey):
+    origin = bits.OriginKeyBit()
+
+
 class HeaderKey(TagKey):
     header = bits.HeadersKeyBit(["x-key"])
 
@@ -285,6 +289,7 @@ OPEN: dict[str, Any] = {
         )
     ),
     "scopes-closed": listed(made(key=ScopesByClosedFunction())),
+    "by-origin": listed(made(key=OriginKey())),
     "versioned": listed(made(versioning_class=versioning.AcceptHeaderVersioning)),
     "get-only": listed(GetOnly),
     "held": listed(Held),
@@ -553,6 +558,15 @@ class TestPoison:
     def test_a_host_that_is_not_ours_is_refused_after_ours_was_not(self, ways: Ways) -> None:
         assert learns(ways, self.PLAIN)
         assert ways.fast(self.PLAIN.with_fields(("Host", "evil.example"))).status == 400
+
+    def test_hosts_that_have_entries_of_their_own_do_not_drive_each_other_out(
+        self, ways: Ways, settings: Settings
+    ) -> None:
+        settings.ALLOWED_HOSTS = ["a.example", "b.example"]
+        ways = type(ways)()
+        asked = [Asked("/by-origin/", fields=(("Host", host),)) for host in settings.ALLOWED_HOSTS]
+        assert all(learns(ways, each) for each in asked)
+        assert all(ways.was_fast(each) for each in asked)
 
     def test_schemes_are_told_apart(self, ways: Ways, settings: Settings) -> None:
         settings.SECURE_HSTS_SECONDS = 60

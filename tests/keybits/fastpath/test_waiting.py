@@ -307,12 +307,13 @@ def test_nobody_waits_where_something_stale_may_be_shown(way: Any) -> None:
     (address,) = known._targets._slots
     target = known._targets.get(address)
     assert target is not None
-    (context,) = target.contexts
+    ((context, found),) = target.contexts.items()
     assert known.depart((address, context, ())).leads
-    held = memory.entries().get(target.key)
+    held = memory.entries().get(found.key)
     assert held is not None
-    memory.hold(target.key, replace(held.entry, stale=60))
+    memory.hold(found.key, replace(held.entry, stale=60))
     assert known.depart((address, context, ())).leader is None
+    assert known.depart((address, "another", ())).leader is None
 
 
 def test_landing_twice_leaves_who_departed_meanwhile_on_its_way(way: Any) -> None:
