@@ -264,6 +264,21 @@ def test_answers_that_were_forgotten_are_not_counted(cache: AnswerCache, setting
     assert len(sizes) <= fastpath.MOST_FINALS
 
 
+def test_an_answer_that_is_made_anew_each_second_weighs_no_more_each_time(
+    cache: AnswerCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = replace(entry(), max_age=60)
+    held, moment = memory.hold("key", found), SimpleNamespace(now=100.0)
+    monkeypatch.setattr(fastpath, "time", SimpleNamespace(time=lambda: moment.now))
+    teach(cache, "a", "c", "key", found)
+    weights = set()
+    for _ in range(5):
+        moment.now += 1
+        assert cache.answer("a", "c", ASK) is not None
+        weights.add((held.weight, memory.entries().size))
+    assert len(weights) == 1
+
+
 def test_contexts_are_remembered_up_to_a_number(cache: AnswerCache) -> None:
     for number in range(3 * fastpath.MOST_CONTEXTS):
         teach(cache, "a", ("GET", number), "key", entry())

@@ -582,6 +582,14 @@ class TestPoison:
         assert not wsgi.was_fast(Asked("/plain/", environ={"REDIRECT_URL": "/there/plain/"}))
         assert not wsgi.was_fast(Asked("/plain/", mount="/there"))
 
+    @pytest.mark.parametrize("told_as", ["RAW_URI", "REQUEST_URI"])
+    def test_a_path_that_is_spelt_otherwise_is_not_found_however_the_server_says_it(
+        self, wsgi: Ways, told_as: str
+    ) -> None:
+        """As gunicorn, and as mod_wsgi and uWSGI."""
+        assert learns(wsgi, Asked("/plain/", raw=False, environ={told_as: "/plain/"}))
+        assert wsgi.fast(Asked("/plain/", raw=False, environ={told_as: "/%70lain/"})).status == 404
+
     def test_an_environ_without_what_may_be_left_out_is_answered(self, wsgi: Ways) -> None:
         environ = environ_of(Asked("/plain/"))
         del environ["SCRIPT_NAME"], environ["QUERY_STRING"]
