@@ -536,7 +536,7 @@ class TestPoison:
         settings.MIDDLEWARE = [name for name in settings.MIDDLEWARE if "cookieless" not in name]
         ways = type(ways)()
         assert learns(ways, self.PLAIN)
-        for token in ("x", "a" * 33):
+        for token in ("x", "a" * 33, "a" * 32 + " a", '"' + "a" * 32 + '" a'):
             assert ways.fast(self.PLAIN.with_fields(("Cookie", f"csrftoken={token}"))).get("Set-Cookie")
 
     @pytest.mark.parametrize(
