@@ -300,6 +300,35 @@ def test_nobody_waits_for_who_left_without_an_answer(way: Any) -> None:
     assert known._departed == {}
 
 
+@pytest.mark.parametrize("way", [Wsgi], ids=["wsgi"], indirect=True)
+def test_nobody_waits_for_whom_the_server_could_not_answer(way: Any) -> None:
+    def gone(*_: Any) -> None:
+        raise ConnectionResetError
+
+    with pytest.raises(ConnectionResetError):
+        wsgi.FastPath(get_wsgi_application())(environ_of(Asked("/list/")), gone)
+    known = fastpath.answer_cache()
+    assert known is not None
+    assert known._departed == {}
+
+
+@pytest.mark.parametrize("way", [Asgi], ids=["asgi"], indirect=True)
+def test_nor_for_whom_an_exception_has_ended(way: Any) -> None:
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def raises(*_: Any) -> None:
+        raise RuntimeError
+
+    application = asgi.FastPath(get_asgi_application())
+    application.application = raises  # type: ignore[assignment]
+    with pytest.raises(RuntimeError):
+        asyncio.run(application(scope_of(Asked("/list/")), receive, raises))
+    known = fastpath.answer_cache()
+    assert known is not None
+    assert known._departed == {}
+
+
 def test_nobody_waits_where_something_stale_may_be_shown(way: Any) -> None:
     way.ask_at_once(["/list/"])
     known = fastpath.answer_cache()
