@@ -383,6 +383,13 @@ def test_what_teaches_nothing_is_remembered_of_so_many_and_no_more(monkeypatch: 
 QUESTION: fastpath.Question = (("/list/",), ("GET",), ("GET", None))
 
 
+def test_who_asks_the_same_on_other_conditions_waits_too() -> None:
+    """The answer to each is made from the same entry."""
+    known = fastpath.AnswerCache()
+    first = known.depart(QUESTION)
+    assert known.depart((*QUESTION[:2], ("GET", "gzip"))).leader is first.leader
+
+
 @pytest.mark.parametrize("code", [0, 406, 412, 429, 500, 503])
 def test_what_says_nothing_of_the_address_keeps_nobody_from_waiting_the_next_time(code: int) -> None:
     known = fastpath.AnswerCache()
