@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from keybits import cache_control, codings, etags
 from keybits.entries import Entry
-from keybits.preconditions import Conditions, Outcome, Validators, evaluate, format_http_date
+from keybits.preconditions import NONE, Conditions, Outcome, Validators, evaluate, format_http_date
 
 __all__ = ["Answer", "Terms", "answer", "last_modified", "missing_coding"]
 
@@ -72,7 +72,7 @@ def answer(entry: Entry, method: str, conditions: Conditions, terms: Terms) -> A
 
 def _vary(entry: Entry) -> list[tuple[str, str]]:
     """Return `Vary: Accept-Encoding`, unless the entry has a Vary of its own, which then includes it."""
-    return [] if any(name == "Vary" for name, _ in entry.headers) else [VARY]
+    return [] if "Vary" in dict(entry.headers) else [VARY]
 
 
 def _dated(changed: int | None, terms: Terms) -> list[tuple[str, str]]:
@@ -111,6 +111,8 @@ def _selected(entry: Entry, accept_encoding: str | None, conditions: Conditions)
     So a client whose Accept-Encoding has changed can revalidate its copy. None where no coding is acceptable.
     """
     admitted = codings.admitted(accept_encoding, entry.body)
+    if conditions is NONE:
+        return admitted[0] if admitted else None
     tags = {coding: codings.entity_tag(entry.etag, coding) for coding in admitted}
     for listed, is_listed in (
         (conditions.if_match, etags.strongly_listed),  # first, in the order in which conditions are evaluated

@@ -413,7 +413,6 @@ def _http_response(result: Answer, representation: bytes) -> HttpResponse:
         response = problem_response(result.status, detail=detail, type=kind)
     else:
         response = RepresentationResponse(result.body, representation, result.status)
-        del response["Content-Type"]
     # Without Django's check of each field: it was made when the entry was (`python -m benchmarks server_cpu`).
     response.headers._store.update([(name.lower(), (name, value)) for name, value in result.headers])
     return response

@@ -51,9 +51,9 @@ def _question(constructor: KeyConstructor, exchange: dict[str, Any], locale: Loc
     kind: Any = type(view)
     version = None if request.version is None else str(request.version)
     found = (request.accepted_media_type, version or "")  # whatever the negotiation and the versioning are
-    hosts = (meta.get(name, "") for name in (HOST if "HTTP_HOST" in meta else WITHOUT_HOST))
+    hosts = [meta.get(name, "") for name in (HOST if "HTTP_HOST" in meta else WITHOUT_HOST)]
     texts = (path, canonical_query(view, request), *found, *hosts)
-    plain = all(type(value) is str for _, value in captured) and not exchange["args"]
+    plain = not exchange["args"] and all(type(value) is str for _, value in captured)
     plain &= not is_known or knows_users_by_key(constructor)
     if not plain or sum(map(len, texts)) > LONGEST_NAMED or not are_closed(kind, constructor):
         return None

@@ -20,8 +20,9 @@ class RepresentationResponse(HttpResponse):
     """
 
     def __init__(self, content: bytes, representation: bytes, status: int) -> None:
-        # Django's own type would be put together from the charset, and is replaced by the stored one.
+        # Django's own type would be put together from the charset; the stored one comes with the other fields.
         super().__init__(content, "", status)
+        self.headers._store.clear()
         self._representation = representation
 
     def items(self) -> Any:
