@@ -7,9 +7,11 @@ reason.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from django.apps import apps as registry
 from django.core.exceptions import ImproperlyConfigured
 from django.db.models import ForeignKey, ManyToManyField, Model
 
@@ -89,7 +91,7 @@ def source_of(model: type[Model], text: str) -> Source:
     Raises `ImproperlyConfigured`, with the reason, for a template that triggers cannot follow.
     """
     try:
-        return _resolved(model, parse(text))
+        return _resolved(_with_relations(model), parse(text))
     except ImproperlyConfigured as error:
         raise ImproperlyConfigured(f"{model._meta.label} is declared with {text!r}, which {error}") from None
 
@@ -149,11 +151,18 @@ def _walk(model: type[Model], path: str) -> tuple[Any, tuple[Join, ...]]:
                 f"goes through {name!r}: {model._meta.label} has no such foreign key or many-to-many field."
             )
         joins += [*_upwards(model, field), *_joins(field)]
-        model = field.related_model
+        model = _with_relations(field.related_model)
     field = _field(model, last)
     if getattr(field, "column", None) is None:
         raise ImproperlyConfigured(f"names {last!r} of {model._meta.label}, which is no column.")
     return field, (*joins, *_upwards(model, field))
+
+
+def _with_relations(model: type[Model]) -> type[Model]:
+    """Return `model`, or the code's own for an unmanaged one of a migration, which leaves its foreign keys out."""
+    with suppress(LookupError):
+        return model if model._meta.managed else registry.get_model(model._meta.label)
+    return model
 
 
 def _upwards(model: type[Model], field: Any) -> Iterator[Join]:

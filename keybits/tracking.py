@@ -173,8 +173,11 @@ def _keep_other(connection: BaseDatabaseWrapper, model: type[Model], templates: 
 
 
 def _as_migrated(model: type[Model], apps: Apps, operations: list[Any]) -> type[Model]:
-    """Return the model as the database has it, under whatever name; `model` itself, where no migration mentions it."""
-    for name, _ in _past(model, operations):
+    """Return the model as the database has it, under whatever name; `model` itself, where no migration makes its table.
+
+    Migrations know no foreign keys of such a table: neither of an unmanaged model nor of one that has none.
+    """
+    for name, _ in _past(model, operations) if operations and model._meta.managed else ():
         with suppress(LookupError):
             return apps.get_model(model._meta.app_label, name)
     return model

@@ -29,7 +29,7 @@ from django.db.migrations.state import ProjectState
 from django.test.utils import isolate_apps
 
 from catalog.models import Gallery, Screenshot, Tag
-from keybits import changes, invalidation, tracking, trigger_health, triggers
+from keybits import changes, invalidation, sources, tracking, trigger_health, triggers
 from keybits.operations import TrackChanges
 from keybits.relay import Relay
 from keybits.trigger_health import WANTED, UntrackedError
@@ -438,6 +438,65 @@ def test_a_table_of_another_schema_is_tracked(kept: Callable[..., Any], table: s
         assert recorded() == {"things"}
     finally:
         execute("DROP SCHEMA sales CASCADE")
+
+
+@pytest.fixture
+def unmanaged(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A model of a table that somebody else has made: Django's migrations mention it without its foreign key."""
+    with isolate_apps("catalog") as code:
+
+        class Memo(models.Model):
+            writer = models.ForeignKey(deployment.model("Writer"), models.CASCADE)
+
+            class Meta:
+                app_label = "catalog"
+                managed = False
+
+        monkeypatch.setattr(sources, "registry", code)
+        deployment.apply(CreateModel("Memo", [KEY], options={"managed": False}))
+        execute("CREATE TABLE catalog_memo (id bigint PRIMARY KEY, writer_id bigint)")
+        execute("INSERT INTO catalog_memo VALUES (1, %s)", deployment.of("Writer").get().pk)
+        yield Memo
+        execute("DROP TABLE catalog_memo")
+
+
+@contextmanager
+def tracked_as_migrated(deployment: Deployment, model: Any, template: str) -> Iterator[None]:
+    """Declare a template, and have `migrate` make its triggers in the deployment's database."""
+    invalidation.declare(model, template)
+    try:
+        tracking.keep(apps.get_app_config("catalog"), "default", apps=deployment.state.apps)
+        execute("DELETE FROM keybits_change")
+        yield
+    finally:
+        del invalidation._declared[model]
+
+
+def test_an_unmanaged_table_is_tracked_through_its_foreign_key(
+    deployment: Deployment, unmanaged: Any
+) -> None:
+    with tracked_as_migrated(deployment, unmanaged, "writer:{writer__name}"):
+        execute("DELETE FROM catalog_memo")
+        assert recorded() == {"writer:w"}
+
+
+def test_what_leads_through_an_unmanaged_table_is_tracked(deployment: Deployment, unmanaged: Any) -> None:
+    deployment.apply(CreateModel("Sheet", [KEY, ("memo", models.ForeignKey("Memo", models.CASCADE))]))
+    with tracked_as_migrated(deployment, deployment.model("Sheet"), "writer:{memo__writer__name}"):
+        deployment.of("Sheet").create(memo_id=1)
+        assert recorded() == {"writer:w"}
+    deployment.apply(DeleteModel("Sheet"))
+
+
+def test_an_application_without_migrations_is_tracked_through_its_foreign_keys(settings: Any) -> None:
+    settings.MIGRATION_MODULES = {"catalog": None}
+    migrated = MigrationLoader(None).project_state().apps
+    try:
+        tracking.keep(apps.get_app_config("catalog"), "default", apps=migrated)
+        trigger_health.demand_triggers(connection)
+    finally:
+        tracking.keep(apps.get_app_config("catalog"), "default")
+        execute("DELETE FROM keybits_change")
 
 
 @pytest.fixture
