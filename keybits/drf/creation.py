@@ -55,5 +55,6 @@ class CreateETAGMixin(WriteMixin):
             return failed(str(error.detail))
 
     def perform_create(self, serializer: Any) -> None:
-        """Save the validated serializer."""
-        serializer.save()
+        """Save the validated serializer, as a class behind this one does it, if any."""
+        behind = getattr(super(), "perform_create", serializer.__class__.save)
+        behind(serializer)

@@ -107,21 +107,22 @@ class DeferredThrottlesMixin(LeadingMixin):
 
     def check_throttles(self, request: Request) -> None:
         self._are_put_off = _is_cached(self, request)
-        self._ask(request, (True,) if self._are_put_off else (True, False))
+        kinds = (True,) if self._are_put_off else (True, False)
+        self._ask(request, kinds, super().check_throttles)  # type: ignore[misc]
 
     def check_throttles_now(self, request: Request) -> None:
         """Ask the throttles that were deferred, if any were."""
         if self._are_put_off:
-            self._ask(request, (False,))
+            self._ask(request, (False,), super().check_throttles)  # type: ignore[misc]
 
-    def _ask(self, request: Request, kinds: tuple[bool, ...]) -> None:
-        """Ask the throttles of these kinds. The others are not instantiated (`python -m benchmarks server_cpu`)."""
+    def _ask(self, request: Request, kinds: tuple[bool, ...], check: Callable[[Request], None]) -> None:
+        """Have `check` ask throttles of these kinds. No others are instantiated (`python -m benchmarks server_cpu`)."""
         declared, given = self.throttle_classes, vars(self).get("get_throttles")
         self.throttle_classes = [each for each in declared if _counts_hits(each) in kinds]
         made: Any = self.get_throttles()  # a view may make its own
         vars(self)["get_throttles"] = lambda: [each for each in made if _counts_hits(each) in kinds]
         try:
-            super().check_throttles(request)  # type: ignore[misc]
+            check(request)
         finally:
             del vars(self)["get_throttles"]
             if given:

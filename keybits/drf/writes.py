@@ -209,12 +209,14 @@ class ConditionalWritesMixin(WriteMixin):
         return self._on_condition(request, remove)
 
     def perform_update(self, serializer: Any) -> None:
-        """Save the validated data."""
-        serializer.save()
+        """Save the validated data, as a class behind this one does it, if any."""
+        behind = getattr(super(), "perform_update", serializer.__class__.save)
+        behind(serializer)
 
     def perform_destroy(self, instance: Any) -> None:
-        """Delete the object."""
-        instance.delete()
+        """Delete the object, as a class behind this one does it, if any."""
+        behind = getattr(super(), "perform_destroy", instance.__class__.delete)
+        behind(instance)
 
     def _on_condition(self, request: Request, write: Callable[[Any], Written | None]) -> HttpResponse:
         """Run `write` on the locked object if the preconditions hold. Answer 204 if it returns None."""

@@ -1,4 +1,4 @@
-"""What is said of keybits' mixins behind REST framework's classes, where they would do nothing."""
+"""What is said of keybits' mixins where they, or a class of the project's own behind them, would do nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,15 @@ from rest_framework.serializers import Serializer
 from rest_framework.viewsets import GenericViewSet, ModelViewSet
 
 from keybits import drf
-from keybits.drf import ClosedMembersMixin, ListCacheResponseAndETAGMixin, ProjectedListMixin
+from keybits.constructors import DefaultObjectKeyConstructor
+from keybits.drf import (
+    CacheResponseAndETAGMixin,
+    ClosedMembersMixin,
+    ClosedQueryMixin,
+    CreateETAGMixin,
+    ListCacheResponseAndETAGMixin,
+    ProjectedListMixin,
+)
 from keybits.drf.bulk import BulkCreateMixin, BulkMixin
 
 OF_SERIALIZERS = {"ClosedMembersMixin"}
@@ -44,3 +52,40 @@ def test_a_method_of_the_project_s_own_may_come_first() -> None:
             return Response([])
 
     assert Own.list is not ListCacheResponseAndETAGMixin.list
+
+
+@pytest.mark.parametrize(
+    ("mixin", "name", "own"),
+    [
+        (CacheResponseAndETAGMixin, "object_cache_key_func", DefaultObjectKeyConstructor()),
+        (CacheResponseAndETAGMixin, "write_serializer_class", Serializer),
+        (CacheResponseAndETAGMixin, "get_address", lambda self, instance: ""),
+        (CacheResponseAndETAGMixin, "destroy", lambda self, request, *args, **kwargs: Response(status=204)),
+        (CreateETAGMixin, "create", lambda self, request, *args, **kwargs: Response(status=201)),
+    ],
+)
+def test_a_view_whose_mixin_hides_what_the_project_defines_behind_it_is_refused(
+    mixin: type[Any], name: str, own: Any
+) -> None:
+    """A class of a project's own that all its views inherit from, with a mixin put before it."""
+    base = type("Base", (ModelViewSet,), {name: own})
+    with pytest.raises(
+        ImproperlyConfigured, match=rf"View has \w+ before Base, whose {name} would never be us"
+    ):
+        type("View", (mixin, base), {})
+    type("View", (mixin, base), {name: own})
+    type("View", (base,), {})
+
+
+def test_what_a_mixin_calls_on_may_be_defined_behind_it() -> None:
+    def own(self: Any, request: Any, *args: Any, **kwargs: Any) -> Response:
+        return Response([])
+
+    names = ("list", "retrieve", "get_object", "initial", "check_throttles", "perform_update", "options")
+    base = type("Base", (ModelViewSet,), dict.fromkeys(names, own))
+    type("View", (ClosedQueryMixin, CacheResponseAndETAGMixin, base), {})
+
+
+def test_a_mixin_that_is_behind_another_hides_nothing_from_it() -> None:
+    base = type("Base", (CreateETAGMixin, ModelViewSet), {"write_serializer_class": Serializer})
+    assert type("View", (BulkCreateMixin, base), {}).write_serializer_class is Serializer

@@ -452,6 +452,9 @@ def unmanaged(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> Iterat
                 app_label = "catalog"
                 managed = False
 
+            def __str__(self) -> str:
+                return str(self.pk)
+
         monkeypatch.setattr(sources, "registry", code)
         deployment.apply(CreateModel("Memo", [KEY], options={"managed": False}))
         execute("CREATE TABLE catalog_memo (id bigint PRIMARY KEY, writer_id bigint)")

@@ -114,6 +114,26 @@ class RemovingViewSet(TagViewSet):
         return instance.delete()
 
 
+class SigningViewSet(viewsets.ModelViewSet[Tag]):
+    """What all views of a project inherit from: its writes are signed, and what it deletes is only renamed."""
+
+    def perform_create(self, serializer: Any) -> None:
+        serializer.save(name="made by us")
+
+    def perform_update(self, serializer: Any) -> None:
+        serializer.save(name="changed by us")
+
+    def perform_destroy(self, instance: Any) -> None:
+        Tag.objects.filter(pk=instance.pk).update(name="deleted by us")
+
+
+class SignedViewSet(CacheResponseAndETAGMixin, CreateETAGMixin, SigningViewSet):
+    queryset = Tag.objects.all()
+    serializer_class = TagSerializer
+    lookup_field = "slug"
+    authentication_classes = []
+
+
 class AnyTextViewSet(TagViewSet):
     lookup_field = "name"
 
@@ -240,6 +260,8 @@ urlpatterns = [
     path("any-text/<str:name>/", AnyTextViewSet.as_view(DETAIL)),
     path("rendered/<slug:slug>/", RenderedViewSet.as_view(DETAIL)),
     path("closed/<slug:slug>/", ClosedViewSet.as_view(DETAIL)),
+    path("signed/", SignedViewSet.as_view({"post": "create"})),
+    path("signed/<slug:slug>/", SignedViewSet.as_view(DETAIL)),
     path("uploads/", UploadsViewSet.as_view({"post": "create"})),
     path("in/<str:place>/", include((router.urls, "places"), namespace="there")),
 ]
@@ -283,6 +305,17 @@ class TestPlainViewSet:
         """REST framework looks at nothing that `perform_destroy` returns."""
         assert send("DELETE", "/removing/dark/", If_Match="*").status_code == 204
         assert not Tag.objects.filter(slug="dark").exists()
+
+    def test_writes_as_a_class_behind_the_mixins_says(self) -> None:
+        def name() -> str:
+            return Tag.objects.get(slug="new").name
+
+        assert send("POST", "/signed/", {"slug": "new", "name": "New"}).status_code == 201
+        assert name() == "made by us"
+        send("PATCH", "/signed/new/", {"name": "Newer"}, If_Match="*")
+        assert name() == "changed by us"
+        send("DELETE", "/signed/new/", If_Match="*")
+        assert name() == "deleted by us"
 
     def test_names_the_address_as_a_field_can_say_it(self) -> None:
         Tag.objects.create(slug="night", name="夜é")
