@@ -17,14 +17,18 @@ PAUSE = 0.1
 """Seconds between two batches: a writer that waits for SQLite's lock polls for it, at intervals of up to this."""
 
 
-def prune(rows: QuerySet[Any], remove: Callable[[Any], int] | None = None) -> int:
-    """Remove `rows`, in their order, and return how many were removed.
+def prune(
+    rows: QuerySet[Any], remove: Callable[[Any], int] | None = None, *, using: str | None = None
+) -> int:
+    """Remove `rows`, in their order, and return how many were removed; from the database where they are written.
+
+    That is the one that the router gives, or `using`.
 
     `remove` is called with each batch, commits its removal and returns how many rows it removed; the default is
     Django's own deletion. Batches that have been removed stay removed if a later one fails. Call it outside a
     transaction, and order the rows by an index.
     """
-    return sum(map(remove or _delete, _batches(rows.using(router.db_for_write(rows.model)))))
+    return sum(map(remove or _delete, _batches(rows.using(using or router.db_for_write(rows.model)))))
 
 
 def _batches(rows: QuerySet[Any]) -> Iterator[QuerySet[Any]]:

@@ -250,11 +250,9 @@ class BulkMixin(WriteMixin):
         asked = partial(operation, Conditions.from_environ(request.META))
         if self._is_dry:
             owned_key(request)
+        model = self.get_queryset().model  # type: ignore[attr-defined]
         try:
-            written = atomically(
-                self.get_queryset().model,  # type: ignore[attr-defined]
-                asked if self._is_dry else lambda: once(request, asked),
-            )
+            written = atomically(model, asked if self._is_dry else lambda: once(request, model, asked))
         except _RefusedError as refused:
             return refused.response
         except (IntegrityError, DataError) as error:  # a row was added or changed meanwhile

@@ -45,10 +45,11 @@ class CreateETAGMixin(WriteMixin):
             return self.written(201, serializer.instance)
 
         def work() -> HttpResponse:
-            return sent(self, request, once(request, make))
+            return sent(self, request, once(request, model, make))
 
+        model = self.get_queryset().model  # type: ignore[attr-defined]
         try:
-            return atomically(self.get_queryset().model, work)  # type: ignore[attr-defined]
+            return atomically(model, work)
         except AlreadyExistsError as error:
             if conditions.if_none_match is None or not etags.parse(conditions.if_none_match).is_any:
                 raise

@@ -15,12 +15,14 @@ from typing import Any
 
 import orjson
 from django.core.files import File
+from django.db import router
+from django.db.models import Model
 from rest_framework.exceptions import APIException
 from rest_framework.request import Request
 
 from keybits.bits import user_class
 from keybits.drf.writes import Written
-from keybits.models import IdempotencyKey
+from keybits.models import IdempotencyKey, IdempotencyKeyQuerySet
 
 __all__ = ["PATTERN", "IdempotencyKeyError", "KeyReusedError", "once", "owned_key"]
 
@@ -54,26 +56,34 @@ class KeyReusedError(APIException):
     members = {"type": "urn:problem:idempotency-key-reused", "header": "Idempotency-Key"}
 
 
-def once(request: Request, work: Callable[[], Written]) -> Written:
-    """Run `work` and return its result, or the result of when the request was first sent. Call it in a transaction.
+def once(request: Request, model: type[Model], work: Callable[[], Written]) -> Written:
+    """Run `work` and return its result, or the result of when the request was first sent.
 
-    Without an Idempotency-Key, `work` is run. Raises `IdempotencyKeyError` for a field that is malformed or sent by an
-    anonymous client, and `KeyReusedError` for a key that was used for another request.
+    Call it in a transaction of the database in which `model` is written: the key is kept there. Without an
+    Idempotency-Key, `work` is run. Raises `IdempotencyKeyError` for a field that is malformed or sent by an anonymous
+    client, or where that database keeps no keys, and `KeyReusedError` for a key that was used for another request.
     """
     named = owned_key(request)
     if named is None:
         return work()
-    (owner, key), fingerprint = named, _fingerprint(request)
-    IdempotencyKey.objects.expired().filter(owner=owner, key=key).delete()
-    kept, is_first = IdempotencyKey.objects.get_or_create(
-        owner=owner, key=key, defaults={"fingerprint": fingerprint}
-    )
+    (owner, key), fingerprint, keys = named, _fingerprint(request), _keys_beside(model)
+    keys.expired().filter(owner=owner, key=key).delete()
+    kept, is_first = keys.get_or_create(owner=owner, key=key, defaults={"fingerprint": fingerprint})
     if not is_first:
         return _repeated(kept, fingerprint)
     written = work()
     kept.status, kept.address, kept.body = written.status, written.address, written.body
     kept.save(update_fields=["status", "address", "body"])
     return written
+
+
+def _keys_beside(model: type[Model]) -> IdempotencyKeyQuerySet:
+    alias = router.db_for_write(model)
+    if not router.allow_migrate_model(alias, IdempotencyKey):
+        raise IdempotencyKeyError(
+            "No Idempotency-Key can be kept for this address. Send the request without it."
+        )
+    return IdempotencyKey.objects.using(alias)
 
 
 def owned_key(request: Request) -> tuple[str, str] | None:

@@ -9,13 +9,16 @@ import sqlite3
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 from django.contrib.auth.models import User
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.core.management import call_command
 from django.db import IntegrityError, OperationalError, connection, connections, models, transaction
+from django.db.backends.sqlite3.base import DatabaseWrapper
 from django.db.models.functions import Length
 from django.test import Client
 from django.test.client import BOUNDARY, MULTIPART_CONTENT, encode_multipart
@@ -35,6 +38,7 @@ from keybits.bits import UpdatedAtKeyBit
 from keybits.constructors import DefaultListKeyConstructor, DefaultObjectKeyConstructor
 from keybits.drf import CacheResponseAndETAGMixin, ClosedMembersMixin, CreateETAGMixin
 from keybits.drf.attempts import BusyError, atomically
+from keybits.models import IdempotencyKey
 from keybits.stores import StoreError, get_store
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -342,6 +346,70 @@ class TestPlainViewSet:
         response = send("POST", "/tags/", {"slug": "new", "name": "New"}, Idempotency_Key='"a"')
         assert response.status_code == 400
         assert not Tag.objects.filter(slug="new").exists()
+
+
+class Apart:
+    """A router that has tags in a database of their own; one without keybits' tables, if it `lacks` them."""
+
+    lacks = False
+
+    def db_for_write(self, model: Any, **_: Any) -> str | None:
+        return "apart" if model is Tag else None
+
+    db_for_read = db_for_write
+
+    def allow_migrate(self, using: str, app_label: str, **_: Any) -> bool | None:
+        return False if self.lacks and (using, app_label) == ("apart", "keybits") else None
+
+
+@pytest.fixture
+def apart(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A second database, in which tags are."""
+    own = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:", "OPTIONS": {}}
+    second = DatabaseWrapper({**connections.settings["default"], **own}, "apart")
+    second.ensure_connection()  # before Django's test case hears of the alias
+    monkeypatch.setitem(connections.settings, "apart", second.settings_dict)
+    connections["apart"] = second
+    with second.schema_editor() as editor:
+        editor.create_model(Tag)
+        editor.create_model(IdempotencyKey)
+    settings.DATABASE_ROUTERS = [f"{__name__}.Apart"]
+    User.objects.create_user("person")
+    yield second
+    del connections["apart"]
+
+
+def make(body: Any, key: str = '"a"') -> Any:
+    return send("POST", "/of-users/", body, Idempotency_Key=key, X_Kind="person")
+
+
+@pytest.mark.usefixtures("apart")
+class TestIdempotencyKeysOfAnotherDatabase:
+    """As in the one that has keybits' own models by default, a key is kept with the change, or neither is."""
+
+    def test_are_free_for_another_request_after_one_that_was_refused(self) -> None:
+        refused, right = {"slug": "no slug", "name": "New"}, {"slug": "new", "name": "New"}
+        assert [make(body).status_code for body in (refused, refused, right)] == [400, 400, 201]
+
+    def test_repeat_the_answer(self) -> None:
+        first, second = (make({"slug": "new", "name": "New"}) for _ in range(2))
+        assert (second.status_code, second.content) == (201, first.content)
+        assert Tag.objects.using("apart").count() == 1
+
+    def test_are_removed_when_they_have_expired(self, capsys: pytest.CaptureFixture[str]) -> None:
+        make({"slug": "new", "name": "New"})
+        IdempotencyKey.objects.using("apart").update(created_at=datetime(2020, 1, 1, tzinfo=UTC))
+        call_command("prune_idempotency_keys")
+        assert capsys.readouterr().out == "1 keys removed.\n"
+        assert not IdempotencyKey.objects.using("apart").exists()
+
+    def test_are_refused_where_that_database_does_not_keep_them(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Apart, "lacks", True)
+        refused = make({"slug": "new", "name": "New"})
+        assert (refused.status_code, "Send the request without it" in refused.json()["detail"]) == (400, True)
+        assert not Tag.objects.using("apart").exists()
 
 
 def test_an_idempotency_key_is_one_user_s_whatever_primary_key_another_has() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.management.base import BaseCommand
+from django.db import connections
 
+from keybits.conf import conf
 from keybits.models import IdempotencyKey
 from keybits.pruning import prune
 
@@ -14,6 +16,13 @@ class Command(BaseCommand):
     help = "Removes the idempotency keys that are older than KEYBITS_IDEMPOTENCY_TTL seconds."
 
     def handle(self, **_: Any) -> None:
-        """Delete in batches, and print how many keys there were."""
-        pruned = prune(IdempotencyKey.objects.expired().order_by("created_at"))
+        """Delete in batches, in each database that keeps keys, and print how many there were."""
+        expired = IdempotencyKey.objects.expired().order_by("created_at")
+        pruned = sum(prune(expired, using=alias) for alias in connections if _keeps_keys(alias))
         self.stdout.write(f"{pruned:,} keys removed.")
+
+
+def _keeps_keys(alias: str) -> bool:
+    if alias in conf.REPLICAS:
+        return False
+    return IdempotencyKey._meta.db_table in connections[alias].introspection.table_names()
