@@ -28,9 +28,9 @@ def delete(rows: QuerySet[Any]) -> int:
     """Delete `rows` with all that cascades, or nothing; return how many rows of their own model were deleted.
 
     Raises Django's `ProtectedError` or `RestrictedError`, and `NotImplementedError` for an `on_delete` of the project's
-    own, or a relation that leads back to itself by way of others. After any, a transaction of the caller's can only be
-    rolled back. The query of `rows` must not depend on rows that are deleted with them: give the rows of a selection
-    (`keybits.selections`).
+    own, a relation by several columns, or one that leads back to itself by way of others. After any, a transaction of
+    the caller's can only be rolled back. The query of `rows` must not depend on rows that are deleted with them: give
+    the rows of a selection (`keybits.selections`).
     """
     rows = rows.using(rows._db or router.db_for_write(rows.model))  # type: ignore[attr-defined]  # its own database
     with transaction.atomic(using=rows.db, savepoint=False):
@@ -140,6 +140,10 @@ def _further(followed: Followed, relation: Any) -> Followed:
 
 def _release(field: Field[Any, Any], rows: QuerySet[Any], followed: Followed) -> None:
     """Apply the `on_delete` of `field` to the rows that refer to `rows` by it."""
+    if len(field.foreign_related_fields) > 1:  # type: ignore[attr-defined]  # a foreign key's
+        raise NotImplementedError(
+            f"{field} refers by several columns, which only Django's delete() can follow."
+        )
     keys = rows.order_by().values(field.target_field.attname)  # type: ignore[attr-defined]  # a foreign key's
     referring = field.model._base_manager.using(rows.db).filter(**{f"{field.name}__in": keys})
     decision: Any = field.remote_field.on_delete  # type: ignore[union-attr]  # a foreign key's

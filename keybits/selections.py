@@ -46,8 +46,13 @@ def hold(rows: QuerySet[Any], using: str = "") -> Iterator[Selection]:
     """Lock `rows` and yield their selection, which lasts for the block. Three statements, in the caller's transaction.
 
     Rows of tables that `rows` joins are locked too. The rows are those of the database `using`; by default, of the one
-    where their model is written, whatever database `rows` names.
+    where their model is written, whatever database `rows` names. Raises `NotImplementedError` for a composite primary
+    key.
     """
+    if len(rows.model._meta.pk_fields) > 1:
+        raise NotImplementedError(
+            f"{rows.model._meta.label} has a primary key of several columns: no selection of its rows can be made."
+        )
     using = using or router.db_for_write(rows.model)
     connection = connections[using]
     table = f"keybits_held_{uuid.uuid4().hex}"

@@ -158,6 +158,24 @@ with isolate_apps("catalog"):
         class Meta:
             app_label = "catalog"
 
+    class Seat(models.Model):
+        pk = models.CompositePrimaryKey("row", "number")
+        row = models.IntegerField()
+        number = models.IntegerField()
+
+        class Meta:
+            app_label = "catalog"
+
+    class Ticket(models.Model):
+        row = models.IntegerField()
+        number = models.IntegerField()
+        seat = models.ForeignObject(
+            Seat, models.CASCADE, from_fields=["row", "number"], to_fields=["row", "number"]
+        )
+
+        class Meta:
+            app_label = "catalog"
+
 
 PLACES: list[Any] = [Place, Restaurant, Cafe, Kiosk, Brand, Franchise, Chain, Branch, Review, Guide, Lease]
 OWNED: list[Any] = [Owner, Hoped, Left, Bound, Noted]
@@ -355,6 +373,10 @@ class TestRelations:
         with pytest.raises(NotImplementedError, match=r"catalog\.Odd\.to has an on_delete of its own"):
             cascades.delete(Ruled._base_manager.all())
 
+    def test_by_several_columns_are_refused_by_name(self) -> None:
+        with pytest.raises(NotImplementedError, match=r"catalog\.Ticket\.seat refers by several columns"):
+            cascades.delete(Seat._base_manager.all())
+
     @pytest.mark.parametrize("model", [Hen, Egg])
     def test_that_lead_back_to_themselves_are_refused_by_name(self, model: Any) -> None:
         with pytest.raises(NotImplementedError, match=r"catalog\.(Hen\.egg|Egg\.hen) leads back to itself"):
@@ -381,3 +403,11 @@ def test_what_refers_by_type_and_key_goes_too_and_what_refers_to_another_type_st
     assert sorted(Note._base_manager.values_list("about_id", flat=True)) == sorted(
         [str(gone.pk), str(left.pk)]
     )
+
+
+def test_no_selection_is_made_of_rows_whose_key_has_several_columns() -> None:
+    with (
+        pytest.raises(NotImplementedError, match=r"catalog\.Seat has a primary key of several columns"),
+        hold(Seat._base_manager.all()),
+    ):
+        pass
