@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router
 from django.db.models import Model, QuerySet
 from django.db.models.signals import m2m_changed, post_delete, post_save, pre_delete, pre_save
@@ -62,9 +63,12 @@ def declare(model: type[Model], *templates: str) -> None:
     relation names one scope for each related row. Triggers follow foreign keys and many-to-many fields, but no reverse
     relations. `page:{slug} on title, slug` counts only changes of those fields and the deletion of the row; signals
     count every change. For a many-to-many relation declare its through model, and for columns inherited from another
-    table the model of that table. Declaring a model again replaces its templates; those of a proxy are added to those
+    table the model of that table. Raises `ImproperlyConfigured` for what is no template; whether triggers can follow
+    one, a system check says. Declaring a model again replaces its templates; those of a proxy are added to those
     of its table.
     """
+    for template in templates:
+        _demand_template(model, template)
     _declared[model] = templates
     m2m_changed.connect(
         _relation_changed, sender=model, dispatch_uid=f"keybits {model._meta.label} m2m_changed"
@@ -80,6 +84,16 @@ def declare(model: type[Model], *templates: str) -> None:
             pre_delete.connect(
                 _end_deleted, sender=each, dispatch_uid=f"keybits {each._meta.label} end deleted"
             )
+
+
+def _demand_template(model: type[Model], template: Any) -> None:
+    try:
+        parse(template)
+    except (TypeError, ValueError) as error:
+        raise ImproperlyConfigured(
+            f"{model._meta.label} is declared with {template!r}, which is no template: give each as a text of its own, "
+            "such as 'pages' and 'page:{slug}'."
+        ) from error
 
 
 def _concrete(model: type[Model]) -> type[Model]:

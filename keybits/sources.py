@@ -102,7 +102,14 @@ def _resolved(model: type[Model], template: Template) -> Source:
     arrays = tuple(str(field.column) for field in fields if hasattr(field, "base_field"))
     key = tuple(str(field.column) for field in model._meta.pk_fields)
     if len(template.paths) > 1:
-        raise ImproperlyConfigured(f"names {len(template.paths)} fields: a template names one at most.")
+        raise ImproperlyConfigured(
+            f"names {len(template.paths)} fields: a template names one at most, which may be a generated field."
+        )
+    plain = "".join(f"{{{path}}}" for path in template.paths)
+    if set("{}").intersection(template.scope.replace(plain, "", 1)):
+        raise ImproperlyConfigured(
+            "has braces that are not those of one plain field: triggers write its value as it is, without a format."
+        )
     if not template.paths:
         return Source(template.scope, watched=watched, key=key, arrays=arrays)
     head, _, tail = template.scope.partition(f"{{{template.paths[0]}}}")

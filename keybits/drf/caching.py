@@ -74,8 +74,8 @@ def _constructor(view: Any, key_func: str | KeyConstructor) -> KeyConstructor:
     constructor = getattr(view, key_func) if isinstance(key_func, str) else key_func
     if not isinstance(constructor, KeyConstructor):
         raise ImproperlyConfigured(
-            f"{type(view).__name__} has {constructor!r} as its key function. Subclass "
-            "keybits.constructors.KeyConstructor instead: only its keys know which scopes end an entry."
+            f"{type(view).__name__} has {constructor!r} as its key function. Give it an instance of "
+            "a subclass of keybits.constructors.KeyConstructor: only its keys know which scopes end an entry."
         )
     return constructor
 

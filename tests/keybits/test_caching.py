@@ -569,7 +569,10 @@ class TestKeyFunction:
 
     @pytest.mark.parametrize("url", ["/upstream/", "/function/"])
     def test_one_that_is_not_keybits_says_the_way_out(self, url: str) -> None:
-        with pytest.raises(ImproperlyConfigured, match=r"Subclass keybits\.constructors\.KeyConstructor"):
+        with pytest.raises(
+            ImproperlyConfigured,
+            match=r"Give it an instance of a subclass of keybits\.constructors\.KeyConstructor",
+        ):
             get(url)
 
     def test_and_names_the_view(self) -> None:

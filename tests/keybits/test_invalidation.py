@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, NotSupportedError, OperationalError, connection, models, transaction
 from django.test.utils import isolate_apps
 
@@ -67,6 +68,14 @@ def test_a_write_closes_what_the_row_was_and_is_part_of(
     shot: Screenshot, write: Callable[[Screenshot], object], expected: set[str]
 ) -> None:
     assert closed_by(lambda: write(shot)) == expected
+
+
+@pytest.mark.parametrize("template", ["tag:{slug", "tag:slug}", ["tags", "tag:{slug}"]], ids=str)
+def test_what_is_no_template_is_refused_when_it_is_declared(template: Any) -> None:
+    before = invalidation.declarations()
+    with pytest.raises(ImproperlyConfigured, match=r"catalog\.Tag is declared with .+, which is no template"):
+        invalidation.declare(Tag, template)
+    assert invalidation.declarations() == before
 
 
 def test_nothing_is_closed_before_commit_and_all_of_it_afterwards(shot: Screenshot) -> None:

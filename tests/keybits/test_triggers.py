@@ -480,7 +480,11 @@ UNFIT: dict[str, str] = {
     "page:{slug__id}": "goes through 'slug'",
     "page:{tag__screenshots}": "names 'screenshots' of catalog.Tag, which is no column",
     "page:{shouted}": "whose values in Python are not those in the database",
-    "page:{slug}:{title}": "names 2 fields",
+    "page:{slug}:{title}": "names 2 fields: a template names one at most, which may be a generated field",
+    "page:{tag_id:05}": "has braces that are not those of one plain field",
+    "page:{tag__slug!r}": "has braces that are not those of one plain field",
+    "page:{{tag_id}}": "has braces that are not those of one plain field",
+    "page:{}": "has braces that are not those of one plain field",
     "line:{line}": "names 'line'",
 }
 
