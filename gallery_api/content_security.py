@@ -39,8 +39,8 @@ def middleware(
 ) -> Callable[[HttpRequest], HttpResponseBase]:
     """Give every answer with content the policy of its kind. Put it first, so that it sees every refusal.
 
-    A 304 has none: it does not say which kind it stands for, and what it stands for keeps its own (RFC 9110 section
-    15.4.5). Nor has a page of Django's debug mode, whose scripts are in it.
+    A 304 has that of its 200 where it is of the API, and none elsewhere: it does not say which kind it stands for, and
+    what it stands for keeps its own. Nor has a page of Django's debug mode, whose scripts are in it.
     """
 
     def secured(request: HttpRequest) -> HttpResponseBase:
@@ -54,9 +54,11 @@ def middleware(
 
 
 def _policy(response: HttpResponseBase) -> str:
-    kind = response.get("Content-Type", "")
-    if response.status_code in {204, 304}:
+    if response.status_code == 204:
         return ""
+    if response.status_code == 304:
+        return DATA if "Cache-Status" in response else ""  # what has been stored is JSON
+    kind = response.get("Content-Type", "")
     if not kind.startswith("text/html") or response.get("Content-Length") == "0":
         return PICTURE if kind.startswith("image/") else DATA
     return "" if settings.DEBUG and response.status_code >= 400 else PAGE
