@@ -75,8 +75,9 @@ class TestWhoInterruptsACommand:
         """Interrupt a shell at its `work`, once that has said that it waits."""
         heeded = "signal.signal(signal.SIGINT, signal.default_int_handler)"  # ignored where pytest was started with &
         code = f"import signal, time; {heeded}; {work}"
+        shell = ["manage.py", "shell", "--verbosity", "0", "--command", code, *arguments]
         started = subprocess.Popen(
-            [sys.executable, "manage.py", "shell", "--verbosity", "0", "--command", code, *arguments],
+            [sys.executable, "-X", "faulthandler", *shell],
             cwd=CHECKOUT,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -85,7 +86,11 @@ class TestWhoInterruptsACommand:
         assert started.stdout is not None
         assert started.stdout.readline() == "waiting\n"
         started.send_signal(signal.SIGINT)
-        output, errors = started.communicate(timeout=60)
+        try:
+            output, errors = started.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            started.send_signal(signal.SIGABRT)  # it writes where it stands
+            raise AssertionError(started.communicate()) from None
         return subprocess.CompletedProcess(started.args, started.returncode, output, errors)
 
     def test_is_told_so_in_a_word_and_the_shell_that_it_was_an_interrupt(self) -> None:
