@@ -42,29 +42,35 @@ class LeadingMixin:
 
 def _overridden(view: type[Any]) -> Iterator[tuple[type[Any], str, type[Any]]]:
     """Yield each leading mixin of keybits with a method of it that a class of REST framework's defines before it."""
-    for mixin in view.__mro__:
-        if issubclass(mixin, LeadingMixin) and mixin.__module__.startswith("keybits."):
-            for name in filter(_is_step, vars(mixin)):
-                winner = next(each for each in view.__mro__ if name in vars(each))
-                if winner.__module__.startswith("rest_framework."):
-                    yield mixin, name, winner
+    for mixin in filter(_is_leading, view.__mro__):
+        for name in filter(_is_step, vars(mixin)):
+            winner = next(each for each in view.__mro__ if name in vars(each))
+            if winner.__module__.startswith("rest_framework."):
+                yield mixin, name, winner
 
 
 def _hidden(view: type[Any]) -> Iterator[tuple[type[Any], str, type[Any]]]:
     """Yield each leading mixin of keybits with a name that it hides, and the class behind it that defines the name."""
-    for place, mixin in enumerate(view.__mro__):
-        if issubclass(mixin, LeadingMixin) and mixin.__module__.startswith("keybits."):
-            for name in filter(_is_step, vars(mixin)):
-                winner = next(each for each in view.__mro__ if name in vars(each))
-                if winner is mixin and not _calls_on(vars(mixin)[name]):
-                    behind = (each for each in view.__mro__[place:] if name in vars(each))
-                    own = (each for each in behind if not each.__module__.startswith(FRAMEWORK))
-                    yield from ((mixin, name, each) for each in own)
+    for mixin in filter(_is_leading, view.__mro__):
+        for name in filter(_is_step, vars(mixin)):
+            defining = [each for each in view.__mro__ if name in vars(each)]
+            place = defining.index(mixin)
+            if all(_calls_on(each, name) for each in defining[:place]) and not _calls_on(mixin, name):
+                own = (each for each in defining[place:] if not each.__module__.startswith(FRAMEWORK))
+                yield from ((mixin, name, each) for each in own)
 
 
-def _calls_on(member: Any) -> bool:
-    """Return whether a method calls the one that it overrides: it refers to `super()`, for which it has its class."""
-    return "__class__" in getattr(getattr(unwrap(member), "__code__", None), "co_freevars", ())
+def _is_leading(each: type[Any]) -> bool:
+    return issubclass(each, LeadingMixin) and each.__module__.startswith("keybits.")
+
+
+def _calls_on(mixin: type[Any], name: str) -> bool:
+    """Return whether a method of a mixin of keybits calls the one that it overrides.
+
+    It then refers to `super()`, for which it has its class.
+    """
+    code = getattr(unwrap(vars(mixin)[name]), "__code__", None)
+    return _is_leading(mixin) and "__class__" in getattr(code, "co_freevars", ())
 
 
 def _is_step(name: str) -> bool:

@@ -77,6 +77,15 @@ def test_a_view_whose_mixin_hides_what_the_project_defines_behind_it_is_refused(
     type("View", (base,), {})
 
 
+@pytest.mark.parametrize("name", ["create", "get_write_serializer_class"])
+def test_so_is_one_in_which_another_mixin_calls_on_the_mixin_that_hides_it(name: str) -> None:
+    base = type("Base", (ModelViewSet,), {name: lambda self, *args, **kwargs: None})
+    with pytest.raises(
+        ImproperlyConfigured, match=rf"View has \w+ before Base, whose {name} would never be us"
+    ):
+        type("View", (BulkCreateMixin, CreateETAGMixin, base), {})
+
+
 def test_what_a_mixin_calls_on_may_be_defined_behind_it() -> None:
     def own(self: Any, request: Any, *args: Any, **kwargs: Any) -> Response:
         return Response([])
