@@ -12,6 +12,7 @@ import re
 import threading
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 from urllib.parse import quote, unquote
 
 from django.conf import settings
@@ -212,11 +213,12 @@ def cross_origin_middleware(get_response: GetResponse) -> GetResponse:
     the same answer for each origin, or ignore that it varies. A constant needs neither (Fetch, section "CORS protocol
     and HTTP caches"). Preflights, and what receivers of its signal decide, are left to it.
     """
-    from corsheaders.middleware import CorsMiddleware  # noqa: PLC0415 - optional: keybits does not need it
+    from corsheaders.conf import conf  # noqa: PLC0415 - optional: keybits does not need it
+    from corsheaders.middleware import CorsMiddleware  # noqa: PLC0415 - as above
     from corsheaders.signals import check_request_enabled  # noqa: PLC0415 - as above
 
-    ask, constant = CorsMiddleware(get_response), _told_to_all()
-    concerns = re.compile(getattr(settings, "CORS_URLS_REGEX", "")).match
+    ask, constant = CorsMiddleware(get_response), _told_to_all(conf)
+    concerns = re.compile(conf.CORS_URLS_REGEX).match
 
     def middleware(request: HttpRequest) -> HttpResponseBase:
         is_asked = check_request_enabled.has_listeners()
@@ -234,24 +236,23 @@ def cross_origin_middleware(get_response: GetResponse) -> GetResponse:
     return middleware
 
 
-def _told_to_all() -> list[tuple[str, str]]:
-    """Return the fields to send whatever the origin; none where they depend on it."""
-    told_apart = ("CORS_ALLOW_CREDENTIALS", "CORS_ALLOW_PRIVATE_NETWORK")
-    if any(getattr(settings, name, False) for name in told_apart):
+def _told_to_all(conf: Any) -> list[tuple[str, str]]:
+    """Return the fields to send whatever the origin; none where they depend on it. `conf` is django-cors-headers'."""
+    if conf.CORS_ALLOW_CREDENTIALS or conf.CORS_ALLOW_PRIVATE_NETWORK:
         return []
-    allowed = _the_allowed()
-    exposed = ", ".join(getattr(settings, "CORS_EXPOSE_HEADERS", ()))
+    allowed = _the_allowed(conf)
+    exposed = ", ".join(conf.CORS_EXPOSE_HEADERS)
     told = [*allowed, ("Access-Control-Expose-Headers", exposed)]
     return told if allowed and exposed else allowed
 
 
-def _the_allowed() -> list[tuple[str, str]]:
+def _the_allowed(conf: Any) -> list[tuple[str, str]]:
     """Return the field that allows every origin, or the only one that is allowed; nothing where there are others."""
-    if getattr(settings, "CORS_ALLOW_ALL_ORIGINS", False):
+    if conf.CORS_ALLOW_ALL_ORIGINS:
         return [ANYBODY]
-    origins = tuple(getattr(settings, "CORS_ALLOWED_ORIGINS", ()))
-    has_patterns = bool(getattr(settings, "CORS_ALLOWED_ORIGIN_REGEXES", ()))
-    return [(ANYBODY[0], origins[0])] if len(origins) == 1 and not has_patterns else []
+    origins = tuple(conf.CORS_ALLOWED_ORIGINS)
+    is_only = len(origins) == 1 and not conf.CORS_ALLOWED_ORIGIN_REGEXES
+    return [(ANYBODY[0], origins[0])] if is_only else []
 
 
 def _stop_varying_by(response: HttpResponseBase, field: str) -> bool:

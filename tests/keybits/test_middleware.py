@@ -477,6 +477,23 @@ class TestCrossOrigin:
     def test_where_some_origins_are_told_apart_the_answer_says_so(self, given: dict[str, Any]) -> None:
         assert "origin" in self.ask("https://reader.example", **given)["Vary"]
 
+    @pytest.mark.parametrize(
+        ("older", "told"),
+        [
+            ({"CORS_ORIGIN_ALLOW_ALL": True}, "*"),
+            ({"CORS_ORIGIN_REGEX_WHITELIST": [r"https://.*\.b\.example"]}, "https://x.b.example"),
+        ],
+    )
+    def test_the_one_is_not_the_only_one_where_older_settings_allow_others(
+        self, settings: Any, older: dict[str, Any], told: str
+    ) -> None:
+        """django-cors-headers takes the older names of its settings where the newer are not set."""
+        del settings.CORS_ALLOW_ALL_ORIGINS
+        with override_settings(CORS_URLS_REGEX="", CORS_ALLOWED_ORIGINS=["https://a.example"], **older):
+            asked = RequestFactory().get("/", headers={"Origin": "https://x.b.example"})
+            response = cross_origin_middleware(lambda _: HttpResponse())(asked)
+        assert response["Access-Control-Allow-Origin"] == told
+
     def test_receivers_of_the_signal_may_allow_others_beside_the_one(self) -> None:
         def receive(**_: Any) -> bool:
             return True
