@@ -34,7 +34,8 @@ class ClosedMembersMixin(LeadingMixin):
         self.is_whole = instance is not None and not kwargs.get("partial")
         if instance is not None:
             kwargs["partial"] = True  # `to_internal_value` refuses what PUT leaves out
-        super().__init__(instance, data, **kwargs)  # type: ignore[call-arg]  # a serializer's
+        given = {} if data is empty else {"data": data}  # a class behind this one may look for the argument
+        super().__init__(instance, **given, **kwargs)  # type: ignore[call-arg]  # a serializer's
 
     def run_validation(self: Any, data: Any = empty) -> Any:
         """Validate the body; null is one, and refused like all others that are no object."""

@@ -38,6 +38,24 @@ def refused(serializer: Any) -> dict[str, list[str]]:
     return {name: [str(each) for each in errors] for name, errors in serializer.errors.items()}
 
 
+class OfAProject(serializers.Serializer[Any]):
+    """A serializer's base whose `__init__` looks for what it is given by name."""
+
+    title = serializers.CharField()
+
+    def __init__(self, instance: Any = None, **options: Any) -> None:
+        self.has_data = "data" in options
+        super().__init__(instance, **options)
+
+
+def test_a_base_of_a_project_s_own_is_given_the_body_by_name_if_there_is_one() -> None:
+    class Own(ClosedMembersMixin, OfAProject):
+        pass
+
+    assert (Own(data={"title": "New"}).has_data, Own().has_data) == (True, False)
+    assert set_by(Own(data={"title": "New"})) == {"title": "New"}
+
+
 class TestWhatIsSet:
     def test_is_what_differs(self) -> None:
         assert set_by(of({**PRESENT, "title": "New"}, partial=True)) == {"title": "New"}
