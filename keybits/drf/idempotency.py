@@ -73,7 +73,7 @@ def once(request: Request, model: type[Model], work: Callable[[], Written]) -> W
         return _repeated(kept, fingerprint)
     written = work()
     kept.status, kept.address, kept.body = written.status, written.address, written.body
-    kept.save(update_fields=["status", "address", "body"])
+    kept.save(using=keys.db, update_fields=["status", "address", "body"])
     return written
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any
@@ -349,17 +349,20 @@ class TestPlainViewSet:
 
 
 class Apart:
-    """A router that has tags in a database of their own; one without keybits' tables, if it `lacks` them."""
+    """A router that has tags in a database of their own; databases may be `without` keybits' tables.
 
-    lacks = False
+    It decides for all models, keybits' own among them.
+    """
+
+    without: Set[str] = frozenset()
 
     def db_for_write(self, model: Any, **_: Any) -> str | None:
-        return "apart" if model is Tag else None
+        return "apart" if model is Tag else "default"
 
     db_for_read = db_for_write
 
     def allow_migrate(self, using: str, app_label: str, **_: Any) -> bool | None:
-        return False if self.lacks and (using, app_label) == ("apart", "keybits") else None
+        return False if using in self.without and app_label == "keybits" else None
 
 
 @pytest.fixture
@@ -403,10 +406,21 @@ class TestIdempotencyKeysOfAnotherDatabase:
         assert capsys.readouterr().out == "1 keys removed.\n"
         assert not IdempotencyKey.objects.using("apart").exists()
 
+    @pytest.mark.parametrize("engine", ["dummy", "sqlite3"])
+    def test_are_removed_whatever_other_databases_keep_none(
+        self, engine: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """One may be empty, as `default` is where a router decides for every model, or be away, and be not ours."""
+        other = {"ENGINE": f"django.db.backends.{engine}", "NAME": "/nowhere/at/all"}
+        monkeypatch.setitem(connections.settings, "other", {**connections.settings["default"], **other})
+        monkeypatch.setattr(Apart, "without", {"other"} if engine == "sqlite3" else set())
+        call_command("prune_idempotency_keys")
+        assert capsys.readouterr().out == "0 keys removed.\n"
+
     def test_are_refused_where_that_database_does_not_keep_them(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(Apart, "lacks", True)
+        monkeypatch.setattr(Apart, "without", {"apart"})
         refused = make({"slug": "new", "name": "New"})
         assert (refused.status_code, "Send the request without it" in refused.json()["detail"]) == (400, True)
         assert not Tag.objects.using("apart").exists()

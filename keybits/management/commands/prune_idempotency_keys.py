@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.management.base import BaseCommand
-from django.db import connections
+from django.db import connections, router
 
 from keybits.conf import conf
 from keybits.models import IdempotencyKey
 from keybits.pruning import prune
+
+NONE = "django.db.backends.dummy"
+"""The engine that Django gives an empty `default`, as there may be where a router decides for every model."""
 
 
 class Command(BaseCommand):
@@ -23,6 +26,8 @@ class Command(BaseCommand):
 
 
 def _keeps_keys(alias: str) -> bool:
-    if alias in conf.REPLICAS:
+    if alias in conf.REPLICAS or not router.allow_migrate_model(alias, IdempotencyKey):
+        return False
+    if connections.settings[alias]["ENGINE"] == NONE:
         return False
     return IdempotencyKey._meta.db_table in connections[alias].introspection.table_names()
