@@ -216,10 +216,13 @@ def _operations(app_label: str) -> list[Any]:
 
 
 def _sync(connection: BaseDatabaseWrapper, model: type[Model], templates: tuple[str, ...]) -> None:
-    """Give a table its triggers, without any that would read a missing table, which would make every write fail."""
+    """Give a table its triggers, without any that would read what is missing, which would make every write fail."""
     kind = triggers.kind(connection, model._meta.db_table)
     if kind == "table":
-        refusals = {template: refusal(connection, model, template) for template in templates}
+        refusals = {
+            template: refusal(connection, model, template) or _ahead(connection, model, template)
+            for template in templates
+        }
         for reason in filter(None, refusals.values()) if conf.TRACKING == "triggers" else ():
             logger.warning("in the database %r some changes are not tracked: %s", connection.alias, reason)
         triggers.sync(connection, model, tuple(each for each in templates if not refusals[each]))
@@ -228,6 +231,16 @@ def _sync(connection: BaseDatabaseWrapper, model: type[Model], templates: tuple[
     elif kind or not model._meta.managed:
         what = f"a {kind}" if kind else "no table"
         _warn(model, connection.alias, f"{model._meta.db_table!r} is {what} there")
+
+
+def _ahead(connection: BaseDatabaseWrapper, model: type[Model], template: str) -> str:
+    """Return which columns of a template are not there yet, or no more; "" if none.
+
+    A model whose table no migration makes is the code's own, and leads to others as the code has them.
+    """
+    absent = ", ".join(triggers.lacking(connection, model, template))
+    where = "which leads through columns that are not there"
+    return f"{model._meta.label} is declared with {template!r}, {where}: {absent}" if absent else ""
 
 
 def _shows_tracked(connection: BaseDatabaseWrapper, model: type[Model], templates: tuple[str, ...]) -> bool:

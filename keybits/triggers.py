@@ -33,6 +33,7 @@ __all__ = [
     "families",
     "firing",
     "kind",
+    "lacking",
     "names",
     "reads",
     "refusal",
@@ -47,6 +48,11 @@ KIND = {
     "sqlite": "SELECT type FROM sqlite_master WHERE type IN ('table', 'view') AND '\"' || name || '\"' = %s",
     "postgresql": "SELECT CASE WHEN relkind IN ('r', 'p') THEN 'table' WHEN relkind = 'v' THEN 'view' "
     "WHEN relkind = 'm' THEN 'materialized view' ELSE 'foreign table' END FROM pg_class WHERE oid = to_regclass(%s)",
+}
+COLUMNS = {
+    "sqlite": "SELECT made.name FROM sqlite_master, pragma_table_xinfo(sqlite_master.name) AS made "
+    "WHERE '\"' || sqlite_master.name || '\"' = %s UNION ALL VALUES ('rowid'), ('oid'), ('_rowid_')",
+    "postgresql": "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(%s) AND NOT attisdropped",
 }
 PRESENT = {
     "sqlite": "SELECT name, '\"' || name || '\"', 1 FROM sqlite_master "
@@ -180,6 +186,22 @@ def refusal(model: type[Model], template: str) -> str:
 def reads(model: type[Model], template: str) -> set[str]:
     """Return the tables, beside the model's own, that a template leads through. Triggers must be able to follow it."""
     return {join.table for join in source_of(model, template).joins}
+
+
+def lacking(connection: BaseDatabaseWrapper, model: type[Model], template: str) -> list[str]:
+    """Return the columns, of the tables of `reads`, that a template names and the database lacks."""
+    source = source_of(model, template)
+    named: dict[str, set[str]] = {join.table: set() for join in source.joins}
+    further = [join.by for join in source.joins[1:]] + [source.column]
+    for join, onward in zip(source.joins, further, strict=False):
+        named[join.table] |= {join.column, onward}
+    return sorted(f"{table}.{name}" for table in named for name in _lacking(connection, table, named[table]))
+
+
+def _lacking(connection: BaseDatabaseWrapper, table: str, columns: set[str]) -> set[str]:
+    folded = str.casefold if connection.vendor == "sqlite" else str
+    present = {folded(name) for (name,) in _rows_of(connection, COLUMNS[connection.vendor], _name(table))}
+    return {name for name in columns if folded(name) not in present}
 
 
 def _triggers(vendor: str, model: type[Model], templates: tuple[str, ...]) -> dict[str, tuple[str, ...]]:

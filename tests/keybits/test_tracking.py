@@ -341,8 +341,9 @@ def test_a_database_without_the_record_is_told_of(caplog: pytest.LogCaptureFixtu
     assert "changes of catalog.Tag are not tracked in the database 'default'" in caplog.text
 
 
-def thing(table: str) -> Any:
+def thing(table: str, key: str = "id") -> Any:
     class Thing(models.Model):
+        id = models.BigAutoField(primary_key=True, db_column=key)
         name = models.CharField(max_length=9)
 
         class Meta:
@@ -483,12 +484,51 @@ def test_an_unmanaged_table_is_tracked_through_its_foreign_key(
         assert recorded() == {"writer:w"}
 
 
+def test_a_table_that_migrations_leave_out_can_be_written_while_its_code_is_ahead(
+    deployment: Deployment, unmanaged: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`migrate` went back, or stopped before it came to the code's state, as older code goes on serving."""
+    rename = RenameField("Writer", "name", "called")
+    deployment.apply(rename)
+    unmanaged._meta.get_field("writer").remote_field.model = deployment.model("Writer")
+    with tracked_as_migrated(deployment, unmanaged, "writer:{writer__called}"):
+        deployment.go_back(rename)
+        execute("DELETE FROM catalog_memo")
+    assert "columns that are not there: catalog_writer.called" in caplog.text
+
+
 def test_what_leads_through_an_unmanaged_table_is_tracked(deployment: Deployment, unmanaged: Any) -> None:
     deployment.apply(CreateModel("Sheet", [KEY, ("memo", models.ForeignKey("Memo", models.CASCADE))]))
     with tracked_as_migrated(deployment, deployment.model("Sheet"), "writer:{memo__writer__name}"):
         deployment.of("Sheet").create(memo_id=1)
         assert recorded() == {"writer:w"}
     deployment.apply(DeleteModel("Sheet"))
+
+
+@pytest.mark.stack("embedded")
+def test_what_leads_to_a_row_by_the_number_that_sqlite_gives_it_is_tracked(deployment: Deployment) -> None:
+    """No column of its table says so."""
+    with isolate_apps("catalog"):
+
+        class Note(models.Model):
+            thing = models.ForeignKey(thing("things", key="rowid"), models.CASCADE)
+
+            class Meta:
+                app_label = "catalog"
+                managed = False
+                db_table = "notes"
+
+            def __str__(self) -> str:
+                return str(self.pk)
+
+    execute("CREATE TABLE things (NAME text)")
+    execute("CREATE TABLE notes (id integer PRIMARY KEY, thing_id bigint)")
+    execute("INSERT INTO things VALUES ('n')")
+    with tracked_as_migrated(deployment, Note, "thing:{thing__name}"):
+        execute("INSERT INTO notes VALUES (1, 1)")
+        assert recorded() == {"thing:n"}
+    execute("DROP TABLE notes")
+    execute("DROP TABLE things")
 
 
 def test_an_application_without_migrations_is_tracked_through_its_foreign_keys(settings: Any) -> None:
