@@ -516,9 +516,11 @@ class TestPoliteness:
 
     def test_one_at_a_time_needs_no_pool_which_a_process_that_exits_would_wait_for(self, stub: Stub) -> None:
         pools: list[str] = []
+        others = threading.enumerate()  # of tests before this one
 
         def says(heard: Heard) -> Said:
-            pools.extend(each.name for each in threading.enumerate() if "PoolExecutor" in each.name)
+            new = set(threading.enumerate()).difference(others)
+            pools.extend(each.name for each in new if "PoolExecutor" in each.name)
             return Said()
 
         stub.says = says
