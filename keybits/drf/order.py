@@ -56,12 +56,19 @@ def _hidden(view: type[Any]) -> Iterator[tuple[type[Any], str, type[Any]]]:
             defining = [each for each in view.__mro__ if name in vars(each)]
             place = defining.index(mixin)
             if all(_calls_on(each, name) for each in defining[:place]) and not _calls_on(mixin, name):
-                own = (each for each in defining[place:] if not each.__module__.startswith(FRAMEWORK))
-                yield from ((mixin, name, each) for each in own)
+                yield from ((mixin, name, each) for each in defining[place:] if _is_own(each, name))
 
 
 def _is_leading(each: type[Any]) -> bool:
     return issubclass(each, LeadingMixin) and each.__module__.startswith("keybits.")
+
+
+def _is_own(each: type[Any], name: str) -> bool:
+    """Return whether what a class defines is the project's own, and not a framework's that is only described."""
+    member = vars(each)[name]
+    is_described = getattr(member, "__globals__", {}).get("__name__", "").startswith("drf_spectacular.")
+    source = unwrap(member) if is_described else each
+    return not source.__module__.startswith(FRAMEWORK)
 
 
 def _calls_on(mixin: type[Any], name: str) -> bool:

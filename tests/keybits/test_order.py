@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework.mixins import ListModelMixin
 from rest_framework.response import Response
 from rest_framework.serializers import Serializer
@@ -93,6 +94,19 @@ def test_what_a_mixin_calls_on_may_be_defined_behind_it() -> None:
     names = ("list", "retrieve", "get_object", "initial", "check_throttles", "perform_update", "options")
     base = type("Base", (ModelViewSet,), dict.fromkeys(names, own))
     type("View", (ClosedQueryMixin, CacheResponseAndETAGMixin, base), {})
+
+
+def test_what_is_only_described_behind_a_mixin_is_not_what_the_project_defines() -> None:
+    """drf-spectacular gives the class a method of its own, which calls REST framework's."""
+
+    @extend_schema_view(update=extend_schema(summary="Change it."))
+    class Base(ModelViewSet[Any]): ...
+
+    type("View", (CacheResponseAndETAGMixin, Base), {})
+    own = type("Own", (ModelViewSet,), {"update": lambda self, request, *args, **kwargs: Response()})
+    described = extend_schema_view(update=extend_schema(summary="Change it."))(type("Described", (own,), {}))
+    with pytest.raises(ImproperlyConfigured, match="whose update would never be used"):
+        type("View", (CacheResponseAndETAGMixin, described), {})
 
 
 def test_a_mixin_that_is_behind_another_hides_nothing_from_it() -> None:
