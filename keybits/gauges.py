@@ -19,9 +19,13 @@ from keybits.outages import Outage
 from keybits.stores import StoreError, get_store
 
 if TYPE_CHECKING:
+    from django.db.backends.base.base import BaseDatabaseWrapper
     from prometheus_client.core import GaugeMetricFamily
 
 __all__ = ["Gauges"]
+
+PATIENCE = 3
+"""Seconds for which PostgreSQL may let us wait for a connection, where `OPTIONS` does not say. Prometheus waits ten."""
 
 _unread = Outage(logging.getLogger(__name__), "the record of changes is not counted")
 
@@ -60,14 +64,23 @@ class Gauges:
 
 
 def _recorded() -> Iterator[tuple[str, int]]:
-    """Yield how many changes each database has recorded, by alias. The connections are its own, in whatever thread."""
+    """Yield how many changes each database has recorded, by alias."""
     for alias in connections:
-        with closing(connections[alias].copy()) as own:
+        with closing(_own(alias)) as own:
             try:
                 if alias not in conf.REPLICAS and changes.is_kept(own):
                     yield alias, changes.count(own)
             except Error as error:
                 _unread.note(error)
+
+
+def _own(alias: str) -> BaseDatabaseWrapper:
+    """Return a connection for one look, in whatever thread: of no pool, and not waiting for a server that hangs."""
+    own = connections[alias].copy()
+    if own.vendor == "postgresql":
+        given = {name: value for name, value in own.settings_dict["OPTIONS"].items() if name != "pool"}
+        own.settings_dict["OPTIONS"] = {"connect_timeout": PATIENCE, **given}
+    return own
 
 
 def _backlog() -> dict[str, tuple[int, float]]:

@@ -13,7 +13,7 @@ from django.db import connection, connections
 from prometheus_client import CollectorRegistry
 from pytest_django import Settings
 from stacks.live import LiveServer
-from stacks.servers import reserve_port
+from stacks.servers import Postgres, reserve_port
 from stacks.threads import aside, eventually
 
 from catalog.models import Tag
@@ -63,6 +63,27 @@ class TestTheRecord:
         assert ("keybits_recorded_changes", "default") not in told
         assert told["keybits_store_up", ""] == 1
         assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+    def test_of_a_server_that_answers_nothing_keeps_all_else_from_being_told_for_seconds_only(
+        self, postgres_server: Postgres
+    ) -> None:
+        """Else Prometheus gives up, and nobody learns that the relay lags."""
+        postgres_server.freeze()
+        try:
+            told = aside(collected).result(60)
+        finally:
+            postgres_server.thaw()
+        assert ("keybits_recorded_changes", "default") not in told
+        assert told["keybits_store_up", ""] == 1
+
+    @pytest.mark.stack("server")
+    def test_is_counted_past_a_pool(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It would keep connections for the next look. The package of the pools is not installed."""
+        with monkeypatch.context() as patch:
+            patch.setitem(connection.settings_dict, "CONN_MAX_AGE", 0)
+            patch.setitem(connection.settings_dict["OPTIONS"], "pool", True)
+            told = collected()
+        assert told["keybits_recorded_changes", "default"] == 0
 
     def test_leaves_no_connection_behind_in_a_thread_that_ends(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """As each scrape has one of its own."""
