@@ -38,6 +38,8 @@ class UnmigratedError(DatabaseError):
 REFUSES_CONNECTIONS = frozenset({"57P01", "57P02", "57P03", "53300"})
 """The SQLSTATEs, besides class 08, of a server that shuts down, has crashed, starts up, or has no connection left."""
 UNDEFINED_TABLE = "42P01"
+NOT_READ = "errorMissingRTE"
+"""Where PostgreSQL refuses a statement that names a table which it does not read: with the state of a missing one."""
 UNDEFINED_COLUMN = "42703"
 FORBIDDEN = "42501"
 READ_ONLY = "25006"
@@ -71,7 +73,7 @@ def meaning(error: BaseException) -> Meaning | None:
         return _of_sqlite(cause)
     if isinstance(error, OperationalError) and getattr(cause, "sqlstate", "") is None:
         return Meaning.UNREACHABLE  # psycopg has a state only from an answer
-    return _of_state(str(getattr(cause, "sqlstate", "")), str(cause))
+    return _of_state(str(getattr(cause, "sqlstate", "")), cause)
 
 
 def _of_sqlite(cause: sqlite3.Error) -> Meaning | None:
@@ -81,8 +83,9 @@ def _of_sqlite(cause: sqlite3.Error) -> Meaning | None:
     return SQLITE.get(getattr(cause, "sqlite_errorcode", 0) & PRIMARY)
 
 
-def _of_state(state: str, said: str) -> Meaning | None:
-    lacks = _lacks(said, table=state == UNDEFINED_TABLE, column=state == UNDEFINED_COLUMN)
+def _of_state(state: str, cause: object) -> Meaning | None:
+    is_of_a_table = state == UNDEFINED_TABLE and _raised_by(cause) != NOT_READ
+    lacks = _lacks(str(cause), table=is_of_a_table, column=state == UNDEFINED_COLUMN)
     known = {
         Meaning.UNREACHABLE: state.startswith("08") or state in REFUSES_CONNECTIONS,
         Meaning.UNMIGRATED: state == FORBIDDEN or lacks,
@@ -90,6 +93,11 @@ def _of_state(state: str, said: str) -> Meaning | None:
         Meaning.CONTENDED: state in OVERTAKEN,
     }
     return next((meaning for meaning, is_it in known.items() if is_it), None)
+
+
+def _raised_by(cause: object) -> str:
+    """Return the name of PostgreSQL's function that has raised an error, which psycopg tells; "" if it is unknown."""
+    return getattr(getattr(cause, "diag", None), "source_function", None) or ""
 
 
 def _lacks(said: str, *, table: bool, column: bool) -> bool:

@@ -120,6 +120,14 @@ class TestPostgreSQL:
         down = other("postgresql", NAME="gallery", HOST="127.0.0.1", PORT=reserve_port())
         assert meaning(raised(down.ensure_connection)) is Meaning.UNREACHABLE
 
+    @pytest.mark.parametrize(
+        "sql",
+        ["SELECT catalog_tag.slug FROM catalog_gallery", "SELECT catalog_tag.slug FROM catalog_tag AS other"],
+    )
+    def test_a_table_that_the_statement_names_and_does_not_read_is_not_missing(self, sql: str) -> None:
+        """It has the state of one that is."""
+        assert meant(sql) is None
+
     def test_a_table_that_the_role_has_no_right_to_is_as_good_as_unmigrated(self) -> None:
         asked("DROP ROLE IF EXISTS stranger; CREATE ROLE stranger; SET ROLE stranger")
         try:
