@@ -30,11 +30,11 @@ def _varnish(_origin: Origin, stack: Stack) -> Iterator[Varnish]:
 
 
 @pytest.fixture(scope="session")
-def _nginx(_origin: Origin, stack: Stack) -> Iterator[Nginx]:
-    nginx = Nginx(_directory(stack.run / "nginx"), _origin.port)
-    nginx.start()
-    yield nginx
-    nginx.stop()
+def nginx(_origin: Origin, stack: Stack) -> Iterator[Nginx]:
+    started = Nginx(_directory(stack.run / "nginx"), _origin.port)
+    started.start()
+    yield started
+    started.stop()
 
 
 def _directory(path: Path) -> Path:
@@ -65,8 +65,8 @@ def edge(varnish: Varnish) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture
-def proxy(_nginx: Nginx, origin: Origin) -> Iterator[httpx.Client]:
+def proxy(nginx: Nginx, origin: Origin) -> Iterator[httpx.Client]:
     """The same, of nginx, under a name of its own: nothing can be removed from nginx."""
-    with client(_nginx.url) as connected:
+    with client(nginx.url) as connected:
         connected.headers["Host"] = f"{uuid.uuid4()}.example"
         yield connected

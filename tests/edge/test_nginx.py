@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from edge.origin import TO_EVERYBODY, Origin
-from edge.programs import client, has_ipv6, raw
+from edge.programs import Nginx, client, has_ipv6, raw
 from gallery_api.content_security import DATA
 
 pytestmark = pytest.mark.stack("embedded")
@@ -87,6 +87,22 @@ class TestAsking:
             origin.answer(PAGE, body, {"Cache-Control": terms})
             assert [proxy.get(PAGE).text for _ in range(2)] == [body] * 2
         assert origin.statuses(PAGE) == [200, 304, 200, 304]
+
+    def test_a_field_that_the_origin_changes_is_shown_with_its_next_content_or_once_the_folder_is_empty(
+        self, proxy: httpx.Client, origin: Origin, nginx: Nginx
+    ) -> None:
+        """Such as a policy, or who may read: no 304 changes what is held, and no purge reaches nginx."""
+
+        def shown(readers: str, body: str = "one") -> list[str]:
+            origin.answer(PAGE, body, TO_EVERYBODY | {"Access-Control-Allow-Origin": readers})
+            return [proxy.get(PAGE).headers["access-control-allow-origin"] for _ in range(2)]
+
+        assert shown("*") == ["*"] * 2
+        assert shown("https://a.example") == ["*"] * 2
+        assert shown("https://a.example", "two") == ["https://a.example"] * 2
+        for held in (path for path in (nginx.directory / "cache").rglob("*") if path.is_file()):
+            held.unlink()
+        assert shown("https://b.example", "two") == ["https://b.example"] * 2
 
     def test_head_asks_by_get_and_gets_no_content(self, proxy: httpx.Client, origin: Origin) -> None:
         origin.answer(PAGE, "one", TO_EVERYBODY)
