@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from datetime import datetime
 from functools import wraps
-from inspect import iscoroutinefunction, signature
+from inspect import Parameter, iscoroutinefunction, signature, unwrap
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -37,6 +37,9 @@ __all__ = [
 ]
 
 Handler = Callable[..., Any]
+READING = ("GET", "HEAD")
+ONE = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+"""The kinds of a parameter that takes one argument by its position."""
 
 
 def cache_response_and_etag(key_func: str | KeyConstructor) -> Callable[[Handler], Handler]:
@@ -44,21 +47,22 @@ def cache_response_and_etag(key_func: str | KeyConstructor) -> Callable[[Handler
 
     `key_func` is a keybits `KeyConstructor` or the name of the view's attribute that holds one. A constructor
     whose bits name no scope caches nothing, because nothing would ever end its entries. A cached handler called by
-    another one of its view has no entry of its own: its result is part of the caller's answer. Raises
-    `ImproperlyConfigured` for a coroutine, as some add-ons of REST framework have, and for a function view.
+    another one of its view has no entry of its own: its result is part of the caller's answer. One that answers other
+    methods, too, runs for each request of those. Raises `ImproperlyConfigured` for any other key, and for what is not
+    a method of a view: a function view, a class, or a coroutine, as some add-ons of REST framework have.
     """
+    if not isinstance(key_func, str | KeyConstructor):
+        raise ImproperlyConfigured(
+            f"{key_func!r} is no key. Write @cache_response_and_etag(PageKey()), with an instance of a subclass of "
+            "keybits.constructors.KeyConstructor, or give the name of an attribute of the view that is one."
+        )
 
     def decorate(method: Handler) -> Handler:
-        if iscoroutinefunction(method):
-            raise ImproperlyConfigured(f"{method.__qualname__} is a coroutine, which cannot be cached.")
-        if next(iter(signature(method).parameters), None) == "request":
-            raise ImproperlyConfigured(
-                f"{method.__qualname__} is not a method of a view: cache `get` of an APIView instead of a function."
-            )
+        _demand_method(method)
 
         @wraps(method)
         def handler(view: Any, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
-            if ANSWERING in vars(view):
+            if ANSWERING in vars(view) or request._request.method not in READING:
                 response: HttpResponse = method(view, request, *args, **kwargs)
                 return response
             return Exchange(view, method, request, args, kwargs).respond(_constructor(view, key_func))
@@ -68,6 +72,34 @@ def cache_response_and_etag(key_func: str | KeyConstructor) -> Callable[[Handler
         return handler
 
     return decorate
+
+
+def _demand_method(method: Any) -> None:
+    """Raise `ImproperlyConfigured` for what a view could not call with a request, or would have to await."""
+    if isinstance(method, type):
+        raise ImproperlyConfigured(
+            f"{method.__qualname__} is a class: decorate its `get`, or an action of it."
+        )
+    if iscoroutinefunction(unwrap(method)):
+        raise ImproperlyConfigured(f"{method.__qualname__} is a coroutine, which cannot be cached.")
+    if not _takes_view_and_request(method):
+        raise ImproperlyConfigured(
+            f"{getattr(method, '__qualname__', method)} is not a method of a view: cache `get` of an APIView instead "
+            "of a function, and decorate it within the class, without method_decorator."
+        )
+
+
+def _takes_view_and_request(method: Any) -> bool:
+    """Return whether a callable takes two arguments by their position, of which the first is not the request."""
+    try:
+        parameters = list(signature(method).parameters.values())
+    except (TypeError, ValueError):  # a classmethod is not callable, and some callables tell nothing
+        return False
+    if len(parameters) < 2:
+        return False
+    first, second = parameters[:2]
+    taken = first.kind in ONE and second.kind in (*ONE, Parameter.VAR_POSITIONAL)
+    return taken and first.name != "request"
 
 
 def _constructor(view: Any, key_func: str | KeyConstructor) -> KeyConstructor:

@@ -14,6 +14,8 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import path
+from django.utils.decorators import method_decorator
+from django.views.decorators.cache import never_cache
 from django_redis import get_redis_connection
 from pytest_django import Settings
 from rest_framework import serializers, viewsets
@@ -22,6 +24,7 @@ from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.throttling import SimpleRateThrottle
+from rest_framework.views import APIView
 from rest_framework_extensions.key_constructor.constructors import (
     DefaultKeyConstructor as UpstreamKeyConstructor,
 )
@@ -75,6 +78,12 @@ class TagViewSet(ClosedQueryMixin, CacheResponseAndETAGMixin, viewsets.ReadOnlyM
     filter_backends = []
     list_cache_key_func = TagListKey()
     object_cache_key_func = TagObjectKey()
+
+    @cache_response_and_etag("list_cache_key_func")
+    def shared(self, request: Request) -> Response:
+        if request.method == "POST":
+            return Response({"made": Tag.objects.create(slug=request.data["slug"]).slug})
+        return Response(self.get_queryset().count())
 
     @action(detail=False)
     @cache_response_and_etag("list_cache_key_func")
@@ -213,6 +222,7 @@ class FrontViewSet(LinkingViewSet):
 
 
 urlpatterns = [
+    path("shared/", TagViewSet.as_view({"get": "shared", "post": "shared"})),
     path("front/", FrontViewSet.as_view({"get": "front"})),
     path("by-id/<str:pk>/", ByIdViewSet.as_view({"get": "retrieve"})),
     path("tagged/<str:parent_lookup_tags>/", TaggedViewSet.as_view({"get": "list"})),
@@ -567,6 +577,44 @@ class TestKeyFunction:
             async def answer(view: Any, request: Request) -> Response:
                 return Response()
 
+    def test_a_coroutine_under_another_decorator_is_refused_too(self) -> None:
+        async def answer(view: Any, request: Request) -> Response:
+            return Response()
+
+        with pytest.raises(ImproperlyConfigured, match="answer is a coroutine"):
+            cache_response_and_etag(ProbeKey())(method_decorator(never_cache)(answer))
+
+    @pytest.mark.parametrize(
+        "decorated",
+        [
+            lambda req: Response(),  # a function view
+            classmethod(lambda cls, request: Response()),
+            staticmethod(lambda request: Response()),
+        ],
+    )
+    def test_what_has_no_room_for_a_view_and_a_request_is_refused_where_it_is_decorated(
+        self, decorated: Any
+    ) -> None:
+        """It was a TypeError at each request."""
+        with pytest.raises(ImproperlyConfigured, match="is not a method of a view"):
+            cache_response_and_etag(ProbeKey())(decorated)
+
+    def test_so_is_a_class(self) -> None:
+        with pytest.raises(ImproperlyConfigured, match="APIView is a class: decorate its `get`"):
+            cache_response_and_etag(ProbeKey())(APIView)  # type: ignore[arg-type]
+
+    def test_method_decorator_around_it_is_refused_where_it_is_used(self) -> None:
+        """Django calls what it decorates without the view."""
+        decorate = method_decorator(cache_response_and_etag(ProbeKey()), name="get")
+        with pytest.raises(ImproperlyConfigured, match="without method_decorator"):
+            decorate(type("Decorated", (APIView,), {"get": lambda self, request: Response()}))
+
+    @pytest.mark.parametrize("key", [ProbeKey, UpstreamKeyConstructor(), lambda view, request: "key", None])
+    def test_what_is_no_key_is_refused_where_it_is_given(self, key: Any) -> None:
+        """As the method itself is, where the decorator is written without parentheses."""
+        with pytest.raises(ImproperlyConfigured, match=r"Write @cache_response_and_etag\(PageKey\(\)\)"):
+            cache_response_and_etag(key)
+
     @pytest.mark.parametrize("url", ["/upstream/", "/function/"])
     def test_one_that_is_not_keybits_says_the_way_out(self, url: str) -> None:
         with pytest.raises(
@@ -611,6 +659,19 @@ def test_a_family_is_refused_as_what_ends_an_answer() -> None:
         given.scopes(kwargs={})
     bit = bits.UpdatedAtKeyBit("tag:{slug}")
     assert list(bit.get_scopes(bit.params, kwargs={"slug": "*"})) == ["tag:*"]
+
+
+class TestOtherMethods:
+    def test_a_write_that_shares_a_cached_handler_is_carried_out_each_time(self) -> None:
+        """Its answer was kept, under the address alone: the next one was answered with it, and not carried out."""
+        client = Client(headers={"Content-Type": "application/json"})
+        sent = [client.post("/shared/", {"slug": slug}, "application/json") for slug in ("one", "two")]
+        assert [answer.json() for answer in sent] == [{"made": "one"}, {"made": "two"}]
+        assert not any("Cache-Status" in answer for answer in sent)
+        assert set(Tag.objects.values_list("slug", flat=True)) > {"one", "two"}
+
+    def test_its_reads_are_kept(self) -> None:
+        assert [get("/shared/")["Cache-Status"] for _ in range(2)] == [STORED, HIT]
 
 
 class TestStoreErrors:
