@@ -24,13 +24,14 @@ class KeybitsConfig(AppConfig):
 
     def ready(self) -> None:
         _know_the_code()
-        from keybits import tracking  # noqa: PLC0415 - needs the settings
+        from keybits import tracking, view_checks  # noqa: PLC0415 - need the settings
 
         _watch_writes()
         _audit()
         for check in (checks.check_store, checks.check_settings, checks.check_middleware):
             register(check, Tags.caches)
         register(tracking.check_declarations, Tags.caches)
+        register(view_checks.check_views, Tags.urls)
         pre_migrate.connect(tracking.step_aside, sender=self, dispatch_uid="keybits readers")
         post_migrate.connect(tracking.keep, dispatch_uid="keybits triggers")
 

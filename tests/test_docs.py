@@ -13,7 +13,7 @@ from django.core import mail
 from pytest_django import Settings
 
 from catalog.api.schema import PROBLEM
-from keybits import checks, gauges, metrics, tracking
+from keybits import checks, gauges, metrics, tracking, view_checks
 from keybits.conf import Conf, conf
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -32,7 +32,7 @@ def calls_of_env() -> list[ast.Call]:
 
 VARIABLES = {ast.literal_eval(call.args[0]): call for call in calls_of_env()}
 NAMES = [name for name, member in vars(Conf).items() if isinstance(member, property)]
-SOURCES = [Path(module.__file__).read_text("utf-8") for module in (checks, tracking)]
+SOURCES = [Path(module.__file__).read_text("utf-8") for module in (checks, tracking, view_checks)]
 CHECKS = sorted({found for source in SOURCES for found in re.findall(r"keybits\.[EW]\d{3}", source)})
 METRICS = [
     *(
