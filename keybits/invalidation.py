@@ -10,7 +10,7 @@ sees old rows, and must not find a stamp that says they are new.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -21,7 +21,7 @@ from django.db.models.signals import m2m_changed, post_delete, post_save, pre_de
 
 from keybits import changes
 from keybits.conf import conf
-from keybits.templates import parse
+from keybits.templates import Template, parse
 from keybits.transactions import close_after_commit
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "changed",
     "declarations",
     "declare",
+    "misspelt",
     "scopes_of",
     "scopes_of_row",
     "tables",
@@ -147,6 +148,31 @@ def scopes_of(rows: QuerySet[Any]) -> set[str]:
 def scopes_of_row(instance: Model) -> set[str]:
     """Return the scopes that the row of `instance`, and the rows that it inherits from, are part of at present."""
     return _scopes(instance, instance._state.db or router.db_for_read(type(instance)))
+
+
+def misspelt(instance: Model, scopes: Collection[str]) -> list[str]:
+    """Return the scopes of the row of `instance` that `scopes` have of another spelling, and none of its own.
+
+    `item:ABC` is no scope of the row `abc`, whose changes close `item:abc`. No query is made: where a scope is found in
+    another table, or in a deferred column, any of its kind may be the row's. Scopes that the row is not declared to be
+    part of, whatever their value, are closed by something else.
+    """
+    declared = [each for each in declarations() if isinstance(instance, each.model)]
+    told = [_told(instance, parse(text)) for each in declared for text in each.templates]
+    if any(scope == name or (not name and scope.startswith(kind)) for kind, name in told for scope in scopes):
+        return []
+    return sorted({name for kind, name in told if kind and any(scope.startswith(kind) for scope in scopes)})
+
+
+def _told(instance: Model, template: Template) -> tuple[str, str]:
+    """Return the kind of a template's scopes ("" for a plain one), and the row's scope; "" where a query would tell."""
+    values = {path: _loaded(instance, path) for path in template.paths}
+    kind = template.scope.partition("{")[0] if template.paths else ""
+    return kind, "" if None in values.values() else template.scope.format_map(values)
+
+
+def _loaded(instance: Model, path: str) -> Any:
+    return instance.__dict__.get(str(instance._meta.pk.attname) if path == "pk" else path)
 
 
 def changed(scopes: Iterable[str], using: str) -> None:

@@ -11,9 +11,11 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cached_property, lru_cache
+from itertools import chain
 from time import monotonic
 from typing import Any
 
+from django.db.models import Model
 from django.http import HttpResponse
 from django.template.response import SimpleTemplateResponse
 from django.utils.http import escape_leading_slashes
@@ -54,12 +56,12 @@ from keybits.drf.closed import is_closed
 from keybits.drf.naming import names_of
 from keybits.drf.negotiation import JSONContentNegotiation
 from keybits.drf.responses import RepresentationResponse
-from keybits.drf.spelling import is_as_rows_have_it
+from keybits.drf.spelling import found_rows, is_as_rows_have_it
 from keybits.drf.tagged import Tagged
 from keybits.entries import Entry
 from keybits.fastpath import HOLDER, Holder
 from keybits.flight import Landing
-from keybits.invalidation import tables
+from keybits.invalidation import misspelt, tables
 from keybits.middleware import measured, spelt
 from keybits.preconditions import Conditions
 from keybits.problems import problem_response
@@ -183,10 +185,11 @@ class Exchange:
             hosts.noted(self.asked) as told,
             audience.watched_permissions(self.view) as permitted,
             audience.watched_session(self.asked, mine) as looked_up,
+            found_rows(self.view) as rows,
         ):
             response = self._render()
         whole = _may_be_kept(response)
-        is_kept = whole and not self.is_unnamed and self._is_told_apart(told, permitted, looked_up)
+        is_kept = whole and not self.is_unnamed and self._is_told_apart(told, permitted, looked_up, rows)
         self._tell_caller(is_certain=is_kept)
         if not whole:
             return self._pass_on(response, reason)
@@ -205,9 +208,11 @@ class Exchange:
     def _tell_caller(self, *, is_certain: bool) -> None:
         audience.tell_caller(self.view, self.request, self.constructor, is_certain=is_certain)
 
-    def _is_told_apart(self, hosts_named: list[str], permissions: list[str], own: list[str]) -> bool:
+    def _is_told_apart(
+        self, hosts_named: list[str], permissions: list[str], own: list[str], rows: list[Model]
+    ) -> bool:
         """Return whether the key, and the names of the scopes, are certain to be this question's own; log why not."""
-        why = next(self._doubts(hosts_named, permissions, own), "")
+        why = next(chain(self._doubts(hosts_named, permissions, own), self._strays(rows)), "")
         if why:
             _warn(type(self.view).__qualname__, why)
         return not why
@@ -227,6 +232,12 @@ class Exchange:
         named = headers_named(self.constructor) | TOLD_APART
         for name in sorted({name.lower() for name in (*self.varies, *self.varies_too)} - named):
             yield f"it varies by {name}, which no HeadersKeyBit of its key names"
+
+    def _strays(self, rows: list[Model]) -> Iterator[str]:
+        """Yield the reason for which no change of a row that was found would end the answer."""
+        for row in rows:
+            if own := misspelt(row, self.scopes):
+                yield f"a change of the row that it found ends {', '.join(own)}, and its key spells that differently"
 
     def _send_unkept(
         self, response: HttpResponse, headers: list[tuple[str, str]], reason: str

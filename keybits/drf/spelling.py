@@ -6,8 +6,8 @@ as in the database.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from functools import reduce
 from typing import Any
 from uuid import UUID
@@ -16,7 +16,7 @@ from django.core.exceptions import FieldDoesNotExist
 from django.db import connections, router
 from django.db.models import CharField, Model, TextField
 
-__all__ = ["compare_field", "compare_row", "is_as_rows_have_it", "value_of"]
+__all__ = ["compare_field", "compare_row", "found_rows", "is_as_rows_have_it", "value_of"]
 
 EXACT = frozenset({"C", "POSIX", "ucs_basic", "BINARY"})
 """Collations that compare texts by their bytes; a database's own does so, too, in those that are named below."""
@@ -35,6 +35,27 @@ def compare_row(view: Any, capture: str, lookup: str, row: Any) -> None:
     with suppress(AttributeError):  # no row has the value of a lookup such as iexact
         found = str(value_of(row, lookup))
     _compared(view)[capture] = found == str(view.kwargs[capture])
+
+
+@contextmanager
+def found_rows(view: Any) -> Iterator[list[Model]]:
+    """Yield a list that collects the rows which the view's `get_object` returns in the block, in whatever way."""
+    rows: list[Model] = []
+    given, find = vars(view).get("get_object"), getattr(view, "get_object", None)
+
+    def found() -> Any:
+        row: Any = find()  # type: ignore[misc]
+        rows.extend([row] if isinstance(row, Model) else ())
+        return row
+
+    if find is not None:
+        view.get_object = found
+    try:
+        yield rows
+    finally:
+        vars(view).pop("get_object", None)
+        if given is not None:
+            view.get_object = given
 
 
 def value_of(row: Any, lookup: str) -> Any:

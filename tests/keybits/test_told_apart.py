@@ -791,6 +791,30 @@ class OwnObjectViewSet(TagViewSet):
         return Tag.objects.get(pk=self.kwargs["pk"])
 
 
+class OwnAnyCaseViewSet(TagViewSet):
+    """Finds its object in its own way, by a lookup that is not exact."""
+
+    def get_object(self) -> Any:
+        return self.get_queryset().get(slug__iexact=self.kwargs["slug"])
+
+
+class OfFormerNameViewSet(TagViewSet):
+    """Finds its object by a name that it does not have any more."""
+
+    def get_object(self) -> Any:
+        return self.get_queryset().get(slug=self.kwargs["slug"].removeprefix("former-"))
+
+
+class AnyCaseKey(DefaultObjectKeyConstructor):
+    """The row's own scope, beside one that the address spells."""
+
+    updated_at = bits.UpdatedAtKeyBit(lambda kwargs, **_: ["tag:A", f"tag:{kwargs['slug'].lower()}"])
+
+
+class OwnAnyCaseOfRowViewSet(OwnAnyCaseViewSet):
+    object_cache_key_func = AnyCaseKey()
+
+
 class TheOne:
     """Finds its object by nothing in the URL."""
 
@@ -936,6 +960,9 @@ urlpatterns = [
     path("redirecting/", RedirectingViewSet.as_view(said)),
     path("streaming/", StreamingViewSet.as_view(said)),
     path("any-case/<str:slug>/", AnyCaseViewSet.as_view(one)),
+    path("own-any-case/<str:slug>/", OwnAnyCaseViewSet.as_view(one)),
+    path("former-name/<str:slug>/", OfFormerNameViewSet.as_view(one)),
+    path("any-case-of-row/<str:slug>/", OwnAnyCaseOfRowViewSet.as_view(one)),
     path("the-one/", TheOneViewSet.as_view(one)),
     path("own/<str:pk>/", OwnObjectByIdViewSet.as_view(one)),
     path("of-function/<str:pk>/", OfFunctionViewSet.as_view(said)),
@@ -1501,6 +1528,20 @@ class TestSpellings:
         plain, odd = f"/own/{tags[0].pk}/", f"/own/0{tags[0].pk}/"
         assert get(plain)["Cache-Status"].endswith("stored")
         assert get(odd)["Cache-Status"] == MISS
+
+    @pytest.mark.parametrize("url", ["/own-any-case/A/", "/former-name/former-a/"])
+    def test_of_a_row_that_the_key_names_in_another_way_are_shown_and_not_kept(
+        self, url: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A change of the row would not have ended the answer."""
+        assert [get(url)["Cache-Status"] for _ in range(2)] == [MISS] * 2
+        assert (
+            "a change of the row that it found ends tag:a, and its key spells that differently" in caplog.text
+        )
+
+    @pytest.mark.parametrize("url", ["/own-any-case/a/", "/former-name/a/", "/any-case-of-row/A/"])
+    def test_of_a_row_that_the_key_names_are_kept(self, url: str) -> None:
+        assert [get(url)["Cache-Status"] for _ in range(2)][1] == HIT
 
     def test_of_what_no_address_names_are_no_matter(self) -> None:
         assert get("/the-one/")["Cache-Status"].endswith("stored")
