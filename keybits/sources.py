@@ -151,18 +151,31 @@ def _walk(model: type[Model], path: str) -> tuple[Any, tuple[Join, ...]]:
     """Return the field that `path` ends in, and the joins that lead to its table."""
     joins: list[Join] = []
     *relations, last = path.split("__")
-    for name in relations:
+    for place, name in enumerate(relations, start=1):
         field = _field(model, name)
         if not isinstance(field, (ForeignKey, ManyToManyField)):
             raise ImproperlyConfigured(
                 f"goes through {name!r}: {model._meta.label} has no such foreign key or many-to-many field."
             )
-        joins += [*_upwards(model, field), *_joins(field)]
-        model = _with_relations(field.related_model)
+        joins += _upwards(model, field)
+        target = _with_relations(field.related_model)
+        if place == len(relations) and _refers_by(field, _field(target, last)):
+            # The row has the value itself, and still has it where the database has deleted the other row first.
+            return field, tuple(joins)
+        joins += _joins(field)
+        model = target
     field = _field(model, last)
     if getattr(field, "column", None) is None:
         raise ImproperlyConfigured(f"names {last!r} of {model._meta.label}, which is no column.")
     return field, (*joins, *_upwards(model, field))
+
+
+def _refers_by(field: Any, other: Any) -> bool:
+    """Return whether `field` is a foreign key to the field `other`, which may be of another state of the models."""
+    if field.many_to_many:
+        return False
+    target = field.target_field
+    return (target.model._meta.label, target.name) == (other.model._meta.label, other.name)
 
 
 def _with_relations(model: type[Model]) -> type[Model]:

@@ -401,6 +401,58 @@ def test_a_many_to_many_relation_is_followed_by_the_columns_that_it_refers_to() 
 
 
 @isolate_apps("catalog")
+@pytest.mark.parametrize("action", ["CASCADE", "SET NULL"])
+def test_a_key_that_a_row_refers_by_is_told_although_the_database_has_changed_what_it_refers_to_first(
+    action: str,
+) -> None:
+    """Where it deletes or changes rows by its own ON DELETE and ON UPDATE, what they referred to is already gone."""
+
+    class Label(Named):
+        code = models.CharField(max_length=9, unique=True)
+
+    class Book(Named):
+        label = models.ForeignKey(Label, models.DO_NOTHING, to_field="code", null=True)
+
+    class Chapter(Named):
+        book = models.ForeignKey(Book, models.DO_NOTHING, null=True)
+
+    refers = "varchar(9) REFERENCES catalog_label (code)", "bigint REFERENCES catalog_book"
+    with tables_of(Label, Book, Chapter):
+        for model, column, key in ((Book, "label_id", refers[0]), (Chapter, "book_id", refers[1])):
+            execute(f"DROP TABLE {model._meta.db_table}{' CASCADE' * (connection.vendor == 'postgresql')}")
+            execute(
+                f"CREATE TABLE {model._meta.db_table} (id bigint PRIMARY KEY, name varchar(9), "
+                f"{column} {key} ON DELETE {action} ON UPDATE CASCADE)"
+            )
+        triggers.sync(connection, Book, ("label:{label__code}",))
+        triggers.sync(connection, Chapter, ("book:{book__pk}", "shelf:{book__label__code}"))
+        execute("INSERT INTO catalog_label (id, name, code) VALUES (1, '', 'a')")
+        execute("INSERT INTO catalog_book VALUES (2, '', 'a')")
+        execute("INSERT INTO catalog_chapter VALUES (3, '', 2)")
+        renamed = recorded(lambda: execute("UPDATE catalog_label SET code = 'b'"))
+        assert renamed == ["label:a", "label:b"]
+        assert "label:b" in recorded(lambda: execute("DELETE FROM catalog_label"))
+        execute("DELETE FROM catalog_chapter")
+        execute("DELETE FROM catalog_book")
+        execute("INSERT INTO catalog_book VALUES (4, '', NULL)")
+        execute("INSERT INTO catalog_chapter VALUES (5, '', 4)")
+        assert recorded(lambda: execute("DELETE FROM catalog_book")) == ["book:4"]
+
+
+@isolate_apps("catalog")
+def test_a_key_of_what_a_row_refers_to_is_that_of_the_last_of_several_of_one_name() -> None:
+    class Node(Named):
+        up = models.ForeignKey("self", models.CASCADE, null=True)
+
+    with tables_of(Node):
+        triggers.sync(connection, Node, ("top:{up__up__pk}",))
+        nodes: Any = Node._default_manager
+        top = nodes.create(name="top")
+        leaf = nodes.create(name="leaf", up=nodes.create(name="node", up=top))
+        assert recorded(lambda: nodes.filter(pk=leaf.pk).update(name="new")) == [f"top:{top.pk}"]
+
+
+@isolate_apps("catalog")
 def test_of_a_composite_key_every_column_tells_rows_apart() -> None:
     class Line(Named):
         pk = models.CompositePrimaryKey("order", "number")
