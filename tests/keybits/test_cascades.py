@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from django.contrib.contenttypes.fields import GenericForeignKey, GenericRelation
 from django.contrib.contenttypes.models import ContentType
-from django.db import connection, connections, models, transaction
-from django.db.backends.sqlite3.base import DatabaseWrapper
+from django.db import connection, models, transaction
 from django.db.models import ProtectedError, RestrictedError
 from django.test.utils import isolate_apps
 from pytest_django import Settings
+from second_database import second_database
 
 from keybits import cascades
 from keybits.selections import hold
@@ -196,16 +196,9 @@ def _tables() -> Iterator[None]:
 @pytest.fixture
 def elsewhere() -> Iterator[str]:
     """Another database, with the same tables; its content types have numbers of its own."""
-    own = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:", "OPTIONS": {}}
-    other = DatabaseWrapper({**connection.settings_dict, **own}, "elsewhere")
-    other.ensure_connection()  # before Django's test case hears of the alias
-    connections["elsewhere"] = other
-    with other.schema_editor() as editor:
-        for model in (ContentType, *MODELS):
-            editor.create_model(model)
-    ContentType.objects.using("elsewhere").create(pk=10_000, app_label="catalog", model="nothing")
-    yield "elsewhere"
-    del connections["elsewhere"]
+    with second_database("elsewhere", ContentType, *MODELS):
+        ContentType.objects.using("elsewhere").create(pk=10_000, app_label="catalog", model="nothing")
+        yield "elsewhere"
     ContentType.objects.clear_cache()
 
 

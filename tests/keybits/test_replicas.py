@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.db import connection, connections, router, transaction
-from django.db.backends.sqlite3.base import DatabaseWrapper
+from django.db import connection, router, transaction
 from django.test import Client
 from django.urls import path
 from rest_framework import serializers, viewsets
 from rest_framework.response import Response
 from rest_framework.test import APIRequestFactory
 from rest_framework.views import APIView
+from second_database import second_database
 
 from catalog.models import Tag
 from keybits import bits
@@ -136,22 +136,14 @@ urlpatterns = [
 
 
 @pytest.fixture
-def replica(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def replica(settings: Any) -> Iterator[Any]:
     """A database beside the primary, with a tag as it once was there."""
     settings.ROOT_URLCONF = __name__
     settings.DATABASE_ROUTERS = [f"{__name__}.EverywhereRouter"]
-    own = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:", "OPTIONS": {}}
-    described = {**connections.settings["default"], **own}
-    replica = DatabaseWrapper(described, "replica")
-    replica.ensure_connection()  # before Django's test case hears of the alias
-    monkeypatch.setitem(connections.settings, "replica", described)
-    connections["replica"] = replica
-    with replica.schema_editor() as editor:
-        editor.create_model(Tag)
-    for alias, name in (("default", "Of now"), ("replica", "Of before")):
-        Tag.objects.using(alias).create(pk=1, slug="dark", name=name)
-    yield replica
-    del connections["replica"]
+    with second_database("replica", Tag) as replica:
+        for alias, name in (("default", "Of now"), ("replica", "Of before")):
+            Tag.objects.using(alias).create(pk=1, slug="dark", name=name)
+        yield replica
 
 
 @pytest.mark.django_db(transaction=True)

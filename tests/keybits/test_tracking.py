@@ -12,7 +12,6 @@ from django.apps import apps
 from django.core.checks import run_checks
 from django.core.management import CommandError, call_command
 from django.db import connection, connections, models, transaction
-from django.db.backends.sqlite3.base import DatabaseWrapper
 from django.db.migrations import Migration, RunPython, SeparateDatabaseAndState
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.operations import (
@@ -27,6 +26,7 @@ from django.db.migrations.operations import (
 )
 from django.db.migrations.state import ProjectState
 from django.test.utils import isolate_apps
+from second_database import second_database
 
 from catalog.models import Gallery, Screenshot, Tag
 from keybits import changes, invalidation, sources, tracking, trigger_health, triggers
@@ -649,19 +649,14 @@ class Sorted:
 
 
 @pytest.fixture
-def elsewhere(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def elsewhere(settings: Any) -> Iterator[Any]:
     """A second database, with a record of its own and a table that no migration has made."""
     settings.DATABASE_ROUTERS = [f"{__name__}.Sorted"]
-    own = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:", "OPTIONS": {}}
-    second = DatabaseWrapper({**connections.settings["default"], **own}, "elsewhere")
-    second.ensure_connection()  # before Django's test case hears of the alias
-    monkeypatch.setitem(connections.settings, "elsewhere", second.settings_dict)
-    connections["elsewhere"] = second
-    with second.schema_editor() as editor:
-        changes.install(editor)
-        editor.execute("CREATE TABLE things (id integer PRIMARY KEY, name text NOT NULL)")
-    yield second
-    del connections["elsewhere"]
+    with second_database("elsewhere") as second:
+        with second.schema_editor() as editor:
+            changes.install(editor)
+            editor.execute("CREATE TABLE things (id integer PRIMARY KEY, name text NOT NULL)")
+        yield second
 
 
 @pytest.fixture

@@ -18,7 +18,6 @@ from django.contrib.auth.models import User
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import call_command
 from django.db import IntegrityError, OperationalError, connection, connections, models, transaction
-from django.db.backends.sqlite3.base import DatabaseWrapper
 from django.db.models.functions import Length
 from django.test import Client
 from django.test.client import BOUNDARY, MULTIPART_CONTENT, encode_multipart
@@ -31,6 +30,7 @@ from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.parsers import FileUploadParser, MultiPartParser
 from rest_framework.renderers import BrowsableAPIRenderer, JSONRenderer
 from rest_framework.routers import SimpleRouter
+from second_database import second_database
 from stacks.threads import aside
 
 from catalog.models import Tag
@@ -366,20 +366,12 @@ class Apart:
 
 
 @pytest.fixture
-def apart(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def apart(settings: Any) -> Iterator[Any]:
     """A second database, in which tags are."""
-    own = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:", "OPTIONS": {}}
-    second = DatabaseWrapper({**connections.settings["default"], **own}, "apart")
-    second.ensure_connection()  # before Django's test case hears of the alias
-    monkeypatch.setitem(connections.settings, "apart", second.settings_dict)
-    connections["apart"] = second
-    with second.schema_editor() as editor:
-        editor.create_model(Tag)
-        editor.create_model(IdempotencyKey)
-    settings.DATABASE_ROUTERS = [f"{__name__}.Apart"]
-    User.objects.create_user("person")
-    yield second
-    del connections["apart"]
+    with second_database("apart", Tag, IdempotencyKey) as second:
+        settings.DATABASE_ROUTERS = [f"{__name__}.Apart"]
+        User.objects.create_user("person")
+        yield second
 
 
 def make(body: Any, key: str = '"a"') -> Any:
