@@ -15,7 +15,7 @@ from django.db import DatabaseError, OperationalError
 from django.db.migrations.recorder import MigrationRecorder
 from django.db.models import Model
 
-__all__ = ["Meaning", "UnmigratedError", "meaning"]
+__all__ = ["ABORTED", "Meaning", "UnmigratedError", "meaning"]
 
 
 class Meaning(Enum):
@@ -45,8 +45,10 @@ FORBIDDEN = "42501"
 READ_ONLY = "25006"
 UNUSABLE_CLASSES = frozenset({"28", "3D", "53", "58"})
 """The classes of SQLSTATEs of a refused user, of a database that is not there, of a lack of room, of a system error."""
-OVERTAKEN = frozenset({"40001", "40P01", "55P03"})
-"""The SQLSTATEs of a serialization failure, of a deadlock, and of a lock that was not to be waited for any longer."""
+ABORTED = frozenset({"40001", "40P01"})
+"""The SQLSTATEs of a transaction that PostgreSQL aborted in favour of another: a serialization failure, a deadlock."""
+LOCKED = "55P03"
+"""The SQLSTATE of a lock that was not to be waited for any longer."""
 SQLITE = {
     sqlite3.SQLITE_CANTOPEN: Meaning.UNREACHABLE,
     sqlite3.SQLITE_BUSY: Meaning.CONTENDED,
@@ -90,7 +92,7 @@ def _of_state(state: str, cause: object) -> Meaning | None:
         Meaning.UNREACHABLE: state.startswith("08") or state in REFUSES_CONNECTIONS,
         Meaning.UNMIGRATED: state == FORBIDDEN or lacks,
         Meaning.UNUSABLE: state == READ_ONLY or state[:2] in UNUSABLE_CLASSES,
-        Meaning.CONTENDED: state in OVERTAKEN,
+        Meaning.CONTENDED: state == LOCKED or state in ABORTED,
     }
     return next((meaning for meaning, is_it in known.items() if is_it), None)
 

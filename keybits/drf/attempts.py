@@ -12,6 +12,7 @@ from django.db.models import Model
 from rest_framework.exceptions import APIException
 
 from keybits import changes, replicas
+from keybits.database_errors import ABORTED
 from keybits.problems import RETRY_AFTER
 from keybits.transactions import WriteRefusedError
 
@@ -20,8 +21,6 @@ __all__ = ["BusyError", "ReplicaReadError", "atomically"]
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 ATTEMPTS = 3
-TRANSIENT = frozenset({"40001", "40P01"})
-"""The SQLSTATEs of a transaction that PostgreSQL aborted in favour of another: a serialization failure, a deadlock."""
 UNIQUE = "23505"
 OVERTAKEN = frozenset({"23503", UNIQUE})
 """The SQLSTATEs of a write that another has overtaken: it has deleted a row that this one refers to (reported at
@@ -97,7 +96,7 @@ def _demand_primary(lagging: set[str], alias: str) -> None:
 
 
 def _is_given_up(error: Exception) -> bool:
-    return _sqlstate(error) in TRANSIENT | OVERTAKEN
+    return _sqlstate(error) in ABORTED | OVERTAKEN
 
 
 def _sqlstate(error: Exception) -> str | None:
