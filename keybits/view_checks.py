@@ -18,7 +18,7 @@ from django.urls import URLPattern, get_resolver
 
 from keybits.constructors import KeyConstructor
 
-__all__ = ["check_views"]
+__all__ = ["check_views", "routes"]
 
 COMPUTED = (property, cached_property)
 DEPTH = 8
@@ -29,16 +29,17 @@ def check_views(**_: Any) -> list[CheckMessage]:
     """Check that each cached handler has a key and a request of REST framework's, and no other cache in front."""
     if not getattr(settings, "ROOT_URLCONF", None):
         return []
-    found = [message for callback in _callbacks(get_resolver().url_patterns) for message in _wrong(callback)]
+    found = [message for pattern in routes() for message in _wrong(pattern.callback)]
     return [message for place, message in enumerate(found) if message not in found[:place]]
 
 
-def _callbacks(patterns: Any) -> Iterator[Any]:
-    for pattern in patterns:
+def routes(patterns: Any = None) -> Iterator[URLPattern]:
+    """Yield every pattern that leads to a view, in the order in which URLs are resolved."""
+    for pattern in get_resolver().url_patterns if patterns is None else patterns:
         if isinstance(pattern, URLPattern):
-            yield pattern.callback
+            yield pattern
         else:
-            yield from _callbacks(pattern.url_patterns)
+            yield from routes(pattern.url_patterns)
 
 
 def _wrong(callback: Any) -> Iterator[CheckMessage]:

@@ -7,28 +7,26 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 from django.test import RequestFactory
-from django.urls import URLPattern, get_resolver
 
 from keybits.drf.lists import ProjectedListMixin, explain
 from keybits.drf.projection import Projection
+from keybits.view_checks import routes
 
 
 class Command(BaseCommand):
     help = "Print for every list, requested without a query, whether it is read as columns."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        for name, view in _lists(get_resolver().url_patterns):
+        for name, view in _lists():
             found = explain(view)
             said = "columns" if isinstance(found, Projection) else f"serializer: {found}"
             self.stdout.write(f"{name}: {said}")
 
 
-def _lists(patterns: Any) -> Iterator[tuple[str, Any]]:
+def _lists() -> Iterator[tuple[str, Any]]:
     """Yield the name of each list route, and its view as a request without a query would find it."""
-    for pattern in patterns:
-        if not isinstance(pattern, URLPattern):
-            yield from _lists(pattern.url_patterns)
-        elif issubclass(getattr(pattern.callback, "cls", object), ProjectedListMixin):
+    for pattern in routes():
+        if issubclass(getattr(pattern.callback, "cls", object), ProjectedListMixin):
             actions: dict[str, str] = pattern.callback.actions  # type: ignore[attr-defined]
             if actions.get("get") == "list":
                 yield str(pattern.name), _asked(pattern.callback)
